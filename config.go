@@ -1,0 +1,533 @@
+package oidc
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// House rules of this file: the comment on a field is its documentation, and the tags beside it are its facts. docs/reference
+// makes docs/reference.md and docs/oidc.schema.json of both, so neither can drift from what the plugin does.
+//
+//	json:"name"     the option's name
+//	default:"text"  its default, as a label would write it; a default that depends on something is told in the comment
+//	alias:"name"    a second spelling that Traefik Hub's pages use
+//	enum:"a|b"      the values it may have
+//	secret:"true"   its value appears in no message; ${…} only as the whole value
+//
+// A comment that stands alone in Config opens a section of the reference. A sentence that begins with "Required" fills its
+// last column. Blocks that switch something on by being there are pointers.
+
+// RawConfig is what Traefik decodes into: every option as it was written. Labels bring all values as text, YAML brings `{}` and
+// `[]` as empty text, Kubernetes brings typed values: readConfig understands them all, and says in its own words what is wrong.
+type RawConfig struct {
+	Options map[string]interface{} `mapstructure:",remain"`
+}
+
+// Config is every option of the plugin. Option names are matched without regard to case, and an option that does not exist is
+// refused: a misspelt `claims` must never open a route.
+type Config struct {
+	// The provider, and who we are to it.
+
+	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Settings are read below
+	// it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
+	Issuer string `json:"issuer"`
+	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
+	// settings do. A claim in braces stands for what the token says, `https://login.microsoftonline.com/{tid}/v2.0`, for
+	// providers with one issuer per tenant; `claims` must then have a rule on that claim.
+	TrustedIssuer string `json:"trustedIssuer"`
+	// DisableIssuerCheck accepts whatever issuer the settings and the tokens name. Tokens must still be signed by the
+	// provider's keys. Prefer `trustedIssuer`.
+	DisableIssuerCheck bool `json:"disableIssuerCheck" default:"false"`
+	// TrustedAudiences are further audiences an ID token may name beside `clientId`. A token that names any other is refused.
+	TrustedAudiences []string `json:"trustedAudiences"`
+	// DiscoveryParams are query parameters added when the provider's settings are read, for providers that need one (`p` of
+	// Azure AD B2C).
+	DiscoveryParams map[string]string `json:"discoveryParams"`
+	// Endpoints replaces single addresses of the provider's settings.
+	Endpoints EndpointsConfig `json:"endpoints"`
+	// ClientID is the name under which the provider knows this application. Required for sign-in.
+	ClientID string `json:"clientId"`
+	// ClientSecret is the application's secret. Leave it out for a public client, which is protected by PKCE; then set
+	// `session.secret`.
+	ClientSecret string `json:"clientSecret" secret:"true"`
+	// ClientAuthMethod is how the application proves itself to the provider. Default: `private_key_jwt` when `clientKey` is
+	// set, `tls_client_auth` when there is no secret but a certificate in `clientConfig.tls`, `none` without either, else
+	// `client_secret_basic`, or `client_secret_post` when the provider lists only that.
+	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
+	// ClientKey is the private key for `private_key_jwt`, as PEM (PKCS #8, PKCS #1 or SEC 1).
+	ClientKey string `json:"clientKey" secret:"true"`
+	// ClientKeyID is the `kid` that the provider knows this key by. Set it when more than one key is registered.
+	ClientKeyID string `json:"clientKeyId"`
+	// ClientKeyAlg is the signature algorithm used with `clientKey`. It must fit the kind of key.
+	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA"`
+	// IDTokenSigningAlg is the one signature algorithm that ID tokens and logout tokens may have. Default: `RS256` if the
+	// provider lists it, else the family of what it lists first. Set it when the provider signs with something else than it
+	// says; HS256, HS384 and HS512 (signed with the client secret) work only when they are named here.
+	IDTokenSigningAlg string `json:"idTokenSigningAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	// ClientConfig is how the provider is called.
+	ClientConfig ClientConfig `json:"clientConfig"`
+
+	// Sign-in.
+
+	// RedirectURL is where the provider sends the browser back to; register it there. Like all addresses of ours it is a path
+	// (`/oidc/callback`, on whatever host the request came to), host and path (`app.example.com/oidc/callback`), or a
+	// complete URL. It never reaches the upstream. With several hosts, the first form needs every one registered.
+	RedirectURL string `json:"redirectUrl" default:"/oidc/callback"`
+	// Scopes are asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
+	// `offline_access`.
+	Scopes []string `json:"scopes" default:"openid,profile,email"`
+	// PKCE ties the answer of the provider to the browser that asked (RFC 7636, method S256). Providers that do not know it
+	// ignore it. Traefik Hub's default is false.
+	PKCE bool `json:"pkce" default:"true"`
+	// PAR sends the sign-in request to the provider directly and only a reference to it through the browser (RFC 9126):
+	// `auto` when the provider requires it.
+	PAR string `json:"par" default:"auto" enum:"auto|true|false"`
+	// AuthParams are query parameters added to the sign-in request, such as `access_type: offline` for Google. Parameters of
+	// the protocol itself cannot be replaced. An empty `prompt` sends none.
+	AuthParams map[string]string `json:"authParams"`
+	// LoginParams are the query parameters of the request that starts the sign-in which are passed on to the provider, such as
+	// `login_hint`, `ui_locales`, `acr_values` or `prompt`. Visitors choose their values.
+	LoginParams []string `json:"loginParams"`
+	// ResponseMode is how the provider answers: `query`, in the address, or `form_post`, in a form, which keeps the code out
+	// of access logs and needs https.
+	ResponseMode string `json:"responseMode" default:"query" enum:"query|form_post"`
+	// MaxAge is how many seconds ago the user may have proved who they are at the provider; it is sent, and `auth_time` is
+	// checked. 0 asks for the password at each sign-in.
+	MaxAge *int `json:"maxAge"`
+	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
+	// one of them.
+	ACRValues []string `json:"acrValues"`
+	// Resource names the APIs the access token is wanted for (RFC 8707). Some providers refuse it (Entra ID v2, Authentik).
+	Resource []string `json:"resource"`
+	// Userinfo also fetches the UserInfo endpoint at sign-in and at refresh, for providers that keep the ID token short. Its
+	// claims fill in what the ID token lacks, and are also under `userinfo.`.
+	Userinfo bool `json:"userinfo" default:"false"`
+	// LoginURL is an address that starts a sign-in. With it, nothing else does: a request without session gets 401, unless
+	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4). Empty: every page does.
+	LoginURL string `json:"loginUrl"`
+	// PostLoginRedirectURL is where a sign-in that was started at `loginUrl` ends.
+	PostLoginRedirectURL string `json:"postLoginRedirectUrl"`
+	// DisableLogin never redirects to the provider: only sessions made by another middleware of the same issuer, client and
+	// session settings count.
+	DisableLogin bool `json:"disableLogin" default:"false"`
+	// Unauthenticated is what a request without session or token gets: `auto`, a sign-in for page loads and 401 for anything
+	// else (an API call cannot follow the redirect); `login`, always a sign-in; `deny`, always 401; `forward`, on to the
+	// upstream as nobody, without identity headers.
+	Unauthenticated string `json:"unauthenticated" default:"auto" enum:"auto|login|deny|forward"`
+	// PreservePost keeps a form (URL-encoded, at most 64 KB, from the same site) that was posted after the session ended in
+	// the browser during the sign-in, and sends it again after it.
+	PreservePost bool `json:"preservePost" default:"false"`
+	// SessionURL is an address for single-page apps: GET says who is signed in and until when (JSON; 401 when nobody), POST
+	// renews the session now. From the same origin only.
+	SessionURL string `json:"sessionUrl"`
+
+	// Who may pass, and what the upstream learns.
+
+	// Bypass is a rule for requests that need no sign-in at all, in the syntax of Traefik's routers: “Path(`/health`) ||
+	// Method(`OPTIONS`)“. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
+	// `HeaderRegexp`, `Query`, `QueryRegexp`, `ClientIP`. Identity headers a client sends are removed here as well.
+	Bypass string `json:"bypass"`
+	// Claims is the rule a user must satisfy, 403 otherwise: “Contains(`groups`, `admin`) && Equals(`email_verified`,
+	// `true`)“. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
+	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
+	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
+	Claims string `json:"claims"`
+	// UsernameClaim is the claim that becomes the user name in Traefik's access log.
+	UsernameClaim string `json:"usernameClaim"`
+	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
+	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
+	// Headers of these names that a client sends are removed, in every spelling.
+	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	// TokenExchange exchanges the user's access token for one meant for the upstream (RFC 8693), which is then sent as
+	// `Authorization: Bearer` and is `{exchanged_token}` in `forwardHeaders`.
+	TokenExchange *TokenExchangeConfig `json:"tokenExchange"`
+
+	// Sign-out.
+
+	// LogoutURL is an address that ends the session, here and at the provider: a POST, or a link on the same site.
+	LogoutURL string `json:"logoutUrl"`
+	// PostLogoutRedirectURL is where the browser lands after `logoutUrl`; register it at the provider.
+	PostLogoutRedirectURL string `json:"postLogoutRedirectUrl"`
+	// BackchannelLogoutURL is an address to which the provider itself posts that a user is gone (OpenID Connect Back-Channel
+	// Logout); register it there. With sessions in cookies each Traefik knows only what it was told: use Redis with several.
+	BackchannelLogoutURL string `json:"backchannelLogoutUrl"`
+	// BackchannelLogoutSessionsRequired refuses logout tokens that name a user but no session (`sid`).
+	BackchannelLogoutSessionsRequired bool `json:"backchannelLogoutSessionsRequired" default:"false"`
+	// FrontchannelLogoutURL is an address the provider loads in a hidden frame to end the session (OpenID Connect
+	// Front-Channel Logout); register it there. Browsers that block third-party cookies defeat it: prefer the back channel.
+	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl"`
+
+	// Session and cookies.
+
+	// Session is what is remembered of a sign-in, and how.
+	Session SessionConfig `json:"session"`
+	// StateCookie holds what must be remembered of a sign-in under way, one small cookie each, five at most.
+	StateCookie StateCookieConfig `json:"stateCookie"`
+	// CSRF makes requests that change something (POST, PUT, PATCH, DELETE) of signed-in users repeat the value of a cookie in a
+	// header. `csrf: {}` and the label `csrf=true` switch it on with its defaults.
+	CSRF *CSRFConfig `json:"csrf"`
+	// Secret is another place for `session.secret`.
+	Secret string `json:"secret" secret:"true"`
+
+	// Tokens.
+
+	// JWT accepts bearer tokens that are JWTs. `jwt: {}` and the label `jwt=true` beside a sign-in accept access tokens of its
+	// issuer that were made for `clientId`. A request that brings a token is judged by the token alone.
+	JWT *JWTConfig `json:"jwt"`
+	// OAuthIntrospection accepts bearer tokens that the provider calls active (RFC 7662).
+	OAuthIntrospection *IntrospectionConfig `json:"oAuthIntrospection"`
+	// OAuthClientCredentials obtains a token for the upstream (RFC 6749, 4.4), alone or after another job let the request in.
+	OAuthClientCredentials *ClientCredentialsConfig `json:"oAuthClientCredentials"`
+
+	// Operation.
+
+	// ErrorPages are HTML files that replace the built-in pages, by status: `401`, `403`, `500`, `503`.
+	ErrorPages map[string]string `json:"errorPages"`
+	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
+	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
+	// StatusURL is an address that shows the operator how things are: provider, keys, clock, sign-ins, failures by reason. JSON,
+	// or text for Prometheus, by `Accept`.
+	StatusURL string `json:"statusUrl"`
+	// StatusToken is the bearer token that opens `statusUrl`, 16 characters at least. Required with `statusUrl`.
+	StatusToken string `json:"statusToken" secret:"true"`
+}
+
+// EndpointsConfig replaces single addresses of the provider's settings: where Traefik reaches the provider under another name than
+// browsers do, or where there is no discovery document. Each is a complete URL. Default: what discovery says.
+type EndpointsConfig struct {
+	// Discovery is where the provider's settings are read. Default: `<issuer>/.well-known/openid-configuration`.
+	Discovery string `json:"discovery"`
+	// Authorization is where browsers are sent to sign in.
+	Authorization string `json:"authorization"`
+	// Token is where codes and refresh tokens are exchanged.
+	Token string `json:"token"`
+	// JWKS is where the provider's keys are.
+	JWKS string `json:"jwks"`
+	// Userinfo is where claims of a user are read, with `userinfo`.
+	Userinfo string `json:"userinfo"`
+	// Introspection is where tokens are asked about, with `oAuthIntrospection`.
+	Introspection string `json:"introspection"`
+	// Revocation is where refresh tokens are given back at sign-out.
+	Revocation string `json:"revocation"`
+	// EndSession is where browsers are sent to sign out.
+	EndSession string `json:"endSession"`
+}
+
+// ClientConfig is how a provider is called.
+type ClientConfig struct {
+	// TLS is whom to trust, and our own certificate.
+	TLS TLSConfig `json:"tls"`
+	// TimeoutSeconds is the longest one call may take.
+	TimeoutSeconds int `json:"timeoutSeconds" default:"5"`
+	// MaxRetries is how often a failed call is tried again, 10 at most. Calls that change something are never repeated.
+	MaxRetries int `json:"maxRetries" default:"3"`
+}
+
+// TLSConfig is the certificates of a connection. Each may be PEM text, or `${file:/path}`.
+type TLSConfig struct {
+	// CA is the certificates to trust, as PEM. Default: the system's.
+	CA string `json:"ca" alias:"caBundle"`
+	// Cert is our certificate, as PEM, for servers that ask for one.
+	Cert string `json:"cert"`
+	// Key is the private key of `cert`, as PEM. Required with `cert`.
+	Key string `json:"key" secret:"true"`
+	// InsecureSkipVerify accepts any certificate, so anybody on the way can be the provider. For a trial only.
+	InsecureSkipVerify bool `json:"insecureSkipVerify" default:"false"`
+}
+
+// SessionConfig is what is remembered of a sign-in, and how.
+type SessionConfig struct {
+	// Name is the cookie's name; `%s` stands for the middleware's. Over https and without `domain` the default name gets the
+	// prefix `__Host-`, which no other host can overwrite. Two middlewares of one issuer and client share a session by giving
+	// it the same name.
+	Name string `json:"name" default:"%s-session"`
+	// Path is the part of the site the cookie is sent to.
+	Path string `json:"path" default:"/"`
+	// Domain shares the session with all hosts below it (`example.com`). Each of them can then read it. Default: this host.
+	Domain string `json:"domain"`
+	// Expiry is how many seconds a sign-in lasts; with `sliding`, after the last request.
+	Expiry int `json:"expiry" default:"86400"`
+	// Sliding begins `expiry` anew while the user is active.
+	Sliding bool `json:"sliding" default:"true"`
+	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session ends with the token.
+	Refresh bool `json:"refresh" default:"true"`
+	// IdleTimeout ends a session after this many seconds without a request, if that is sooner than `expiry`. Default: none.
+	IdleTimeout int `json:"idleTimeout"`
+	// MaxLifetime ends a session this many seconds after the sign-in, however active the user is. Default: none.
+	MaxLifetime int `json:"maxLifetime"`
+	// SameSite says whether the cookie goes along with requests from other sites: `lax`, only when a link is followed;
+	// `strict`, never; `none`, always, which needs https and `csrf`.
+	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
+	// HTTPOnly hides the cookie from scripts.
+	HTTPOnly bool `json:"httpOnly" default:"true"`
+	// Secure sends the cookie over https only. Default: as the request came. Behind a load balancer that ends TLS set it to
+	// true, or let Traefik trust the balancer's headers (`forwardedHeaders.trustedIPs`). Traefik Hub's default is false.
+	Secure *bool `json:"secure"`
+	// Secret is what cookies are sealed with, 16 characters at least (`openssl rand -base64 32`), the same on every replica.
+	// Default: derived from `clientSecret`. Required without `clientSecret`.
+	Secret string `json:"secret" secret:"true"`
+	// PreviousSecrets still open cookies, which are then sealed with `secret`: put the old secret here when you change it, and
+	// take it out after `expiry`.
+	PreviousSecrets []string `json:"previousSecrets" secret:"true"`
+	// Store is where sessions are kept. Default: in the cookie itself, sealed.
+	Store SessionStoreConfig `json:"store"`
+}
+
+// SessionStoreConfig is where sessions are kept.
+type SessionStoreConfig struct {
+	// Redis keeps sessions in Redis or Valkey; the cookie holds only a ticket with the key to its session.
+	Redis *RedisConfig `json:"redis"`
+	// KeyPrefix begins the name of every key in Redis.
+	KeyPrefix string `json:"keyPrefix"`
+	// CacheSeconds is how long a replica may use its own copy of a session, so how long a sign-out elsewhere may go unseen.
+	CacheSeconds int `json:"cacheSeconds" default:"2"`
+}
+
+// RedisConfig is a connection to Redis or Valkey: one server, a cluster, or servers watched by Sentinel.
+type RedisConfig struct {
+	// Endpoints are the addresses, `host:port` or with `redis://` or `rediss://` (TLS): the server, some of the cluster's
+	// nodes, or the Sentinels. Required.
+	Endpoints []string `json:"endpoints"`
+	// Username is the ACL user. Default: Redis's default user.
+	Username string `json:"username"`
+	// Password is the password.
+	Password string `json:"password" secret:"true"`
+	// Database is the number of the database. A cluster has only 0.
+	Database int `json:"database" default:"0"`
+	// Cluster says that the endpoints are nodes of a cluster: `cluster: {}`, or the label `cluster=true`.
+	Cluster *ClusterConfig `json:"cluster"`
+	// TLS encrypts the connection: `tls: {}`, or the label `tls=true`, trusts the system's certificates.
+	TLS *TLSConfig `json:"tls"`
+	// Sentinel says that the endpoints are Sentinels, which know the current master.
+	Sentinel *SentinelConfig `json:"sentinel"`
+}
+
+// ClusterConfig has no options yet: to be there is what it says.
+type ClusterConfig struct{}
+
+// SentinelConfig is how the master is found among the Sentinels.
+type SentinelConfig struct {
+	// MasterSet is the name the Sentinels know the master by. Required with `sentinel`.
+	MasterSet string `json:"masterSet"`
+	// Username is the ACL user on the Sentinels themselves.
+	Username string `json:"username"`
+	// Password is the password on the Sentinels themselves.
+	Password string `json:"password" secret:"true"`
+}
+
+// StateCookieConfig is the cookie of a sign-in under way.
+type StateCookieConfig struct {
+	// Name is the cookie's name; `%s` stands for the middleware's.
+	Name string `json:"name" default:"%s-state"`
+	// Path is the part of the site the cookie is sent to. The callback must be in it.
+	Path string `json:"path" default:"/"`
+	// Domain is the cookie's domain. Set it when `redirectUrl` is on another host than the pages. Default: this host.
+	Domain string `json:"domain"`
+	// MaxAge is how many seconds a sign-in may take.
+	MaxAge int `json:"maxAge" default:"600"`
+	// SameSite is as in `session`; `strict` would lose the cookie on the way back. With `responseMode: form_post` it is `none`.
+	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
+	// HTTPOnly hides the cookie from scripts.
+	HTTPOnly bool `json:"httpOnly" default:"true"`
+	// Secure is as in `session`. Default: as the request came.
+	Secure *bool `json:"secure"`
+}
+
+// CSRFConfig is the protection against requests that other sites forge: a signed value, bound to the session, in a cookie and in
+// a header, which only a script of the same site can read and repeat.
+type CSRFConfig struct {
+	// Secure sends the cookie over https only. Default: as `session.secure`.
+	Secure *bool `json:"secure"`
+	// HeaderName is the header that must repeat the cookie's value.
+	HeaderName string `json:"headerName" default:"Hub-Csrf-Token"`
+	// CookieName is the cookie's name.
+	CookieName string `json:"cookieName" default:"hub-csrf-token"`
+}
+
+// TokenExchangeConfig is the token wanted for the upstream. Required: one of `audience`, `resource`, `scopes`.
+type TokenExchangeConfig struct {
+	// Audience names the services the token is for.
+	Audience []string `json:"audience"`
+	// Resource are the addresses of the services the token is for (absolute URLs).
+	Resource []string `json:"resource"`
+	// Scopes are what the token may do.
+	Scopes []string `json:"scopes"`
+	// RequestedTokenType is the kind of token wanted. Default: the provider's choice, as a rule an access token.
+	RequestedTokenType string `json:"requestedTokenType"`
+}
+
+// TokenSourceConfig is where a token is looked for, in this order.
+type TokenSourceConfig struct {
+	// Header is the name of a header.
+	Header string `json:"header"`
+	// HeaderAuthScheme is the word before the token in that header, `Bearer` as a rule. Empty: the header is the token.
+	HeaderAuthScheme string `json:"headerAuthScheme"`
+	// Query is the name of a query parameter. Addresses end up in logs: prefer a header.
+	Query string `json:"query"`
+	// Cookie is the name of a cookie.
+	Cookie string `json:"cookie"`
+}
+
+// JWTConfig is how bearer tokens that are JWTs are checked. Exactly one of `signingSecret`, `publicKey`, `jwksFile`, `jwksUrl` and
+// `issuer` says where the keys come from (`jwksUrl` and `issuer` may stand together); beside a sign-in, none means its issuer.
+type JWTConfig struct {
+	// SigningSecret is the secret shared with the issuer, for HS256, HS384 and HS512; as long as the hash (32, 48, 64 bytes).
+	SigningSecret string `json:"signingSecret" secret:"true"`
+	// SigningSecretBase64Encoded says that `signingSecret` is base64.
+	SigningSecretBase64Encoded bool `json:"signingSecretBase64Encoded" default:"false"`
+	// PublicKey is the issuer's public key or certificate, as PEM.
+	PublicKey string `json:"publicKey"`
+	// JWKSFile is the issuer's key set: the path of a file, or the JSON itself.
+	JWKSFile string `json:"jwksFile"`
+	// JWKSURL is where the issuer's key set is read. A path is appended to `issuer`. Traefik Hub appends it to whatever
+	// issuer the token names, which lets anybody sign: here `issuer` must then be set.
+	JWKSURL string `json:"jwksUrl"`
+	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
+	Issuer string `json:"issuer"`
+	// Audience is what a token's `aud` must name, one of these at least. Default: `clientId` beside a sign-in, `resource` if
+	// that is set, else not checked.
+	Audience []string `json:"audience"`
+	// Algorithms are the signature algorithms accepted, all of one family. Default: what the key is for.
+	Algorithms []string `json:"algorithms" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	// TokenSource is where the token is looked for. Default: the header `Authorization` with the word `Bearer`.
+	TokenSource TokenSourceConfig `json:"tokenSource"`
+	// TokenKey is the name of a query parameter, and of a field of a form, where the token may be as well.
+	TokenKey string `json:"tokenKey"`
+	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
+	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
+	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
+	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
+	Resource string `json:"resource"`
+	// Claims is the rule the token must satisfy, as at the top level. Default: the top level's.
+	Claims string `json:"claims"`
+	// UsernameClaim is as at the top level. Default: the top level's.
+	UsernameClaim string `json:"usernameClaim"`
+	// ForwardHeaders is as at the top level. Default: the top level's.
+	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	// ClientConfig is how the keys are fetched. Beside a sign-in, its issuer's keys are fetched as the top level says.
+	ClientConfig ClientConfig `json:"clientConfig"`
+}
+
+// IntrospectionConfig is how bearer tokens are asked about at the provider.
+type IntrospectionConfig struct {
+	// TokenSource is where the token is looked for. Required: one source at least; beside a sign-in, none means the header
+	// `Authorization` with the word `Bearer`.
+	TokenSource TokenSourceConfig `json:"tokenSource"`
+	// ClientConfig is whom to ask, and how.
+	ClientConfig IntrospectionClientConfig `json:"clientConfig"`
+	// TokenTypeHint is another place for `clientConfig.tokenTypeHint`.
+	TokenTypeHint string `json:"tokenTypeHint"`
+	// Audience is what the answer's `aud` must name, one of these at least. Default: `resource` if that is set, else not checked.
+	Audience []string `json:"audience"`
+	// CacheSeconds is how long an answer is used again, never past the token's end; that a token is not active, 5 s at most. 0
+	// asks each time.
+	CacheSeconds int `json:"cacheSeconds" default:"10"`
+	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
+	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
+	// Resource is as in `jwt`.
+	Resource string `json:"resource"`
+	// Claims is the rule the answer must satisfy, as at the top level. Default: the top level's.
+	Claims string `json:"claims"`
+	// UsernameClaim is as at the top level. Default: the top level's.
+	UsernameClaim string `json:"usernameClaim"`
+	// ForwardHeaders is as at the top level. Default: the top level's.
+	ForwardHeaders map[string]string `json:"forwardHeaders"`
+}
+
+// IntrospectionClientConfig is whom to ask about tokens, and how.
+type IntrospectionClientConfig struct {
+	// URL is the introspection endpoint. Beside a sign-in: what discovery says. Required without a sign-in.
+	URL string `json:"url"`
+	// Headers are sent along, as a rule `Authorization` with our own credentials. Values may be Go templates over `.Request`, the
+	// incoming request. Beside a sign-in, its client proves itself when there is no `Authorization` here.
+	Headers map[string]string `json:"headers"`
+	// TokenTypeHint tells the provider what kind of token it is, `access_token` as a rule.
+	TokenTypeHint string `json:"tokenTypeHint"`
+	// TLS is whom to trust, and our own certificate.
+	TLS TLSConfig `json:"tls"`
+	// TimeoutSeconds is the longest one call may take.
+	TimeoutSeconds int `json:"timeoutSeconds" default:"5"`
+	// MaxRetries is how often a failed call is tried again, 10 at most.
+	MaxRetries int `json:"maxRetries" default:"3"`
+}
+
+// ClientCredentialsConfig is how a token for the upstream is obtained: for the gateway itself with `clientId` and `clientSecret`,
+// without them for the caller, who sends its own as Basic credentials.
+type ClientCredentialsConfig struct {
+	// URL is the provider's token endpoint. Required.
+	URL string `json:"url"`
+	// ClientID is the gateway's own client. Without it callers bring theirs.
+	ClientID string `json:"clientId"`
+	// ClientSecret is its secret. Required with `clientId`, unless `clientKey` is set or `clientAuthMethod` needs none.
+	ClientSecret string `json:"clientSecret" secret:"true"`
+	// ClientAuthMethod is how the client proves itself. Default: `private_key_jwt` with `clientKey`, else `client_secret_basic`.
+	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
+	// ClientKey is the private key for `private_key_jwt`, as PEM; signed with RS256, ES256 or EdDSA, as the key is.
+	ClientKey string `json:"clientKey" secret:"true"`
+	// Audience is the API the token is for, for providers that want it named (Auth0).
+	Audience string `json:"audience"`
+	// Scopes are what the token may do.
+	Scopes []string `json:"scopes"`
+	// Params are further parameters of the token request.
+	Params map[string]string `json:"params"`
+	// Claims is the rule the token must satisfy, as at the top level, if it is a JWT.
+	Claims string `json:"claims"`
+	// UsernameClaim is as at the top level, read from the token.
+	UsernameClaim string `json:"usernameClaim"`
+	// ForwardHeaders is as at the top level, read from the token.
+	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	// ClientConfig is how the provider is called.
+	ClientConfig ClientConfig `json:"clientConfig"`
+	// Store shares tokens among replicas. Default: each keeps its own in memory.
+	Store TokenStoreConfig `json:"store"`
+}
+
+// TokenStoreConfig is where tokens for the upstream are kept.
+type TokenStoreConfig struct {
+	// Redis keeps tokens in Redis or Valkey, sealed with `secret`.
+	Redis *RedisConfig `json:"redis"`
+	// KeyPrefix begins the name of every key in Redis.
+	KeyPrefix string `json:"keyPrefix"`
+	// Secret is what tokens are sealed with, 16 characters at least. Required with `redis`.
+	Secret string `json:"secret" secret:"true"`
+}
+
+// problems gathers everything that is wrong with a configuration, so that one start tells it all.
+type problems struct{ list []string }
+
+// add notes one problem: the option's path, what is wrong with it, what to write instead. The first problem of an option is the
+// cause of those that follow, so only that one is kept.
+func (p *problems) add(option, format string, args ...interface{}) {
+	prefix := option + ": "
+	for _, known := range p.list {
+		if strings.HasPrefix(known, prefix) {
+			return
+		}
+	}
+	p.list = append(p.list, prefix+fmt.Sprintf(format, args...))
+}
+
+// err is nil without a problem, else one line with all of them.
+func (p *problems) err() error {
+	if len(p.list) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(p.list, "; "))
+}
+
+// defaultConfig is a configuration in which nothing is set: the defaults beside the fields.
+func defaultConfig() *Config {
+	config := &Config{}
+	setDefaults(reflect.ValueOf(config).Elem())
+	return config
+}
+
+// readConfig turns what Traefik decoded into the typed configuration and notes every problem of it. The result is complete, so
+// that later checks can go on and report theirs in the same line.
+func readConfig(raw map[string]interface{}, p *problems) *Config {
+	config := defaultConfig()
+	decodeBlock(reflect.ValueOf(config).Elem(), "", raw, p)
+	return config
+}
