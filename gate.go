@@ -1,0 +1,338 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// This room turns options into ready values, and keeps what must outlive a reload. Traefik calls New once per router and again for
+// each router at every change of any configuration. So gates are found by name and configuration, clients by issuer, client and
+// connection, in registries that are the process's: package variables belong to the one interpreter of all routers.
+
+// gate is all that one configuration of the middleware has and does. It is shared by its routers and does not change.
+type gate struct {
+	name, shortName string // login@file, login
+	log             *logger
+	config          *Config
+	client          *client // nil without sign-in
+	store           *store  // nil: sessions are in cookies
+	login           bool    // browsers are signed in here
+	policy          *policy
+	bypass          *bypassRule
+	pages           *pages
+	csrf            *csrf
+	endpoints       map[string]*endpoint // by path
+
+	redirect, postLogin, postLogout location
+	sessionCookie, stateCookie      cookie
+	sessionSealer, stateSealer      *sealer
+	ownCookies                      []string        // base names, to take out of requests
+	managed                         map[string]bool // folded names of the headers we set
+	managedNames                    []string
+
+	passes                           *memory         // credential → *pass
+	isPlain                          bool            // nothing but a remembered pass is needed to let a request in
+	secureName, plainName, stateName string          // as known looks for them
+	harmless                         map[string]bool // header names that are aliases of nothing
+}
+
+// registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
+// a reload, in which contexts end before their successors come.
+type registry struct {
+	mu       sync.Mutex
+	entries  map[string]*registered
+	patience time.Duration
+}
+
+type registered struct {
+	value     interface{}
+	ctx       context.Context // of the last configuration that asked
+	idleSince time.Time       // when that context was first seen to have ended
+}
+
+var (
+	gates   = registry{entries: map[string]*registered{}, patience: 10 * time.Minute}
+	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // they hold the logout list
+)
+
+// register returns the value under key, made by build when it is not there.
+func register(ctx context.Context, r *registry, key string, build func() (interface{}, error)) (interface{}, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sweep(r, time.Now())
+	if entry := r.entries[key]; entry != nil {
+		entry.ctx = ctx
+		entry.idleSince = time.Time{}
+		return entry.value, nil
+	}
+	value, err := build()
+	if err != nil {
+		return nil, err
+	}
+	r.entries[key] = &registered{value: value, ctx: ctx}
+	return value, nil
+}
+
+// sweep drops what no configuration uses any more.
+func sweep(r *registry, now time.Time) {
+	for key, entry := range r.entries {
+		if entry.ctx.Err() == nil {
+			continue
+		}
+		if entry.idleSince.IsZero() {
+			entry.idleSince = now
+		} else if now.Sub(entry.idleSince) > r.patience {
+			delete(r.entries, key)
+		}
+	}
+}
+
+// namedFiles finds what may be the path of a file in the JSON of the options.
+var namedFiles = regexp.MustCompile(`(?:"|\$\{file:)(/[^"}]+)`)
+
+// findGate returns the gate of a middleware's options.
+func findGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
+	text, err := json.Marshal(raw) // keys come out sorted
+	if err != nil {
+		return nil, fmt.Errorf("%s: the options cannot be read: %w", name, err)
+	}
+	key := name + " " + string(text)
+	for _, match := range namedFiles.FindAllStringSubmatch(key, -1) {
+		if file, err := os.Stat(match[1]); err == nil { // a changed file is a changed configuration
+			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
+		}
+	}
+	value, err := register(ctx, &gates, hashText(key), func() (interface{}, error) {
+		g, err := newGate(ctx, raw, name)
+		return g, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	g, _ := value.(*gate)
+	return g, nil
+}
+
+// newGate reads the options and makes everything that can be made before the first request.
+func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
+	p := &problems{}
+	c := readConfig(raw, p)
+	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, passes: newMemory(4096)}
+	g.shortName, _, _ = strings.Cut(name, "@")
+	g.login = c.Issuer != ""
+	var err error
+	if g.bypass, err = parseBypass(c.Bypass); err != nil {
+		p.add("bypass", "%s", err)
+	}
+	g.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, "", p)
+	manage(g, g.policy)
+	g.pages = newPages(c.ErrorPages, p)
+	buildCookies(g)
+	buildEndpoints(g)
+	buildWarmPath(g)
+	if g.login && len(p.list) == 0 {
+		if g.client, err = findClient(ctx, g, p); err != nil {
+			return nil, err
+		}
+		buildSealers(g)
+	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	warn(g)
+	return g, nil
+}
+
+// warn says what works but should be known.
+func warn(g *gate) {
+	c := g.config
+	if strings.HasPrefix(c.Issuer, "http:") {
+		logf(g.log, levelWarn, "issuer: %q is plain http: whoever is on the way can sign in as anybody; use https but for a trial", c.Issuer)
+	}
+	if c.ClientConfig.TLS.InsecureSkipVerify {
+		logf(g.log, levelWarn, "clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead")
+	}
+	if c.Session.Domain != "" {
+		logf(g.log, levelInfo, "session.domain: every host below %q gets the session's cookie and can replace it", c.Session.Domain)
+	}
+	if c.BackchannelLogoutURL != "" && g.store == nil {
+		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis")
+	}
+}
+
+var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
+
+// buildCookies names the cookies. A default name may get a prefix; one that the operator chose stays as it is.
+func buildCookies(g *gate) {
+	s := &g.config.Session
+	t := &g.config.StateCookie
+	g.sessionCookie = cookie{base: strings.ReplaceAll(s.Name, "%s", g.shortName), isOwn: s.Name == "%s-session", path: s.Path, domain: s.Domain,
+		sameSite: sameSites[strings.ToLower(s.SameSite)], httpOnly: s.HTTPOnly, secure: s.Secure}
+	g.stateCookie = cookie{base: strings.ReplaceAll(t.Name, "%s", g.shortName), isOwn: t.Name == "%s-state", path: t.Path, domain: t.Domain,
+		sameSite: sameSites[strings.ToLower(t.SameSite)], httpOnly: t.HTTPOnly, secure: t.Secure}
+	if g.config.ResponseMode == "form_post" { // the answer is a POST from another site: only such a cookie comes along
+		always := true
+		g.stateCookie.sameSite = http.SameSiteNoneMode
+		g.stateCookie.secure = &always
+	}
+	g.ownCookies = []string{g.sessionCookie.base, g.stateCookie.base}
+}
+
+// buildEndpoints lists our own addresses.
+func buildEndpoints(g *gate) {
+	g.endpoints = map[string]*endpoint{}
+	if !g.login {
+		return
+	}
+	c := g.config
+	g.redirect, _ = parseLocation(c.RedirectURL) // readConfig has reported what cannot be read
+	g.postLogin, _ = parseLocation(c.PostLoginRedirectURL)
+	g.postLogout, _ = parseLocation(c.PostLogoutRedirectURL)
+	answers := []string{http.MethodGet, http.MethodHead}
+	if c.ResponseMode == "form_post" {
+		answers = []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	}
+	addEndpoint(g, c.RedirectURL, answers, callback)
+	addEndpoint(g, c.LoginURL, []string{http.MethodGet, http.MethodPost}, startLogin)
+	addEndpoint(g, c.LogoutURL, []string{http.MethodGet, http.MethodPost}, logout)
+	addEndpoint(g, c.BackchannelLogoutURL, []string{http.MethodPost}, backchannelLogout)
+	addEndpoint(g, c.FrontchannelLogoutURL, []string{http.MethodGet}, frontchannelLogout)
+}
+
+func addEndpoint(g *gate, option string, methods []string, serve func(g *gate, rw http.ResponseWriter, req *http.Request)) {
+	if option == "" {
+		return
+	}
+	at, _ := parseLocation(option)
+	g.endpoints[at.path] = &endpoint{at: at, methods: methods, serve: serve}
+}
+
+// commonHeaders are those nearly every request has. They spare the warm path a look at each.
+var commonHeaders = []string{"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Length", "Content-Type", "Cookie", "Dnt", "If-Modified-Since",
+	"If-None-Match", "Origin", "Pragma", "Priority", "Range", "Referer", "Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+	"Sec-Fetch-Site", "Sec-Fetch-User", "Te", "Upgrade-Insecure-Requests", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port",
+	"X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-Ip", "X-Requested-With"}
+
+// buildWarmPath prepares what known compares with.
+func buildWarmPath(g *gate) {
+	g.isPlain = g.bypass == nil && g.config.CSRF == nil
+	g.secureName = cookieName(&g.sessionCookie, true) + "="
+	g.plainName = cookieName(&g.sessionCookie, false) + "="
+	g.stateName = g.stateCookie.base + "."
+	g.harmless = map[string]bool{}
+	for _, name := range commonHeaders {
+		g.harmless[name] = true
+	}
+}
+
+// buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of
+// Traefik Hub start as they are and all replicas have the same key.
+func buildSealers(g *gate) {
+	c := g.config
+	secret := c.Session.Secret
+	if secret == "" {
+		secret = c.ClientSecret
+	}
+	secrets := append([]string{secret}, c.Session.PreviousSecrets...)
+	g.sessionSealer = newSealer(secrets, c.Issuer, c.ClientID, "session")
+	g.stateSealer = newSealer(secrets, c.Issuer, c.ClientID, "state")
+	if c.CSRF == nil {
+		return
+	}
+	secure := c.CSRF.Secure
+	if secure == nil {
+		secure = c.Session.Secure
+	}
+	g.csrf = &csrf{header: c.CSRF.HeaderName, cookie: cookie{base: c.CSRF.CookieName, path: "/", domain: c.Session.Domain, sameSite: g.sessionCookie.sameSite, secure: secure}}
+	for _, secret := range secrets {
+		g.csrf.keys = append(g.csrf.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+	}
+}
+
+// findClient returns the client of a gate's provider: the same one for all gates that talk to it in the same way.
+func findClient(ctx context.Context, g *gate, p *problems) (*client, error) {
+	c := g.config
+	key, err := json.Marshal([]interface{}{c.Issuer, c.TrustedIssuer, c.DisableIssuerCheck, c.TrustedAudiences, c.DiscoveryParams, c.Endpoints, c.ClientID,
+		c.ClientSecret, c.ClientAuthMethod, c.ClientKey, c.ClientKeyID, c.ClientKeyAlg, c.IDTokenSigningAlg, c.ClientConfig})
+	if err != nil {
+		return nil, err
+	}
+	value, err := register(ctx, &clients, hashText(string(key)), func() (interface{}, error) {
+		made, err := newClient(g, p)
+		return made, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, _ := value.(*client)
+	return found, nil
+}
+
+// newClient makes the client of g's configuration.
+func newClient(g *gate, p *problems) (*client, error) {
+	c := g.config
+	made := &client{log: g.log, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
+		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
+		refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
+	var err error
+	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
+		p.add("clientConfig", "%s", err)
+	}
+	if c.ClientKey != "" {
+		made.signerAlg = c.ClientKeyAlg
+		made.signerKeyID = c.ClientKeyID
+		if made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg); err != nil {
+			p.add("clientKey", "%s", err)
+		}
+	}
+	if made.authMethod == "" && made.signer == nil && c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
+		made.authMethod = "tls_client_auth"
+	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	made.discoveryURL = discoveryURL(c)
+	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, clientID: c.ClientID}
+	if c.TrustedIssuer != "" {
+		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
+	}
+	if c.DisableIssuerCheck {
+		made.rules.issuers = nil
+	}
+	made.keys = newKeySet(func(ctx context.Context) ([]byte, error) { return fetchKeys(ctx, made) })
+	return made, nil
+}
+
+// discoveryURL is where the provider's metadata is (OpenID Connect Discovery 4.1: the issuer without a final slash, and the well-known
+// path), "" when every endpoint that sign-in needs is configured.
+func discoveryURL(c *Config) string {
+	e := &c.Endpoints
+	at := e.Discovery
+	if at == "" {
+		if e.Authorization != "" && e.Token != "" && e.JWKS != "" {
+			return ""
+		}
+		at = strings.TrimSuffix(c.Issuer, "/") + "/.well-known/openid-configuration"
+	}
+	if len(c.DiscoveryParams) == 0 {
+		return at
+	}
+	form := url.Values{}
+	for name, value := range c.DiscoveryParams {
+		form.Set(name, value)
+	}
+	return withQuery(at, form)
+}
+
+// acceptsIssuer says whether tokens and metadata may carry this issuer.
+func acceptsIssuer(c *client, issuer string) bool {
+	return c.rules.issuers == nil || has(c.rules.issuers, issuer)
+}

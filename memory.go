@@ -1,0 +1,152 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// This room holds what requests share in memory: bounded maps, and work that is done once however many wait for it.
+// There is no background goroutine: work runs in the request that needs it first, and old entries leave when new ones come.
+
+// memory is a bounded map. When its young half is full it becomes the old half, and what was old is forgotten;
+// an entry that is read from the old half moves back into the young one, so what is in use stays.
+type memory struct {
+	mu         sync.RWMutex
+	young, old map[string]interface{}
+	limit      int // entries in each half
+}
+
+func newMemory(limit int) *memory {
+	return &memory{young: map[string]interface{}{}, limit: limit}
+}
+
+// recall returns what was remembered under key, or nil.
+func recall(m *memory, key string) interface{} {
+	m.mu.RLock()
+	value := m.young[key]
+	if value != nil {
+		m.mu.RUnlock()
+		return value
+	}
+	value = m.old[key]
+	m.mu.RUnlock()
+	if value != nil {
+		remember(m, key, value)
+	}
+	return value
+}
+
+// remember keeps value, which is not nil, under key until newer entries push it out.
+func remember(m *memory, key string, value interface{}) {
+	m.mu.Lock()
+	makeRoom(m)
+	m.young[key] = value
+	m.mu.Unlock()
+}
+
+// makeRoom turns a full young half into the old one. The caller holds the lock.
+func makeRoom(m *memory) {
+	if len(m.young) >= m.limit {
+		m.old = m.young
+		m.young = map[string]interface{}{}
+	}
+}
+
+// rememberOnce keeps key and says whether it was new: the guard of everything that may be used once.
+func rememberOnce(m *memory, key string, value interface{}) bool {
+	m.mu.Lock()
+	known := m.young[key] != nil || m.old[key] != nil
+	if !known {
+		makeRoom(m)
+		m.young[key] = value
+	}
+	m.mu.Unlock()
+	return !known
+}
+
+// forget drops key.
+func forget(m *memory, key string) {
+	m.mu.Lock()
+	delete(m.young, key)
+	delete(m.old, key)
+	m.mu.Unlock()
+}
+
+// each shows every remembered entry, for the rare work that must look at all.
+func each(m *memory, see func(key string, value interface{})) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for key, value := range m.old {
+		see(key, value)
+	}
+	for key, value := range m.young {
+		see(key, value)
+	}
+}
+
+// flights is work under way, by key.
+type flights struct {
+	mu      sync.Mutex
+	running map[string]*flight
+}
+
+// flight is one piece of work that many requests may wait for.
+type flight struct {
+	landed chan struct{} // closed at the end
+	value  interface{}
+	err    error
+}
+
+// share runs work once however many ask for key at the same time, and gives all of them its result.
+// It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
+// handed out (a rotated refresh token above all) must not be lost. Whoever waits gives up with its own request.
+func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (interface{}, error)) (interface{}, error) {
+	f.mu.Lock()
+	if f.running == nil {
+		f.running = map[string]*flight{}
+	}
+	under := f.running[key]
+	if under != nil {
+		f.mu.Unlock()
+		select {
+		case <-under.landed:
+			return under.value, under.err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: the client went away while it waited", errUnavailable)
+		}
+	}
+	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
+	f.running[key] = mine
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.running, key)
+		f.mu.Unlock()
+		close(mine.landed)
+	}()
+	value, err := work(context.WithoutCancel(ctx))
+	mine.value = value
+	mine.err = err
+	return value, err
+}
+
+// backoff spaces the attempts at something that fails: 1 s, 2 s, 4 s … 30 s.
+type backoff struct {
+	failures int
+	until    time.Time
+	err      error // the last failure, answered until the next attempt
+}
+
+// fail notes a failed attempt.
+func fail(b *backoff, err error, now time.Time) {
+	wait := 30 * time.Second
+	if b.failures < 5 {
+		wait = time.Second << uint(b.failures)
+	}
+	b.failures++
+	b.until = now.Add(wait)
+	b.err = err
+}

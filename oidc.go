@@ -1,0 +1,267 @@
+// Package oidc is a Traefik middleware plugin that signs people in with OpenID Connect, checks the tokens of APIs and obtains
+// tokens for upstreams. Traefik interprets it with Yaegi; it needs nothing but Go's standard library.
+//
+// A request's way: ServeHTTP lets in whom it has seen before. Everybody else goes through serve, which is the table of contents:
+//
+//	headers.go   what the upstream is told, and what a client may not claim
+//	login.go     the sign-in: to the provider and back
+//	logout.go    the four kinds of sign-out
+//	bypass.go    requests that need no sign-in
+//	session.go   the session's life: open, refresh, renew, end; and the passes remembered of it
+//	cookies.go, seal.go, csrf.go   how it is kept at the browser
+//	claims.go    the rule, claim lookup, header formats
+//	provider.go, token.go, jwks.go   the provider's side: calls, tokens, keys
+//	pages.go     our own answers
+//	config.go, options.go, gate.go   the options, and what is made of them
+//	memory.go    what requests share
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The outcomes that decide an answer. Every other error is a credential that is no good.
+var (
+	errNoCredentials = errors.New("not signed in")
+	errNotAllowed    = errors.New("not allowed")
+	errForged        = errors.New("forged request")
+	errUnavailable   = errors.New("unavailable")
+)
+
+// Middleware is one router's use of the middleware. All routers with the same configuration share one gate.
+type Middleware struct {
+	gate *gate
+	next http.Handler
+}
+
+// CreateConfig gives Traefik the value it decodes the options into. The table of defaults is on Config.
+func CreateConfig() *RawConfig {
+	return &RawConfig{}
+}
+
+// New makes the middleware called name in front of next. It needs no network, and reports every problem of the configuration in
+// one error. Traefik calls it for each router, and again at each change of any configuration.
+func New(ctx context.Context, next http.Handler, config *RawConfig, name string) (handler http.Handler, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil { // a panic here would end Traefik's configuration loop
+			err = fmt.Errorf("%s: a bug, please report it: %v", name, trouble)
+		}
+	}()
+	g, err := findGate(ctx, config.Options, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Middleware{gate: g, next: next}, nil
+}
+
+// ServeHTTP is the path of the signed-in request that was seen before: its credential is known, the headers are finished.
+// The interpreter charges for every local variable and every call here, so whatever else there is to do is done by serve.
+func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	g := m.gate
+	p := known(g, req)
+	if p == nil {
+		serve(g, m.next, rw, req)
+		return
+	}
+	header := req.Header
+	for i, name := range p.names {
+		header[name] = p.values[i]
+	}
+	for _, name := range p.drop {
+		delete(header, name)
+	}
+	if p.user != nil {
+		req.URL.User = p.user // Traefik's access log reads it
+	}
+	m.next.ServeHTTP(rw, req)
+}
+
+// known finds the pass of a plain request that carries one credential, and takes our cookie out of it. Whatever is unusual about
+// the request (an endpoint of ours, a bypass rule, chunks, a pending login, an odd header name) makes it nil: serve can handle it all.
+func known(g *gate, req *http.Request) *pass {
+	header := req.Header
+	lines := header["Cookie"]
+	if !g.isPlain || len(lines) != 1 || g.endpoints[req.URL.Path] != nil {
+		return nil
+	}
+	name := g.secureName
+	if proto := header["X-Forwarded-Proto"]; len(proto) == 1 && proto[0] == "http" {
+		name = g.plainName
+	}
+	line := lines[0]
+	at := strings.Index(line, name)
+	if at < 0 || at > 0 && line[at-1] != ' ' {
+		return nil
+	}
+	value := line[at+len(name):]
+	rest := line[:at]
+	if end := strings.IndexByte(value, ';'); end >= 0 {
+		if rest += strings.TrimPrefix(value[end+1:], " "); strings.Contains(rest, g.stateName) {
+			return nil
+		}
+		value = value[:end]
+	}
+	g.passes.mu.RLock()
+	p, _ := g.passes.young[value].(*pass)
+	g.passes.mu.RUnlock()
+	if p == nil || time.Until(p.until) <= 0 {
+		return nil
+	}
+	for name := range header {
+		if !g.harmless[name] && strings.ContainsAny(name, oddCharacters) || name == "Connection" || name == "Trailer" {
+			return nil
+		}
+	}
+	if rest == "" {
+		delete(header, "Cookie")
+	} else {
+		lines[0] = strings.TrimSuffix(rest, "; ")
+	}
+	return p
+}
+
+// serve is every other request.
+func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
+	stripHeaders(g, req) // a client never names itself
+	if at := g.endpoints[req.URL.Path]; at != nil && isHere(at, req) {
+		serveEndpoint(g, at, rw, req)
+		return
+	}
+	if bypasses(g.bypass, req) {
+		stripCookies(g, req)
+		next.ServeHTTP(rw, req)
+		return
+	}
+	who, err := authenticate(g, rw, req)
+	if err == nil {
+		err = checkCSRF(g, req, who)
+	}
+	switch {
+	case err == nil:
+		forward(g, who, next, rw, req)
+	case errors.Is(err, errNoCredentials):
+		unauthenticated(g, next, rw, req, err)
+	case errors.Is(err, errNotAllowed):
+		refuse(g, rw, req, http.StatusForbidden, err)
+	case errors.Is(err, errForged):
+		refuse(g, rw, req, http.StatusForbidden, err)
+	case errors.Is(err, errUnavailable):
+		refuse(g, rw, req, http.StatusServiceUnavailable, err)
+	default:
+		refuse(g, rw, req, http.StatusInternalServerError, err)
+	}
+}
+
+// authenticate says who sent the request.
+func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
+	return sessionPass(g, rw, req)
+}
+
+// forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.
+func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req *http.Request) {
+	stripCookies(g, req)
+	for i, name := range who.names {
+		req.Header[name] = who.values[i]
+	}
+	if who.user != nil {
+		req.URL.User = who.user
+	}
+	next.ServeHTTP(rw, req)
+}
+
+// endpoint is an address of ours, and who serves it.
+type endpoint struct {
+	at      location
+	methods []string
+	serve   func(g *gate, rw http.ResponseWriter, req *http.Request)
+}
+
+// isHere says that a request came to the host of an endpoint that names one.
+func isHere(e *endpoint, req *http.Request) bool {
+	return e.at.host == "" || strings.EqualFold(e.at.host, req.Host)
+}
+
+func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
+	if !has(e.methods, req.Method) {
+		rw.Header().Set("Allow", strings.Join(e.methods, ", "))
+		refuse(g, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.at.path, strings.Join(e.methods, " or "), clip(req.Method)))
+		return
+	}
+	e.serve(g, rw, req)
+}
+
+// address is an address of ours as a complete URL; what the option leaves open is taken from the request.
+func address(at *location, req *http.Request) string {
+	scheme := at.scheme
+	host := at.host
+	if scheme == "" {
+		scheme, _, _ = strings.Cut(origin(req), ":")
+	}
+	if host == "" {
+		host = req.Host
+	}
+	return scheme + "://" + host + at.path
+}
+
+// refuse answers with an error. The reason goes to the log under the id that the visitor sees.
+func refuse(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error) {
+	refuseWith(g, rw, req, newAnswer(status, newRequestID()), reason)
+}
+
+// refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
+func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
+	a := newAnswer(status, newRequestID())
+	if status == http.StatusForbidden {
+		a.title = "The sign-in was refused"
+		a.detail = "The sign-in service did not let you in, or you cancelled. You can try again."
+	}
+	a.actions = []action{{text: "Sign in again", href: back}}
+	refuseWith(g, rw, req, a, reason)
+}
+
+func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, reason error) {
+	level := levelInfo
+	if a.status == http.StatusInternalServerError {
+		level = levelError
+	}
+	if a.status == http.StatusServiceUnavailable {
+		a.retryAfter = 5
+	}
+	if a.status == http.StatusUnauthorized {
+		a.challenge = challenge(g)
+	}
+	if len(a.actions) == 0 {
+		a.actions = wayOut(g, req, a.status)
+	}
+	logf(g.log, level, "%s %s: %d: %s (reference %s)", clip(req.Method), clip(req.URL.Path), a.status, reason, a.id)
+	writeAnswer(g.pages, rw, req, a)
+}
+
+// challenge is what a 401 must carry (RFC 9110 11.6.1).
+func challenge(g *gate) string {
+	return `Bearer realm="` + g.shortName + `"`
+}
+
+// wayOut is what a visitor can do about an answer.
+func wayOut(g *gate, req *http.Request, status int) []action {
+	here := localPath(req.URL.RequestURI())
+	switch status {
+	case http.StatusForbidden:
+		if g.login {
+			return []action{{text: "Sign in as someone else", href: g.redirect.path + "?switch=" + url.QueryEscape(here)}}
+		}
+	case http.StatusUnauthorized:
+		if g.login && g.config.LoginURL != "" {
+			return []action{{text: "Sign in", href: g.config.LoginURL}}
+		}
+	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+		return []action{{text: "Try again", href: here}}
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package oidc
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// This room turns what we keep at the browser into text that only we can read and nobody can change, move or swap:
+//
+//	base64url( version byte · 12-byte nonce · AES-256-GCM ciphertext )
+//
+// The key comes from the secret by HKDF-SHA256 over issuer, client and purpose, and the additional data binds the cookie's
+// name as well: a session of another client, another cookie, or a pending login in a session's place does not open.
+
+const sealVersion = 1
+
+// sealer seals for one purpose. The first key seals; all of them open, so that a secret can be replaced without signing anybody out.
+type sealer struct {
+	context string
+	aeads   []cipher.AEAD
+}
+
+// newSealer derives the keys of one purpose from the current secret and the previous ones.
+func newSealer(secrets []string, issuer, clientID, purpose string) *sealer {
+	s := &sealer{context: issuer + "\x00" + clientID + "\x00" + purpose}
+	for _, secret := range secrets {
+		s.aeads = append(s.aeads, newAEAD(deriveKey(secret, s.context)))
+	}
+	return s
+}
+
+// deriveKey is HKDF-SHA256 (RFC 5869) for one 32-byte block, which Yaegi's library lacks: extract, then expand.
+func deriveKey(secret, info string) []byte {
+	extract := hmac.New(sha256.New, []byte("traefik-oidc"))
+	extract.Write([]byte(secret))
+	expand := hmac.New(sha256.New, extract.Sum(nil))
+	expand.Write([]byte(info + "\x01"))
+	return expand.Sum(nil)
+}
+
+// newAEAD makes AES-256-GCM of a 32-byte key, for which neither step can fail.
+func newAEAD(key []byte) cipher.AEAD {
+	block, _ := aes.NewCipher(key)
+	aead, _ := cipher.NewGCM(block)
+	return aead
+}
+
+// seal encrypts plain for the cookie called name.
+func seal(s *sealer, name string, plain []byte) string {
+	aead := s.aeads[0]
+	box := append([]byte{sealVersion}, randomBytes(aead.NonceSize())...)
+	box = aead.Seal(box, box[1:], plain, []byte(s.context+"\x00"+name))
+	return base64.RawURLEncoding.EncodeToString(box)
+}
+
+// open is the opposite of seal. current says that the newest secret did it; else the value should be sealed again.
+func open(s *sealer, name, sealed string) (plain []byte, current bool, err error) {
+	box, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	if err != nil || len(box) < 1+12+16 || box[0] != sealVersion {
+		return nil, false, errors.New("not one of our cookies, or cut short")
+	}
+	for i, aead := range s.aeads {
+		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))
+		if err == nil {
+			return plain, i == 0, nil
+		}
+	}
+	return nil, false, errors.New("sealed with another secret, or for another client, issuer or cookie")
+}
+
+// A packed session is deflated. JWTs go in with their parts decoded, so that deflate sees the JSON that three tokens of one user
+// share; the signatures, which cannot shrink, stand at the end.
+
+const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
+
+// pack writes a session's record and its tokens as bytes.
+func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
+	head, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	text := appendBytes(nil, head)
+	var signatures []byte
+	for _, raw := range rawTokens {
+		header, payload, signature := splitJWT(raw)
+		if header == nil {
+			text = appendBytes(append(text, 0), []byte(raw))
+			continue
+		}
+		text = appendBytes(appendBytes(append(text, 1), header), payload)
+		signatures = appendBytes(signatures, signature)
+	}
+	var out bytes.Buffer
+	deflate, _ := flate.NewWriter(&out, flate.BestCompression)
+	deflate.Write(text)
+	deflate.Write(signatures)
+	deflate.Close() // writes to memory do not fail
+	return out.Bytes(), nil
+}
+
+// unpack is the opposite of pack for a known number of tokens.
+func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
+	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	if err != nil || len(text) > maxUnpacked {
+		return nil, nil, errors.New("session: does not inflate")
+	}
+	r := &packReader{rest: text}
+	record := &sessionRecord{}
+	numbers := json.NewDecoder(bytes.NewReader(nextBytes(r)))
+	numbers.UseNumber() // claims compare as text
+	if err := numbers.Decode(record); err != nil {
+		return nil, nil, fmt.Errorf("session: %w", err)
+	}
+	rawTokens := make([]string, count)
+	var unsigned []int // the JWTs, whose signatures follow
+	for i := range rawTokens {
+		if nextByte(r) == 0 {
+			rawTokens[i] = string(nextBytes(r))
+			continue
+		}
+		header := base64.RawURLEncoding.EncodeToString(nextBytes(r))
+		rawTokens[i] = header + "." + base64.RawURLEncoding.EncodeToString(nextBytes(r)) + "."
+		unsigned = append(unsigned, i)
+	}
+	for _, i := range unsigned {
+		rawTokens[i] += base64.RawURLEncoding.EncodeToString(nextBytes(r))
+	}
+	if r.bad || len(r.rest) > 0 {
+		return nil, nil, errors.New("session: cut short")
+	}
+	return record, rawTokens, nil
+}
+
+// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else header is nil.
+func splitJWT(raw string) (header, payload, signature []byte) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, nil, nil
+	}
+	decoded := make([][]byte, 3)
+	for i, part := range parts {
+		bytes, err := base64.RawURLEncoding.DecodeString(part)
+		if err != nil || base64.RawURLEncoding.EncodeToString(bytes) != part || len(bytes) == 0 {
+			return nil, nil, nil
+		}
+		decoded[i] = bytes
+	}
+	return decoded[0], decoded[1], decoded[2]
+}
+
+func appendBytes(to, item []byte) []byte {
+	return append(binary.AppendUvarint(to, uint64(len(item))), item...)
+}
+
+// packReader reads what appendBytes wrote; bad is set, once and for all, when there is less than was said.
+type packReader struct {
+	rest []byte
+	bad  bool
+}
+
+func nextByte(r *packReader) byte {
+	if len(r.rest) == 0 {
+		r.bad = true
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+func nextBytes(r *packReader) []byte {
+	length, used := binary.Uvarint(r.rest)
+	if used <= 0 || length > uint64(len(r.rest)-used) {
+		r.bad = true
+		r.rest = nil
+		return nil
+	}
+	item := r.rest[used : used+int(length)]
+	r.rest = r.rest[used+int(length):]
+	return item
+}
+
+// randomBytes comes from the system's generator, which does not fail on the systems Traefik runs on; a panic is better than a guessable key.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	if _, err := rand.Read(b); err != nil {
+		panic("no random numbers: " + err.Error())
+	}
+	return b
+}
+
+// randomText is 32 random bytes in 43 characters of unpadded base64url: a state, a nonce, a PKCE verifier (RFC 7636 4.1).
+func randomText() string {
+	return base64.RawURLEncoding.EncodeToString(randomBytes(32))
+}
+
+// hashText is the SHA-256 of text in base64url: the S256 code challenge (RFC 7636 4.2), and how secrets stand in map keys.
+func hashText(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}

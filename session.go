@@ -1,0 +1,456 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// This room is the life of a session: made at sign-in, kept at the browser (or in Redis, with a ticket at the browser), judged
+// once and remembered as a pass, refreshed before its access token ends, renewed while the user is active, ended.
+
+// session is one sign-in.
+type session struct {
+	sessionRecord
+	idToken, accessToken, refreshToken string
+	claims                             map[string]interface{} // of the ID token, read once when the session was opened
+}
+
+// sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
+type sessionRecord struct {
+	ID        string                 `json:"i"`           // names the session in logs, CSRF tokens and the logout list
+	Start     int64                  `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
+	Renewed   int64                  `json:"r"`           // when this copy was sealed because the user was active
+	RefreshAt int64                  `json:"a,omitempty"` // when to refresh, 0: never
+	Carried   map[string]interface{} `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
+	Userinfo  map[string]interface{} `json:"u,omitempty"`
+}
+
+// pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
+// used without another look, and the finished headers. Everything the warm path does is in it.
+type pass struct {
+	until    time.Time
+	names    []string
+	values   [][]string
+	drop     []string // managed headers without a value for this user
+	user     *url.Userinfo
+	session  string // the session's id, "" for a token
+	sid, sub string // by which a pushed logout finds it
+}
+
+const (
+	renewShare   = 10              // a session is sealed anew when this share of its idle time has passed
+	lateSeconds  = 5 * time.Second // how long a replaced cookie is good for without another look
+	longestCheck = time.Hour       // a pass is looked at again at least this often
+)
+
+// carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
+// and the session's name at the provider. What a rule is likely to judge (groups, roles) is never carried: it may have been taken away.
+var carriedClaims = []string{"sid", "auth_time", "acr", "amr", "nonce", "name", "given_name", "family_name", "middle_name", "nickname",
+	"preferred_username", "picture", "email", "email_verified", "locale", "zoneinfo"}
+
+// newSession makes the session of a sign-in that just succeeded.
+func newSession(t *tokens, claims, userinfo map[string]interface{}, now time.Time) *session {
+	s := &session{idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
+	s.ID = randomText()[:22]
+	s.Start = now.UnixMilli()
+	s.Renewed = now.Unix()
+	s.RefreshAt = refreshTime(t, claims, now)
+	s.Userinfo = userinfo
+	return s
+}
+
+// refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is; 0 without either.
+func refreshTime(t *tokens, claims map[string]interface{}, now time.Time) int64 {
+	lifetime := t.expiresIn
+	if lifetime == 0 {
+		end, err := numericDate(claims, "exp")
+		if err != nil || end <= now.Unix() {
+			return 0
+		}
+		lifetime = end - now.Unix()
+	}
+	lead := lifetime / 10
+	if lead > 60 {
+		lead = 60
+	}
+	return now.Unix() + lifetime - lead
+}
+
+// sessionPass finds the session a request brings and lets it in, refreshing and renewing it where it is time.
+// What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
+func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
+	https := isHTTPS(req)
+	name := cookieName(&g.sessionCookie, https)
+	reason := errNoCredentials
+	for _, value := range chunkedValues(req, name) {
+		if p := recallPass(g, value); p != nil {
+			return p, nil
+		}
+		s, current, err := openSession(req.Context(), g, name, value)
+		if err == nil {
+			return admit(g, rw, req, s, value, current)
+		}
+		reason = err
+		if errors.Is(err, errUnavailable) {
+			break
+		}
+	}
+	return nil, reason
+}
+
+// recallPass is the pass remembered for a credential, nil when there is none or it has to be looked at again.
+func recallPass(g *gate, credential string) *pass {
+	p, _ := recall(g.passes, credential).(*pass)
+	if p == nil || time.Until(p.until) <= 0 {
+		return nil
+	}
+	return p
+}
+
+// admit takes an opened session through everything that may end or change it, and judges it.
+func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value string, current bool) (*pass, error) {
+	now := time.Now()
+	if err := checkSession(g, s, now); err != nil {
+		return nil, err
+	}
+	fresh, again, err := keepFresh(req.Context(), g, s, now)
+	if err != nil {
+		return nil, err
+	}
+	p, err := judgeSession(g, fresh)
+	if err != nil && !errors.Is(err, errNotAllowed) {
+		return nil, err
+	}
+	until := passEnd(g, fresh, again, now)
+	if fresh != s || !current || now.Unix() >= renewTime(g, fresh) {
+		saveErr := saveSession(g, rw, req, fresh, now)
+		if saveErr != nil {
+			return nil, saveErr
+		}
+		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
+		if late := now.Add(lateSeconds); late.Before(until) || now.After(until) {
+			until = late
+		}
+	}
+	if err != nil {
+		return nil, err // the rule says no: the session stays, for pages with another rule
+	}
+	p.until = until
+	remember(g.passes, value, p)
+	return p, nil
+}
+
+// checkSession says why a session has ended, or nil.
+func checkSession(g *gate, s *session, now time.Time) error {
+	if now.Unix() >= sessionEnd(g, s) {
+		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
+	}
+	for _, mark := range []string{"id:" + s.ID, "sid:" + text(s.claims["sid"]), "sub:" + text(s.claims["sub"])} {
+		if at, _ := recall(g.client.revoked, mark).(*logoutMark); at != nil && s.Start <= at.unixMilli {
+			return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
+		}
+	}
+	return nil
+}
+
+// logoutMark says when a session, or all of a user, was logged out.
+type logoutMark struct{ unixMilli int64 }
+
+// sessionEnd is when a session ends by this middleware's options, in Unix seconds.
+func sessionEnd(g *gate, s *session) int64 {
+	options := &g.config.Session
+	start := s.Start / 1000
+	end := start + int64(options.Expiry)
+	if options.Sliding {
+		end = s.Renewed + int64(options.Expiry)
+	}
+	if idle := s.Renewed + int64(options.IdleTimeout); options.IdleTimeout > 0 && idle < end {
+		end = idle
+	}
+	if last := start + int64(options.MaxLifetime); options.MaxLifetime > 0 && last < end {
+		end = last
+	}
+	return end
+}
+
+// renewTime is when an active user's session is sealed anew. Doing it on each request would cost a cookie each time and gain nothing.
+func renewTime(g *gate, s *session) int64 {
+	options := &g.config.Session
+	idle := 0
+	if options.Sliding {
+		idle = options.Expiry
+	}
+	if options.IdleTimeout > 0 && (idle == 0 || options.IdleTimeout < idle) {
+		idle = options.IdleTimeout
+	}
+	if idle == 0 {
+		return sessionEnd(g, s)
+	}
+	return s.Renewed + int64(idle/renewShare)
+}
+
+// passEnd is when a session must be looked at again: before it ends, is renewed or is refreshed.
+func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
+	end := sessionEnd(g, s)
+	if at := renewTime(g, s); at < end {
+		end = at
+	}
+	if refreshAgain > 0 && refreshAgain < end {
+		end = refreshAgain
+	}
+	until := time.Unix(end, 0)
+	if last := now.Add(longestCheck); until.After(last) {
+		until = last
+	}
+	if g.store != nil {
+		if last := now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second); until.After(last) {
+			until = last // another replica may end the session
+		}
+	}
+	return until
+}
+
+// keepFresh refreshes the session's tokens when it is time. again is when to look next, 0 when there is nothing to refresh.
+// A provider that is away does not end a session; one that refuses the refresh token does.
+func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (fresh *session, again int64, err error) {
+	if s.RefreshAt == 0 || s.refreshToken == "" || !g.config.Session.Refresh {
+		return s, 0, nil
+	}
+	if now.Unix() < s.RefreshAt {
+		return s, s.RefreshAt, nil
+	}
+	fresh, err = refreshSession(ctx, g, s)
+	if err == nil {
+		return fresh, fresh.RefreshAt, nil
+	}
+	if errors.Is(err, errUnavailable) {
+		return s, now.Unix() + 1, nil // the next attempt is the back-off's business
+	}
+	logf(g.log, levelInfo, "session %s: refresh: %s", s.ID, err)
+	return nil, 0, fmt.Errorf("%w: session %s could not be refreshed", errNoCredentials, s.ID)
+}
+
+// refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
+// old cookie get the session it became, also when the client that paid for it went away.
+func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
+	c := g.client
+	key := hashText(s.refreshToken)
+	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (interface{}, error) {
+		if fresh, _ := recall(c.refreshed, key).(*session); fresh != nil {
+			return fresh, nil
+		}
+		failed, _ := recall(c.refreshing, key).(*backoff)
+		if failed == nil {
+			failed = &backoff{}
+		}
+		if time.Now().Before(failed.until) {
+			return nil, failed.err
+		}
+		fresh, err := redeem(ctx, g, s)
+		if err == nil {
+			remember(c.refreshed, key, fresh)
+			return fresh, nil
+		}
+		next := &backoff{failures: failed.failures}
+		fail(next, err, time.Now())
+		remember(c.refreshing, key, next)
+		return nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*session), nil
+}
+
+// redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
+func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}}
+	addResource(form, g.config.Resource)
+	t, err := requestTokens(ctx, g.client, form)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	fresh := &session{sessionRecord: s.sessionRecord, idToken: s.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: s.claims}
+	if fresh.refreshToken == "" {
+		fresh.refreshToken = s.refreshToken // RFC 6749 6: none returned, the old one stays good
+	}
+	if t.idToken != "" {
+		if err := takeIDToken(ctx, g, fresh, t, now); err != nil {
+			return nil, err
+		}
+	}
+	fresh.Renewed = now.Unix()
+	fresh.RefreshAt = refreshTime(t, fresh.claims, now)
+	if s.Userinfo != nil {
+		info, err := fetchUserinfo(ctx, g.client, fresh.accessToken, text(s.claims["sub"]))
+		if err != nil && !errors.Is(err, errUnavailable) {
+			return nil, err
+		}
+		if err == nil {
+			fresh.Userinfo = info
+		}
+	}
+	return fresh, nil
+}
+
+// takeIDToken puts a refreshed ID token in the place of the session's. When the keys cannot be had right now the old ID token stays:
+// the refresh token is spent already, and the answer came from the provider itself.
+func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now time.Time) error {
+	verified, err := verifyIDToken(ctx, g.client, t.idToken)
+	if errors.Is(err, errUnavailable) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("refreshed id token: %w", err)
+	}
+	if err := checkRefreshedIDToken(g.client.rules, verified, fresh.claims, now); err != nil {
+		return fmt.Errorf("refreshed id token: %w", err)
+	}
+	carried := map[string]interface{}{}
+	for _, name := range carriedClaims {
+		if _, named := verified.claims[name]; !named && fresh.claims[name] != nil {
+			carried[name] = fresh.claims[name]
+		}
+	}
+	fresh.Carried = carried
+	fresh.idToken = t.idToken
+	fresh.claims = merge(carried, verified.claims)
+	return nil
+}
+
+// merge is the claims of over on top of those of under.
+func merge(under, over map[string]interface{}) map[string]interface{} {
+	both := make(map[string]interface{}, len(under)+len(over))
+	for name, value := range under {
+		both[name] = value
+	}
+	for name, value := range over {
+		both[name] = value
+	}
+	return both
+}
+
+// judgeSession applies the rule to a session and finishes the headers for it.
+func judgeSession(g *gate, s *session) (*pass, error) {
+	id := &identity{rawIDToken: s.idToken, rawAccessToken: s.accessToken, userinfo: s.Userinfo}
+	id.idToken = merge(s.Userinfo, s.claims)
+	id.claims = id.idToken
+	if t, err := parseToken(s.accessToken); err == nil {
+		id.accessToken = t.claims // it came from the token endpoint itself, so its claims are the provider's word
+	}
+	p, err := judge(g, g.policy, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w (sub %q)", err, clip(text(s.claims["sub"])))
+	}
+	p.session = s.ID
+	p.sid = text(s.claims["sid"])
+	p.sub = text(s.claims["sub"])
+	return p, nil
+}
+
+// openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
+func openSession(ctx context.Context, g *gate, name, value string) (s *session, current bool, err error) {
+	packed, current, err := open(g.sessionSealer, name, value)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
+	}
+	s, err = unpackSession(packed)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
+	}
+	return s, current, nil
+}
+
+func packSession(s *session) ([]byte, error) {
+	return pack(&s.sessionRecord, []string{s.idToken, s.accessToken, s.refreshToken})
+}
+
+func unpackSession(packed []byte) (*session, error) {
+	record, raw, err := unpack(packed, 3)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2]}
+	t, err := parseToken(s.idToken)
+	if err != nil {
+		return nil, err
+	}
+	s.claims = merge(s.Carried, t.claims)
+	return s, nil
+}
+
+// saveSession writes the session to the browser as used now.
+func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	renewed := *s // sessions are shared among requests: never changed
+	renewed.Renewed = now.Unix()
+	packed, err := packSession(&renewed)
+	if err != nil {
+		return err
+	}
+	https := isHTTPS(req)
+	name := cookieName(&g.sessionCookie, https)
+	sealed := seal(g.sessionSealer, name, packed)
+	maxAge := int(sessionEnd(g, &renewed) - now.Unix())
+	if !setChunked(rw, req, &g.sessionCookie, name, sealed, https, maxAge) {
+		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
+	}
+	if g.csrf != nil {
+		issueCSRFToken(g, rw, s.ID, https)
+	}
+	logf(g.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
+	return nil
+}
+
+// endSession forgets a session here: its cookies, its pass, and any copy of it that may still be around.
+func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) {
+	https := isHTTPS(req)
+	name := cookieName(&g.sessionCookie, https)
+	setCookie(rw, &g.sessionCookie, name, "", https, -1)
+	for _, line := range req.Header["Cookie"] {
+		for i := 1; i < maxChunks && strings.Contains(line, name+"."); i++ {
+			chunk := fmt.Sprintf("%s.%d", name, i)
+			if start, _ := findCookie(line, chunk+"=", 0); start >= 0 {
+				setCookie(rw, &g.sessionCookie, chunk, "", https, -1)
+			}
+		}
+	}
+	if g.csrf != nil {
+		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
+	}
+	if s != nil {
+		revoke(g.client, []string{"id:" + s.ID}, func(p *pass) bool { return p.session == s.ID })
+	}
+}
+
+// revoke puts marks on the logout list and takes the passes that match out of every gate of this client.
+func revoke(c *client, marks []string, matches func(p *pass) bool) {
+	now := time.Now().UnixMilli()
+	for _, mark := range marks {
+		remember(c.revoked, mark, &logoutMark{now})
+	}
+	gates.mu.Lock()
+	defer gates.mu.Unlock()
+	for _, entry := range gates.entries {
+		if g, _ := entry.value.(*gate); g != nil && g.client == c {
+			dropPasses(g, matches)
+		}
+	}
+}
+
+func dropPasses(g *gate, matches func(p *pass) bool) {
+	var gone []string
+	each(g.passes, func(credential string, value interface{}) {
+		if p, _ := value.(*pass); p != nil && matches(p) {
+			gone = append(gone, credential)
+		}
+	})
+	for _, credential := range gone {
+		forget(g.passes, credential)
+	}
+}
