@@ -5,7 +5,7 @@ import (
 	"go/ast"
 	"go/importer"
 	"go/parser"
-	"go/token"
+	syntax "go/token"
 	"go/types"
 	"path/filepath"
 	"runtime"
@@ -28,7 +28,7 @@ type ban struct {
 	harm    string // what the interpreter does with it
 	instead string // what to write
 	caught  []string
-	find    func(s *source, n ast.Node, path []ast.Node) bool // path: the nodes around n, the outermost first
+	find    func(s *sourceTree, n ast.Node, path []ast.Node) bool // path: the nodes around n, the outermost first
 }
 
 var bans = []ban{
@@ -333,8 +333,8 @@ var bans = []ban{
 	},
 }
 
-// surroundings stands around every source of a ban, so that the sources stay one line long.
-const surroundings = `
+// sampleFrame stands around every source of a ban, so that the sources stay one line long.
+const sampleFrame = `
 type plain struct { Name string }
 type pointed struct { Number int }
 func (p *pointed) run() {}
@@ -346,8 +346,8 @@ func open() (io.Closer, error) { return nil, nil }
 func build() (http.Handler, error) { return nil, nil }
 `
 
-// allowed has, for the checks, what they might mistake for a banned construct.
-const allowed = `
+// allowedSource has, for the checks, what they might mistake for a banned construct.
+const allowedSource = `
 type word string
 const ( first kind = iota; second )
 const ( flagA kind = 1; flagB kind = 2 )
@@ -404,16 +404,16 @@ func fine(ctx context.Context, list []string, ch chan int, v interface{}, h *han
 `
 
 // source is one package as the checks see it.
-type source struct {
-	set      *token.FileSet
+type sourceTree struct {
+	set      *syntax.FileSet
 	files    []*ast.File
 	pkg      *types.Package
 	info     *types.Info
-	loop     map[types.Object]bool        // variables of a loop
-	received map[types.Object]bool        // v in v := <-ch
-	rescued  map[types.Object]bool        // v in v := recover()
-	assigned map[types.Object][]token.Pos // variables assigned after their definition: v = x, v++
-	changed  map[types.Object]bool        // those, and the ones with a part assigned: v.field = x
+	loop     map[types.Object]bool         // variables of a loop
+	received map[types.Object]bool         // v in v := <-ch
+	rescued  map[types.Object]bool         // v in v := recover()
+	assigned map[types.Object][]syntax.Pos // variables assigned after their definition: v = x, v++
+	changed  map[types.Object]bool         // those, and the ones with a part assigned: v.field = x
 }
 
 func TestInterpreterBans(t *testing.T) {
@@ -426,7 +426,7 @@ func TestInterpreterBans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSource()
+		s := newSourceTree()
 		for _, name := range names {
 			if strings.HasSuffix(name, "_test.go") {
 				continue
@@ -448,7 +448,7 @@ func TestInterpreterBans(t *testing.T) {
 		b := b
 		t.Run(b.name, func(t *testing.T) {
 			for _, text := range b.caught {
-				found := findBanned(sourceOf(t, library, text))
+				found := findBanned(sampleTree(t, library, text))
 				if !strings.Contains(strings.Join(found, "\n"), b.name) {
 					t.Errorf("not caught: %s\nfound: %q", text, found)
 				}
@@ -456,7 +456,7 @@ func TestInterpreterBans(t *testing.T) {
 		})
 	}
 	t.Run("the rest of the language", func(t *testing.T) {
-		s := sourceOf(t, library, allowed)
+		s := sampleTree(t, library, allowedSource)
 		for _, problem := range findBanned(s) {
 			t.Errorf("must be allowed: %s", problem)
 		}
@@ -469,13 +469,13 @@ func interpreted() bool {
 	return !strings.HasSuffix(file, "interpreter_test.go")
 }
 
-func newSource() *source {
-	return &source{
-		set:      token.NewFileSet(),
+func newSourceTree() *sourceTree {
+	return &sourceTree{
+		set:      syntax.NewFileSet(),
 		loop:     map[types.Object]bool{},
 		received: map[types.Object]bool{},
 		rescued:  map[types.Object]bool{},
-		assigned: map[types.Object][]token.Pos{},
+		assigned: map[types.Object][]syntax.Pos{},
 		changed:  map[types.Object]bool{},
 		info: &types.Info{
 			Types:      map[ast.Expr]types.TypeAndValue{},
@@ -488,7 +488,7 @@ func newSource() *source {
 }
 
 // sourceOf puts the surroundings and the imports around a text. Its own mistakes (unused variables and imports) are of no interest.
-func sourceOf(t *testing.T, library types.Importer, text string) *source {
+func sampleTree(t *testing.T, library types.Importer, text string) *sourceTree {
 	t.Helper()
 	imports := "import (\"context\"; \"encoding/json\"; \"errors\"; \"fmt\"; \"io\"; \"log\"; \"net\"; \"net/http\"; \"os\"; \"regexp\"; \"sync\"; \"sync/atomic\"; \"time\")\n"
 	if strings.HasPrefix(text, "import") {
@@ -499,8 +499,8 @@ func sourceOf(t *testing.T, library types.Importer, text string) *source {
 	if strings.HasPrefix(text, "//go:build") {
 		directive, text = text+"\n", ""
 	}
-	s := newSource()
-	file, err := parser.ParseFile(s.set, "sample.go", directive+"package p\n"+imports+surroundings+text, parser.ParseComments)
+	s := newSourceTree()
+	file, err := parser.ParseFile(s.set, "sample.go", directive+"package p\n"+imports+sampleFrame+text, parser.ParseComments)
 	if err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
@@ -510,7 +510,7 @@ func sourceOf(t *testing.T, library types.Importer, text string) *source {
 }
 
 // check finds the types, then what the checks want to know about variables.
-func (s *source) check(library types.Importer) error {
+func (s *sourceTree) check(library types.Importer) error {
 	config := types.Config{Importer: library, Error: func(error) {}}
 	pkg, err := config.Check("p", s.set, s.files, s.info)
 	s.pkg = pkg
@@ -523,7 +523,7 @@ func (s *source) check(library types.Importer) error {
 	return err
 }
 
-func noteVariables(s *source, n ast.Node) {
+func noteVariables(s *sourceTree, n ast.Node) {
 	switch n := n.(type) {
 	case *ast.ForStmt:
 		if start, ok := n.Init.(*ast.AssignStmt); ok {
@@ -551,13 +551,13 @@ func noteVariables(s *source, n ast.Node) {
 	}
 }
 
-func noteDefined(s *source, set map[types.Object]bool, v ast.Expr) {
+func noteDefined(s *sourceTree, set map[types.Object]bool, v ast.Expr) {
 	if id, ok := v.(*ast.Ident); ok && s.info.Defs[id] != nil {
 		set[s.info.Defs[id]] = true
 	}
 }
 
-func noteAssigned(s *source, v ast.Expr) {
+func noteAssigned(s *sourceTree, v ast.Expr) {
 	root := rootOf(v)
 	if root == nil || s.info.Uses[root] == nil {
 		return // a definition, or the field of a call's result
@@ -595,7 +595,7 @@ func rootOf(e ast.Expr) *ast.Ident {
 }
 
 // findBanned gives one line for each banned construct, in the order of the files.
-func findBanned(s *source) []string {
+func findBanned(s *sourceTree) []string {
 	var found []string
 	for _, file := range s.files {
 		var path []ast.Node
@@ -619,7 +619,7 @@ func findBanned(s *source) []string {
 
 // Variables, and when they are read.
 
-func findLoopVariable(s *source, n ast.Node, path []ast.Node) bool {
+func findLoopVariable(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	id, ok := n.(*ast.Ident)
 	if !ok || !s.loop[s.info.Uses[id]] {
 		return false
@@ -628,19 +628,19 @@ func findLoopVariable(s *source, n ast.Node, path []ast.Node) bool {
 		if closure, ok := around.(*ast.FuncLit); ok && closure.Pos() > s.info.Uses[id].Pos() {
 			return true
 		}
-		if address, ok := around.(*ast.UnaryExpr); ok && address.Op == token.AND && i >= len(path)-3 && rootOf(address.X) == id {
+		if address, ok := around.(*ast.UnaryExpr); ok && address.Op == syntax.AND && i >= len(path)-3 && rootOf(address.X) == id {
 			return true
 		}
 	}
 	return false
 }
 
-func findGoroutine(s *source, n ast.Node, path []ast.Node) bool {
+func findGoroutine(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	_, ok := n.(*ast.GoStmt)
 	return ok || isCall(s, n, "time.AfterFunc", "context.AfterFunc")
 }
 
-func findDeferInLoop(s *source, n ast.Node, path []ast.Node) bool {
+func findDeferInLoop(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if _, ok := n.(*ast.DeferStmt); !ok {
 		return false
 	}
@@ -655,7 +655,7 @@ func findDeferInLoop(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findDeferredVariable(s *source, n ast.Node, path []ast.Node) bool {
+func findDeferredVariable(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	pending, ok := n.(*ast.DeferStmt)
 	if !ok {
 		return false
@@ -675,7 +675,7 @@ func findDeferredVariable(s *source, n ast.Node, path []ast.Node) bool {
 	return found
 }
 
-func findMethodValue(s *source, n ast.Node, path []ast.Node) bool {
+func findMethodValue(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	value, ok := n.(*ast.SelectorExpr)
 	if !ok || len(path) == 0 {
 		return false
@@ -695,10 +695,10 @@ func findMethodValue(s *source, n ast.Node, path []ast.Node) bool {
 	return s.loop[object] || len(s.assigned[object]) > 0
 }
 
-func findReceivedChanged(s *source, n ast.Node, path []ast.Node) bool {
+func findReceivedChanged(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if clause, ok := n.(*ast.CommClause); ok {
 		receive, ok := clause.Comm.(*ast.AssignStmt)
-		return ok && receive.Tok == token.ASSIGN
+		return ok && receive.Tok == syntax.ASSIGN
 	}
 	id, ok := n.(*ast.Ident)
 	object := s.info.Defs[id]
@@ -707,12 +707,12 @@ func findReceivedChanged(s *source, n ast.Node, path []ast.Node) bool {
 
 // Statements.
 
-func findNilLeft(s *source, n ast.Node, path []ast.Node) bool {
+func findNilLeft(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	comparison, ok := n.(*ast.BinaryExpr)
 	return ok && isEquality(comparison) && s.info.Types[comparison.X].IsNil()
 }
 
-func findTaglessList(s *source, n ast.Node, path []ast.Node) bool {
+func findTaglessList(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	choice, ok := n.(*ast.SwitchStmt)
 	if !ok || choice.Tag != nil {
 		return false
@@ -725,7 +725,7 @@ func findTaglessList(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findMapTarget(s *source, n ast.Node, path []ast.Node) bool {
+func findMapTarget(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	assignment, ok := n.(*ast.AssignStmt)
 	if !ok || len(assignment.Lhs) < 2 || len(assignment.Rhs) != 1 {
 		return false
@@ -742,12 +742,12 @@ func findMapTarget(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findRangeAssign(s *source, n ast.Node, path []ast.Node) bool {
+func findRangeAssign(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	loop, ok := n.(*ast.RangeStmt)
-	return ok && loop.Tok == token.ASSIGN
+	return ok && loop.Tok == syntax.ASSIGN
 }
 
-func findRange(s *source, n ast.Node, path []ast.Node) bool {
+func findRange(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	loop, ok := n.(*ast.RangeStmt)
 	if !ok {
 		return false
@@ -759,7 +759,7 @@ func findRange(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findBuiltin(s *source, n ast.Node, path []ast.Node) bool {
+func findBuiltin(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	id, ok := n.(*ast.Ident)
 	if !ok {
 		return false
@@ -768,9 +768,9 @@ func findBuiltin(s *source, n ast.Node, path []ast.Node) bool {
 	return builtin && (id.Name == "min" || id.Name == "max" || id.Name == "clear")
 }
 
-func findSeveralLiterals(s *source, n ast.Node, path []ast.Node) bool {
+func findSeveralLiterals(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	assignment, ok := n.(*ast.AssignStmt)
-	if !ok || assignment.Tok != token.DEFINE {
+	if !ok || assignment.Tok != syntax.DEFINE {
 		return false
 	}
 	literals := 0
@@ -785,7 +785,7 @@ func findSeveralLiterals(s *source, n ast.Node, path []ast.Node) bool {
 	return literals > 1
 }
 
-func findNewReturn(s *source, n ast.Node, path []ast.Node) bool {
+func findNewReturn(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	result, ok := n.(*ast.ReturnStmt)
 	if !ok || len(result.Results) != 1 {
 		return false
@@ -795,13 +795,13 @@ func findNewReturn(s *source, n ast.Node, path []ast.Node) bool {
 	return ok && declared.Recv == nil && declared.Name.Name == "New" && declared.Type.Results.NumFields() == 2
 }
 
-func findExit(s *source, n ast.Node, path []ast.Node) bool {
+func findExit(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	return isCall(s, n, "os.Exit", "log.Fatal", "log.Fatalf", "log.Fatalln", "log.Panic", "log.Panicf", "log.Panicln")
 }
 
 // Declarations.
 
-func findGeneric(s *source, n ast.Node, path []ast.Node) bool {
+func findGeneric(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.FuncType:
 		return n.TypeParams != nil
@@ -817,7 +817,7 @@ func findGeneric(s *source, n ast.Node, path []ast.Node) bool {
 // missingPackages are those of the standard library that plugins cannot import, or whose functions are nearly all generic.
 const missingPackages = " C cmp crypto/fips140 crypto/hkdf crypto/mlkem crypto/pbkdf2 crypto/sha3 embed encoding/json/v2 iter maps os/exec plugin slices structs syscall unique unsafe weak "
 
-func findImport(s *source, n ast.Node, path []ast.Node) bool {
+func findImport(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	spec, ok := n.(*ast.ImportSpec)
 	if !ok {
 		return false
@@ -827,7 +827,7 @@ func findImport(s *source, n ast.Node, path []ast.Node) bool {
 	return strings.Contains(first, ".") || strings.Contains(missingPackages, " "+name+" ")
 }
 
-func findDirective(s *source, n ast.Node, path []ast.Node) bool {
+func findDirective(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	file, ok := n.(*ast.File)
 	if !ok {
 		return false
@@ -842,12 +842,12 @@ func findDirective(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findLocalAlias(s *source, n ast.Node, path []ast.Node) bool {
+func findLocalAlias(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	spec, ok := n.(*ast.TypeSpec)
 	return ok && spec.Assign.IsValid() && functionAround(path) != nil
 }
 
-func findTypedConstant(s *source, n ast.Node, path []ast.Node) bool {
+func findTypedConstant(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	spec, ok := n.(*ast.ValueSpec)
 	if !ok {
 		return false
@@ -866,7 +866,7 @@ func findTypedConstant(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findPackageVariable(s *source, n ast.Node, path []ast.Node) bool {
+func findPackageVariable(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	spec, ok := n.(*ast.ValueSpec)
 	if !ok || functionAround(path) != nil {
 		return false
@@ -888,7 +888,7 @@ func findPackageVariable(s *source, n ast.Node, path []ast.Node) bool {
 	return found
 }
 
-func findValueReceiver(s *source, n ast.Node, path []ast.Node) bool {
+func findValueReceiver(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	receiver := receiverOf(s, n)
 	if receiver == nil {
 		return false
@@ -897,7 +897,7 @@ func findValueReceiver(s *source, n ast.Node, path []ast.Node) bool {
 	return ok
 }
 
-func findEmbeddedInterface(s *source, n ast.Node, path []ast.Node) bool {
+func findEmbeddedInterface(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	field, ok := n.(*ast.Field)
 	if !ok || len(field.Names) > 0 || !isField(path) {
 		return false
@@ -906,7 +906,7 @@ func findEmbeddedInterface(s *source, n ast.Node, path []ast.Node) bool {
 	return embedded != nil && isOwn(s, embedded) && types.IsInterface(embedded)
 }
 
-func findMethodExpression(s *source, n ast.Node, path []ast.Node) bool {
+func findMethodExpression(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	expression, ok := n.(*ast.SelectorExpr)
 	if !ok || s.info.Selections[expression] == nil {
 		return false
@@ -914,7 +914,7 @@ func findMethodExpression(s *source, n ast.Node, path []ast.Node) bool {
 	return s.info.Selections[expression].Kind() == types.MethodExpr
 }
 
-func findResponseWriter(s *source, n ast.Node, path []ast.Node) bool {
+func findResponseWriter(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if isMethod(n, "WriteHeader") {
 		return true
 	}
@@ -928,7 +928,7 @@ func findResponseWriter(s *source, n ast.Node, path []ast.Node) bool {
 
 // Interfaces and assertions.
 
-func findInterfaceAssertion(s *source, n ast.Node, path []ast.Node) bool {
+func findInterfaceAssertion(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	_, target := assertionOf(s, n)
 	if target == nil || !types.IsInterface(target) {
 		return false
@@ -938,7 +938,7 @@ func findInterfaceAssertion(s *source, n ast.Node, path []ast.Node) bool {
 	return isOwn(s, target) || !named && !empty
 }
 
-func findConversionAssertion(s *source, n ast.Node, path []ast.Node) bool {
+func findConversionAssertion(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	assertion, target := assertionOf(s, n)
 	if target == nil {
 		return false
@@ -947,7 +947,7 @@ func findConversionAssertion(s *source, n ast.Node, path []ast.Node) bool {
 	return ok && s.info.Types[call.Fun].IsType()
 }
 
-func findTwinAssertion(s *source, n ast.Node, path []ast.Node) bool {
+func findTwinAssertion(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	_, target := assertionOf(s, n)
 	if target == nil || !isOwn(s, dereferenced(target)) {
 		return false
@@ -965,7 +965,7 @@ func findTwinAssertion(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findUnboundSwitch(s *source, n ast.Node, path []ast.Node) bool {
+func findUnboundSwitch(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	choice, ok := n.(*ast.TypeSwitchStmt)
 	if !ok {
 		return false
@@ -974,7 +974,7 @@ func findUnboundSwitch(s *source, n ast.Node, path []ast.Node) bool {
 	return unbound
 }
 
-func findSwitchCase(s *source, n ast.Node, path []ast.Node) bool {
+func findSwitchCase(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	choice, ok := n.(*ast.TypeSwitchStmt)
 	if !ok {
 		return false
@@ -990,7 +990,7 @@ func findSwitchCase(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findInterfaceComparison(s *source, n ast.Node, path []ast.Node) bool {
+func findInterfaceComparison(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if choice, ok := n.(*ast.SwitchStmt); ok && choice.Tag != nil {
 		tag := s.info.TypeOf(choice.Tag)
 		return tag != nil && types.IsInterface(tag) && (tag.String() == "error" || isOwn(s, tag))
@@ -1012,11 +1012,11 @@ func findInterfaceComparison(s *source, n ast.Node, path []ast.Node) bool {
 
 // Errors and panics.
 
-func findErrorType(s *source, n ast.Node, path []ast.Node) bool {
+func findErrorType(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	return isMethod(n, "Error", "Unwrap", "Is", "As")
 }
 
-func findErrorsAs(s *source, n ast.Node, path []ast.Node) bool {
+func findErrorsAs(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if !isCall(s, n, "errors.As") {
 		return false
 	}
@@ -1024,7 +1024,7 @@ func findErrorsAs(s *source, n ast.Node, path []ast.Node) bool {
 	return target != nil && isOwn(s, dereferenced(dereferenced(target)))
 }
 
-func findErrorConversion(s *source, n ast.Node, path []ast.Node) bool {
+func findErrorConversion(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	call, ok := n.(*ast.CallExpr)
 	if !ok || !s.info.Types[call.Fun].IsType() {
 		return false
@@ -1033,13 +1033,13 @@ func findErrorConversion(s *source, n ast.Node, path []ast.Node) bool {
 	return ok && id.Name == "error"
 }
 
-func findRecoverAroundNext(s *source, n ast.Node, path []ast.Node) bool {
+func findRecoverAroundNext(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	guard, ok := n.(*ast.DeferStmt)
 	function := functionAround(path)
-	if !ok || function == nil || !contains(guard, func(n ast.Node) bool { return isRecover(s, n) }) {
+	if !ok || function == nil || !treeHolds(guard, func(n ast.Node) bool { return isRecover(s, n) }) {
 		return false
 	}
-	return contains(function, func(n ast.Node) bool {
+	return treeHolds(function, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
 		if !ok {
 			return false
@@ -1049,7 +1049,7 @@ func findRecoverAroundNext(s *source, n ast.Node, path []ast.Node) bool {
 	})
 }
 
-func findRecoverAssertion(s *source, n ast.Node, path []ast.Node) bool {
+func findRecoverAssertion(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	assertion, target := assertionOf(s, n)
 	if target == nil {
 		return false
@@ -1060,11 +1060,11 @@ func findRecoverAssertion(s *source, n ast.Node, path []ast.Node) bool {
 
 // Own types in the library's hands.
 
-func findMarshaller(s *source, n ast.Node, path []ast.Node) bool {
+func findMarshaller(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	return isMethod(n, "MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText", "MarshalBinary", "UnmarshalBinary", "GobEncode", "GobDecode", "Format", "GoString")
 }
 
-func findJSONType(s *source, n ast.Node, path []ast.Node) bool {
+func findJSONType(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	call, ok := n.(*ast.CallExpr)
 	if !ok || len(call.Args) == 0 {
 		return false
@@ -1076,7 +1076,7 @@ func findJSONType(s *source, n ast.Node, path []ast.Node) bool {
 	return isBadJSON(s, s.info.TypeOf(call.Args[len(call.Args)-1]), map[types.Type]bool{})
 }
 
-func isBadJSON(s *source, t types.Type, seen map[types.Type]bool) bool {
+func isBadJSON(s *sourceTree, t types.Type, seen map[types.Type]bool) bool {
 	if t == nil || seen[t] {
 		return false
 	}
@@ -1104,7 +1104,7 @@ func isBadJSON(s *source, t types.Type, seen map[types.Type]bool) bool {
 	return false
 }
 
-func findPrintedType(s *source, n ast.Node, path []ast.Node) bool {
+func findPrintedType(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	call, ok := n.(*ast.CallExpr)
 	if !ok {
 		return false
@@ -1136,7 +1136,7 @@ func lastParameter(signature *types.Signature) string {
 	return before.Name() + " " + before.Type().String()
 }
 
-func isOwnStruct(s *source, t types.Type) bool {
+func isOwnStruct(s *sourceTree, t types.Type) bool {
 	if t == nil {
 		return false
 	}
@@ -1156,7 +1156,7 @@ func isOwnStruct(s *source, t types.Type) bool {
 	return false
 }
 
-func findForeignLiteral(s *source, n ast.Node, path []ast.Node) bool {
+func findForeignLiteral(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	literal, ok := n.(*ast.CompositeLit)
 	if !ok {
 		return false
@@ -1179,7 +1179,7 @@ func findForeignLiteral(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
-func findContextKey(s *source, n ast.Node, path []ast.Node) bool {
+func findContextKey(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if !isCall(s, n, "context.WithValue") {
 		return false
 	}
@@ -1191,7 +1191,7 @@ func findContextKey(s *source, n ast.Node, path []ast.Node) bool {
 // are those of the Go that built Traefik, so only this list finds them.
 const newNames = " CookiesNamed Partitioned Quoted ParseCookie ParseSetCookie SplitSeq SplitAfterSeq FieldsSeq FieldsFuncSeq Lines AsType NewGCMWithRandomNonce EncryptedClientHelloConfigList EncryptedClientHelloKeys "
 
-func findNewLibrary(s *source, n ast.Node, path []ast.Node) bool {
+func findNewLibrary(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	id, ok := n.(*ast.Ident)
 	if !ok || !strings.Contains(newNames, " "+id.Name+" ") {
 		return false
@@ -1202,14 +1202,14 @@ func findNewLibrary(s *source, n ast.Node, path []ast.Node) bool {
 
 // What the checks ask of a node.
 
-func isEquality(e *ast.BinaryExpr) bool { return e.Op == token.EQL || e.Op == token.NEQ }
+func isEquality(e *ast.BinaryExpr) bool { return e.Op == syntax.EQL || e.Op == syntax.NEQ }
 
 func isReceive(e ast.Expr) bool {
 	receive, ok := e.(*ast.UnaryExpr)
-	return ok && receive.Op == token.ARROW
+	return ok && receive.Op == syntax.ARROW
 }
 
-func isRecover(s *source, n ast.Node) bool {
+func isRecover(s *sourceTree, n ast.Node) bool {
 	call, ok := n.(*ast.CallExpr)
 	if !ok {
 		return false
@@ -1219,7 +1219,7 @@ func isRecover(s *source, n ast.Node) bool {
 }
 
 // isOwn says whether a type has its name from the package at hand.
-func isOwn(s *source, t types.Type) bool {
+func isOwn(s *sourceTree, t types.Type) bool {
 	named, ok := t.(*types.Named)
 	return ok && named.Obj().Pkg() == s.pkg
 }
@@ -1231,7 +1231,7 @@ func dereferenced(t types.Type) types.Type {
 	return t
 }
 
-func underlying(s *source, e ast.Expr) types.Type {
+func underlying(s *sourceTree, e ast.Expr) types.Type {
 	of := s.info.TypeOf(e)
 	if of == nil {
 		return nil
@@ -1240,7 +1240,7 @@ func underlying(s *source, e ast.Expr) types.Type {
 }
 
 // assertionOf gives an assertion and the type it asks for; nil for every other node, and for a type switch.
-func assertionOf(s *source, n ast.Node) (*ast.TypeAssertExpr, types.Type) {
+func assertionOf(s *sourceTree, n ast.Node) (*ast.TypeAssertExpr, types.Type) {
 	assertion, ok := n.(*ast.TypeAssertExpr)
 	if !ok || assertion.Type == nil {
 		return nil, nil
@@ -1249,7 +1249,7 @@ func assertionOf(s *source, n ast.Node) (*ast.TypeAssertExpr, types.Type) {
 }
 
 // calledBy gives the function or method that a call names; nil for closures, conversions and built-in functions.
-func calledBy(s *source, call *ast.CallExpr) *types.Func {
+func calledBy(s *sourceTree, call *ast.CallExpr) *types.Func {
 	var function *types.Func
 	switch name := call.Fun.(type) {
 	case *ast.Ident:
@@ -1260,7 +1260,7 @@ func calledBy(s *source, call *ast.CallExpr) *types.Func {
 	return function
 }
 
-func isCall(s *source, n ast.Node, names ...string) bool {
+func isCall(s *sourceTree, n ast.Node, names ...string) bool {
 	call, ok := n.(*ast.CallExpr)
 	if !ok {
 		return false
@@ -1287,7 +1287,7 @@ func isMethod(n ast.Node, names ...string) bool {
 	return false
 }
 
-func receiverOf(s *source, n ast.Node) types.Type {
+func receiverOf(s *sourceTree, n ast.Node) types.Type {
 	function, ok := n.(*ast.FuncDecl)
 	if !ok || function.Recv == nil || len(function.Recv.List) == 0 {
 		return nil
@@ -1317,7 +1317,7 @@ func functionAround(path []ast.Node) ast.Node {
 	return nil
 }
 
-func contains(n ast.Node, is func(ast.Node) bool) bool {
+func treeHolds(n ast.Node, is func(ast.Node) bool) bool {
 	found := false
 	ast.Inspect(n, func(n ast.Node) bool {
 		found = found || is(n)
