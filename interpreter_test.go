@@ -76,7 +76,8 @@ var bans = []ban{
 		caught: []string{
 			`func f(list []*pointed) { for _, p := range list { use(p.run) } }`,
 			`func f(p *pointed) { use(p.run); p = nil }`,
-			`func f(b struct{ p *pointed }) { use(b.p.run) }`,
+			`func f(b *struct{ p *pointed }) { use(b.p.run) }`,
+			`func f(b struct{ p *pointed }) { use(b.p.run); b.p = nil }`,
 		},
 	},
 	{
@@ -389,6 +390,9 @@ func fine(ctx context.Context, list []string, ch chan int, v interface{}, h *han
 	switch { case ok && v1 > 1: use(1) }
 	switch v1 { case 1, 2: use(2) }
 	n, err := number()
+	many, few := map[string]bool{}, []int{}
+	inner := struct { p *pointed }{&pointed{}}
+	use(inner.p.run, many, few)
 	h.fields["n"] = n
 	if err != nil || errors.Is(err, errGone) { return fmt.Errorf("reading %q: %w", list, err) }
 	if v == "text" || v == nil { use(h.run == nil) }
@@ -687,12 +691,17 @@ func findMethodValue(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if selection == nil || selection.Kind() != types.MethodVal {
 		return false
 	}
-	receiver, ok := value.X.(*ast.Ident)
-	if !ok {
+	receiver := rootOf(value.X)
+	if receiver == nil {
 		return true
 	}
 	object := s.info.Uses[receiver]
-	return s.loop[object] || len(s.assigned[object]) > 0
+	if _, ok := value.X.(*ast.Ident); !ok { // a field: of a struct at hand, not of one behind a pointer, where others may change it
+		if _, ok := underlying(s, receiver).(*types.Struct); !ok {
+			return true
+		}
+	}
+	return s.loop[object] || s.changed[object]
 }
 
 func findReceivedChanged(s *sourceTree, n ast.Node, path []ast.Node) bool {
@@ -778,7 +787,10 @@ func findSeveralLiterals(s *sourceTree, n ast.Node, path []ast.Node) bool {
 		if address, ok := value.(*ast.UnaryExpr); ok {
 			value = address.X
 		}
-		if _, ok := value.(*ast.CompositeLit); ok {
+		if _, ok := value.(*ast.CompositeLit); !ok {
+			continue
+		}
+		if _, ok := underlying(s, value).(*types.Struct); ok {
 			literals++
 		}
 	}
