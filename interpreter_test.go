@@ -76,8 +76,8 @@ var bans = []ban{
 		caught: []string{
 			`func f(list []*pointed) { for _, p := range list { use(p.run) } }`,
 			`func f(p *pointed) { use(p.run); p = nil }`,
-			`func f(b *struct{ p *pointed }) { use(b.p.run) }`,
-			`func f(b struct{ p *pointed }) { use(b.p.run); b.p = nil }`,
+			`func f(b *struct{ p *pointed }) { use(b.p.run); b.p = nil }`,
+			`func f(list []*pointed) { use(list[0].run) }`,
 		},
 	},
 	{
@@ -416,7 +416,7 @@ type sourceTree struct {
 	loop     map[types.Object]bool         // variables of a loop
 	received map[types.Object]bool         // v in v := <-ch
 	rescued  map[types.Object]bool         // v in v := recover()
-	assigned map[types.Object][]syntax.Pos // variables assigned after their definition: v = x, v++
+	assigned map[types.Object][]syntax.Pos // variables assigned after their definition, and fields: v = x, v++, a.v = x
 	changed  map[types.Object]bool         // those, and the ones with a part assigned: v.field = x
 }
 
@@ -567,6 +567,9 @@ func noteAssigned(s *sourceTree, v ast.Expr) {
 		return // a definition, or the field of a call's result
 	}
 	object := s.info.Uses[root]
+	if field, ok := v.(*ast.SelectorExpr); ok && s.info.Uses[field.Sel] != nil {
+		s.assigned[s.info.Uses[field.Sel]] = append(s.assigned[s.info.Uses[field.Sel]], v.Pos())
+	}
 	if ast.Expr(root) == v {
 		s.assigned[object] = append(s.assigned[object], v.Pos())
 		s.changed[object] = true
@@ -691,17 +694,15 @@ func findMethodValue(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	if selection == nil || selection.Kind() != types.MethodVal {
 		return false
 	}
-	receiver := rootOf(value.X)
-	if receiver == nil {
-		return true
-	}
-	object := s.info.Uses[receiver]
-	if _, ok := value.X.(*ast.Ident); !ok { // a field: of a struct at hand, not of one behind a pointer, where others may change it
-		if _, ok := underlying(s, receiver).(*types.Struct); !ok {
-			return true
+	for at := value.X; ; {
+		if field, ok := at.(*ast.SelectorExpr); ok && len(s.assigned[s.info.Uses[field.Sel]]) == 0 {
+			at = field.X // a field that nobody assigns
+			continue
 		}
+		receiver, ok := at.(*ast.Ident)
+		object := s.info.Uses[receiver]
+		return !ok || s.loop[object] || len(s.assigned[object]) > 0
 	}
-	return s.loop[object] || s.changed[object]
 }
 
 func findReceivedChanged(s *sourceTree, n ast.Node, path []ast.Node) bool {
