@@ -1,0 +1,60 @@
+package parts
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Part is a program the tests want and the machine may lack.
+type Part struct {
+	Name    string   // the program in PATH
+	Others  []string // further names it goes by
+	Debian  string   // the package that has it
+	Missing string   // what is not tested without it
+}
+
+// Parts are all programs of this kind. Traefik and the providers in Go are built, so they are not among them.
+var Parts = []Part{
+	{Name: "node", Others: []string{"nodejs"}, Debian: "nodejs npm", Missing: "sign-in with the second provider, npm oidc-provider"},
+	{Name: "npm", Debian: "npm", Missing: "sign-in with the second provider, npm oidc-provider"},
+	{Name: "chromium", Others: []string{"chromium-browser", "google-chrome"}, Debian: "chromium", Missing: "sign-in with a real browser"},
+	{Name: "redis-server", Debian: "redis-server", Missing: "sessions in Redis, and configuration by labels"},
+	{Name: "redis-sentinel", Debian: "redis-sentinel", Missing: "Redis with Sentinel"},
+	{Name: "wrk", Debian: "wrk", Missing: "the benchmark"},
+}
+
+// Strict is how CI runs: a missing part is a failure.
+func Strict() bool { return os.Getenv("STRICT") != "" && os.Getenv("STRICT") != "0" }
+
+// Find returns the path of a part, or an error that says what to install.
+func Find(name string) (string, error) {
+	for _, part := range Parts {
+		if part.Name == name {
+			return part.Find()
+		}
+	}
+	return exec.LookPath(name)
+}
+
+// Find returns the path of the program, or an error that says what to install.
+func (p Part) Find() (string, error) {
+	for _, name := range append([]string{p.Name}, p.Others...) {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed (Debian: apt-get install %s), so not tested: %s", p.Name, p.Debian, p.Missing)
+}
+
+// Report lists the parts that are missing, one to a line, "" if none is.
+func Report() string {
+	var lines []string
+	for _, part := range Parts {
+		if _, err := part.Find(); err != nil {
+			lines = append(lines, "SKIPPED: "+err.Error())
+		}
+	}
+	return strings.Join(lines, "\n")
+}
