@@ -26,6 +26,9 @@ type gate struct {
 	store           *store  // nil: sessions are in cookies
 	login           bool    // browsers are signed in here
 	policy          *policy
+	jwt             *tokenJob // nil without that job
+	introspection   *tokenJob
+	gateway         *gateway
 	bypass          *bypassRule
 	pages           *pages
 	csrf            *csrf
@@ -135,20 +138,30 @@ func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gat
 	g.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, "", p)
 	manage(g, g.policy)
 	g.pages = newPages(c.ErrorPages, p)
-	buildCookies(g)
-	buildEndpoints(g)
-	buildWarmPath(g)
-	if g.login && len(p.list) == 0 {
-		if g.client, err = findClient(ctx, g, p); err != nil {
-			return nil, err
-		}
-		buildSealers(g)
+	if len(p.list) == 0 {
+		buildJobs(ctx, g, p)
 	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
+	buildCookies(g)
+	buildEndpoints(g)
+	buildWarmPath(g)
 	warn(g)
 	return g, nil
+}
+
+// buildJobs makes what talks to providers, one after the other: sign-in, tokens that are brought, tokens for the upstream.
+func buildJobs(ctx context.Context, g *gate, p *problems) {
+	if g.login {
+		buildSealers(g)
+		if g.client = findClient(ctx, g.log, g.config, "clientConfig", p); g.client == nil {
+			return
+		}
+	}
+	g.jwt = newJWTJob(ctx, g, p)
+	g.introspection = newIntrospectionJob(ctx, g, p)
+	g.gateway = newGateway(ctx, g, p)
 }
 
 // warn says what works but should be known.
@@ -257,34 +270,34 @@ func buildSealers(g *gate) {
 	}
 }
 
-// findClient returns the client of a gate's provider: the same one for all gates that talk to it in the same way.
-func findClient(ctx context.Context, g *gate, p *problems) (*client, error) {
-	c := g.config
+// findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
+// It is nil when there are problems, which are added to p; at is the path of the connection's options.
+func findClient(ctx context.Context, l *logger, c *Config, at string, p *problems) *client {
 	key, err := json.Marshal([]interface{}{c.Issuer, c.TrustedIssuer, c.DisableIssuerCheck, c.TrustedAudiences, c.DiscoveryParams, c.Endpoints, c.ClientID,
 		c.ClientSecret, c.ClientAuthMethod, c.ClientKey, c.ClientKeyID, c.ClientKeyAlg, c.IDTokenSigningAlg, c.ClientConfig})
 	if err != nil {
-		return nil, err
+		p.add(at, "%s", err)
+		return nil
 	}
 	value, err := register(ctx, &clients, hashText(string(key)), func() (interface{}, error) {
-		made, err := newClient(g, p)
+		made, err := newClient(l, c, at, p)
 		return made, err
 	})
 	if err != nil {
-		return nil, err
+		return nil // the problem is noted
 	}
 	found, _ := value.(*client)
-	return found, nil
+	return found
 }
 
-// newClient makes the client of g's configuration.
-func newClient(g *gate, p *problems) (*client, error) {
-	c := g.config
-	made := &client{log: g.log, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
+// newClient makes the client that c describes.
+func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
+	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
+		introspected: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
-		p.add("clientConfig", "%s", err)
+		p.add(at, "%s", err)
 	}
 	if c.ClientKey != "" {
 		made.signerAlg = c.ClientKeyAlg
@@ -317,7 +330,7 @@ func discoveryURL(c *Config) string {
 	e := &c.Endpoints
 	at := e.Discovery
 	if at == "" {
-		if e.Authorization != "" && e.Token != "" && e.JWKS != "" {
+		if c.Issuer == "" || e.Authorization != "" && e.Token != "" && e.JWKS != "" {
 			return ""
 		}
 		at = strings.TrimSuffix(c.Issuer, "/") + "/.well-known/openid-configuration"

@@ -151,6 +151,12 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 		refuse(g, rw, req, http.StatusForbidden, err)
 	case errors.Is(err, errForged):
 		refuse(g, rw, req, http.StatusForbidden, err)
+	case errors.Is(err, errInsufficientScope):
+		refuse(g, rw, req, http.StatusForbidden, err)
+	case errors.Is(err, errInvalidToken):
+		refuse(g, rw, req, http.StatusUnauthorized, err)
+	case errors.Is(err, errInvalidRequest):
+		refuse(g, rw, req, http.StatusBadRequest, err)
 	case errors.Is(err, errUnavailable):
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 	default:
@@ -158,9 +164,21 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 	}
 }
 
-// authenticate says who sent the request.
+// authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
+// speaks for whoever asks.
 func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
-	return sessionPass(g, rw, req)
+	if g.jwt != nil || g.introspection != nil {
+		if p, found, err := bearerPass(g, req); found {
+			return p, err
+		}
+	}
+	if g.login {
+		return sessionPass(g, rw, req)
+	}
+	if g.gateway == nil || g.jwt != nil || g.introspection != nil {
+		return nil, errNoCredentials
+	}
+	return gatewayPass(g, req)
 }
 
 // forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.

@@ -57,11 +57,12 @@ type client struct {
 	metadataUntil time.Time
 	metadataWait  backoff
 
-	refreshed  *memory // refresh token (hashed) → *session it became
-	refreshing *memory // refresh token (hashed) → *backoff after a transient failure
-	usedStates *memory // state (hashed) → where its sign-in ended
-	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
-	logoutIDs  *memory // jti of logout tokens seen
+	introspected *memory // token, hint, credentials (hashed) → *introspected
+	refreshed    *memory // refresh token (hashed) → *session it became
+	refreshing   *memory // refresh token (hashed) → *backoff after a transient failure
+	usedStates   *memory // state (hashed) → where its sign-in ended
+	revoked      *memory // "id:", "sid:" or "sub:" + name → time of the logout
+	logoutIDs    *memory // jti of logout tokens seen
 }
 
 // metadata is what a provider says of itself (OpenID Connect Discovery 3, RFC 8414 2).
@@ -360,23 +361,28 @@ func tokenError(c *client, status int, answer map[string]interface{}) error {
 
 // post sends form with the client's authentication, and never twice.
 func post(ctx context.Context, c *client, m *metadata, what, address string, form url.Values) (status int, body []byte, err error) {
-	basic, err := authenticateClient(c, m, form)
-	if err != nil {
-		return 0, nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return postForm(ctx, c, what, address, basic, form)
+	return postWith(ctx, c, m, what, address, form, nil)
 }
 
-// postForm sends form to address; basic is the Authorization header, or "".
-func postForm(ctx context.Context, c *client, what, address, basic string, form url.Values) (status int, body []byte, err error) {
+// postWith is post with headers of its own. An Authorization among them stands in for the client's authentication.
+func postWith(ctx context.Context, c *client, m *metadata, what, address string, form url.Values, headers map[string]string) (status int, body []byte, err error) {
+	authorization := headers["Authorization"]
+	if authorization == "" {
+		if authorization, err = authenticateClient(c, m, form); err != nil {
+			return 0, nil, fmt.Errorf("%s: %w", what, err)
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return 0, nil, fmt.Errorf("%w: %s: %s is not a usable URL", errUnavailable, what, address)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	if basic != "" {
-		req.Header.Set("Authorization", basic)
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
 	}
 	status, body, err = send(c, req)
 	if err != nil {
@@ -388,14 +394,15 @@ func postForm(ctx context.Context, c *client, what, address, basic string, form 
 
 // authenticateClient adds the client's authentication to form, or returns it as an Authorization header (RFC 6749 2.3).
 func authenticateClient(c *client, m *metadata, form url.Values) (authorization string, err error) {
+	if c.id == "" {
+		return "", nil // a client that has no name at this provider: only keys are read, or the caller's credentials used
+	}
 	method := c.authMethod
 	if method == "" {
 		method = chooseAuthMethod(c, m)
 	}
 	if method == "client_secret_basic" {
-		// RFC 6749 2.3.1: both halves are form-encoded before they are joined.
-		pair := url.QueryEscape(c.id) + ":" + url.QueryEscape(c.secret)
-		return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)), nil
+		return basicAuthorization(c.id, c.secret), nil
 	}
 	form.Set("client_id", c.id)
 	if method == "client_secret_post" {
@@ -410,6 +417,11 @@ func authenticateClient(c *client, m *metadata, form url.Values) (authorization 
 		form.Set("client_assertion", assertion)
 	}
 	return "", nil // "none" and "tls_client_auth" (RFC 8705 2.1) say only who they are
+}
+
+// basicAuthorization is client_secret_basic: both halves are form-encoded before they are joined (RFC 6749 2.3.1).
+func basicAuthorization(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
 }
 
 // chooseAuthMethod picks what the configuration has the means for and the provider lists.
@@ -536,9 +548,9 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 // newTLSConfig makes the TLS side of a connection; every error names the option below the block.
 func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: tc.InsecureSkipVerify}
-	if bundle := tc.CA + tc.CABundle; bundle != "" {
+	if tc.CA != "" {
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM([]byte(bundle)) {
+		if !config.RootCAs.AppendCertsFromPEM([]byte(tc.CA)) {
 			return nil, errors.New("tls.ca: no certificate found; write PEM text, or ${file:/path/ca.pem}")
 		}
 	}

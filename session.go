@@ -69,10 +69,9 @@ func refreshTime(t *tokens, claims map[string]interface{}, now time.Time) int64 
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
-		if err != nil || end <= now.Unix() {
+		if lifetime = end - now.Unix(); err != nil || lifetime <= 0 {
 			return 0
 		}
-		lifetime = end - now.Unix()
 	}
 	lead := lifetime / 10
 	if lead > 60 {
@@ -140,8 +139,27 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 	if err != nil {
 		return nil, err // the rule says no: the session stays, for pages with another rule
 	}
+	return letIn(req.Context(), g, value, p, until)
+}
+
+// letIn finishes the pass of a credential that was judged good, and remembers it.
+func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.Time) (*pass, error) {
+	if g.gateway != nil && g.gateway.own {
+		extra, renewAt, err := upstreamPass(ctx, g, g.config.OAuthClientCredentials.ClientID, "")
+		if err != nil {
+			return nil, err
+		}
+		p.names = append(p.names, extra.names...)
+		p.values = append(p.values, extra.values...)
+		if p.user == nil {
+			p.user = extra.user
+		}
+		if renewAt.Before(until) {
+			until = renewAt
+		}
+	}
 	p.until = until
-	remember(g.passes, value, p)
+	remember(g.passes, credential, p)
 	return p, nil
 }
 
@@ -309,7 +327,7 @@ func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now ti
 	if err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
 	}
-	if err := checkRefreshedIDToken(g.client.rules, verified, fresh.claims, now); err != nil {
+	if err := checkRefreshedIDToken(g.client.rules, verified, fresh.claims, fresh.accessToken, now); err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
 	}
 	carried := map[string]interface{}{}
