@@ -1,0 +1,275 @@
+package oidc
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// requestTo is a request as Go's server reads it: RequestURI as it was sent.
+func requestTo(t testing.TB, method, target string) *http.Request {
+	t.Helper()
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		t.Fatalf("%s: %v", target, err)
+	}
+	return &http.Request{
+		Method: method, URL: u, RequestURI: target, Host: "app.example.com", RemoteAddr: "192.0.2.7:4711",
+		Header: http.Header{"X-Job": {"one", "two"}},
+	}
+}
+
+func TestBypassRule(t *testing.T) {
+	rows := []struct {
+		rule, target string
+		want         bool
+	}{
+		{"Path(`/health`)", "/health", true},
+		{"Path(`/health`)", "/health?full=1", true},
+		{"Path(`/health`)", "/health?", true},
+		{"Path(`/health`)", "/health/", false},
+		{"Path(`/health`)", "/Health", false},
+		{"Path(`/`)", "/", true},
+		{"Path(`/`)", "/x", false},
+		{"PathPrefix(`/public`)", "/public", true},
+		{"PathPrefix(`/public`)", "/public/a/b.css", true},
+		{"PathPrefix(`/public`)", "/publications", true}, // text, as in Traefik v3
+		{"PathPrefix(`/public/`)", "/publications", false},
+		{"PathPrefix(`/public`)", "/pub", false},
+		{"PathPrefix(`/.well-known/`)", "/.well-known/security.txt", true},
+		{"PathPrefix(`/a b`)", "/a%20b/c", true},
+		{"PathPrefix(`/café`)", "/caf%C3%A9/menu", true},
+		{"Path(`/a(b)`)", "/a(b)", true},
+		{"PathRegexp(`\\.(css|js)$`)", "/static/app.css", true},
+		{"PathRegexp(`\\.(css|js)$`)", "/static/app.css.html", false},
+		{"PathRegexp(`^/v[0-9]+/`)", "/v12/x", true},
+		{"Method(`OPTIONS`)", "/x", false},
+		{"Method(`get`)", "/x", true},
+		{"Host(`app.example.com`)", "/", true},
+		{"Host(`APP.Example.com.`)", "/", true},
+		{"Host(`*.example.com`)", "/", true},
+		{"Host(`*.com`)", "/", false},
+		{"Host(`*`)", "/", true},
+		{"Host(`example.com`)", "/", false},
+		{"HostRegexp(`^app\\.`)", "/", true},
+		{"HostRegexp(`^web\\.`)", "/", false},
+		{"Header(`x-job`, `two`)", "/", true},
+		{"Header(`X-Job`, `three`)", "/", false},
+		{"Header(`X-Other`, `two`)", "/", false},
+		{"HeaderRegexp(`X-Job`, `^t`)", "/", true},
+		{"HeaderRegexp(`X-Job`, `^x`)", "/", false},
+		{"Query(`token`)", "/?token", true},
+		{"Query(`token`)", "/?token=", true},
+		{"Query(`token`)", "/?token=x", false}, // as in Traefik: empty
+		{"Query(`a`, `1`)", "/?a=2&a=1", true},
+		{"Query(`a`, `1`)", "/?b=1", false},
+		{"QueryRegexp(`a`, `^[0-9]+$`)", "/?a=12", true},
+		{"QueryRegexp(`a`, `^[0-9]+$`)", "/?a=x", false},
+		{"QueryRegexp(`a`)", "/?a", true},
+		{"!Query(`a`, `1`)", "/?b=2", true},
+		{"!Query(`a`, `1`)", "/?a=1;b", false}, // cannot be read
+		{"!Query(`a`, `1`)", "/?a=%zz", false},
+		{"ClientIP(`192.0.2.7`)", "/", true},
+		{"ClientIP(`192.0.2.0/24`)", "/", true},
+		{"ClientIP(`::ffff:192.0.2.7`)", "/", true},
+		{"ClientIP(`192.0.2.8`)", "/", false},
+		{"ClientIP(`2001:db8::/32`)", "/", false},
+		{"!ClientIP(`192.0.2.0/24`)", "/", false},
+		{"PathPrefix(`/a`) || PathPrefix(`/b`) && Method(`POST`)", "/a", true},
+		{"PathPrefix(`/a`) || PathPrefix(`/b`) && Method(`POST`)", "/b", false},
+		{"PathPrefix(`/`) && !PathPrefix(`/admin`)", "/x", true},
+		{"PathPrefix(`/`) && !PathPrefix(`/admin`)", "/admin/x", false},
+		{"pathprefix(`/a`)", "/a", true},
+		{"PATHPREFIX(\"/a\")", "/a", true},
+	}
+	for _, row := range rows {
+		b, err := parseBypass(row.rule)
+		if err != nil {
+			t.Errorf("%s: %v", row.rule, err)
+			continue
+		}
+		if got := bypasses(b, requestTo(t, "GET", row.target)); got != row.want {
+			t.Errorf("%s for %s: got %v, want %v", row.rule, row.target, got, row.want)
+		}
+	}
+	if bypasses(nil, requestTo(t, "GET", "/")) {
+		t.Error("no rule must let nobody pass")
+	}
+}
+
+// TestBypassAmbiguousPath: what one reader takes for /public and another for something else opens nothing, whatever the rule.
+func TestBypassAmbiguousPath(t *testing.T) {
+	rules := []string{
+		"PathPrefix(`/`)", "PathPrefix(`/public`)", "!PathPrefix(`/admin`)", "!Path(`/x`)", "PathRegexp(`.`)", "!PathRegexp(`^/admin`)",
+		"Method(`GET`)", "Host(`app.example.com`)", "!Host(`other`)", "ClientIP(`0.0.0.0/0`)", "Header(`X-Job`, `one`)",
+		"!(Path(`/a`) || Path(`/b`))", "Path(`/x`) || !Query(`q`, `1`)",
+	}
+	targets := []string{
+		"/public/../admin", "/public/..", "/public/.", "/public/./x", "/../public", "/./public", "//public", "/public//x", "/public//", "//",
+		"/public%2f..%2fadmin", "/public%2F", "/public%5cadmin", "/public%5C..%5Cadmin", "/public\\..\\admin", "/public/%2e%2e/admin",
+		"/public/%2E%2E/admin", "/public/.%2e/admin", "/%2e/public", "/public;jsessionid=1", "/public/..;/admin", "/public%3bx", "/public%3B",
+		"/public%00", "/public%00.css", "/public%25", "/public%252e%252e/admin", "/public/%252fadmin", "/%70ublic", "/publi%63",
+		"/public%3fx", "/public%3Fx=1", "/public%23x", "/public#x", "/public%0a", "/public%0D%0AX", "/public%09", "/public%7f", "/public%1b",
+		"/public%c3%a9", "/public%C0%AF..", "/public%C0%AE%C0%AE/", "/public%FF", "/public%EF%BC%8F..%EF%BC%8Fadmin", "/public/%E2%80%A5/admin",
+		"/public%28x%29", "/public%21", "/public%2A", "/public%5Bx%5D", "/public%40", "/public%3A", "/public%2b", "/publi\xc3\xa9", "*",
+	}
+	for _, rule := range rules {
+		b, err := parseBypass(rule)
+		if err != nil {
+			t.Fatalf("%s: %v", rule, err)
+		}
+		for _, target := range targets {
+			req := requestTo(t, "GET", "/public")
+			req.RequestURI = target
+			if u, err := url.ParseRequestURI(target); err == nil {
+				req.URL = u
+			} else {
+				req.URL = &url.URL{Path: target}
+			}
+			if bypasses(b, req) {
+				t.Errorf("%s lets %q pass", rule, target)
+			}
+		}
+	}
+}
+
+func TestBypassRequestChangedOnTheWay(t *testing.T) {
+	b, err := parseBypass("PathPrefix(`/public`)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []struct {
+		name, path, uri string
+		want            bool
+	}{
+		{"stripped as Traefik strips, both of them", "/public/x", "/public/x?q=1", true},
+		{"no RequestURI, as in a request made by hand", "/public/x", "", true},
+		{"only URL was changed, the upstream gets something else", "/public/x", "/admin", false},
+		{"the same with a query that looks like the path", "/public/x", "/admin?/public/x", false},
+		{"a longer target", "/public/x", "/public/x/../../admin", false},
+		{"a prefix was taken off URL only", "/public/x", "/private/public/x", false},
+	}
+	for _, row := range rows {
+		req := requestTo(t, "GET", row.path)
+		req.RequestURI = row.uri
+		if got := bypasses(b, req); got != row.want {
+			t.Errorf("%s: got %v, want %v", row.name, got, row.want)
+		}
+	}
+	// The absolute form of a request line (RFC 9112 3.2.2).
+	if req := requestTo(t, "GET", "http://app.example.com/public/x?q=1"); !bypasses(b, req) {
+		t.Error("absolute form: want the same as without")
+	}
+	if req := httptest.NewRequest("GET", "http://app.example.com/public", nil); !bypasses(b, req) {
+		t.Error("a request made by httptest: want true")
+	}
+	req := requestTo(t, "GET", "http://app.example.com/public/x")
+	req.RequestURI = "http://app.example.com/admin"
+	if bypasses(b, req) {
+		t.Error("absolute form of something else: want false")
+	}
+}
+
+func TestBypassHost(t *testing.T) {
+	rows := []struct {
+		rule, host string
+		want       bool
+	}{
+		{"Host(`app.example.com`)", "app.example.com:8443", true},
+		{"Host(`app.example.com`)", "APP.EXAMPLE.COM", true},
+		{"Host(`app.example.com`)", "app.example.com.", true},
+		{"Host(`app.example.com`)", "app.example.com.:80", true},
+		{"Host(`app.example.com`)", "app.example.com.evil", false},
+		{"Host(`app.example.com`)", "", false},
+		{"Host(`*.example.com`)", "a.b.example.com", false},
+		{"Host(`*.example.com`)", "example.com", false},
+		{"Host(`::1`)", "[::1]:80", true},
+		{"Host(`::1`)", "[::1]", true},
+		{"Host(`kiosk.example`)", "\u212aiosk.example", false},
+		{"HostRegexp(`^kiosk`)", "\u212aiosk.example", false},
+		{"!HostRegexp(`^kiosk`)", "\u212aiosk.example", false},
+		{"!Host(`kiosk.example`)", "\u212aiosk.example", false},
+		{"HostRegexp(`(?i)^KIOSK\\.`)", "kiosk.example:80", true},
+		{"HostRegexp(`^kiosk\\.example$`)", "KIOSK.example:80", true},
+	}
+	for _, row := range rows {
+		b, err := parseBypass(row.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := requestTo(t, "GET", "/")
+		req.Host = row.host
+		if got := bypasses(b, req); got != row.want {
+			t.Errorf("%s for %q: got %v, want %v", row.rule, row.host, got, row.want)
+		}
+	}
+}
+
+func TestBypassClientIP(t *testing.T) {
+	rows := []struct {
+		rule, address string
+		want          bool
+	}{
+		{"ClientIP(`10.0.0.0/8`)", "10.1.2.3:5", true},
+		{"ClientIP(`10.0.0.0/8`)", "[::ffff:10.1.2.3]:5", true},
+		{"ClientIP(`10.9.9.9/8`)", "10.1.2.3:5", true},
+		{"ClientIP(`2001:db8::/32`)", "[2001:db8::1]:5", true},
+		{"ClientIP(`2001:db8::1`)", "[2001:db8::2]:5", false},
+		{"ClientIP(`fe80::1`)", "[fe80::1%eth0]:5", true},
+		{"ClientIP(`10.0.0.1`)", "10.0.0.1", true},
+		{"ClientIP(`10.0.0.1`)", "", false},
+		{"!ClientIP(`10.0.0.1`)", "", false}, // unknown is nobody
+		{"!ClientIP(`10.0.0.1`)", "@", false},
+		{"!ClientIP(`10.0.0.1`)", "10.0.0.2:1", true},
+	}
+	for _, row := range rows {
+		b, err := parseBypass(row.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := requestTo(t, "GET", "/")
+		req.RemoteAddr = row.address
+		req.Header.Set("X-Forwarded-For", "10.0.0.1")
+		req.Header.Set("X-Real-Ip", "10.0.0.1")
+		if got := bypasses(b, req); got != row.want {
+			t.Errorf("%s for %q: got %v, want %v", row.rule, row.address, got, row.want)
+		}
+	}
+}
+
+func TestBypassErrors(t *testing.T) {
+	rows := []struct{ name, rule, want string }{
+		{"white space alone", " ", `expected a condition, "!" or "(", found the end`},
+		{"two paths in one matcher, as in Traefik v2", "PathPrefix(`/a`, `/b`)", `PathPrefix takes (path), got 2 arguments; several conditions are joined with "||"`},
+		{"a matcher of Traefik v2", "Headers(`a`, `b`)", `unknown function "Headers"; did you mean Header?`},
+		{"a misspelt matcher", "Exists(`a`) || PathPrefex(`/a`)", `unknown function "Exists"; did you mean ClientIP, Header,`},
+		{"another misspelt matcher", "PathPrefex(`/a`)", `unknown function "PathPrefex"; did you mean PathPrefix?`},
+		{"missing parenthesis", "Path(`/a`", `position 10: expected "," or ")", found the end`},
+		{"an empty argument", "Path(``)", `Path: an empty argument`},
+		{"a path without slash", "PathPrefix(`public`)", `PathPrefix: expected a decoded path that begins with "/"`},
+		{"a path with query", "Path(`/a?b=1`)", `without query`},
+		{"an encoded path", "Path(`/a%20b`)", `expected a decoded path`},
+		{"a path with parameters", "Path(`/a;b`)", `expected a decoded path`},
+		{"a path with a double slash", "Path(`/a//b`)", `expected a decoded path`},
+		{"a broken pattern", "PathRegexp(`(`)", `PathRegexp: error parsing regexp`},
+		{"a broken pattern for a host", "HostRegexp(`(`)", `HostRegexp: error parsing regexp`},
+		{"a broken pattern for a header", "HeaderRegexp(`a`, `(`)", `HeaderRegexp: error parsing regexp`},
+		{"a broken pattern for a parameter", "QueryRegexp(`a`, `(`)", `QueryRegexp: error parsing regexp`},
+		{"a host beyond ASCII", "Host(`caf\u00e9.example`)", `Host: a host has ASCII letters only; write an international one as "xn--…"`},
+		{"no address", "ClientIP(`localhost`)", `ClientIP: invalid CIDR address: localhost/32`},
+		{"a range too wide", "ClientIP(`10.0.0.0/33`)", `ClientIP: invalid CIDR address`},
+		{"three arguments", "Query(`a`, `b`, `c`)", `Query takes (name, [value]), got 3 arguments`},
+		{"no arguments", "Query()", `Query takes (name, [value]), got 0 arguments`},
+	}
+	for _, row := range rows {
+		_, err := parseBypass(row.rule)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+		}
+	}
+	if b, err := parseBypass(""); b != nil || err != nil {
+		t.Errorf("no text: got %v, %v, want no rule", b, err)
+	}
+}

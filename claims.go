@@ -1,0 +1,371 @@
+package oidc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// This file asks claims: rules say who may pass, header formats say what the upstream is told. Both name a claim by a key:
+//
+//	email                        a claim
+//	realm_access.roles           a dot walks into an object: Keycloak
+//	https://example\.com/roles   a dot in a name is escaped: Auth0's namespaced claims
+//	access_token.scope           id_token., access_token. and userinfo. say where to look
+//
+// A claim that is missing, or null, satisfies no condition and makes no header; it is never an error, because users differ in
+// what their tokens carry. So "!" is true of it: a rule that only forbids lets in whoever has no such claim.
+//
+// Roles that are the names of an object's members, as ZITADEL sends them, are asked for with Exists(`urn:zitadel:….admin`).
+
+// identity is what is known of whoever sent a request, as far as rules and header formats are concerned. Nil maps: no such token.
+// Values come from JSON decoded with UseNumber.
+type identity struct {
+	claims            map[string]interface{} // what a key without prefix reads
+	idToken           map[string]interface{} // id_token.
+	accessToken       map[string]interface{} // access_token.
+	userinfo          map[string]interface{} // userinfo.
+	rawIDToken        string                 // {id_token}
+	rawAccessToken    string                 // {access_token}
+	rawExchangedToken string                 // {exchanged_token}
+}
+
+// claimKey says where a claim is: a token, and the names that lead to it through objects.
+type claimKey struct {
+	source string // "id_token", "access_token", "userinfo", or "": identity.claims; "raw": a token itself, named by path
+	path   []string
+}
+
+// keyName matches one name of a key, with a dot written `\.` and a backslash `\\`; keyEscapes takes these away.
+var (
+	keyName    = regexp.MustCompile(`(?:[^.\\]|\\[.\\])+`)
+	keyEscapes = strings.NewReplacer(`\.`, `.`, `\\`, `\`)
+)
+
+// parseClaimKey reads a key such as realm_access.roles, access_token.scope or https://example\.com/roles.
+func parseClaimKey(text string) (*claimKey, error) {
+	path := keyName.FindAllString(text, -1)
+	if text == "" || strings.Join(path, ".") != text {
+		return nil, fmt.Errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
+	}
+	for i, name := range path {
+		// The one mistake with namespaced claims that would otherwise stay unseen: a rule that is simply never true.
+		if i > 0 && strings.Contains(path[i-1], "://") && strings.Contains(name, "/") {
+			return nil, fmt.Errorf("claim key %q: a dot walks into an object; write the dot of a name as `\\.`", text)
+		}
+		path[i] = keyEscapes.Replace(name)
+	}
+	first := path[0]
+	if len(path) > 1 && (first == "id_token" || first == "access_token" || first == "userinfo") {
+		return &claimKey{source: first, path: path[1:]}, nil
+	}
+	return &claimKey{path: path}, nil
+}
+
+// findClaim looks a claim up. A claim that is null is as good as missing: nil.
+func findClaim(id *identity, key *claimKey) interface{} {
+	claims := id.claims
+	if key.source == "id_token" {
+		claims = id.idToken
+	} else if key.source == "access_token" {
+		claims = id.accessToken
+	} else if key.source == "userinfo" {
+		claims = id.userinfo
+	} else if key.source == "raw" {
+		claims = map[string]interface{}{
+			"id_token": id.rawIDToken, "access_token": id.rawAccessToken, "exchanged_token": id.rawExchangedToken,
+		}
+	}
+	value := claims[key.path[0]]
+	for _, name := range key.path[1:] {
+		object, ok := value.(map[string]interface{})
+		if !ok {
+			return nil
+		}
+		value = object[name]
+	}
+	return value
+}
+
+// rule is a claims expression, ready to be judged.
+type rule struct{ conditions []*condition }
+
+// claimFunctions are the functions of the claims language and their parameters.
+var claimFunctions = map[string]string{
+	"Equals":        "key, value",
+	"Prefix":        "key, value",
+	"Suffix":        "key, value",
+	"Contains":      "key, value",
+	"SplitContains": "key, separator, value",
+	"OneOf":         "key, value, …",
+	"AllOf":         "key, value, …",
+	"Matches":       "key, pattern",
+	"Exists":        "key",
+}
+
+// parseRule reads a claims expression. No text is no rule, nil, which allows everybody; white space alone is a mistake.
+func parseRule(text string) (*rule, error) {
+	if text == "" {
+		return nil, nil
+	}
+	conditions, err := parseExpression(text, claimFunctions, prepareClaim)
+	if err != nil {
+		return nil, err
+	}
+	return &rule{conditions: conditions}, nil
+}
+
+// prepareClaim completes a condition on a claim.
+func prepareClaim(c *condition) (err error) {
+	last := c.args[len(c.args)-1]
+	c.key, err = parseClaimKey(c.args[0])
+	if err == nil && c.name == "Matches" {
+		// Compiled alone first: "a)|(b" is no longer wrong when it stands in parentheses.
+		_, err = regexp.Compile(last)
+		if err == nil {
+			c.pattern, err = regexp.Compile("^(?:" + last + ")$")
+		}
+	}
+	if has(c.args, "") && !has([]string{"Equals", "OneOf", "AllOf"}, c.name) {
+		return errors.New("an empty argument; Exists asks whether a claim is there")
+	}
+	return err
+}
+
+// allows judges a rule. It fails closed: nobody at all satisfies no rule, not even one that only forbids.
+func allows(r *rule, id *identity) bool {
+	if r == nil {
+		return true
+	}
+	if id == nil {
+		return false
+	}
+	i := 0
+	for i >= 0 {
+		c := r.conditions[i]
+		if claimHolds(c, findClaim(id, c.key)) {
+			i = c.yes
+		} else {
+			i = c.no
+		}
+	}
+	return i == exitTrue
+}
+
+// claimHolds judges one condition. Values compare as text: the JSON value true is `true`, 1.50 is `1.50` and `1.5`.
+//
+// Equals, Prefix, Suffix and Matches look at one value: a list or an object never satisfies them, however few items it has.
+// OneOf, AllOf and SplitContains look at the items of a list, and take a single value as a list of one, because some providers
+// send a list with one item as a bare text. Contains looks for an item in a list, for a part in a text.
+func claimHolds(c *condition, claim interface{}) bool {
+	values, text := c.args[1:], ""
+	items, isList := claim.([]interface{})
+	if !isList {
+		items = []interface{}{claim}
+	}
+	texts := itemTexts(items)
+	single := !isList && len(texts) > 0
+	if single {
+		text = texts[0]
+	}
+	switch c.name {
+	case "Exists":
+		return claim != nil
+	case "Equals":
+		return single && has(texts, values[0])
+	case "Prefix":
+		return single && strings.HasPrefix(text, values[0])
+	case "Suffix":
+		return single && strings.HasSuffix(text, values[0])
+	case "Matches":
+		return single && c.pattern.MatchString(text)
+	case "Contains":
+		return single && strings.Contains(text, values[0]) || has(texts, values[0])
+	case "SplitContains":
+		for _, text := range texts {
+			if has(strings.Split(text, values[0]), values[1]) {
+				return true
+			}
+		}
+		return false
+	}
+	missing := 0
+	for _, value := range values {
+		if !has(texts, value) {
+			missing++
+		}
+	}
+	return missing == 0 || c.name == "OneOf" && missing < len(values)
+}
+
+// itemTexts are the texts of the single values among the items: those that a condition compares with. Some JSON writers make 1.0
+// of 1, so a number is there twice if it ends in zeros, with and without. It is never read as a float: two account numbers of
+// 17 digits can be the same float.
+func itemTexts(items []interface{}) []string {
+	texts := make([]string, 0, len(items))
+	for _, item := range items {
+		text, ok := scalarText(item)
+		if ok {
+			texts = append(texts, text)
+		}
+		_, isNumber := item.(json.Number)
+		if isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
+			texts = append(texts, strings.TrimSuffix(strings.TrimRight(text, "0"), "."))
+		}
+	}
+	return texts
+}
+
+// scalarText is the text of a single value; false for a list, an object, or nothing.
+func scalarText(claim interface{}) (string, bool) {
+	switch value := claim.(type) {
+	case string:
+		return value, true
+	case bool:
+		return strconv.FormatBool(value), true
+	case json.Number:
+		return value.String(), true
+	}
+	return "", false
+}
+
+// ruleRequires tells whether every way to true passes a condition that holds of the claim, Exists not counted: whether the rule
+// restricts the claim whatever the others are. How tightly is the operator's business: Matches(`tid`, `.*`) is a condition, too.
+// An unprefixed key also finds conditions on the ID token.
+func ruleRequires(r *rule, key string) bool {
+	wanted, err := parseClaimKey(key)
+	if r == nil || err != nil {
+		return false
+	}
+	// sure[i]: so it is from condition i on. Conditions only lead forward, so the last is known first.
+	sure := make([]bool, len(r.conditions))
+	for i := len(sure) - 1; i >= 0; i-- {
+		c := r.conditions[i]
+		sameSource := c.key.source == wanted.source || wanted.source == "" && c.key.source == "id_token"
+		samePath := strings.Join(c.key.path, "\x00") == strings.Join(wanted.path, "\x00")
+		yes := c.yes == exitFalse || c.yes >= 0 && sure[c.yes] || sameSource && samePath && c.name != "Exists"
+		no := c.no == exitFalse || c.no >= 0 && sure[c.no]
+		sure[i] = yes && no
+	}
+	return sure[0]
+}
+
+// headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
+type headerFormat struct {
+	texts              []string
+	keys               []*claimKey
+	usesExchangedToken bool // {exchanged_token} is in it, so the exchange must have taken place
+}
+
+// parseHeaderFormat reads the right side of a forwardHeaders entry: a claim key, or a text with keys in braces such as
+// "Bearer {access_token}". There is no escape for a brace: no header needs one.
+func parseHeaderFormat(text string) (*headerFormat, error) {
+	if text == "" || unsafeInHeader.MatchString(text) {
+		return nil, fmt.Errorf("expected a claim or a format, without control characters or spaces around it, got %q", text)
+	}
+	if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
+		return nil, fmt.Errorf("%q has double braces, which Traefik's file provider would replace itself; write {claim}", text)
+	}
+	if !strings.ContainsAny(text, "{}") {
+		if isRawToken(text) || strings.Contains(text, " ") {
+			return nil, fmt.Errorf(`%q would be the name of a claim; a format has braces, such as "Bearer {access_token}"`, text)
+		}
+		text = "{" + text + "}"
+	}
+	pieces := strings.Split(text, "{")
+	f := &headerFormat{texts: []string{pieces[0]}}
+	for _, piece := range pieces[1:] {
+		name, after, closed := strings.Cut(piece, "}")
+		key, err := parseClaimKey(name)
+		if closed && err != nil {
+			return nil, err
+		}
+		if closed && isRawToken(name) {
+			key.source = "raw"
+		}
+		f.keys = append(f.keys, key)
+		f.texts = append(f.texts, after)
+		f.usesExchangedToken = f.usesExchangedToken || name == "exchanged_token"
+	}
+	if strings.Count(text, "}") != len(f.keys) || strings.Contains(strings.Join(f.texts, ""), "}") {
+		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
+	}
+	return f, nil
+}
+
+// isRawToken tells whether a name in braces is a token instead of a claim.
+func isRawToken(name string) bool {
+	return name == "id_token" || name == "access_token" || name == "exchanged_token"
+}
+
+// formatHeader makes the value of a header. Without one of its claims or tokens there is no header, and an empty claim is no
+// claim: an upstream that asks only whether the header is there must not take nobody for somebody.
+//
+// A format does not quote: the name `Eve <root@example.com>` in "{name} <{email}>" arrives as it is. What an upstream decides
+// by belongs in a header of its own.
+func formatHeader(f *headerFormat, id *identity) (string, bool) {
+	if f == nil || id == nil {
+		return "", false
+	}
+	value := f.texts[0]
+	for i, key := range f.keys {
+		text := claimString(findClaim(id, key))
+		if text == "" {
+			return "", false
+		}
+		value += text + f.texts[i+1]
+	}
+	return headerSafe(value), true
+}
+
+// claimText is a claim as the text of a header; false when it is missing or empty.
+func claimText(id *identity, key *claimKey) (string, bool) {
+	text := claimString(findClaim(id, key))
+	return headerSafe(text), text != ""
+}
+
+// claimString is a claim as text, items of a list joined with commas.
+func claimString(claim interface{}) string {
+	list, isList := claim.([]interface{})
+	if !isList {
+		return valueText(claim)
+	}
+	items := make([]string, 0, len(list))
+	for _, item := range list {
+		text := valueText(item)
+		if strings.Contains(text, ",") {
+			text = commaEncoder.Replace(text) // or a group with a comma in its name would be two groups
+		}
+		if text != "" {
+			items = append(items, text)
+		}
+	}
+	return strings.Join(items, ",")
+}
+
+// valueText is the text of a single value, or JSON.
+func valueText(claim interface{}) string {
+	text, ok := scalarText(claim)
+	if !ok && claim != nil {
+		encoded, _ := json.Marshal(claim)
+		text = string(encoded)
+	}
+	return text
+}
+
+// commaEncoder encodes an item that contains a comma, its percent signs too, so that the upstream can decode it.
+var commaEncoder = strings.NewReplacer(",", "%2C", "%", "%25")
+
+// unsafeInHeader matches what a header value cannot carry (RFC 9110, 5.5): control characters, and the spaces at its ends, which
+// every recipient takes off.
+var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^ +| +$`)
+
+// headerSafe percent-encodes what a header value cannot carry. To drop it would make one name of two: a user who may call
+// himself "ad\x00min" or "admin " would be "admin" to the upstream.
+func headerSafe(text string) string {
+	return unsafeInHeader.ReplaceAllStringFunc(text, url.PathEscape)
+}
