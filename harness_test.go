@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -343,13 +346,31 @@ type reply struct {
 	url     *url.URL
 	trail   []string       // "302 GET https://…", each step, this one last
 	cookies []*http.Cookie // set on the way
+	site    *testSite      // who answered; nil: the provider
+}
+
+// story is what a failed test tells.
+func (r *reply) story() string {
+	text := strings.Join(r.trail, "\n") + "\n"
+	if _, page, found := strings.Cut(r.body, "</head>"); found {
+		text += page
+	} else {
+		text += r.body
+	}
+	if len(text) > 3000 {
+		text = text[:3000]
+	}
+	if r.site != nil {
+		text += "\nlog:\n" + r.site.logs()
+	}
+	return text
 }
 
 // expect fails the test unless the status is right and the body has all the words.
 func (r *reply) expect(status int, words ...string) *reply {
 	r.t.Helper()
 	if r.status != status || !holdsAll(r.body, words) {
-		r.t.Errorf("expected %d with %q, got:\n%s\n%.600s", status, words, strings.Join(r.trail, "\n"), r.body)
+		r.t.Errorf("expected %d with %q, got:\n%s", status, words, r.story())
 	}
 	return r
 }
@@ -359,7 +380,7 @@ func (r *reply) upstream() *received {
 	r.t.Helper()
 	seen := &received{Headers: http.Header{}}
 	if r.header.Get("X-Upstream") != "reached" || json.Unmarshal([]byte(r.body), seen) != nil {
-		r.t.Errorf("the upstream was not reached:\n%s\n%.600s", strings.Join(r.trail, "\n"), r.body)
+		r.t.Errorf("the upstream was not reached:\n%s", r.story())
 	}
 	return seen
 }
@@ -371,7 +392,7 @@ func (r *reply) location() *url.URL {
 	r.t.Helper()
 	target, err := r.url.Parse(r.header.Get("Location"))
 	if err != nil || r.header.Get("Location") == "" {
-		r.t.Fatalf("expected a redirect, got:\n%s\n%.600s", strings.Join(r.trail, "\n"), r.body)
+		r.t.Fatalf("expected a redirect, got:\n%s", r.story())
 	}
 	return target
 }
@@ -425,7 +446,7 @@ func (b *browser) begin(path string) *url.URL {
 	b.t.Helper()
 	r := b.look(path)
 	if r.status != http.StatusFound {
-		b.t.Fatalf("expected the sign-in to begin, got:\n%s\n%.600s", strings.Join(r.trail, "\n"), r.body)
+		b.t.Fatalf("expected the sign-in to begin, got:\n%s", r.story())
 	}
 	return r.location()
 }
@@ -538,7 +559,8 @@ func (b *browser) send(req *http.Request, relation string, so *reply) *reply {
 	if line := b.cookieLine(&address, relation, req.Method); line != "" {
 		req.Header.Set("Cookie", line)
 	}
-	if site := b.siteOf(&address); site != nil {
+	site := b.siteOf(&address)
+	if site != nil {
 		req.Host = address.Host
 		req.URL.Host = mustParse(site.url).Host
 		req.Header.Set("X-Forwarded-Proto", address.Scheme)
@@ -558,7 +580,7 @@ func (b *browser) send(req *http.Request, relation string, so *reply) *reply {
 		b.t.Fatalf("%s %s: reading the answer: %v", req.Method, address.String(), err)
 	}
 	b.takeCookies(&address, res.Cookies(), len(res.Header["Set-Cookie"]))
-	return &reply{t: b.t, status: res.StatusCode, header: res.Header, body: string(text), url: &address,
+	return &reply{t: b.t, site: site, status: res.StatusCode, header: res.Header, body: string(text), url: &address,
 		trail:   append(so.trail, fmt.Sprintf("%d %s %s", res.StatusCode, req.Method, address.String())),
 		cookies: append(so.cookies, res.Cookies()...)}
 }
@@ -699,6 +721,30 @@ func (b *browser) forgetCookies() {
 	b.cookies = map[string]*kept{}
 }
 
+// raw sends a request whose target is exactly as written, and gives the answer without reading it as a page.
+func (b *browser) raw(target string, header ...string) *http.Response {
+	b.t.Helper()
+	conn, err := net.Dial("tcp", mustParse(b.routes[app].url).Host)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n", target)
+	for _, line := range header {
+		fmt.Fprintf(conn, "%s\r\n", line)
+	}
+	fmt.Fprint(conn, "\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		b.t.Fatalf("%s: %v", target, err)
+	}
+	text, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	res.Body = io.NopCloser(bytes.NewReader(text))
+	return res
+}
+
 // eventually waits for something that happens soon, two seconds at most.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
@@ -721,4 +767,14 @@ func inParallel(n int, f func(i int)) {
 		}(i)
 	}
 	wait.Wait()
+}
+
+// pemOf writes a private key as an operator would have it in a file.
+func pemOf(t *testing.T, key interface{}) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }

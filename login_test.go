@@ -1,0 +1,865 @@
+package oidc
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLoginEndsWhereItBegan(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options()))
+	seen := b.signIn("/reports?year=2025").upstream()
+	if seen.URI != "/reports?year=2025" {
+		t.Errorf("expected the page the visit began with, got %q", seen.URI)
+	}
+	again := b.open("/other").expect(http.StatusOK)
+	if len(again.trail) != 1 || p.count("token") != 1 {
+		t.Errorf("the second page must need nothing: %q, %d token requests", again.trail, p.count("token"))
+	}
+}
+
+func TestLoginRequest(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options()))
+	r := b.look("/")
+	first, second := r.location().Query(), b.begin("/").Query()
+	for name, want := range map[string]string{
+		"response_type": "code", "client_id": "app", "redirect_uri": app + "/oidc/callback", "scope": "openid profile email",
+		"code_challenge_method": "S256", "client_secret": "", "response_mode": "", "prompt": "", "max_age": "",
+	} {
+		if got := first.Get(name); got != want {
+			t.Errorf("%s: expected %q, got %q", name, want, got)
+		}
+	}
+	random := regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`) // 32 bytes
+	for _, name := range []string{"state", "nonce", "code_challenge"} {
+		if !random.MatchString(first.Get(name)) || first.Get(name) == second.Get(name) {
+			t.Errorf("%s: expected 32 random bytes, new for each sign-in, got %q and %q", name, first.Get(name), second.Get(name))
+		}
+	}
+	if r.header.Get("Cache-Control") != "no-store" || r.header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("the redirect must not be stored nor tell its address: %q", r.header)
+	}
+}
+
+func TestLoginRequestOptions(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+		address string
+		want    map[string]string // parameter → value, "": none
+	}{
+		{"openid is added to the scopes", map[string]interface{}{"scopes": []string{"email", "offline_access"}}, "/", map[string]string{"scope": "openid email offline_access"}},
+		{"scopes as a label writes them", map[string]interface{}{"scopes": "openid, groups"}, "/", map[string]string{"scope": "openid groups"}},
+		{"pkce switched off", map[string]interface{}{"pkce": "false"}, "/", map[string]string{"code_challenge": "", "code_challenge_method": ""}},
+		{"extra parameters", map[string]interface{}{"authParams": map[string]string{"access_type": "offline"}}, "/", map[string]string{"access_type": "offline"}},
+		{"an empty prompt is none", map[string]interface{}{"authParams": map[string]string{"prompt": ""}}, "/", map[string]string{"prompt": ""}},
+		{"login parameters of the visit are passed on", map[string]interface{}{"loginParams": []string{"login_hint", "ui_locales"}}, "/?login_hint=ada&ui_locales=de&other=1", map[string]string{"login_hint": "ada", "ui_locales": "de", "other": ""}},
+		{"no others are", nil, "/?login_hint=ada", map[string]string{"login_hint": ""}},
+		{"max_age", map[string]interface{}{"maxAge": 0}, "/", map[string]string{"max_age": "0"}},
+		{"acr_values", map[string]interface{}{"acrValues": []string{"gold", "silver"}}, "/", map[string]string{"acr_values": "gold silver"}},
+		{"resource", map[string]interface{}{"resource": []string{"https://api.example.com"}}, "/", map[string]string{"resource": "https://api.example.com"}},
+		{"form_post", map[string]interface{}{"responseMode": "form_post"}, "/", map[string]string{"response_mode": "form_post"}},
+		{"redirectUrl as host and path", map[string]interface{}{"redirectUrl": "login.example.com/back"}, "/", map[string]string{"redirect_uri": "https://login.example.com/back"}},
+		{"redirectUrl as URL", map[string]interface{}{"redirectUrl": "https://app.example.com/back"}, "/", map[string]string{"redirect_uri": "https://app.example.com/back"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			sent := newBrowser(t, start(t, p.options(c.options))).begin(c.address).Query()
+			for name, want := range c.want {
+				if got := strings.Join(sent[name], "|"); got != want {
+					t.Errorf("%s: expected %q, got %q", name, want, got)
+				}
+			}
+		})
+	}
+}
+
+func TestLoginRequestKeepsProtocolParameters(t *testing.T) {
+	p := newProvider(t)
+	for _, name := range []string{"state", "nonce", "redirect_uri", "client_id", "response_type", "code_challenge", "scope"} {
+		s, err := build(t, p.options(map[string]interface{}{"authParams": map[string]string{name: "theirs"}, "loginParams": []string{name}}))
+		if err != nil {
+			continue // refused: as good
+		}
+		sent := newBrowser(t, s).begin("/?" + name + "=visitors").Query()
+		if got := strings.Join(sent[name], "|"); strings.Contains(got, "theirs") || strings.Contains(got, "visitors") {
+			t.Errorf("%s was replaced by %q", name, got)
+		}
+	}
+}
+
+// request kinds of TestLoginUnauthenticated.
+func sendAs(b *browser, kind string) *reply {
+	b.t.Helper()
+	method := http.MethodGet
+	if kind == "posted form" {
+		return b.post(app+"/", "/page", url.Values{"a": {"1"}})
+	}
+	if kind == "fetch" {
+		return b.fetch(method, "/page", "")
+	}
+	req := b.request(method, "/page", "")
+	switch kind {
+	case "navigation":
+		return b.look("/page")
+	case "HEAD navigation":
+		req.Method = http.MethodHead
+		req.Header.Set("Sec-Fetch-Mode", "navigate")
+	case "old browser":
+		req.Header.Set("Accept", "text/html,*/*")
+	case "curl":
+		req.Header.Set("Accept", "*/*")
+	case "websocket":
+		req.Header.Set("Sec-Fetch-Mode", "websocket")
+		req.Header.Set("Accept", "text/html")
+	case "picture":
+		req.Header.Set("Sec-Fetch-Mode", "no-cors")
+		req.Header.Set("Accept", "image/*")
+	}
+	return b.send(req, "none", &reply{t: b.t})
+}
+
+func TestLoginUnauthenticated(t *testing.T) {
+	kinds := []string{"navigation", "HEAD navigation", "old browser", "curl", "fetch", "websocket", "picture", "posted form"}
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+		want    string // statuses in the order of kinds
+	}{
+		{"auto: page loads sign in, the rest is told", nil, "302 302 302 401 401 401 401 401"},
+		{"login: everything signs in", map[string]interface{}{"unauthenticated": "login"}, "302 302 302 302 302 302 302 303"},
+		{"deny: nothing does", map[string]interface{}{"unauthenticated": "deny"}, "401 401 401 401 401 401 401 401"},
+		{"forward: as nobody", map[string]interface{}{"unauthenticated": "forward"}, "200 200 200 200 200 200 200 200"},
+		{"disableLogin", map[string]interface{}{"disableLogin": true}, "401 401 401 401 401 401 401 401"},
+		{"loginUrl: only there", map[string]interface{}{"loginUrl": "/login"}, "401 401 401 401 401 401 401 401"},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			s := start(t, p.options(c.options))
+			var got []string
+			for _, kind := range kinds {
+				b := newBrowser(t, s)
+				b.routes["https://provider"] = nil
+				r := sendAsWithoutFollowing(b, kind)
+				got = append(got, fmt.Sprint(r.status))
+				if r.status == http.StatusUnauthorized && (r.header.Get("WWW-Authenticate") == "" || r.header.Get("Cache-Control") != "no-store") {
+					t.Errorf("%s: a 401 needs WWW-Authenticate and no-store, got %q", kind, r.header)
+				}
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("%q\nexpected %s\ngot      %s", kinds, c.want, strings.Join(got, " "))
+			}
+		})
+	}
+}
+
+// sendAsWithoutFollowing is sendAs that stops at a redirect.
+func sendAsWithoutFollowing(b *browser, kind string) *reply {
+	if kind == "posted form" {
+		return b.travel(http.MethodPost, "/page", "a=1", app+"/", 0)
+	}
+	return sendAs(b, kind)
+}
+
+func TestLoginAnswerFormats(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options(map[string]interface{}{"unauthenticated": "deny"})))
+	page := b.look("/").expect(http.StatusUnauthorized, "<html")
+	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
+		t.Errorf("a browser gets a page, got %q", page.header)
+	}
+	problem := b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized, `"status":401`)
+	if problem.header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("a script gets RFC 9457, got %q", problem.header)
+	}
+}
+
+func TestLoginCallbackIsRefused(t *testing.T) {
+	// What arrives at the callback of a browser with one pending login. None of it may reach the token endpoint.
+	for _, c := range []struct {
+		name  string
+		bend  func(b *browser, s *testSite, back *url.URL)
+		wants []string // in the log
+	}{
+		{"another browser", func(b *browser, s *testSite, back *url.URL) { b.forgetCookies() }, []string{"no pending login"}},
+		{"another state", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "state", strings.Repeat("A", 43)) }, []string{"no pending login"}},
+		{"no state", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "state", "") }, []string{"callback"}},
+		{"no code", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "code", "") }, []string{"code"}},
+		{"two states", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&state=x" }, []string{"state", "more than once"}},
+		{"two codes", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&code=x" }, []string{"code", "more than once"}},
+		{"two issuers", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&iss=a&iss=b" }, []string{"iss", "more than once"}},
+		{"an escape that is none", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&x=%zz" }, []string{"cannot be read"}},
+		{"another provider's answer", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "iss", "https://evil.example.com") }, []string{"iss", "evil.example.com"}},
+		{"an issuer in another spelling", func(b *browser, s *testSite, back *url.URL) {
+			replaceQuery(back, "iss", strings.ToUpper(s.options["issuer"].(string)))
+		}, []string{"iss"}},
+		{"state cookie with one character changed", func(b *browser, s *testSite, back *url.URL) {
+			name := b.cookieNames(s.stateCookie())[0]
+			b.setCookie(name, flipped(b.cookie(name).Value))
+		}, []string{"no pending login"}},
+		{"state cookie under another attempt's name", func(b *browser, s *testSite, back *url.URL) {
+			name := b.cookieNames(s.stateCookie())[0]
+			value := b.cookie(name).Value
+			b.forgetCookies()
+			b.setCookie(name[:len(name)-4]+"0000", value)
+		}, []string{"no pending login"}},
+		{"state cookie of another middleware", func(b *browser, s *testSite, back *url.URL) {
+			other := start(s.t, s.options)
+			c := newBrowser(s.t, other)
+			theirs := c.begin("/")
+			b.forgetCookies()
+			for _, name := range c.cookieNames(other.stateCookie()) {
+				b.setCookie(strings.Replace(name, other.stateCookie(), s.stateCookie(), 1), c.cookie(name).Value)
+			}
+			replaceQuery(back, "state", theirs.Query().Get("state"))
+		}, []string{"no pending login"}},
+		{"another host", func(b *browser, s *testSite, back *url.URL) {
+			b.routes["https://other.example.com"] = s
+			for _, name := range b.cookieNames(s.stateCookie()) {
+				value := b.cookie(name).Value
+				b.mu.Lock()
+				b.cookies[name] = &kept{Cookie: &http.Cookie{Name: name, Value: value, Path: "/"}, host: "other.example.com"}
+				b.mu.Unlock()
+			}
+			back.Host = "other.example.com"
+		}, []string{"other.example.com"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			s := start(t, p.options())
+			b := newBrowser(t, s)
+			back := b.answered(b.begin("/page"))
+			c.bend(b, s, back)
+			r := b.look(back.String())
+			if r.status < 400 || r.status >= 500 && c.name != "no state" {
+				t.Errorf("expected a refusal, got %s", r.trail)
+			}
+			if p.count("token") != 0 {
+				t.Error("the code was sent to the token endpoint")
+			}
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			s.expectLog(c.wants...)
+		})
+	}
+}
+
+func replaceQuery(address *url.URL, name, value string) {
+	query := address.Query()
+	query.Set(name, value)
+	if value == "" {
+		query.Del(name)
+	}
+	address.RawQuery = query.Encode()
+}
+
+// flipped changes one character in the middle of a text.
+func flipped(text string) string {
+	at := len(text) / 2
+	other := "A"
+	if text[at] == 'A' {
+		other = "B"
+	}
+	return text[:at] + other + text[at+1:]
+}
+
+func TestLoginStateWorksOnce(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	thief := b.copyOf() // with the state cookie
+	b.open(back.String()).upstream()
+	if names := b.cookieNames(s.stateCookie()); len(names) > 0 {
+		t.Errorf("the state cookie must be gone, got %q", names)
+	}
+	thief.look(back.String()).expect(http.StatusBadRequest)
+	if p.count("token") != 1 || thief.cookie(s.sessionCookie()) != nil {
+		t.Errorf("a used state was accepted again: %d token requests", p.count("token"))
+	}
+	s.expectLog("state was used before")
+}
+
+func TestLoginStateExpires(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"stateCookie": map[string]interface{}{"maxAge": 1}}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	keeper := b.copyOf() // keeps cookies longer than it was told
+	for _, k := range keeper.cookies {
+		k.expires = time.Time{}
+	}
+	time.Sleep(2100 * time.Millisecond)
+	keeper.look(back.String()).expect(http.StatusBadRequest)
+	s.expectLog("stateCookie.maxAge")
+	if p.count("token") != 0 {
+		t.Error("the code was sent to the token endpoint")
+	}
+}
+
+func TestLoginTabs(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	var backs []*url.URL
+	for i := 0; i < 7; i++ {
+		backs = append(backs, b.answered(b.begin(fmt.Sprintf("/tab%d", i))))
+	}
+	if names := b.cookieNames(s.stateCookie()); len(names) != 5 {
+		t.Errorf("expected five pending logins at most, got %q", names)
+	}
+	finished := 0
+	for i := len(backs) - 1; i >= 0; i-- { // the newest first, while nobody is signed in yet
+		fresh := b.copyOf()
+		r := fresh.open(backs[i].String())
+		if !r.isUpstream() {
+			continue
+		}
+		finished++
+		if seen := r.upstream(); seen.URI != fmt.Sprintf("/tab%d", i) {
+			t.Errorf("tab %d ended at %q", i, seen.URI)
+		}
+	}
+	if finished != 5 {
+		t.Errorf("expected five tabs to finish, got %d", finished)
+	}
+}
+
+func TestLoginBackButton(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	b.open(back.String()).upstream()
+	if seen := b.open(back.String()).upstream(); seen.URI != "/page" {
+		t.Errorf("the back button must lead to the page again, got %q", seen.URI)
+	}
+	if p.count("token") != 1 {
+		t.Errorf("the code was sent again: %d token requests", p.count("token"))
+	}
+	b.forgetCookies()
+	r := b.look(back.String()).expect(http.StatusBadRequest, `href="https://app.example.com/"`)
+	if r.isUpstream() {
+		t.Error("the callback reached the upstream")
+	}
+}
+
+func TestLoginBookmarkOfTheCallback(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options()))
+	if seen := b.open("/oidc/callback").upstream(); seen.URI != "/" {
+		t.Errorf("expected the front page after a sign-in, got %q", seen.URI)
+	}
+	if seen := b.open("/oidc/callback").upstream(); seen.URI != "/" {
+		t.Errorf("expected the front page, got %q", seen.URI)
+	}
+}
+
+func TestLoginIssuerInTheAnswer(t *testing.T) {
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]interface{}) { d["authorization_response_iss_parameter_supported"] = true })
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	b.look(back.String()).expect(http.StatusBadRequest)
+	s.expectLog("iss")
+	back = b.answered(b.begin("/page"))
+	replaceQuery(back, "iss", p.issuer)
+	b.open(back.String()).upstream()
+	// An error of another provider ends there as well.
+	p.refuse("access_denied", "")
+	back = newBrowser(t, s).answered(b.copyOf().begin("/oidc/callback?switch=/"))
+	if p.count("token") != 1 {
+		t.Errorf("expected one exchange, got %d", p.count("token"))
+	}
+	if back.Query().Get("error") == "" {
+		t.Error("the provider should have refused")
+	}
+}
+
+func TestLoginProviderRefuses(t *testing.T) {
+	for _, c := range []struct {
+		code   string
+		status int
+	}{
+		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"invalid_scope", http.StatusForbidden},
+		{"temporarily_unavailable", http.StatusServiceUnavailable}, {"server_error", http.StatusServiceUnavailable},
+	} {
+		c := c
+		t.Run(c.code, func(t *testing.T) {
+			p := newProvider(t)
+			p.refuse(c.code, "because <b>we</b> say so")
+			s := start(t, p.options())
+			b := newBrowser(t, s)
+			r := b.open("/page").expect(c.status, "/page")
+			if strings.Contains(r.body, "<b>we</b>") || len(r.trail) != 3 {
+				t.Errorf("expected one page without the provider's markup, got %s\n%s", r.trail, r.body)
+			}
+			s.expectLog(c.code, "because")
+			if names := b.cookieNames(s.stateCookie()); len(names) > 0 {
+				t.Errorf("the attempt has ended, got %q", names)
+			}
+			p.answer("authorize", nil)
+			b.signIn("/page")
+		})
+	}
+}
+
+func TestLoginTokenEndpointTroubles(t *testing.T) {
+	thief := newProvider(t) // where a redirect would take the code and the secret
+	for _, c := range []struct {
+		name   string
+		answer http.HandlerFunc
+		status int
+		wants  []string
+	}{
+		{"HTML", answerHTML(), 503, []string{"token endpoint"}},
+		{"500", answerText(500, "text/plain", "oops"), 503, []string{"token endpoint", "500"}},
+		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client", "error_description": "bad credentials"}), 503, []string{"invalid_client", "bad credentials", "clientSecret"}},
+		{"invalid_grant", answerJSON(400, map[string]interface{}{"error": "invalid_grant", "error_description": "code expired"}), 400, []string{"invalid_grant", "code expired"}},
+		{"10 MB", answerText(200, "application/json", `{"access_token":"`+strings.Repeat("x", 10<<20)+`"}`), 503, []string{"larger than"}},
+		{"endless", answerEndless(), 503, []string{"larger than"}},
+		{"nothing", answerNothing(), 503, []string{"in time"}},
+		{"broken connection", answerBroken(), 503, []string{"token endpoint"}},
+		{"redirect", answerRedirect(thief.URL + "/token"), 503, []string{"token endpoint", "307"}},
+		{"no access token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "id_token": "x"}), 503, []string{"access_token"}},
+		{"no ID token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x"}), 400, []string{"id_token"}},
+		{"type we do not know", answerJSON(200, map[string]interface{}{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503, []string{"token_type", "mac"}},
+		{"array", answerText(200, "application/json", `[1]`), 503, []string{"token endpoint"}},
+		{"two access tokens", answerText(200, "application/json", `{"access_token":"a","access_token":"b","token_type":"Bearer"}`), 503, []string{"token endpoint"}},
+		{"ID token that is none", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 400, []string{"id token"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			p.answer("token", c.answer)
+			s := start(t, p.options(map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}}))
+			b := newBrowser(t, s)
+			begin := time.Now()
+			r := b.open("/page").expect(c.status, "/page")
+			if time.Since(begin) > 5*time.Second {
+				t.Errorf("took %s", time.Since(begin))
+			}
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			if p.count("token") != 1 {
+				t.Errorf("a code is sent once, got %d", p.count("token"))
+			}
+			if strings.Contains(s.logs()+r.body, p.clientSecret) {
+				t.Error("the client secret was written")
+			}
+			s.expectLog(c.wants...)
+		})
+	}
+	if thief.count("token") != 0 {
+		t.Error("a POST followed a redirect")
+	}
+}
+
+func TestLoginIDToken(t *testing.T) {
+	hour := int64(3600)
+	now := time.Now().Unix()
+	set := func(name string, value interface{}) func(map[string]interface{}) {
+		return func(c map[string]interface{}) { c[name] = value }
+	}
+	for _, c := range []struct {
+		name    string
+		edit    func(map[string]interface{})
+		options map[string]interface{}
+		want    string // in the log; "": the sign-in succeeds
+	}{
+		{"for someone else", set("aud", "other-app"), nil, `audience: expected "app"`},
+		{"for several, one a stranger", func(c map[string]interface{}) { c["aud"] = []string{"app", "stranger"}; c["azp"] = "app" }, nil, "audience"},
+		{"for several, all trusted", func(c map[string]interface{}) { c["aud"] = []string{"app", "friend"}; c["azp"] = "app" }, map[string]interface{}{"trustedAudiences": "friend"}, ""},
+		{"for nobody", set("aud", []string{}), nil, "audience"},
+		{"no audience", set("aud", nil), nil, "audience"},
+		{"made for another party", set("azp", "other-app"), nil, "azp"},
+		{"of another issuer", set("iss", "https://evil.example.com"), nil, "issuer"},
+		{"of the trusted issuer", set("iss", "https://other.example.com"), map[string]interface{}{"trustedIssuer": "https://other.example.com"}, ""},
+		{"of any issuer, unchecked", set("iss", "https://any.example.com"), map[string]interface{}{"disableIssuerCheck": true}, ""},
+		{"no subject", set("sub", ""), nil, "sub"},
+		{"a number for a subject", set("sub", 7), nil, "sub"},
+		{"a subject of 300 bytes", set("sub", strings.Repeat("a", 300)), nil, "sub"},
+		{"ended", set("exp", now-hour), nil, "exp"},
+		{"no end", func(c map[string]interface{}) { delete(c, "exp") }, nil, "exp"},
+		{"an end beyond numbers", set("exp", 1e300), nil, "exp"},
+		{"issued in an hour", set("iat", now+hour), nil, "iat"},
+		{"issued 30 s ahead of us", set("iat", now+30), nil, ""},
+		{"issued an hour ago", set("iat", now-hour), nil, "iat"},
+		{"no time of issue", func(c map[string]interface{}) { delete(c, "iat") }, nil, "iat"},
+		{"another nonce", set("nonce", "other"), nil, "nonce"},
+		{"no nonce", func(c map[string]interface{}) { delete(c, "nonce") }, nil, "nonce"},
+		{"hash of another access token", set("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), nil, "at_hash"},
+		{"a logout token", set("events", map[string]interface{}{"http://schemas.openid.net/event/backchannel-logout": map[string]interface{}{}}), nil, "events"},
+		{"no authentication time though asked", func(c map[string]interface{}) { delete(c, "auth_time") }, map[string]interface{}{"maxAge": 60}, "auth_time"},
+		{"signed in too long ago", set("auth_time", now-hour), map[string]interface{}{"maxAge": 60}, "auth_time"},
+		{"signed in lately", set("auth_time", now-30), map[string]interface{}{"maxAge": 60}, ""},
+		{"level too low", set("acr", "bronze"), map[string]interface{}{"acrValues": "gold,silver"}, "acr"},
+		{"no level", func(c map[string]interface{}) {}, map[string]interface{}{"acrValues": "gold"}, "acr"},
+		{"level high enough", set("acr", "silver"), map[string]interface{}{"acrValues": "gold,silver"}, ""},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			p.edit("id_token", c.edit)
+			s := start(t, p.options(c.options))
+			b := newBrowser(t, s)
+			if c.want == "" {
+				b.signIn("/page")
+				return
+			}
+			b.open("/page").expect(http.StatusBadRequest)
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			s.expectLog("id token", c.want)
+		})
+	}
+}
+
+func TestLoginAlgorithms(t *testing.T) {
+	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"} {
+		alg := alg
+		t.Run(alg, func(t *testing.T) {
+			p := newProvider(t)
+			p.useAlg(alg)
+			newBrowser(t, start(t, p.options())).signIn("/") // what the provider lists
+			newBrowser(t, start(t, p.options(map[string]interface{}{"idTokenSigningAlg": alg, "clientConfig": map[string]interface{}{"timeoutSeconds": 4}}))).signIn("/")
+		})
+	}
+	t.Run("HS256 when it is named", func(t *testing.T) {
+		p := newProvider(t)
+		p.clientSecret = strings.Repeat("long-enough-", 4)
+		p.useAlg("HS256")
+		newBrowser(t, start(t, p.options(map[string]interface{}{"idTokenSigningAlg": "HS256"}))).signIn("/")
+	})
+}
+
+func TestLoginSignatureIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		bend func(p *fakeProvider)
+		want string
+	}{
+		{"HS256 with the secret though not named", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "one", alg: "HS256", private: []byte(strings.Repeat("long enough ", 4))}
+		}, "alg"},
+		{"HS256 with the public key", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "one", alg: "HS256", private: []byte(fmt.Sprint(p.keySet()))}
+		}, "alg"},
+		{"none", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { h["alg"] = "none" }) }, "alg"},
+		{"nOnE", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { h["alg"] = "nOnE" }) }, "alg"},
+		{"a member of another family", func(p *fakeProvider) { p.key = &providerKey{kid: "one", alg: "ES256", private: commonKey("ES256")} }, "alg"},
+		{"a stranger's key under our key's name", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
+		}, "signature"},
+		{"a key the provider does not have", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "two", alg: "RS256", private: newPrivateKey("RS256")}
+		}, "two"},
+		{"a key in the token itself", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "two", alg: "RS256", private: newPrivateKey("RS256")}
+			p.edit("header", func(h map[string]interface{}) { h["jwk"] = p.key.public(); delete(h, "kid") })
+		}, "id token"},
+		{"crit", func(p *fakeProvider) {
+			p.edit("header", func(h map[string]interface{}) { h["crit"] = []string{"x"}; h["x"] = 1 })
+		}, "crit"},
+		{"a key for encryption", func(p *fakeProvider) {
+			p.edit("jwks", func(d map[string]interface{}) {
+				d["keys"].([]interface{})[0].(map[string]interface{})["use"] = "enc"
+			})
+		}, "id token"},
+		{"an encrypted token", func(p *fakeProvider) {
+			p.edit("token", func(d map[string]interface{}) { d["id_token"] = d["id_token"].(string) + ".a.b" })
+		}, "id token"},
+		{"a line break in the token", func(p *fakeProvider) {
+			p.edit("token", func(d map[string]interface{}) {
+				d["id_token"] = d["id_token"].(string)[:40] + "\n" + d["id_token"].(string)[40:]
+			})
+		}, "id token"},
+		{"a claim twice", func(p *fakeProvider) {
+			p.edit("token", func(d map[string]interface{}) {
+				claims := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"` + p.issuer + `","sub":"ada","sub":"eve"}`))
+				signed := strings.Split(d["id_token"].(string), ".")[0] + "." + claims
+				d["id_token"] = signed + "." + base64.RawURLEncoding.EncodeToString(p.key.sign(signed))
+			})
+		}, "id token"},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			c.bend(p)
+			s := start(t, p.options())
+			b := newBrowser(t, s)
+			r := b.open("/page")
+			if r.isUpstream() || b.cookie(s.sessionCookie()) != nil || r.status < 400 {
+				t.Errorf("the token was accepted: %s", r.trail)
+			}
+			s.expectLog("id token", c.want)
+		})
+	}
+}
+
+func TestLoginStaysOnOurOwnOrigin(t *testing.T) {
+	for _, path := range []string{
+		"//evil.example.com/", "///evil.example.com", "/\\evil.example.com", "/%5cevil.example.com", "/%09/evil.example.com", "/.//evil.example.com",
+		"/@evil.example.com", "/page?next=https://evil.example.com", "/;//evil.example.com", "/%2f%2fevil.example.com", "//evil.example.com/%2f..",
+	} {
+		p := newProvider(t)
+		s := start(t, p.options())
+		b := newBrowser(t, s)
+		res := b.raw(path, "Sec-Fetch-Mode: navigate")
+		if res.StatusCode != http.StatusFound {
+			if res.StatusCode >= 500 {
+				t.Errorf("%s: %s", path, res.Status)
+			}
+			continue
+		}
+		b.takeCookies(mustParse(app+"/"), res.Cookies(), len(res.Cookies()))
+		back := b.answered(mustParse(res.Header.Get("Location")))
+		target := b.look(back.String()).header.Get("Location")
+		if !strings.HasPrefix(target, app+"/") || strings.ContainsAny(target, "\\\t\r\n") || strings.HasPrefix(strings.TrimPrefix(target, app), "//") {
+			t.Errorf("%s: leads to %q", path, target)
+		}
+	}
+}
+
+func TestLoginUserinfo(t *testing.T) {
+	options := map[string]interface{}{"userinfo": true, "forwardHeaders": map[string]string{"X-Locale": "locale", "X-Info": "userinfo.email", "X-Mail": "email"}}
+	t.Run("merged under the ID token", func(t *testing.T) {
+		p := newProvider(t)
+		p.edit("userinfo", func(info map[string]interface{}) { info["email"] = "info@example.com" })
+		seen := newBrowser(t, start(t, p.options(options))).signIn("/").upstream()
+		if seen.Headers.Get("X-Locale") != "en" || seen.Headers.Get("X-Mail") != "ada@example.com" || seen.Headers.Get("X-Info") != "info@example.com" {
+			t.Errorf("got %q", seen.Headers)
+		}
+		if p.count("userinfo") != 1 {
+			t.Errorf("expected one call at sign-in, got %d", p.count("userinfo"))
+		}
+	})
+	for _, c := range []struct {
+		name   string
+		answer http.HandlerFunc
+		edit   func(map[string]interface{})
+		status int
+	}{
+		{"of somebody else", nil, func(info map[string]interface{}) { info["sub"] = "eve" }, 400},
+		{"without subject", nil, func(info map[string]interface{}) { delete(info, "sub") }, 400},
+		{"refused", answerText(401, "text/plain", ""), nil, 503},
+		{"HTML", answerHTML(), nil, 503},
+		{"a signed answer", answerText(200, "application/jwt", "e30.e30.AA"), nil, 503},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			p.answer("userinfo", c.answer)
+			p.edit("userinfo", c.edit)
+			s := start(t, p.options(options))
+			b := newBrowser(t, s)
+			b.open("/").expect(c.status)
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			s.expectLog("userinfo")
+		})
+	}
+}
+
+func TestLoginClientAuthentication(t *testing.T) {
+	key := pemOf(t, commonKey("ES256"))
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+		check   func(call *providerCall) string
+	}{
+		{"client_secret_basic by default", nil, func(call *providerCall) string {
+			if call.header.Get("Authorization") == "" || call.form.Get("client_secret") != "" {
+				return "expected Basic and nothing in the form"
+			}
+			return ""
+		}},
+		{"client_secret_post", map[string]interface{}{"clientAuthMethod": "client_secret_post"}, func(call *providerCall) string {
+			if call.header.Get("Authorization") != "" || call.form.Get("client_secret") == "" {
+				return "expected the secret in the form"
+			}
+			return ""
+		}},
+		{"private_key_jwt", map[string]interface{}{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256", "clientKeyId": "k1"}, func(call *providerCall) string {
+			parts := strings.Split(call.form.Get("client_assertion"), ".")
+			if len(parts) != 3 || call.form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" || call.form.Get("client_secret") != "" {
+				return "expected an assertion alone"
+			}
+			header, _ := base64.RawURLEncoding.DecodeString(parts[0])
+			claims, _ := base64.RawURLEncoding.DecodeString(parts[1])
+			if !holdsAll(string(header), []string{`"ES256"`, `"k1"`}) || !holdsAll(string(claims), []string{`"iss":"app"`, `"sub":"app"`, `"aud":"http://127.0.0.1`, `"jti"`, `"exp"`}) {
+				return string(header) + string(claims)
+			}
+			return ""
+		}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			newBrowser(t, start(t, p.options(c.options))).signIn("/")
+			if problem := c.check(p.lastCall("token")); problem != "" {
+				t.Errorf("%s, got %q %q", problem, p.lastCall("token").form, p.lastCall("token").header)
+			}
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		p := newProvider(t)
+		p.clientSecret = ""
+		newBrowser(t, start(t, p.options(map[string]interface{}{"session": map[string]interface{}{"secret": strings.Repeat("s", 32)}}))).signIn("/")
+	})
+	t.Run("a secret with every kind of character", func(t *testing.T) {
+		p := newProvider(t)
+		p.clientSecret = "a:b %+&=/é\"'~"
+		newBrowser(t, start(t, p.options())).signIn("/")
+	})
+}
+
+func TestLoginFormPost(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"responseMode": "form_post"}))
+	b := newBrowser(t, s)
+	b.signIn("/page")
+	if p.lastCall("authorize").form.Get("response_mode") != "form_post" {
+		t.Error("form_post was not asked for")
+	}
+	p.answer("authorize", answerText(200, "text/html", `<form method="post" action="`+app+`/oidc/callback"><input type="hidden" name="state" value="x"></form>`))
+	fresh := newBrowser(t, s)
+	fresh.open("/page").expect(http.StatusBadRequest)
+}
+
+func TestLoginCallbackMethods(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch} {
+		r := b.fetch(method, "/oidc/callback", "")
+		if r.isUpstream() || r.status != http.StatusMethodNotAllowed || r.header.Get("Allow") == "" {
+			t.Errorf("%s: %d %q", method, r.status, r.header)
+		}
+	}
+}
+
+func TestLoginURL(t *testing.T) {
+	p := newProvider(t)
+	options := p.options(map[string]interface{}{"loginUrl": "/login", "postLoginRedirectUrl": "/welcome"})
+	s := start(t, options)
+	b := newBrowser(t, s)
+	b.open("/page").expect(http.StatusUnauthorized)
+	if seen := b.open("/login").upstream(); seen.URI != "/welcome" {
+		t.Errorf("expected the page for after the sign-in, got %q", seen.URI)
+	}
+	b.signIn("/page")
+	for _, c := range []struct {
+		name, query string
+		status      int
+	}{
+		{"started by the provider", "iss=" + url.QueryEscape(p.issuer) + "&login_hint=ada&target_link_uri=" + url.QueryEscape(app+"/deep?x=1"), 302},
+		{"started by another provider", "iss=https://evil.example.com", 400},
+		{"with a target elsewhere", "iss=" + url.QueryEscape(p.issuer) + "&target_link_uri=https://evil.example.com/", 400},
+		{"with a target that only begins like ours", "target_link_uri=" + url.QueryEscape(app+".evil.example.com/"), 400},
+		{"with a target without scheme", "target_link_uri=//evil.example.com/", 400},
+		{"with a script for a target", "target_link_uri=javascript:alert(1)", 400},
+		{"with user information", "target_link_uri=" + url.QueryEscape(app+"@evil.example.com/"), 400},
+	} {
+		r := newBrowser(t, s).look("/login?" + c.query)
+		if r.status != c.status {
+			t.Errorf("%s: expected %d, got %s", c.name, c.status, r.trail)
+		}
+	}
+	fresh := newBrowser(t, s)
+	sent := fresh.begin("/login?login_hint=ada&target_link_uri=" + url.QueryEscape(app+"/deep?x=1"))
+	if sent.Query().Get("login_hint") != "ada" {
+		t.Errorf("the hint was lost: %s", sent)
+	}
+	if seen := fresh.open(sent.String()).upstream(); seen.URI != "/deep?x=1" {
+		t.Errorf("expected the target, got %q", seen.URI)
+	}
+}
+
+func TestLoginPushedRequest(t *testing.T) {
+	for _, c := range []struct {
+		par      string
+		required bool
+		calls    int
+	}{{"auto", false, 0}, {"auto", true, 1}, {"true", false, 1}, {"false", true, 0}} {
+		p := newProvider(t)
+		p.edit("discovery", func(d map[string]interface{}) { d["require_pushed_authorization_requests"] = c.required })
+		b := newBrowser(t, start(t, p.options(map[string]interface{}{"par": c.par})))
+		sent := b.begin("/page")
+		if c.calls == 1 && (sent.Query().Get("state") != "" || sent.Query().Get("request_uri") == "" || sent.Query().Get("client_id") != "app") {
+			t.Errorf("par: %s: the browser carries %s", c.par, sent)
+		}
+		b.open(sent.String()).upstream()
+		if p.count("par") != c.calls {
+			t.Errorf("par: %s, required: %t: expected %d pushed requests, got %d", c.par, c.required, c.calls, p.count("par"))
+		}
+	}
+}
+
+func TestLoginNeverMixesPeople(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"forwardHeaders": map[string]string{"X-User": "sub", "X-Page": "page"}}))
+	// The page a person asked for goes to the provider as a hint and comes back as a claim.
+	p.answer("authorize", func(rw http.ResponseWriter, req *http.Request) { p.usual("authorize", rw, req) })
+	inParallel(40, func(i int) {
+		b := newBrowser(t, s)
+		who := fmt.Sprintf("user%d", i)
+		sent := b.begin("/" + who)
+		code := p.keep(&providerGrant{kind: "code", form: sent.Query(), subject: who, sid: who})
+		back := mustParse(app + "/oidc/callback?code=" + url.QueryEscape(code) + "&state=" + sent.Query().Get("state"))
+		for j := 0; j < 3; j++ {
+			seen := b.open(back.String()).upstream()
+			if seen.Headers.Get("X-User") != who || seen.URI != "/"+who {
+				t.Errorf("%s is %q at %q", who, seen.Headers.Get("X-User"), seen.URI)
+			}
+			back = mustParse(app + "/" + who)
+		}
+	})
+}
+
+func TestLoginClockDifference(t *testing.T) {
+	for _, skew := range []time.Duration{-30 * time.Second, 30 * time.Second} {
+		p := newProvider(t)
+		p.clockSkew = skew
+		newBrowser(t, start(t, p.options())).signIn("/")
+	}
+	p := newProvider(t)
+	p.clockSkew = 5 * time.Minute
+	s := start(t, p.options())
+	newBrowser(t, s).open("/").expect(http.StatusBadRequest)
+	s.expectLog("id token", "iat")
+}
+
+func TestLoginSwitchesTheUser(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
+	b := newBrowser(t, s)
+	page := b.open("/page?a=1").expect(http.StatusForbidden)
+	link := regexp.MustCompile(`href="(/oidc/callback\?[^"]*)"`).FindStringSubmatch(page.body)
+	if link == nil {
+		t.Fatalf("the page offers no other account: %s", page.body)
+	}
+	p.user["sub"] = "grace"
+	seen := b.follow(app+"/page", strings.ReplaceAll(link[1], "&amp;", "&")).upstream()
+	if seen.URI != "/page?a=1" {
+		t.Errorf("expected the page that was refused, got %q", seen.URI)
+	}
+	if prompt := p.lastCall("authorize").form.Get("prompt"); prompt != "login" && prompt != "select_account" {
+		t.Errorf("the provider must ask who it is, got prompt %q", prompt)
+	}
+}
