@@ -11,6 +11,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -34,9 +35,6 @@ type lab struct {
 	traefik  *parts.Traefik
 	provider *provider.Provider
 	upstream *upstream.Upstream
-
-	mu   sync.Mutex
-	node *provider.Node
 }
 
 var (
@@ -58,9 +56,13 @@ func TestMain(m *testing.M) {
 // start returns the lab, which the first test that wants it sets up.
 func start(t *testing.T) *lab {
 	t.Helper()
-	labOnce.Do(func() { theLab, labError = newLab() })
+	labOnce.Do(func() {
+		if theLab, labError = newLab(); labError != nil {
+			t.Error(labError)
+		}
+	})
 	if labError != nil {
-		t.Fatal(labError)
+		t.Fatal("nothing to test with; the first failure says why")
 	}
 	return theLab
 }
@@ -75,35 +77,40 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	l := &lab{root: root, dir: dir}
-	logFile, err := os.Create(filepath.Join(dir, "provider.log"))
-	if err != nil {
+	if err := l.setUp(); err != nil {
+		l.stop()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *lab) setUp() error {
+	logFile, err := os.Create(filepath.Join(l.dir, "provider.log"))
+	if err != nil {
+		return err
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(logFile, nil))) // the first provider's library writes there
 
 	if l.ca, err = parts.NewCA("oidc e2e"); err != nil {
-		return nil, err
+		return err
 	}
 	if l.provider, err = provider.Start(provider.Options{}); err != nil {
-		return nil, err
+		return err
 	}
 	if l.upstream, err = upstream.Start(upstream.Options{Identity: []string{"X-User"}}); err != nil {
-		return nil, err
+		return err
 	}
 	l.traefik, err = l.newTraefik("traefik", parts.TraefikOptions{})
-	return l, err
+	return err
 }
 
-// newTraefik runs a Traefik with the plugin in a folder of the lab. The plugin is that of the repository, or of $PLUGIN.
+// newTraefik runs a Traefik with the plugin in a folder of the lab.
 func (l *lab) newTraefik(folder string, o parts.TraefikOptions) (*parts.Traefik, error) {
-	path, err := parts.TraefikPath(l.root, os.Stderr)
+	path, err := parts.TraefikPath(context.Background(), l.root, os.Stderr)
 	if err != nil {
 		return nil, err
 	}
-	o.Path, o.Dir, o.CA = path, filepath.Join(l.dir, folder), l.ca
-	if o.Plugin = os.Getenv("PLUGIN"); o.Plugin == "" {
-		o.Plugin = l.root
-	}
+	o.Path, o.Dir, o.CA, o.Plugin = path, filepath.Join(l.dir, folder), l.ca, parts.PluginDir(l.root)
 	return parts.StartTraefik(o)
 }
 
@@ -111,11 +118,12 @@ func (l *lab) stop() {
 	if l.traefik != nil {
 		l.traefik.Stop()
 	}
-	if l.node != nil {
-		l.node.Stop()
+	if l.provider != nil {
+		l.provider.Stop()
 	}
-	l.provider.Stop()
-	l.upstream.Stop()
+	if l.upstream != nil {
+		l.upstream.Stop()
+	}
 	if anyFailed.Load() {
 		fmt.Fprintf(os.Stderr, "Logs and configuration are kept in %s.\n", l.dir)
 	} else {
@@ -142,6 +150,8 @@ func need(t *testing.T, program string) string {
 type with map[string]any
 
 type dropped struct{}
+
+func (dropped) String() string { return "unset" }
 
 var drop = dropped{}
 

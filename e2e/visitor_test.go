@@ -116,3 +116,29 @@ func (v *visitor) cookieNames() string {
 	sort.Strings(names)
 	return strings.Join(names, " ")
 }
+
+// sessionCookie is the last session cookie that was set.
+func (v *visitor) sessionCookie() *http.Cookie {
+	v.t.Helper()
+	var found *http.Cookie
+	for _, cookie := range v.WasSet() {
+		if strings.Contains(cookie.Name, "-session") && strings.Contains(cookie.Name, v.app.name) && cookie.MaxAge >= 0 {
+			found = cookie
+		}
+	}
+	if found == nil {
+		v.t.Fatal("no session cookie was set")
+	}
+	return found
+}
+
+var sameSites = map[http.SameSite]string{
+	http.SameSiteLaxMode: "lax", http.SameSiteStrictMode: "strict", http.SameSiteNoneMode: "none", http.SameSiteDefaultMode: "",
+}
+
+func yes(fact bool) string {
+	if fact {
+		return "yes"
+	}
+	return "no"
+}

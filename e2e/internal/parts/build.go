@@ -2,6 +2,7 @@ package parts
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -34,9 +35,19 @@ func Root() (string, error) {
 	return "", errors.New("not inside the repository: no go.mod of " + pluginModule + " above the working directory")
 }
 
+// PluginDir is the folder of the plugin to load: $PLUGIN, another checkout to compare with, else the repository.
+func PluginDir(root string) string {
+	if dir := os.Getenv("PLUGIN"); dir != "" {
+		return dir
+	}
+	return root
+}
+
 // TraefikPath finds a Traefik v3: $TRAEFIK, else the one in PATH, else the one built from e2e/traefik, which takes some
 // minutes the first time. Progress goes to w.
-func TraefikPath(root string, w io.Writer) (string, error) {
+//
+// When ctx ends, so does the build.
+func TraefikPath(ctx context.Context, root string, w io.Writer) (string, error) {
 	if path := os.Getenv("TRAEFIK"); path != "" {
 		if _, err := os.Stat(path); err != nil {
 			return "", fmt.Errorf("TRAEFIK: %w", err)
@@ -50,11 +61,11 @@ func TraefikPath(root string, w io.Writer) (string, error) {
 		}
 		fmt.Fprintf(w, "%s is no Traefik v3, so it is not used.\n", path)
 	}
-	return buildTraefik(filepath.Join(root, "e2e", "traefik"), w)
+	return buildTraefik(ctx, filepath.Join(root, "e2e", "traefik"), w)
 }
 
 // buildTraefik builds Traefik, or finds the one that was built from the same go.sum before.
-func buildTraefik(module string, w io.Writer) (string, error) {
+func buildTraefik(ctx context.Context, module string, w io.Writer) (string, error) {
 	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
 	if err != nil {
 		return "", err
@@ -84,11 +95,11 @@ func buildTraefik(module string, w io.Writer) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	return path, compileTraefik(module, path, w)
+	return path, compileTraefik(ctx, module, path, w)
 }
 
 // compileTraefik runs the compiler and shows how far it is.
-func compileTraefik(module, path string, w io.Writer) error {
+func compileTraefik(ctx context.Context, module, path string, w io.Writer) error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return errors.New("no Traefik v3 in PATH, and no Go to build one; install Go from https://go.dev/dl/, or set TRAEFIK=/path/to/traefik")
 	}
@@ -109,12 +120,13 @@ func compileTraefik(module, path string, w io.Writer) error {
 
 	partial := path + ".partial"
 	defer os.Remove(partial)
-	cmd := exec.Command("go", "build", "-v", "-o", partial,
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-o", partial,
 		"-ldflags", "-s -w -X github.com/traefik/traefik/v3/pkg/version.Version="+strings.TrimPrefix(version, "v"), traefikPackage)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.SysProcAttr = childAttributes()
-	if err := runCompiler(cmd, p); err != nil {
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // and go removes its work folder
+	if err := runCompiler(ctx, cmd, p); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "Traefik %s is built, and kept as %s.\n", version, path)
@@ -122,7 +134,7 @@ func compileTraefik(module, path string, w io.Writer) error {
 }
 
 // runCompiler counts the packages that `go build -v` names, and keeps the rest of its words for an error.
-func runCompiler(cmd *exec.Cmd, p *progress) error {
+func runCompiler(ctx context.Context, cmd *exec.Cmd, p *progress) error {
 	defer p.end()
 	runtime.LockOSThread() // see StartProcess
 	defer runtime.UnlockOSThread()
@@ -141,7 +153,9 @@ func runCompiler(cmd *exec.Cmd, p *progress) error {
 			p.count(line == traefikPackage)
 		}
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Wait(); ctx.Err() != nil {
+		return errors.New("stopped while building Traefik; the next start goes on from here")
+	} else if err != nil {
 		return fmt.Errorf("go build %s: %w\n%s", traefikPackage, err, tail(strings.Join(words, "\n"), 30))
 	}
 	return nil

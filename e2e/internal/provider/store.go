@@ -293,7 +293,8 @@ func (s *store) CreateAccessToken(_ context.Context, request op.TokenRequest) (s
 
 // newAccessToken remembers a grant under a new id. The caller holds the lock.
 func (s *store) newAccessToken(g *grant) (string, time.Time) {
-	g.expires = time.Now().Add(orElse(s.clients[g.client].AccessTokenLifetime, 5*time.Minute))
+	// The library tells what is left in whole seconds, rounded down.
+	g.expires = time.Now().Add(orElse(s.clients[g.client].AccessTokenLifetime, 5*time.Minute) + 200*time.Millisecond)
 	id := uuid.NewString()
 	s.access[id] = g
 	return id, g.expires

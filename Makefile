@@ -1,0 +1,59 @@
+# make demo    a real Traefik with the plugin, a provider and an application to click through
+# make test    everything that CI runs; what a machine lacks is named, and with STRICT=1 it is a failure
+# make help    the other targets
+
+GO ?= go
+TOOLS := .cache
+# Modules beside the plugin's own, each with tests of its own. The last runs the real programs, and takes longest.
+MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
+
+.NOTPARALLEL:
+.PHONY: demo test go lint unit interpreted modules bench reference help
+
+help:
+	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
+	@echo "                 ISSUER=… CLIENT_ID=… CLIENT_SECRET=… tries your own provider"
+	@echo "make test        all tests: lint, unit, interpreted, modules"
+	@echo "make lint        gofmt, go vet and staticcheck"
+	@echo "make unit        the plugin's own tests, compiled, with the race detector"
+	@echo "make interpreted the same HTTP tests, with the plugin in the interpreter"
+	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
+	@echo "make bench       what a request costs, as a table"
+	@echo "make reference   docs/reference.md from the comments in config.go"
+
+demo: go
+	@$(GO) build -C e2e -o ../$(TOOLS)/demo ./cmd/demo
+	@$(TOOLS)/demo
+
+test: lint unit interpreted modules
+
+go:
+	@command -v $(GO) >/dev/null || { echo "Go is needed: https://go.dev/dl/ (1.21 or later, which fetches the version it needs)"; exit 1; }
+
+lint: go
+	@unformatted=$$(find . -name '*.go' -not -path './*/node_modules/*' -not -path './$(TOOLS)/*' | xargs gofmt -l); \
+	  test -z "$$unformatted" || { echo "gofmt would change:" $$unformatted; exit 1; }
+	@$(GO) build -C e2e/tools -o ../../$(TOOLS)/ honnef.co/go/tools/cmd/staticcheck
+	@set -e; for module in . $(MODULES); do \
+	  echo "$$module: go vet, staticcheck"; \
+	  (cd $$module && $(GO) vet ./... && "$(CURDIR)/$(TOOLS)/staticcheck" ./...); done
+
+# The race detector needs a C compiler.
+unit: go
+	@if command -v $${CC:-cc} >/dev/null; then $(GO) test -race .; \
+	  elif [ -n "$$STRICT" ]; then echo "STRICT=$$STRICT: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; exit 1; \
+	  else echo "SKIPPED: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; $(GO) test .; fi
+
+interpreted: go
+	@$(GO) run -C e2e/interpreted ./cmd/host -- $(GO) test -C ../.. -count=1 .
+
+modules: go
+	@$(GO) run -C e2e ./cmd/prepare
+	@set -e; for module in $(MODULES); do $(GO) test -C $$module -count=1 -timeout 30m -parallel 8 ./...; done
+
+bench: go
+	@$(GO) run -C e2e ./cmd/prepare
+	@$(GO) run -C e2e ./cmd/bench
+
+reference: go
+	@$(GO) run -C docs/reference .
