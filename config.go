@@ -3,7 +3,11 @@ package oidc
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"reflect"
+	"regexp"
 	"strings"
 )
 
@@ -13,7 +17,10 @@ import (
 //	json:"name"     the option's name
 //	default:"text"  its default, as a label would write it; a default that depends on something is told in the comment
 //	alias:"name"    a second spelling that Traefik Hub's pages use
-//	enum:"a|b"      the values it may have
+//	enum:"a|b"      the values it may have, or the names in a map
+//	is:"kind"       what its value, or the names in a map, must be: see complaint
+//	min:"1"         the least number, 0 without it
+//	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
 //
 // A comment that stands alone in Config opens a section of the reference. A sentence that begins with "Required" fills its
@@ -32,11 +39,11 @@ type Config struct {
 
 	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Settings are read below
 	// it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
-	Issuer string `json:"issuer"`
+	Issuer string `json:"issuer" is:"issuer"`
 	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
 	// settings do. A claim in braces stands for what the token says, `https://login.microsoftonline.com/{tid}/v2.0`, for
 	// providers with one issuer per tenant; `claims` must then have a rule on that claim.
-	TrustedIssuer string `json:"trustedIssuer"`
+	TrustedIssuer string `json:"trustedIssuer" is:"issuer"`
 	// DisableIssuerCheck accepts whatever issuer the settings and the tokens name. Tokens must still be signed by the
 	// provider's keys. Prefer `trustedIssuer`.
 	DisableIssuerCheck bool `json:"disableIssuerCheck" default:"false"`
@@ -74,7 +81,7 @@ type Config struct {
 	// RedirectURL is where the provider sends the browser back to; register it there. Like all addresses of ours it is a path
 	// (`/oidc/callback`, on whatever host the request came to), host and path (`app.example.com/oidc/callback`), or a
 	// complete URL. It never reaches the upstream. With several hosts, the first form needs every one registered.
-	RedirectURL string `json:"redirectUrl" default:"/oidc/callback"`
+	RedirectURL string `json:"redirectUrl" is:"endpoint" default:"/oidc/callback"`
 	// Scopes are asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
 	// `offline_access`.
 	Scopes []string `json:"scopes" default:"openid,profile,email"`
@@ -86,10 +93,10 @@ type Config struct {
 	PAR string `json:"par" default:"auto" enum:"auto|true|false"`
 	// AuthParams are query parameters added to the sign-in request, such as `access_type: offline` for Google. Parameters of
 	// the protocol itself cannot be replaced. An empty `prompt` sends none.
-	AuthParams map[string]string `json:"authParams"`
+	AuthParams map[string]string `json:"authParams" is:"param"`
 	// LoginParams are the query parameters of the request that starts the sign-in which are passed on to the provider, such as
 	// `login_hint`, `ui_locales`, `acr_values` or `prompt`. Visitors choose their values.
-	LoginParams []string `json:"loginParams"`
+	LoginParams []string `json:"loginParams" is:"param"`
 	// ResponseMode is how the provider answers: `query`, in the address, or `form_post`, in a form, which keeps the code out
 	// of access logs and needs https.
 	ResponseMode string `json:"responseMode" default:"query" enum:"query|form_post"`
@@ -100,15 +107,15 @@ type Config struct {
 	// one of them.
 	ACRValues []string `json:"acrValues"`
 	// Resource names the APIs the access token is wanted for (RFC 8707). Some providers refuse it (Entra ID v2, Authentik).
-	Resource []string `json:"resource"`
+	Resource []string `json:"resource" is:"uri"`
 	// Userinfo also fetches the UserInfo endpoint at sign-in and at refresh, for providers that keep the ID token short. Its
 	// claims fill in what the ID token lacks, and are also under `userinfo.`.
 	Userinfo bool `json:"userinfo" default:"false"`
 	// LoginURL is an address that starts a sign-in. With it, nothing else does: a request without session gets 401, unless
 	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4). Empty: every page does.
-	LoginURL string `json:"loginUrl"`
+	LoginURL string `json:"loginUrl" is:"endpoint"`
 	// PostLoginRedirectURL is where a sign-in that was started at `loginUrl` ends.
-	PostLoginRedirectURL string `json:"postLoginRedirectUrl"`
+	PostLoginRedirectURL string `json:"postLoginRedirectUrl" is:"location"`
 	// DisableLogin never redirects to the provider: only sessions made by another middleware of the same issuer, client and
 	// session settings count.
 	DisableLogin bool `json:"disableLogin" default:"false"`
@@ -121,7 +128,7 @@ type Config struct {
 	PreservePost bool `json:"preservePost" default:"false"`
 	// SessionURL is an address for single-page apps: GET says who is signed in and until when (JSON; 401 when nobody), POST
 	// renews the session now. From the same origin only.
-	SessionURL string `json:"sessionUrl"`
+	SessionURL string `json:"sessionUrl" is:"endpoint"`
 
 	// Who may pass, and what the upstream learns.
 
@@ -139,7 +146,7 @@ type Config struct {
 	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
 	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
 	// Headers of these names that a client sends are removed, in every spelling.
-	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 	// TokenExchange exchanges the user's access token for one meant for the upstream (RFC 8693), which is then sent as
 	// `Authorization: Bearer` and is `{exchanged_token}` in `forwardHeaders`.
 	TokenExchange *TokenExchangeConfig `json:"tokenExchange"`
@@ -147,17 +154,17 @@ type Config struct {
 	// Sign-out.
 
 	// LogoutURL is an address that ends the session, here and at the provider: a POST, or a link on the same site.
-	LogoutURL string `json:"logoutUrl"`
+	LogoutURL string `json:"logoutUrl" is:"endpoint"`
 	// PostLogoutRedirectURL is where the browser lands after `logoutUrl`; register it at the provider.
-	PostLogoutRedirectURL string `json:"postLogoutRedirectUrl"`
+	PostLogoutRedirectURL string `json:"postLogoutRedirectUrl" is:"location"`
 	// BackchannelLogoutURL is an address to which the provider itself posts that a user is gone (OpenID Connect Back-Channel
 	// Logout); register it there. With sessions in cookies each Traefik knows only what it was told: use Redis with several.
-	BackchannelLogoutURL string `json:"backchannelLogoutUrl"`
+	BackchannelLogoutURL string `json:"backchannelLogoutUrl" is:"endpoint"`
 	// BackchannelLogoutSessionsRequired refuses logout tokens that name a user but no session (`sid`).
 	BackchannelLogoutSessionsRequired bool `json:"backchannelLogoutSessionsRequired" default:"false"`
 	// FrontchannelLogoutURL is an address the provider loads in a hidden frame to end the session (OpenID Connect
 	// Front-Channel Logout); register it there. Browsers that block third-party cookies defeat it: prefer the back channel.
-	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl"`
+	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl" is:"endpoint"`
 
 	// Session and cookies.
 
@@ -169,7 +176,7 @@ type Config struct {
 	// header. `csrf: {}` and the label `csrf=true` switch it on with its defaults.
 	CSRF *CSRFConfig `json:"csrf"`
 	// Secret is another place for `session.secret`.
-	Secret string `json:"secret" secret:"true"`
+	Secret string `json:"secret" is:"secret" secret:"true"`
 
 	// Tokens.
 
@@ -184,35 +191,35 @@ type Config struct {
 	// Operation.
 
 	// ErrorPages are HTML files that replace the built-in pages, by status: `401`, `403`, `500`, `503`.
-	ErrorPages map[string]string `json:"errorPages"`
+	ErrorPages map[string]string `json:"errorPages" enum:"401|403|500|503"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
 	// StatusURL is an address that shows the operator how things are: provider, keys, clock, sign-ins, failures by reason. JSON,
 	// or text for Prometheus, by `Accept`.
-	StatusURL string `json:"statusUrl"`
+	StatusURL string `json:"statusUrl" is:"endpoint"`
 	// StatusToken is the bearer token that opens `statusUrl`, 16 characters at least. Required with `statusUrl`.
-	StatusToken string `json:"statusToken" secret:"true"`
+	StatusToken string `json:"statusToken" is:"secret" secret:"true"`
 }
 
 // EndpointsConfig replaces single addresses of the provider's settings: where Traefik reaches the provider under another name than
 // browsers do, or where there is no discovery document. Each is a complete URL. Default: what discovery says.
 type EndpointsConfig struct {
 	// Discovery is where the provider's settings are read. Default: `<issuer>/.well-known/openid-configuration`.
-	Discovery string `json:"discovery"`
+	Discovery string `json:"discovery" is:"url"`
 	// Authorization is where browsers are sent to sign in.
-	Authorization string `json:"authorization"`
+	Authorization string `json:"authorization" is:"url"`
 	// Token is where codes and refresh tokens are exchanged.
-	Token string `json:"token"`
+	Token string `json:"token" is:"url"`
 	// JWKS is where the provider's keys are.
-	JWKS string `json:"jwks"`
+	JWKS string `json:"jwks" is:"url"`
 	// Userinfo is where claims of a user are read, with `userinfo`.
-	Userinfo string `json:"userinfo"`
+	Userinfo string `json:"userinfo" is:"url"`
 	// Introspection is where tokens are asked about, with `oAuthIntrospection`.
-	Introspection string `json:"introspection"`
+	Introspection string `json:"introspection" is:"url"`
 	// Revocation is where refresh tokens are given back at sign-out.
-	Revocation string `json:"revocation"`
+	Revocation string `json:"revocation" is:"url"`
 	// EndSession is where browsers are sent to sign out.
-	EndSession string `json:"endSession"`
+	EndSession string `json:"endSession" is:"url"`
 }
 
 // ClientConfig is how a provider is called.
@@ -220,9 +227,9 @@ type ClientConfig struct {
 	// TLS is whom to trust, and our own certificate.
 	TLS TLSConfig `json:"tls"`
 	// TimeoutSeconds is the longest one call may take.
-	TimeoutSeconds int `json:"timeoutSeconds" default:"5"`
+	TimeoutSeconds int `json:"timeoutSeconds" min:"1" default:"5"`
 	// MaxRetries is how often a failed call is tried again, 10 at most. Calls that change something are never repeated.
-	MaxRetries int `json:"maxRetries" default:"3"`
+	MaxRetries int `json:"maxRetries" max:"10" default:"3"`
 }
 
 // TLSConfig is the certificates of a connection. Each may be PEM text, or `${file:/path}`.
@@ -242,13 +249,13 @@ type SessionConfig struct {
 	// Name is the cookie's name; `%s` stands for the middleware's. Over https and without `domain` the default name gets the
 	// prefix `__Host-`, which no other host can overwrite. Two middlewares of one issuer and client share a session by giving
 	// it the same name.
-	Name string `json:"name" default:"%s-session"`
+	Name string `json:"name" is:"cookie" default:"%s-session"`
 	// Path is the part of the site the cookie is sent to.
-	Path string `json:"path" default:"/"`
+	Path string `json:"path" is:"path" default:"/"`
 	// Domain shares the session with all hosts below it (`example.com`). Each of them can then read it. Default: this host.
-	Domain string `json:"domain"`
+	Domain string `json:"domain" is:"domain"`
 	// Expiry is how many seconds a sign-in lasts; with `sliding`, after the last request.
-	Expiry int `json:"expiry" default:"86400"`
+	Expiry int `json:"expiry" min:"1" default:"86400"`
 	// Sliding begins `expiry` anew while the user is active.
 	Sliding bool `json:"sliding" default:"true"`
 	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session ends with the token.
@@ -267,10 +274,10 @@ type SessionConfig struct {
 	Secure *bool `json:"secure"`
 	// Secret is what cookies are sealed with, 16 characters at least (`openssl rand -base64 32`), the same on every replica.
 	// Default: derived from `clientSecret`. Required without `clientSecret`.
-	Secret string `json:"secret" secret:"true"`
+	Secret string `json:"secret" is:"secret" secret:"true"`
 	// PreviousSecrets still open cookies, which are then sealed with `secret`: put the old secret here when you change it, and
 	// take it out after `expiry`.
-	PreviousSecrets []string `json:"previousSecrets" secret:"true"`
+	PreviousSecrets []string `json:"previousSecrets" is:"secret" secret:"true"`
 	// Store is where sessions are kept. Default: in the cookie itself, sealed.
 	Store SessionStoreConfig `json:"store"`
 }
@@ -289,7 +296,7 @@ type SessionStoreConfig struct {
 type RedisConfig struct {
 	// Endpoints are the addresses, `host:port` or with `redis://` or `rediss://` (TLS): the server, some of the cluster's
 	// nodes, or the Sentinels. Required.
-	Endpoints []string `json:"endpoints"`
+	Endpoints []string `json:"endpoints" is:"server"`
 	// Username is the ACL user. Default: Redis's default user.
 	Username string `json:"username"`
 	// Password is the password.
@@ -320,13 +327,13 @@ type SentinelConfig struct {
 // StateCookieConfig is the cookie of a sign-in under way.
 type StateCookieConfig struct {
 	// Name is the cookie's name; `%s` stands for the middleware's.
-	Name string `json:"name" default:"%s-state"`
+	Name string `json:"name" is:"cookie" default:"%s-state"`
 	// Path is the part of the site the cookie is sent to. The callback must be in it.
-	Path string `json:"path" default:"/"`
+	Path string `json:"path" is:"path" default:"/"`
 	// Domain is the cookie's domain. Set it when `redirectUrl` is on another host than the pages. Default: this host.
-	Domain string `json:"domain"`
+	Domain string `json:"domain" is:"domain"`
 	// MaxAge is how many seconds a sign-in may take.
-	MaxAge int `json:"maxAge" default:"600"`
+	MaxAge int `json:"maxAge" min:"1" default:"600"`
 	// SameSite is as in `session`; `strict` would lose the cookie on the way back. With `responseMode: form_post` it is `none`.
 	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
 	// HTTPOnly hides the cookie from scripts.
@@ -341,9 +348,9 @@ type CSRFConfig struct {
 	// Secure sends the cookie over https only. Default: as `session.secure`.
 	Secure *bool `json:"secure"`
 	// HeaderName is the header that must repeat the cookie's value.
-	HeaderName string `json:"headerName" default:"Hub-Csrf-Token"`
+	HeaderName string `json:"headerName" is:"header" default:"Hub-Csrf-Token"`
 	// CookieName is the cookie's name.
-	CookieName string `json:"cookieName" default:"hub-csrf-token"`
+	CookieName string `json:"cookieName" is:"cookie" default:"hub-csrf-token"`
 }
 
 // TokenExchangeConfig is the token wanted for the upstream. Required: one of `audience`, `resource`, `scopes`.
@@ -351,7 +358,7 @@ type TokenExchangeConfig struct {
 	// Audience names the services the token is for.
 	Audience []string `json:"audience"`
 	// Resource are the addresses of the services the token is for (absolute URLs).
-	Resource []string `json:"resource"`
+	Resource []string `json:"resource" is:"uri"`
 	// Scopes are what the token may do.
 	Scopes []string `json:"scopes"`
 	// RequestedTokenType is the kind of token wanted. Default: the provider's choice, as a rule an access token.
@@ -361,13 +368,13 @@ type TokenExchangeConfig struct {
 // TokenSourceConfig is where a token is looked for, in this order.
 type TokenSourceConfig struct {
 	// Header is the name of a header.
-	Header string `json:"header"`
+	Header string `json:"header" is:"header"`
 	// HeaderAuthScheme is the word before the token in that header, `Bearer` as a rule. Empty: the header is the token.
 	HeaderAuthScheme string `json:"headerAuthScheme"`
 	// Query is the name of a query parameter. Addresses end up in logs: prefer a header.
 	Query string `json:"query"`
 	// Cookie is the name of a cookie.
-	Cookie string `json:"cookie"`
+	Cookie string `json:"cookie" is:"cookie"`
 }
 
 // JWTConfig is how bearer tokens that are JWTs are checked. Exactly one of `signingSecret`, `publicKey`, `jwksFile`, `jwksUrl` and
@@ -383,7 +390,7 @@ type JWTConfig struct {
 	JWKSFile string `json:"jwksFile"`
 	// JWKSURL is where the issuer's key set is read. A path is appended to `issuer`. Traefik Hub appends it to whatever
 	// issuer the token names, which lets anybody sign: here `issuer` must then be set.
-	JWKSURL string `json:"jwksUrl"`
+	JWKSURL string `json:"jwksUrl" is:"jwks"`
 	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
 	Issuer string `json:"issuer"`
 	// Audience is what a token's `aud` must name, one of these at least. Default: `clientId` beside a sign-in, `resource` if
@@ -399,13 +406,13 @@ type JWTConfig struct {
 	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
 	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
 	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
-	Resource string `json:"resource"`
+	Resource string `json:"resource" is:"url"`
 	// Claims is the rule the token must satisfy, as at the top level. Default: the top level's.
 	Claims string `json:"claims"`
 	// UsernameClaim is as at the top level. Default: the top level's.
 	UsernameClaim string `json:"usernameClaim"`
 	// ForwardHeaders is as at the top level. Default: the top level's.
-	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 	// ClientConfig is how the keys are fetched. Beside a sign-in, its issuer's keys are fetched as the top level says.
 	ClientConfig ClientConfig `json:"clientConfig"`
 }
@@ -427,37 +434,37 @@ type IntrospectionConfig struct {
 	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
 	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
 	// Resource is as in `jwt`.
-	Resource string `json:"resource"`
+	Resource string `json:"resource" is:"url"`
 	// Claims is the rule the answer must satisfy, as at the top level. Default: the top level's.
 	Claims string `json:"claims"`
 	// UsernameClaim is as at the top level. Default: the top level's.
 	UsernameClaim string `json:"usernameClaim"`
 	// ForwardHeaders is as at the top level. Default: the top level's.
-	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 }
 
 // IntrospectionClientConfig is whom to ask about tokens, and how.
 type IntrospectionClientConfig struct {
 	// URL is the introspection endpoint. Beside a sign-in: what discovery says. Required without a sign-in.
-	URL string `json:"url"`
+	URL string `json:"url" is:"url"`
 	// Headers are sent along, as a rule `Authorization` with our own credentials. Values may be Go templates over `.Request`, the
 	// incoming request. Beside a sign-in, its client proves itself when there is no `Authorization` here.
-	Headers map[string]string `json:"headers"`
+	Headers map[string]string `json:"headers" is:"header"`
 	// TokenTypeHint tells the provider what kind of token it is, `access_token` as a rule.
 	TokenTypeHint string `json:"tokenTypeHint"`
 	// TLS is whom to trust, and our own certificate.
 	TLS TLSConfig `json:"tls"`
 	// TimeoutSeconds is the longest one call may take.
-	TimeoutSeconds int `json:"timeoutSeconds" default:"5"`
+	TimeoutSeconds int `json:"timeoutSeconds" min:"1" default:"5"`
 	// MaxRetries is how often a failed call is tried again, 10 at most.
-	MaxRetries int `json:"maxRetries" default:"3"`
+	MaxRetries int `json:"maxRetries" max:"10" default:"3"`
 }
 
 // ClientCredentialsConfig is how a token for the upstream is obtained: for the gateway itself with `clientId` and `clientSecret`,
 // without them for the caller, who sends its own as Basic credentials.
 type ClientCredentialsConfig struct {
 	// URL is the provider's token endpoint. Required.
-	URL string `json:"url"`
+	URL string `json:"url" is:"url"`
 	// ClientID is the gateway's own client. Without it callers bring theirs.
 	ClientID string `json:"clientId"`
 	// ClientSecret is its secret. Required with `clientId`, unless `clientKey` is set or `clientAuthMethod` needs none.
@@ -471,16 +478,16 @@ type ClientCredentialsConfig struct {
 	// Scopes are what the token may do.
 	Scopes []string `json:"scopes"`
 	// Params are further parameters of the token request.
-	Params map[string]string `json:"params"`
+	Params map[string]string `json:"params" is:"param"`
 	// Claims is the rule the token must satisfy, as at the top level, if it is a JWT.
 	Claims string `json:"claims"`
 	// UsernameClaim is as at the top level, read from the token.
 	UsernameClaim string `json:"usernameClaim"`
 	// ForwardHeaders is as at the top level, read from the token.
-	ForwardHeaders map[string]string `json:"forwardHeaders"`
+	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 	// ClientConfig is how the provider is called.
 	ClientConfig ClientConfig `json:"clientConfig"`
-	// Store shares tokens among replicas. Default: each keeps its own in memory.
+	// Store shares tokens among replicas. Default: each Traefik keeps its own in memory.
 	Store TokenStoreConfig `json:"store"`
 }
 
@@ -491,7 +498,7 @@ type TokenStoreConfig struct {
 	// KeyPrefix begins the name of every key in Redis.
 	KeyPrefix string `json:"keyPrefix"`
 	// Secret is what tokens are sealed with, 16 characters at least. Required with `redis`.
-	Secret string `json:"secret" secret:"true"`
+	Secret string `json:"secret" is:"secret" secret:"true"`
 }
 
 // problems gathers everything that is wrong with a configuration, so that one start tells it all.
@@ -509,12 +516,26 @@ func (p *problems) add(option, format string, args ...interface{}) {
 	p.list = append(p.list, prefix+fmt.Sprintf(format, args...))
 }
 
+// must notes a problem of option unless ok.
+func (p *problems) must(ok bool, option, format string, args ...interface{}) {
+	if !ok {
+		p.add(option, format, args...)
+	}
+}
+
+// addError notes err, when there is one, as a problem of option.
+func (p *problems) addError(option string, err error) {
+	if err != nil {
+		p.add(option, "%s", err)
+	}
+}
+
 // err is nil without a problem, else one line with all of them.
 func (p *problems) err() error {
 	if len(p.list) == 0 {
 		return nil
 	}
-	return errors.New(strings.Join(p.list, "; "))
+	return errors.New(strings.ReplaceAll(strings.Join(p.list, "; "), "\n", " "))
 }
 
 // defaultConfig is a configuration in which nothing is set: the defaults beside the fields.
@@ -524,10 +545,320 @@ func defaultConfig() *Config {
 	return config
 }
 
-// readConfig turns what Traefik decoded into the typed configuration and notes every problem of it. The result is complete, so
-// that later checks can go on and report theirs in the same line.
+// readConfig turns what Traefik decoded into the typed configuration and notes every problem of it. The result is complete even
+// then, so that later checks can go on and report theirs in the same line.
 func readConfig(raw map[string]interface{}, p *problems) *Config {
 	config := defaultConfig()
 	decodeBlock(reflect.ValueOf(config).Elem(), "", raw, p)
+	absorb(config, p)
+	checkJobs(config, raw, p)
+	checkAddresses(config, p)
+	checkCookies(config, p)
+	if config.Issuer != "" {
+		checkLogin(config, p)
+	}
+	if config.JWT != nil {
+		checkJWT(config, config.JWT, p)
+	}
+	if config.OAuthIntrospection != nil {
+		checkIntrospection(config, config.OAuthIntrospection, p)
+	}
+	if config.OAuthClientCredentials != nil {
+		checkClientCredentials(config.OAuthClientCredentials, p)
+	}
 	return config
+}
+
+// absorb moves what may be written at two places to where the rest of the plugin reads it.
+func absorb(config *Config, p *problems) {
+	if config.Session.Secret == "" {
+		config.Session.Secret = config.Secret
+	}
+	p.must(config.Secret == "" || config.Secret == config.Session.Secret, "secret", "is another place for session.secret, which differs; keep one of them")
+	if j := config.JWT; j != nil {
+		inherit(config, &j.Claims, &j.UsernameClaim, &j.ForwardHeaders)
+	}
+	if i := config.OAuthIntrospection; i != nil {
+		inherit(config, &i.Claims, &i.UsernameClaim, &i.ForwardHeaders)
+		if i.ClientConfig.TokenTypeHint == "" {
+			i.ClientConfig.TokenTypeHint = i.TokenTypeHint
+		}
+		i.TokenTypeHint = ""
+	}
+}
+
+// inherit gives a token block the rule and headers of the top level where it has none: a token must not open what a session does not.
+func inherit(config *Config, claims, usernameClaim *string, forwardHeaders *map[string]string) {
+	if *claims == "" {
+		*claims = config.Claims
+	}
+	if *usernameClaim == "" {
+		*usernameClaim = config.UsernameClaim
+	}
+	if *forwardHeaders == nil {
+		*forwardHeaders = config.ForwardHeaders
+	}
+}
+
+// withoutLogin are the options, in lower case, that mean something without a sign-in. Any other asks for one.
+var withoutLogin = map[string]bool{"bypass": true, "unauthenticated": true, "errorpages": true, "loglevel": true, "statusurl": true,
+	"statustoken": true, "jwt": true, "oauthintrospection": true, "oauthclientcredentials": true}
+
+// checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
+func checkJobs(config *Config, raw map[string]interface{}, p *problems) {
+	reason := ""
+	for _, name := range sortedNames("", raw, p) {
+		if !withoutLogin[strings.ToLower(name)] && reason == "" {
+			reason = fmt.Sprintf(", because %q is set", name)
+		}
+	}
+	if reason == "" && (config.JWT != nil || config.OAuthIntrospection != nil || config.OAuthClientCredentials != nil) {
+		p.must(config.Unauthenticated != "login", "unauthenticated", "must not be \"login\" without a sign-in; set issuer and clientId, or write \"deny\"")
+		return
+	}
+	p.must(config.Issuer != "", "issuer", "required for sign-in%s; write the provider's address, such as \"https://id.example.com\"", reason)
+	p.must(config.ClientID != "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
+}
+
+// checkAddresses sees that each of our own addresses has one meaning.
+func checkAddresses(config *Config, p *problems) {
+	owner := map[string]string{}
+	for _, address := range [][]string{{"redirectUrl", config.RedirectURL}, {"loginUrl", config.LoginURL}, {"logoutUrl", config.LogoutURL},
+		{"backchannelLogoutUrl", config.BackchannelLogoutURL}, {"frontchannelLogoutUrl", config.FrontchannelLogoutURL},
+		{"sessionUrl", config.SessionURL}, {"statusUrl", config.StatusURL}} {
+		if where, err := parseLocation(address[1]); err == nil { // else not set, or reported
+			p.must(owner[where.path] == "", address[0], "must not have the path of %s, got %q; write another path", owner[where.path], where.path)
+			owner[where.path] = address[0]
+		}
+	}
+	p.must(config.PostLoginRedirectURL == "" || config.PostLoginRedirectURL != config.LoginURL, "postLoginRedirectUrl",
+		"must not be loginUrl, which begins another sign-in; write another page, such as \"/\"")
+	p.must(config.PostLogoutRedirectURL == "" || config.PostLogoutRedirectURL != config.LogoutURL, "postLogoutRedirectUrl",
+		"must not be logoutUrl, which signs out again; write another page, such as \"/\"")
+	p.must(config.StatusURL == "" || config.StatusToken != "", "statusToken", "required with statusUrl; %s", makeSecret)
+}
+
+// makeSecret is the advice for every missing or weak secret.
+const makeSecret = "write the output of `openssl rand -base64 32`"
+
+// checkCookies refuses what browsers would silently drop, and cookies that would overwrite each other.
+func checkCookies(config *Config, p *problems) {
+	s, t := &config.Session, &config.StateCookie
+	checkCookie("session", s.Name, s.Path, s.Domain, s.SameSite, s.Secure, p)
+	checkCookie("stateCookie", t.Name, t.Path, t.Domain, t.SameSite, t.Secure, p)
+	p.must(s.Name != t.Name, "stateCookie.name", "must not be session.name, got %q; leave it out, or write another name", t.Name)
+	p.must(config.ResponseMode != "form_post" || t.Secure == nil || *t.Secure, "stateCookie.secure",
+		"must not be false with responseMode \"form_post\", whose answer is a request from another site; leave it out")
+	if c := config.CSRF; c != nil {
+		checkCookie("csrf", c.CookieName, "/", s.Domain, s.SameSite, c.Secure, p)
+		p.must(c.CookieName != s.Name && c.CookieName != t.Name, "csrf.cookieName", "must not be another cookie's name, got %q; leave it out", c.CookieName)
+	}
+}
+
+// checkCookie: RFC 6265bis 4.1.3 (prefixes) and 5.7 (SameSite).
+func checkCookie(option, name, path, domain, sameSite string, secure *bool, p *problems) {
+	prefix := strings.ToLower(name)
+	isHost, isSecure := strings.HasPrefix(prefix, "__host-"), strings.HasPrefix(prefix, "__secure-")
+	p.must(!isHost || path == "/" && domain == "", option+".name", "must not begin with \"__Host-\" unless path is \"/\" and there is no domain, got %q", name)
+	p.must(!isHost && !isSecure || secure == nil || *secure, option+".secure", "must not be false for a cookie named %q; leave it out", name)
+	p.must(sameSite != "none" || option == "csrf" || secure != nil && *secure, option+".secure",
+		"must be true with sameSite \"none\": browsers drop such a cookie otherwise")
+}
+
+// checkLogin checks what the provider must be told and shown.
+func checkLogin(config *Config, p *problems) {
+	tls := &config.ClientConfig.TLS
+	checkTLS("clientConfig.tls", tls, p)
+	checkClientAuth("", config.ClientAuthMethod, config.ClientSecret, config.ClientKey, tls, p)
+	checkRedis("session.store.redis", config.Session.Store.Redis, p)
+	p.must(config.Session.Secret+config.ClientSecret != "", "session.secret", "required without clientSecret; %s, the same for all replicas", makeSecret)
+	// RFC 9700 2.1.1: nothing else ties the code to a client without credentials.
+	isPublic := config.ClientAuthMethod == "none" || config.ClientSecret+config.ClientKey+tls.Cert == ""
+	p.must(config.PKCE || !isPublic, "pkce", "must be true for a client without credentials; leave it out, or set clientSecret")
+	// OIDC Core 16.19: the client secret is the key, so it must be as long as the hash.
+	least := hmacSizes[config.IDTokenSigningAlg]
+	p.must(len(config.ClientSecret) >= least, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256",
+		config.IDTokenSigningAlg, least)
+	if x := config.TokenExchange; x != nil {
+		p.must(len(x.Audience)+len(x.Resource)+len(x.Scopes) > 0, "tokenExchange", "must say what the new token is for; write audience, resource or scopes")
+	}
+}
+
+// hmacSizes are the least numbers of bytes in a key (RFC 7518 3.2).
+var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+
+// checkClientAuth sees that what a method needs is there.
+func checkClientAuth(prefix, method, secret, key string, tls *TLSConfig, p *problems) {
+	for _, need := range [][]string{{"client_secret_basic", "clientSecret", secret}, {"client_secret_post", "clientSecret", secret},
+		{"private_key_jwt", "clientKey", key}, {"tls_client_auth", "clientConfig.tls.cert", tls.Cert}} {
+		p.must(method != need[0] || need[2] != "", prefix+need[1], "required for clientAuthMethod %q", method)
+	}
+}
+
+// checkTLS: a certificate is of no use without its key.
+func checkTLS(option string, tls *TLSConfig, p *problems) {
+	p.must(tls.Cert == "" || tls.Key != "", option+".key", "required with cert; write its private key as PEM")
+	p.must(tls.Key == "" || tls.Cert != "", option+".cert", "required with key; write its certificate as PEM")
+}
+
+// checkRedis checks a connection to Redis, if there is one.
+func checkRedis(option string, redis *RedisConfig, p *problems) {
+	if redis == nil {
+		return
+	}
+	p.must(len(redis.Endpoints) > 0, option+".endpoints", "required; write host and port, such as \"redis:6379\"")
+	p.must(redis.Cluster == nil || redis.Sentinel == nil, option+".cluster", "must not stand beside sentinel; keep the one that your Redis is")
+	p.must(redis.Cluster == nil || redis.Database == 0, option+".database", "must be 0 in a cluster, got %d; leave it out", redis.Database)
+	p.must(redis.Sentinel == nil || redis.Sentinel.MasterSet != "", option+".sentinel.masterSet",
+		"required; write the name that the Sentinels know the master by, such as \"mymaster\"")
+	if redis.TLS != nil {
+		checkTLS(option+".tls", redis.TLS, p)
+	}
+}
+
+// checkJWT sees that the configuration alone says who may sign.
+func checkJWT(config *Config, jwt *JWTConfig, p *problems) {
+	checkTLS("jwt.clientConfig.tls", &jwt.ClientConfig.TLS, p)
+	checkTokenSource("jwt", &jwt.TokenSource, true, p)
+	var sources []string
+	for _, source := range [][]string{{"signingSecret", jwt.SigningSecret}, {"publicKey", jwt.PublicKey}, {"jwksFile", jwt.JWKSFile}, {"jwksUrl", jwt.JWKSURL}} {
+		if source[1] != "" {
+			sources = append(sources, source[0])
+		}
+	}
+	p.must(len(sources) < 2, "jwt", "must have one source of keys, got %s; keep one", strings.Join(sources, " and "))
+	p.must(len(sources) > 0 || jwt.Issuer+config.Issuer != "", "jwt", "must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer")
+	isPath := strings.HasPrefix(jwt.JWKSURL, "/")
+	p.must(!isPath || jwt.Issuer != "", "jwt.issuer", "required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL")
+	if isPath || len(sources) == 0 && jwt.Issuer != "" {
+		wrong, hint := complaint("issuer", jwt.Issuer)
+		p.must(wrong == "", "jwt.issuer", "%s where its keys are, got %q%s", wrong, jwt.Issuer, hint)
+	}
+	// RFC 8725 3.1: an algorithm belongs to one kind of key, so that a public key is never taken for a secret.
+	for _, alg := range jwt.Algorithms {
+		p.must(strings.HasPrefix(alg, jwt.Algorithms[0][:2]), "jwt.algorithms", "must be of one family, got %s and %s; keep one", jwt.Algorithms[0], alg)
+		p.must((hmacSizes[alg] > 0) == (jwt.SigningSecret != ""), "jwt.algorithms",
+			"%s does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys", alg)
+	}
+}
+
+// checkTokenSource sees that a token can be found. optional: none means the header Authorization.
+func checkTokenSource(option string, source *TokenSourceConfig, optional bool, p *problems) {
+	p.must(source.Header != "" || source.HeaderAuthScheme == "", option+".tokenSource.header", "required with headerAuthScheme; write \"Authorization\"")
+	p.must(source.Header+source.Query+source.Cookie != "" || optional, option+".tokenSource",
+		"must name a header, query or cookie; write header \"Authorization\" and headerAuthScheme \"Bearer\"")
+}
+
+// checkIntrospection sees that there is a token, and somebody to ask.
+func checkIntrospection(config *Config, in *IntrospectionConfig, p *problems) {
+	checkTokenSource("oAuthIntrospection", &in.TokenSource, config.Issuer != "", p)
+	checkTLS("oAuthIntrospection.clientConfig.tls", &in.ClientConfig.TLS, p)
+	p.must(in.ClientConfig.URL+config.Issuer != "", "oAuthIntrospection.clientConfig.url", "required without a sign-in; write the provider's introspection endpoint")
+}
+
+// checkClientCredentials: the gateway's own client is given wholly, or callers bring theirs.
+func checkClientCredentials(c *ClientCredentialsConfig, p *problems) {
+	const block = "oAuthClientCredentials."
+	checkTLS(block+"clientConfig.tls", &c.ClientConfig.TLS, p)
+	checkRedis(block+"store.redis", c.Store.Redis, p)
+	p.must(c.URL != "", block+"url", "required; write the provider's token endpoint")
+	p.must(c.Store.Redis == nil || c.Store.Secret != "", block+"store.secret", "required with redis; %s, the same for all replicas", makeSecret)
+	hasCredentials := c.ClientSecret+c.ClientKey != ""
+	p.must(c.ClientID != "" || !hasCredentials, block+"clientId", "required with clientSecret or clientKey; leave out all of them to use the caller's")
+	p.must(c.ClientID == "" || hasCredentials || c.ClientAuthMethod != "", block+"clientSecret", "required with clientId; leave out both to use the caller's")
+	if c.ClientID != "" {
+		checkClientAuth(block, c.ClientAuthMethod, c.ClientSecret, c.ClientKey, &c.ClientConfig.TLS, p)
+	}
+}
+
+// nameToken is what names of headers and cookies may be made of (RFC 9110 5.6.2).
+var nameToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// domainName is what a cookie's domain may be: two labels at least, since browsers refuse a cookie for a whole top level.
+var domainName = regexp.MustCompile(`^\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+$`)
+
+// connectionHeaders belong to the connection or the message, not to a user (RFC 9110 7.6.1).
+var connectionHeaders = map[string]bool{"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Host": true, "Cookie": true, "Content-Length": true}
+
+// protocolParams are the parameters of a sign-in or token request that the plugin itself decides, with the option to use instead.
+var protocolParams = map[string]string{"response_type": "", "client_id": "clientId", "redirect_uri": "redirectUrl", "state": "", "nonce": "",
+	"scope": "scopes", "code_challenge": "pkce", "code_challenge_method": "pkce", "response_mode": "responseMode", "request": "",
+	"request_uri": "par", "grant_type": "", "client_secret": "clientSecret", "client_assertion": "clientKey", "client_assertion_type": "clientAuthMethod"}
+
+// complaint says what is wrong with a value of the kind that an `is` tag names, and what to write. Both are empty if nothing is.
+func complaint(kind, text string) (wrong, hint string) {
+	switch kind {
+	case "issuer", "url", "uri":
+		return urlComplaint(kind, text)
+	case "jwks": // Traefik Hub's path form
+		if !strings.HasPrefix(text, "/") {
+			return urlComplaint("url", text)
+		}
+	case "endpoint", "location":
+		where, err := parseLocation(text)
+		if err != nil {
+			return err.Error(), ""
+		}
+		// Requests are compared with it as a plain path, and a path form "/" would take the site's front page.
+		if kind == "endpoint" && (strings.ContainsAny(where.path, "?%") || where.path == "/" && where.host == "") {
+			return "must be the address of a page of its own, without a query or escapes", "; try \"/oidc/callback\" or the like"
+		}
+	case "header", "identityHeader":
+		if !nameToken.MatchString(text) {
+			return "must be the name of a header", "; try \"X-User\" or the like"
+		}
+		if kind == "identityHeader" && connectionHeaders[http.CanonicalHeaderKey(text)] {
+			return "must not be a header of the connection", "; write another name"
+		}
+	case "cookie":
+		if !nameToken.MatchString(text) {
+			return "must be the name of a cookie", "; use letters, digits, - _ ."
+		}
+	case "path":
+		if !strings.HasPrefix(text, "/") || strings.ContainsAny(text, ";, \"") {
+			return "must be a path", "; try \"/\""
+		}
+	case "domain":
+		if !domainName.MatchString(text) {
+			return "must be a domain without scheme, port or path", "; try \"example.com\", or leave it out for this host alone"
+		}
+	case "secret":
+		if len(text) < 16 {
+			return "must have 16 bytes at least", "; " + makeSecret
+		}
+	case "param":
+		if option, reserved := protocolParams[text]; reserved && option != "" {
+			return "is decided by another option", "; use " + option
+		} else if reserved {
+			return "belongs to the protocol and cannot be replaced", "; leave it out"
+		}
+	case "server":
+		address := strings.TrimPrefix(strings.TrimPrefix(text, "redis://"), "rediss://")
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || strings.Trim(port, "0123456789") != "" {
+			return "must be host and port, alone or after redis:// or rediss://", "; try \"redis:6379\""
+		}
+	}
+	return "", ""
+}
+
+// urlComplaint checks a complete http(s) URL; a uri may also be a URN (RFC 8707 2), and an issuer has no query (OIDC Discovery 2).
+func urlComplaint(kind, text string) (wrong, hint string) {
+	u, err := url.Parse(text)
+	if kind == "uri" && err == nil && u.Scheme == "urn" && !strings.Contains(text, "#") {
+		return "", ""
+	}
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		if !strings.Contains(text, "://") {
+			hint = fmt.Sprintf("; try %q", "https://"+text)
+		}
+		return "must be an https URL", hint
+	}
+	if strings.Contains(text, "#") || kind == "issuer" && strings.Contains(text, "?") {
+		return "must not have a query or fragment", fmt.Sprintf("; try %q", strings.SplitN(strings.SplitN(text, "#", 2)[0], "?", 2)[0])
+	}
+	if base := strings.TrimSuffix(text, "/.well-known/openid-configuration"); kind == "issuer" && base != text {
+		return "must be the issuer, not its discovery document", fmt.Sprintf("; try %q", base)
+	}
+	return "", ""
 }

@@ -1,0 +1,634 @@
+package oidc
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// options reads the JSON of an options block, as Kubernetes would bring it.
+func options(t *testing.T, text string) map[string]interface{} {
+	t.Helper()
+	var raw map[string]interface{}
+	if err := json.Unmarshal([]byte(text), &raw); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return raw
+}
+
+// signIn reads the least a sign-in needs, with what text adds or replaces.
+func signIn(t *testing.T, text string) map[string]interface{} {
+	t.Helper()
+	raw := options(t, `{"issuer": "https://id.example.com", "clientId": "my-app", "clientSecret": "a secret of many bytes"}`)
+	for name, value := range options(t, text) {
+		raw[name] = value
+	}
+	return raw
+}
+
+// mustRead reads options that have no problem.
+func mustRead(t *testing.T, raw map[string]interface{}) *Config {
+	t.Helper()
+	p := &problems{}
+	config := readConfig(raw, p)
+	if err := p.err(); err != nil {
+		t.Fatalf("unexpected problem: %v", err)
+	}
+	return config
+}
+
+func TestConfigHasTheDocumentedDefaults(t *testing.T) {
+	c := mustRead(t, signIn(t, `{"csrf": {}, "oAuthIntrospection": {}, "session": {"store": {"redis": {"endpoints": ["redis:6379"]}}}}`))
+	for option, pair := range map[string][2]interface{}{
+		"redirectUrl":                     {c.RedirectURL, "/oidc/callback"},
+		"scopes":                          {strings.Join(c.Scopes, " "), "openid profile email"},
+		"pkce":                            {c.PKCE, true},
+		"par":                             {c.PAR, "auto"},
+		"responseMode":                    {c.ResponseMode, "query"},
+		"unauthenticated":                 {c.Unauthenticated, "auto"},
+		"clientAuthMethod":                {c.ClientAuthMethod, ""},
+		"clientKeyAlg":                    {c.ClientKeyAlg, "RS256"},
+		"idTokenSigningAlg":               {c.IDTokenSigningAlg, ""},
+		"maxAge":                          {c.MaxAge == nil, true},
+		"session.name":                    {c.Session.Name, "%s-session"},
+		"session.expiry":                  {c.Session.Expiry, 86400},
+		"session.sliding":                 {c.Session.Sliding, true},
+		"session.refresh":                 {c.Session.Refresh, true},
+		"session.sameSite":                {c.Session.SameSite, "lax"},
+		"session.httpOnly":                {c.Session.HTTPOnly, true},
+		"session.secure":                  {c.Session.Secure == nil, true},
+		"session.idleTimeout":             {c.Session.IdleTimeout, 0},
+		"session.store.cacheSeconds":      {c.Session.Store.CacheSeconds, 2},
+		"session.store.redis.cluster":     {c.Session.Store.Redis.Cluster == nil, true},
+		"stateCookie.name":                {c.StateCookie.Name, "%s-state"},
+		"stateCookie.maxAge":              {c.StateCookie.MaxAge, 600},
+		"csrf.headerName":                 {c.CSRF.HeaderName, "Hub-Csrf-Token"},
+		"csrf.cookieName":                 {c.CSRF.CookieName, "hub-csrf-token"},
+		"clientConfig.timeoutSeconds":     {c.ClientConfig.TimeoutSeconds, 5},
+		"clientConfig.maxRetries":         {c.ClientConfig.MaxRetries, 3},
+		"oAuthIntrospection.cacheSeconds": {c.OAuthIntrospection.CacheSeconds, 10},
+		"introspection's timeout":         {c.OAuthIntrospection.ClientConfig.TimeoutSeconds, 5},
+		"jwt":                             {c.JWT == nil, true},
+		"logLevel":                        {c.LogLevel, "info"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: expected %v, got %v", option, pair[1], pair[0])
+		}
+	}
+}
+
+// Values arrive typed from Kubernetes, as text from everywhere else, and `{}` and `[]` as empty text.
+func TestConfigReadsWhatProvidersWrite(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		options string
+		read    func(c *Config) interface{}
+		want    interface{}
+	}{
+		{"a bool", `{"disableLogin": true}`, func(c *Config) interface{} { return c.DisableLogin }, true},
+		{"a bool as text", `{"disableLogin": "true"}`, func(c *Config) interface{} { return c.DisableLogin }, true},
+		{"a bool as YAML 1.1 in Python writes it", `{"pkce": "False"}`, func(c *Config) interface{} { return c.PKCE }, false},
+		{"a bool as number", `{"disableLogin": 1}`, func(c *Config) interface{} { return c.DisableLogin }, true},
+		{"a bool as 0 in text", `{"pkce": "0"}`, func(c *Config) interface{} { return c.PKCE }, false},
+		{"an empty bool keeps its default", `{"pkce": ""}`, func(c *Config) interface{} { return c.PKCE }, true},
+		{"null keeps the default", `{"pkce": null}`, func(c *Config) interface{} { return c.PKCE }, true},
+		{"a number", `{"session": {"expiry": 7}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
+		{"a large number is not written as 1e+06", `{"session": {"expiry": 1000000}}`, func(c *Config) interface{} { return c.Session.Expiry }, 1000000},
+		{"a number as text", `{"session": {"expiry": "7"}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
+		{"a number as Traefik writes a YAML float", `{"session": {"expiry": "7.000000"}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
+		{"a number in white space", `{"session": {"expiry": " 7 "}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
+		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, func(c *Config) interface{} { return c.Session.Expiry }, 86400},
+		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, func(c *Config) interface{} { return c.ClientConfig.MaxRetries }, 0},
+		{"zero where none is the default", `{"maxAge": 0}`, func(c *Config) interface{} { is := c.MaxAge != nil && *c.MaxAge == 0; return is }, true},
+		{"no number where none is the default", `{"maxAge": ""}`, func(c *Config) interface{} { is := c.MaxAge == nil; return is }, true},
+		{"a switch with three states, off", `{"session": {"secure": "false"}}`, func(c *Config) interface{} { is := c.Session.Secure != nil && !*c.Session.Secure; return is }, true},
+		{"a switch with three states, empty", `{"session": {"secure": ""}}`, func(c *Config) interface{} { is := c.Session.Secure == nil; return is }, true},
+		{"text from a number", `{"clientId": 123456789}`, func(c *Config) interface{} { return c.ClientID }, "123456789"},
+		{"text from a bool", `{"par": true}`, func(c *Config) interface{} { return c.PAR }, "true"},
+		{"white space around text is dropped", `{"clientSecret": "secret with a line end\n"}`, func(c *Config) interface{} { return c.ClientSecret }, "secret with a line end"},
+		{"a word of a fixed set in another case", `{"session": {"sameSite": "Strict"}}`, func(c *Config) interface{} { return c.Session.SameSite }, "strict"},
+		{"a list", `{"scopes": ["openid", "groups"]}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|groups"},
+		{"a list as text", `{"scopes": "openid, groups ,"}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|groups"},
+		{"a list of one", `{"scopes": "openid"}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid"},
+		{"an item with a comma is not split", `{"acrValues": ["a,b", 2]}`, func(c *Config) interface{} { return strings.Join(c.ACRValues, "|") }, "a,b|2"},
+		{"an empty list keeps the default", `{"scopes": ""}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|profile|email"},
+		{"a map", `{"authParams": {"prompt": "", "Max": 5}}`, func(c *Config) interface{} { return len(c.AuthParams) == 2 && c.AuthParams["Max"] == "5" }, true},
+		{"a map as text", `{"errorPages": "401=/a.html, 403=/b.html"}`, func(c *Config) interface{} { return c.ErrorPages["401"] + c.ErrorPages["403"] }, "/a.html/b.html"},
+		{"an empty map", `{"authParams": ""}`, func(c *Config) interface{} { return len(c.AuthParams) }, 0},
+		{"an empty block changes nothing", `{"session": ""}`, func(c *Config) interface{} { return c.Session.Expiry }, 86400},
+		{"a block that is there is on", `{"csrf": {}}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block that is there is on, from YAML", `{"csrf": ""}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block switched on by a label", `{"csrf": "true"}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block switched on by Kubernetes", `{"jwt": true}`, func(c *Config) interface{} { return c.JWT.ClientConfig.TimeoutSeconds }, 5},
+		{"a block switched off", `{"jwt": "false"}`, func(c *Config) interface{} { is := c.JWT == nil; return is }, true},
+		{"a block that is null is off", `{"jwt": null}`, func(c *Config) interface{} { is := c.JWT == nil; return is }, true},
+		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, func(c *Config) interface{} { return c.CSRF.HeaderName + c.CSRF.CookieName }, "Hub-Csrf-Tokenx"},
+		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, func(c *Config) interface{} {
+			is := c.Session.Store.Redis.Cluster != nil && c.Session.Store.Redis.TLS != nil
+			return is
+		}, true},
+		{"names in any case", `{"SESSION": {"EXPIRY": 5}}`, func(c *Config) interface{} { return c.Session.Expiry }, 5},
+		{"Hub's clientID", `{"oAuthClientCredentials": {"url": "https://id/token", "clientID": "gateway", "clientSecret": "s"}}`, func(c *Config) interface{} {
+			return c.OAuthClientCredentials.ClientID
+		}, "gateway"},
+		{"Hub's caBundle", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, func(c *Config) interface{} { return c.ClientConfig.TLS.CA }, "PEM"},
+		{"Hub's caBundle of Redis", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caBundle": "PEM"}}}}}`, func(c *Config) interface{} {
+			return c.Session.Store.Redis.TLS.CA
+		}, "PEM"},
+		{"Hub's tokenTypeHint", `{"oAuthIntrospection": {"clientConfig": {"tokenTypeHint": "access_token"}}}`, func(c *Config) interface{} {
+			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
+		}, "access_token"},
+		{"Hub's older tokenTypeHint", `{"oAuthIntrospection": {"tokenTypeHint": "access_token"}}`, func(c *Config) interface{} {
+			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
+		}, "access_token"},
+		{"Enterprise's secret at another place", `{"secret": "sixteen bytes or more"}`, func(c *Config) interface{} { return c.Session.Secret }, "sixteen bytes or more"},
+		{"a token block takes the top level's rule", `{"jwt": {"forwardHeaders": {"X-A": "a"}}, "claims": "Exists(x)"}`, func(c *Config) interface{} { return c.JWT.Claims }, "Exists(x)"},
+		{"a token block takes the top level's headers", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, func(c *Config) interface{} {
+			return c.JWT.Claims + c.JWT.ForwardHeaders["X-A"]
+		}, "Exists(y)a"},
+		{"introspection takes the top level's user name", `{"oAuthIntrospection": true, "usernameClaim": "email"}`, func(c *Config) interface{} {
+			return c.OAuthIntrospection.UsernameClaim
+		}, "email"},
+	} {
+		test := test
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.read(mustRead(t, signIn(t, test.options))); got != test.want {
+				t.Errorf("expected %v, got %v", test.want, got)
+			}
+		})
+	}
+}
+
+func TestConfigReadsKeysThatAreNotText(t *testing.T) {
+	raw := signIn(t, `{}`)
+	raw["session"] = map[interface{}]interface{}{"expiry": 9}
+	raw["errorPages"] = map[interface{}]interface{}{401: "/a.html"}
+	raw["scopes"] = []string{"openid"}
+	c := mustRead(t, raw)
+	if c.Session.Expiry != 9 || c.ErrorPages["401"] != "/a.html" || len(c.Scopes) != 1 {
+		t.Errorf("got %d, %v, %v", c.Session.Expiry, c.ErrorPages, c.Scopes)
+	}
+}
+
+// Hub's documented configurations start as they are, once Kubernetes has resolved the secrets.
+func TestConfigStartsWithHubsConfigurations(t *testing.T) {
+	for name, text := range map[string]string{
+		"OIDC":                        `{"issuer": "https://kc/realms/traefik", "clientId": "id", "clientSecret": "secret", "redirectUrl": "/oidc/callback"}`,
+		"Traefik Enterprise":          "{\"issuer\": \"https://id\", \"clientID\": \"id\", \"clientSecret\": \"secret\", \"scopes\": [\"openid\"], \"redirectUrl\": \"/callback\", \"session\": {\"name\": \"%s-session\", \"path\": \"/\", \"secret\": \"24 characters, as in docs\", \"expiry\": 86400}, \"forwardHeaders\": {\"X-Traefik-Group\": \"groups\"}, \"claims\": \"Contains(`groups`, `admin`)\"}",
+		"introspection":               `{"oAuthIntrospection": {"tokenSource": {"header": "Authorization", "headerAuthScheme": "Bearer"}, "clientConfig": {"url": "https://kc/introspect", "headers": {"Authorization": "Basic {{ .Request.Header.Get \"X\" }}"}}}}`,
+		"client credentials, caller":  `{"oAuthClientCredentials": {"url": "https://kc/token"}}`,
+		"client credentials, gateway": `{"oAuthClientCredentials": {"url": "https://kc/token", "clientID": "id", "clientSecret": "secret", "audience": "api"}}`,
+		"client credentials, scopes":  `{"oAuthClientCredentials": {"url": "https://kc/token", "scopes": ["urn:opc:resource:consumer::all"]}}`,
+		"client credentials, Redis":   `{"oAuthClientCredentials": {"url": "https://kc/token", "store": {"keyPrefix": "x", "secret": "0123456789012345", "redis": {"endpoints": ["redis:6379"], "cluster": {}, "tls": {"ca": "PEM"}}}}}`,
+		"JWT by secret":               `{"jwt": {"signingSecret": "my-secret-of-thirty-two-bytes-or-more"}}`,
+		"JWT by path and issuer":      `{"jwt": {"jwksUrl": "/protocol/openid-connect/certs", "issuer": "https://kc/realms/x"}}`,
+		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "s", "authParams": {"prompt": ""}}`,
+	} {
+		p := &problems{}
+		readConfig(options(t, text), p)
+		if err := p.err(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Each row is one mistake beside a good sign-in, and all that may be said about it.
+func TestConfigRefuses(t *testing.T) {
+	const secret = "write the output of `openssl rand -base64 32`"
+	for _, test := range []struct{ name, options, wantErr string }{
+		// Kinds of values.
+		{"a word for a bool", `{"pkce": "yes"}`, `pkce: must be true or false, got "yes"`},
+		{"a list for a bool", `{"pkce": [true]}`, `pkce: must be one value, not a list or block`},
+		{"a fraction", `{"session": {"expiry": 1.5}}`, `session.expiry: must be a whole number, got "1.5"`},
+		{"a fraction as Traefik writes it", `{"session": {"expiry": "1.500000"}}`, `session.expiry: must be a whole number, got "1.500000"`},
+		{"a duration", `{"session": {"expiry": "24h"}}`, `session.expiry: must be a whole number, got "24h"`},
+		{"a number too large", `{"session": {"expiry": 1e12}}`, `session.expiry: must be a whole number, got "1000000000000"`},
+		{"not a number", `{"session": {"expiry": "NaN"}}`, `session.expiry: must be a whole number, got "NaN"`},
+		{"a session of no time", `{"session": {"expiry": 0}}`, `session.expiry: must be at least 1, got "0"`},
+		{"a session of less than no time", `{"session": {"expiry": -1}}`, `session.expiry: must be at least 1, got "-1"`},
+		{"a negative idle timeout", `{"session": {"idleTimeout": -1}}`, `session.idleTimeout: must be at least 0, got "-1"`},
+		{"a negative lifetime", `{"session": {"maxLifetime": "-5"}}`, `session.maxLifetime: must be at least 0, got "-5"`},
+		{"no time to sign in", `{"stateCookie": {"maxAge": 0}}`, `stateCookie.maxAge: must be at least 1, got "0"`},
+		{"a negative maxAge", `{"maxAge": -1}`, `maxAge: must be at least 0, got "-1"`},
+		{"no time to answer", `{"clientConfig": {"timeoutSeconds": 0}}`, `clientConfig.timeoutSeconds: must be at least 1, got "0"`},
+		{"too many retries", `{"clientConfig": {"maxRetries": 11}}`, `clientConfig.maxRetries: must be at most 10, got "11"`},
+		{"a block for a text", `{"redirectUrl": {"a": "b"}}`, `redirectUrl: must be one value, not a list or block`},
+		{"a text for a block", `{"session": "10"}`, `session: must be a block of options, not a text or list`},
+		{"a list for a block", `{"session": ["a"]}`, `session: must be a block of options, not a text or list`},
+		{"a text for a block with a switch", `{"csrf": "on"}`, `csrf: must be a block of options, not a text or list`},
+		{"a block in a list", `{"scopes": [{"a": "b"}]}`, `scopes: must be one value, not a list or block`},
+		{"a text for a map", `{"authParams": "offline"}`, `authParams: must be names with values; write a block, or text like "name=value,name=value"`},
+		{"a list for a map", `{"authParams": ["a"]}`, `authParams: must be names with values, not a list`},
+		{"a block in a map", `{"authParams": {"a": {"b": "c"}}}`, `authParams.a: must be one value, not a list or block`},
+		{"one option twice", `{"session": {"Expiry": 1, "expiry": 2}}`, `session.expiry: given twice, with other capital letters; keep one`},
+
+		// Options that do not exist.
+		{"a misspelt option", `{"claim": "x"}`, `claim: unknown option; did you mean "claims"?`},
+		{"letters swapped", `{"redirctUrl": "/x"}`, `redirctUrl: unknown option; did you mean "redirectUrl"?`},
+		{"the specification's spelling", `{"redirectUri": "/x"}`, `redirectUri: unknown option; did you mean "redirectUrl"?`},
+		{"snake case", `{"forward_headers": {}}`, `forward_headers: unknown option; did you mean "forwardHeaders"?`},
+		{"a misspelt option below", `{"session": {"store": {"redis": {"endpoints": "a:1", "pasword": "x"}}}}`, `session.store.redis.pasword: unknown option; did you mean "password"?`},
+		{"an option of a block at the top", `{"expiry": 5}`, `expiry: unknown option; its place is session.expiry`},
+		{"an option of several blocks", `{"database": 5}`, `database: unknown option; its place is session.store.redis.database or oAuthClientCredentials.store.redis.database`},
+		{"an option of the top in a block", `{"session": {"claims": "x"}}`, `session.claims: unknown option; its place is claims or jwt.claims`},
+		{"an option of a block further down", `{"session": {"database": 5}}`, `session.database: unknown option; its place is session.store.redis.database`},
+		{"an option in a block without any", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {"nodes": 3}}}}}`, `session.store.redis.cluster.nodes: unknown option; did you mean "{}"?`},
+
+		// Provider and client.
+		{"no issuer", `{"issuer": ""}`, `issuer: required for sign-in, because "clientId" is set; write the provider's address, such as "https://id.example.com"`},
+		{"no client", `{"clientId": ""}`, `clientId: required for sign-in, because "clientId" is set`},
+		{"an issuer without scheme", `{"issuer": "id.example.com"}`, `issuer: must be an https URL, got "id.example.com"; try "https://id.example.com"`},
+		{"an issuer with a port, without scheme", `{"issuer": "id.example.com:8443/x"}`, `issuer: must be an https URL, got "id.example.com:8443/x"; try "https://id.example.com:8443/x"`},
+		{"an issuer of another scheme", `{"issuer": "ldap://id.example.com"}`, `issuer: must be an https URL, got "ldap://id.example.com"`},
+		{"an issuer with a query", `{"issuer": "https://id.example.com/?p=x"}`, `issuer: must not have a query or fragment, got "https://id.example.com/?p=x"; try "https://id.example.com/"`},
+		{"an issuer with a fragment", `{"issuer": "https://id.example.com#x"}`, `issuer: must not have a query or fragment, got "https://id.example.com#x"; try "https://id.example.com"`},
+		{"an issuer with a password", `{"issuer": "https://a:b@id.example.com"}`, `issuer: must be an https URL`},
+		{"the discovery document", `{"issuer": "https://id.example.com/.well-known/openid-configuration"}`, `issuer: must be the issuer, not its discovery document, got "https://id.example.com/.well-known/openid-configuration"; try "https://id.example.com"`},
+		{"a trusted issuer that is none", `{"trustedIssuer": "other"}`, `trustedIssuer: must be an https URL, got "other"; try "https://other"`},
+		{"an endpoint that is a path", `{"endpoints": {"token": "/token"}}`, `endpoints.token: must be an https URL, got "/token"`},
+		{"an unknown method", `{"clientAuthMethod": "basic"}`, `clientAuthMethod: must be one of client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, none, got "basic"`},
+		{"a method without its secret", `{"clientAuthMethod": "client_secret_post", "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+		{"a method without its key", `{"clientAuthMethod": "private_key_jwt"}`, `clientKey: required for clientAuthMethod "private_key_jwt"`},
+		{"a method without its certificate", `{"clientAuthMethod": "tls_client_auth"}`, `clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
+		{"a certificate without key", `{"clientConfig": {"tls": {"cert": "PEM"}}}`, `clientConfig.tls.key: required with cert; write its private key as PEM`},
+		{"a key without certificate", `{"clientConfig": {"tls": {"key": "PEM"}}}`, `clientConfig.tls.cert: required with key; write its certificate as PEM`},
+		{"an unknown algorithm of the key", `{"clientKeyAlg": "HS256"}`, `clientKeyAlg: must be one of RS256, RS384`},
+		{"no signature", `{"idTokenSigningAlg": "none"}`, `idTokenSigningAlg: must be one of RS256`},
+		{"HMAC with a short secret", `{"idTokenSigningAlg": "HS512"}`, `idTokenSigningAlg: HS512 needs a clientSecret of 64 bytes at least; let the provider sign with RS256 or ES256`},
+		{"a public client without PKCE", `{"pkce": false, "clientAuthMethod": "none"}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
+
+		// Sign-in and sign-out.
+		{"a path without slash", `{"redirectUrl": "callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "callback"`},
+		{"a longer path without slash", `{"redirectUrl": "oidc/callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "oidc/callback"`},
+		{"a callback that is the front page", `{"redirectUrl": "/"}`, `redirectUrl: must be the address of a page of its own, without a query or escapes, got "/"; try "/oidc/callback" or the like`},
+		{"a callback with a query", `{"redirectUrl": "/cb?x=1"}`, `redirectUrl: must be the address of a page of its own`},
+		{"another scheme", `{"logoutUrl": "javascript://x/y"}`, `logoutUrl: must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment, got "javascript://x/y"`},
+		{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},
+		{"two slashes", `{"postLoginRedirectUrl": "//evil.example.com"}`, `postLoginRedirectUrl: must not have . or .. or // in its path, got "//evil.example.com"`},
+		{"two addresses with one path", `{"loginUrl": "/oidc/callback"}`, `loginUrl: must not have the path of redirectUrl, got "/oidc/callback"; write another path`},
+		{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "sessionUrl": "https://b.example.com/x"}`, `sessionUrl: must not have the path of logoutUrl, got "/x"; write another path`},
+		{"a sign-in that ends where it began", `{"loginUrl": "/in", "postLoginRedirectUrl": "/in"}`, `postLoginRedirectUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"`},
+		{"a sign-out that ends where it began", `{"logoutUrl": "/out", "postLogoutRedirectUrl": "/out"}`, `postLogoutRedirectUrl: must not be logoutUrl, which signs out again; write another page, such as "/"`},
+		{"an unknown response mode", `{"responseMode": "fragment"}`, `responseMode: must be one of query, form_post, got "fragment"`},
+		{"an unknown par", `{"par": "maybe"}`, `par: must be one of auto, true, false, got "maybe"`},
+		{"an unknown way with visitors", `{"unauthenticated": "allow"}`, `unauthenticated: must be one of auto, login, deny, forward, got "allow"`},
+		{"an unknown log level", `{"logLevel": "verbose"}`, `logLevel: must be one of debug, info, warn, error, got "verbose"`},
+		{"scopes as parameter", `{"authParams": {"scope": "openid"}}`, `authParams.scope: is decided by another option, got "scope"; use scopes`},
+		{"a nonce as parameter", `{"authParams": {"nonce": "x"}}`, `authParams.nonce: belongs to the protocol and cannot be replaced, got "nonce"; leave it out`},
+		{"visitors choose the callback", `{"loginParams": ["login_hint", "redirect_uri"]}`, `loginParams: is decided by another option, got "redirect_uri"; use redirectUrl`},
+		{"visitors bring a request object", `{"loginParams": "request"}`, `loginParams: belongs to the protocol and cannot be replaced, got "request"; leave it out`},
+		{"a resource that is no address", `{"resource": ["api"]}`, `resource: must be an https URL, got "api"; try "https://api"`},
+		{"a resource with a fragment", `{"resource": "https://api#x"}`, `resource: must not have a query or fragment, got "https://api#x"; try "https://api"`},
+		{"a token exchanged for nothing", `{"tokenExchange": {}}`, `tokenExchange: must say what the new token is for; write audience, resource or scopes`},
+
+		// Headers.
+		{"a header with a space", `{"forwardHeaders": {"X User": "sub"}}`, `forwardHeaders.X User: must be the name of a header, got "X User"; try "X-User" or the like`},
+		{"the host as header", `{"forwardHeaders": {"host": "sub"}}`, `forwardHeaders.host: must not be a header of the connection, got "host"; write another name`},
+		{"the cookies as header", `{"forwardHeaders": {"Cookie": "sub"}}`, `forwardHeaders.Cookie: must not be a header of the connection`},
+		{"a header of one hop", `{"forwardHeaders": {"transfer-encoding": "sub"}}`, `forwardHeaders.transfer-encoding: must not be a header of the connection`},
+		{"one header twice", `{"forwardHeaders": {"X-User": "sub", "x-user": "email"}}`, `forwardHeaders.x-user: given twice, with other capital letters; keep one`},
+
+		// Cookies and secrets.
+		{"no secret at all", `{"clientSecret": ""}`, `session.secret: required without clientSecret; ` + secret + `, the same for all replicas`},
+		{"a short secret", `{"session": {"secret": "fifteen bytes.."}}`, `session.secret: must have 16 bytes at least; ` + secret},
+		{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + secret},
+		{"two secrets", `{"secret": "0123456789abcdef", "session": {"secret": "fedcba9876543210"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
+		{"a cookie name with a space", `{"session": {"name": "my session"}}`, `session.name: must be the name of a cookie, got "my session"; use letters, digits, - _ .`},
+		{"a cookie path without slash", `{"session": {"path": "app"}}`, `session.path: must be a path, got "app"; try "/"`},
+		{"a domain with a scheme", `{"session": {"domain": "https://example.com"}}`, `session.domain: must be a domain without scheme, port or path, got "https://example.com"; try "example.com", or leave it out for this host alone`},
+		{"a domain with a port", `{"session": {"domain": "example.com:8443"}}`, `session.domain: must be a domain without scheme, port or path`},
+		{"a domain that is a top level", `{"stateCookie": {"domain": "com"}}`, `stateCookie.domain: must be a domain without scheme, port or path`},
+		{"the prefix __Host- with a domain", `{"session": {"name": "__Host-x", "domain": "example.com"}}`, `session.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__Host-x"`},
+		{"the prefix __Host- with a path", `{"stateCookie": {"name": "__host-x", "path": "/oidc"}}`, `stateCookie.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__host-x"`},
+		{"the prefix __Secure- over http", `{"session": {"name": "__Secure-x", "secure": false}}`, `session.secure: must not be false for a cookie named "__Secure-x"; leave it out`},
+		{"a cookie for other sites over http", `{"session": {"sameSite": "none"}}`, `session.secure: must be true with sameSite "none": browsers drop such a cookie otherwise`},
+		{"an unknown sameSite", `{"session": {"sameSite": "loose"}}`, `session.sameSite: must be one of lax, strict, none, got "loose"`},
+		{"a form over http", `{"responseMode": "form_post", "stateCookie": {"secure": "false"}}`, `stateCookie.secure: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out`},
+		{"two cookies of one name", `{"session": {"name": "x"}, "stateCookie": {"name": "x"}}`, `stateCookie.name: must not be session.name, got "x"; leave it out, or write another name`},
+		{"a CSRF cookie with the session's name", `{"session": {"name": "x"}, "csrf": {"cookieName": "x"}}`, `csrf.cookieName: must not be another cookie's name, got "x"; leave it out`},
+		{"a CSRF header that is none", `{"csrf": {"headerName": "a:b"}}`, `csrf.headerName: must be the name of a header, got "a:b"; try "X-User" or the like`},
+		{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
+		{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
+		{"a status page for everybody", `{"statusUrl": "/status"}`, `statusToken: required with statusUrl; ` + secret},
+		{"a status page for guessers", `{"statusUrl": "/status", "statusToken": "hunter2"}`, `statusToken: must have 16 bytes at least; ` + secret},
+
+		// Redis.
+		{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
+		{"Redis without port", `{"session": {"store": {"redis": {"endpoints": "redis"}}}}`, `session.store.redis.endpoints: must be host and port, alone or after redis:// or rediss://, got "redis"; try "redis:6379"`},
+		{"Redis by another scheme", `{"session": {"store": {"redis": {"endpoints": "http://redis:6379"}}}}`, `session.store.redis.endpoints: must be host and port`},
+		{"Redis with a path", `{"session": {"store": {"redis": {"endpoints": "redis://redis:6379/1"}}}}`, `session.store.redis.endpoints: must be host and port`},
+		{"cluster and Sentinel", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "sentinel": {"masterSet": "m"}}}}}`, `session.store.redis.cluster: must not stand beside sentinel; keep the one that your Redis is`},
+		{"a database in a cluster", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "database": 2}}}}`, `session.store.redis.database: must be 0 in a cluster, got 2; leave it out`},
+		{"Sentinel without a name", `{"session": {"store": {"redis": {"endpoints": "a:1", "sentinel": {}}}}}`, `session.store.redis.sentinel.masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"`},
+		{"a Redis certificate without key", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"cert": "PEM"}}}}}`, `session.store.redis.tls.key: required with cert`},
+
+		// Tokens.
+		{"two sources of keys", `{"jwt": {"publicKey": "PEM", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got publicKey and jwksFile; keep one`},
+		{"whatever issuer the token names", `{"jwt": {"jwksUrl": "/certs"}}`, `jwt.issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL`},
+		{"keys at an issuer that is no address", `{"jwt": {"issuer": "accounts"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
+		{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
+		{"algorithms of two families", `{"jwt": {"algorithms": ["RS256", "ES256"]}}`, `jwt.algorithms: must be of one family, got RS256 and ES256; keep one`},
+		{"a public key taken for a secret", `{"jwt": {"publicKey": "PEM", "algorithms": "HS256"}}`, `jwt.algorithms: HS256 does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys`},
+		{"no signature of a token", `{"jwt": {"algorithms": "none"}}`, `jwt.algorithms: must be one of RS256`},
+		{"a scheme without header", `{"jwt": {"tokenSource": {"headerAuthScheme": "Bearer"}}}`, `jwt.tokenSource.header: required with headerAuthScheme; write "Authorization"`},
+		{"a protected resource without scheme", `{"jwt": {"resource": "api.example.com"}}`, `jwt.resource: must be an https URL, got "api.example.com"; try "https://api.example.com"`},
+		{"a protected resource that is a URN", `{"oAuthIntrospection": {"resource": "urn:api"}}`, `oAuthIntrospection.resource: must be an https URL, got "urn:api"`},
+		{"introspection at no address", `{"oAuthIntrospection": {"clientConfig": {"url": "/introspect"}}}`, `oAuthIntrospection.clientConfig.url: must be an https URL, got "/introspect"`},
+		{"introspection with a broken header", `{"oAuthIntrospection": {"clientConfig": {"headers": {"a b": "c"}}}}`, `oAuthIntrospection.clientConfig.headers.a b: must be the name of a header`},
+		{"client credentials from nowhere", `{"oAuthClientCredentials": {}}`, `oAuthClientCredentials.url: required; write the provider's token endpoint`},
+		{"a client without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x"}}`, `oAuthClientCredentials.clientSecret: required with clientId; leave out both to use the caller's`},
+		{"a secret without client", `{"oAuthClientCredentials": {"url": "https://id/t", "clientSecret": "x"}}`, `oAuthClientCredentials.clientId: required with clientSecret or clientKey; leave out all of them to use the caller's`},
+		{"a gateway's method without key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.clientKey: required for clientAuthMethod "private_key_jwt"`},
+		{"a store without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"redis": {"endpoints": "a:1"}}}}`, `oAuthClientCredentials.store.secret: required with redis; ` + secret + `, the same for all replicas`},
+		{"a grant as parameter", `{"oAuthClientCredentials": {"url": "https://id/t", "params": {"grant_type": "password"}}}`, `oAuthClientCredentials.params.grant_type: belongs to the protocol and cannot be replaced`},
+	} {
+		test := test
+		t.Run(test.name, func(t *testing.T) {
+			p := &problems{}
+			readConfig(signIn(t, test.options), p)
+			if len(p.list) != 1 || !strings.HasPrefix(p.list[0], test.wantErr) {
+				t.Errorf("expected %q, got %q", test.wantErr, p.list)
+			}
+		})
+	}
+}
+
+func TestConfigNeedsAJob(t *testing.T) {
+	for _, test := range []struct{ name, options, wantErr string }{
+		{"nothing", `{}`, `issuer: required for sign-in; write the provider's address`},
+		{"nothing but a log level", `{"logLevel": "debug"}`, `clientId: required for sign-in; write the name under which`},
+		{"a rule without job", `{"claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
+		{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
+		{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},
+		{"a redirect without sign-in", `{"jwt": {"publicKey": "PEM"}, "unauthenticated": "login"}`, `unauthenticated: must not be "login" without a sign-in; set issuer and clientId, or write "deny"`},
+		{"keys from nowhere", `{"jwt": {}}`, `jwt: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer`},
+		{"nobody to ask", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}}}`, `oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint`},
+		{"nothing to ask about", `{"oAuthIntrospection": {"clientConfig": {"url": "https://id/i"}}}`, `oAuthIntrospection.tokenSource: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"`},
+		{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
+		{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn", "statusUrl": "/s", "statusToken": "0123456789abcdef"}`, ``},
+	} {
+		test := test
+		t.Run(test.name, func(t *testing.T) {
+			p := &problems{}
+			readConfig(options(t, test.options), p)
+			err := p.err()
+			if test.wantErr == "" && err != nil || test.wantErr != "" && (err == nil || !strings.Contains(err.Error(), test.wantErr)) {
+				t.Errorf("expected %q, got %v", test.wantErr, err)
+			}
+		})
+	}
+}
+
+func TestConfigTellsAllProblemsInOneLine(t *testing.T) {
+	p := &problems{}
+	readConfig(options(t, `{"issuer": "id.example.com", "claim": "x", "session": {"expiry": "soon", "sameSite": "none"}, "scopes": {"a\nb": 1}, "redirectUrl": "x"}`), p)
+	err := p.err()
+	if err == nil {
+		t.Fatal("expected problems")
+	}
+	want := []string{"claim: unknown", "issuer: must", "redirectUrl: must", "scopes: must", "session.expiry: must", "clientId: required", "session.secure: must", "session.secret: required"}
+	rest := err.Error()
+	for _, part := range want {
+		i := strings.Index(rest, part)
+		if i < 0 {
+			t.Fatalf("%q is missing, or in another order, in %s", part, err)
+		}
+		rest = rest[i:]
+	}
+	if got := strings.Count(err.Error(), "; "); len(p.list) != len(want) || strings.Contains(err.Error(), "\n") || got < len(want)-1 {
+		t.Errorf("expected one line with %d problems, got %s", len(want), err)
+	}
+}
+
+func TestConfigExpandsReferences(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("from a file, with $ and ${HOME}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"OIDC_TEST_TEXT": " from the environment ", "OIDC_TEST_LIST": "a, b", "OIDC_TEST_NUMBER": "77", "OIDC_TEST_EMPTY": ""} {
+		if err := os.Setenv(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name, options string
+		read          func(c *Config) string
+		want          string
+	}{
+		{"a variable", `{"clientId": "${OIDC_TEST_TEXT}"}`, func(c *Config) string { return c.ClientID }, "from the environment"},
+		{"a variable for a secret", `{"clientSecret": "${OIDC_TEST_TEXT}"}`, func(c *Config) string { return c.ClientSecret }, "from the environment"},
+		{"a variable within a text", `{"issuer": "https://id.example.com/${OIDC_TEST_NUMBER}/x"}`, func(c *Config) string { return c.Issuer }, "https://id.example.com/77/x"},
+		{"a variable in a map", `{"authParams": {"a": "b ${OIDC_TEST_NUMBER}"}}`, func(c *Config) string { return c.AuthParams["a"] }, "b 77"},
+		{"a variable in a list", `{"scopes": ["openid", "s${OIDC_TEST_NUMBER}"]}`, func(c *Config) string { return c.Scopes[1] }, "s77"},
+		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "a|b"},
+		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, func(c *Config) string { return c.PAR }, "auto"},
+		{"a file, not expanded again", `{"clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
+		{"a secret that contains what looks like a variable", `{"clientSecret": "pa${ss}word"}`, func(c *Config) string { return c.ClientSecret }, "pa${ss}word"},
+		{"a regular expression is no variable", `{"bypass": "PathRegexp(^/a{2}$|^${1}$)"}`, func(c *Config) string { return c.Bypass }, "PathRegexp(^/a{2}$|^${1}$)"},
+	} {
+		test := test
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.read(mustRead(t, signIn(t, test.options))); got != test.want {
+				t.Errorf("expected %q, got %q", test.want, got)
+			}
+		})
+	}
+	for _, test := range []struct{ name, options, wantErr string }{
+		{"a variable that is not set", `{"clientSecret": "${OIDC_TEST_MISSING}"}`, `clientSecret: environment variable "OIDC_TEST_MISSING" is not set; set it for Traefik's process`},
+		{"a variable that is not set, within a text", `{"issuer": "https://${OIDC_TEST_MISSING}"}`, `issuer: environment variable "OIDC_TEST_MISSING" is not set`},
+		{"a file that is not there", `{"session": {"secret": "${file:/nowhere/secret}"}}`, `session.secret: ${file:/nowhere/secret}: open /nowhere/secret: no such file or directory; Traefik's process must be able to read it`},
+		{"a number that is none", `{"session": {"expiry": "${OIDC_TEST_TEXT}"}}`, `session.expiry: must be a whole number, got "from the environment"`},
+		{"a reference for Kubernetes", `{"clientSecret": "urn:k8s:secret:oidc:secret"}`, `clientSecret: urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write "${NAME}" or "${file:/path}"`},
+		{"a reference for Kubernetes, as one page writes it", `{"clientId": "urn:k8s:my-secret:my-secret:clientID"}`, `clientId: urn:k8s:secret:name:key is resolved only by`},
+	} {
+		p := &problems{}
+		readConfig(signIn(t, test.options), p)
+		if len(p.list) != 1 || !strings.HasPrefix(p.list[0], test.wantErr) {
+			t.Errorf("%s: expected %q, got %q", test.name, test.wantErr, p.list)
+		}
+	}
+}
+
+// visit calls do for every option, as fields of structs and with the text that names it.
+func visit(block reflect.Type, prefix string, do func(option string, field reflect.StructField)) {
+	for i := 0; i < block.NumField(); i++ {
+		field := block.Field(i)
+		kind := field.Type
+		if kind.Kind() == reflect.Ptr {
+			kind = kind.Elem()
+		}
+		do(prefix+field.Tag.Get("json"), field)
+		if kind.Kind() == reflect.Struct {
+			visit(kind, prefix+field.Tag.Get("json")+".", do)
+		}
+	}
+}
+
+// at is an options block with one value, at the end of a path.
+func at(option string, value interface{}) map[string]interface{} {
+	names := strings.Split(option, ".")
+	for i := len(names) - 1; i > 0; i-- {
+		value = map[string]interface{}{names[i]: value}
+	}
+	return map[string]interface{}{names[0]: value}
+}
+
+func TestConfigNeverShowsASecret(t *testing.T) {
+	const value = "5h0rt-53cr3t"
+	secrets := 0
+	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+		name := strings.ToLower(field.Name)
+		isSecret := field.Tag.Get("secret") != ""
+		looksSecret := strings.Contains(name, "secret") && field.Type.Kind() != reflect.Bool || strings.Contains(name, "password") ||
+			name == "key" || name == "clientkey" || name == "statustoken"
+		if isSecret != looksSecret {
+			t.Errorf("%s: is it a secret? its tag says %v", option, isSecret)
+		}
+		if !isSecret {
+			return
+		}
+		secrets++
+		for _, raw := range []interface{}{value, []interface{}{value}, map[string]interface{}{"x": value}, "${" + value + "}", "a${file:/nowhere}" + value} {
+			p := &problems{}
+			readConfig(at(option, raw), p)
+			if err := p.err(); err != nil && strings.Contains(err.Error(), value) {
+				t.Errorf("%s: %v shows the value", option, err)
+			}
+		}
+	})
+	if secrets < 12 {
+		t.Errorf("only %d secrets were seen", secrets)
+	}
+}
+
+// good are values that options of a kind may have.
+var good = map[string]string{"issuer": "https://other.example.com", "url": "https://x.example.com/y?z=1", "uri": "urn:x:y", "jwks": "https://x.example.com/jwks",
+	"endpoint": "https://app.example.com/only-here", "location": "/bye?x=1", "header": "X-Other", "cookie": "other", "path": "/app",
+	"domain": ".example.com", "secret": "another secret of many bytes", "server": "rediss://redis.example.com:6380"}
+
+// Every option is read, from text as from typed values, and changes its own field and no other.
+func TestConfigReadsEveryOption(t *testing.T) {
+	seen := 0
+	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+		kind, tag := field.Type, field.Tag
+		if kind.Kind() == reflect.Ptr {
+			kind = kind.Elem()
+		}
+		sample := "sample"
+		if option == "jwt.issuer" {
+			sample = good["issuer"]
+		} else if values := strings.Split(tag.Get("enum"), "|"); values[0] != "" {
+			if sample = values[0]; sample == tag.Get("default") {
+				sample = values[1]
+			}
+		} else if text := good[tag.Get("is")]; text != "" {
+			sample = text
+		}
+		var typed, text interface{}
+		switch kind.Kind() {
+		case reflect.String:
+			typed = sample
+			text = sample
+		case reflect.Bool:
+			typed = tag.Get("default") != "true"
+			text = map[bool]string{true: "False", false: "1"}[tag.Get("default") == "true"]
+		case reflect.Int:
+			typed = float64(7)
+			text = "7.000000"
+		case reflect.Slice:
+			typed = []interface{}{sample}
+			text = sample + " ,"
+		case reflect.Map:
+			name := map[string]string{"identityHeader": "X-A", "header": "X-A", "param": "a"}[tag.Get("is")]
+			if tag.Get("enum") != "" {
+				name = sample
+			}
+			typed = map[string]interface{}{name: "b"}
+			text = name + "=b"
+		default:
+			return
+		}
+		seen++
+		p := &problems{}
+		fromTyped, fromText, alone := readConfig(at(option, typed), p), readConfig(at(strings.ToUpper(option), text), p), readConfig(at(option, nil), p)
+		for _, problem := range p.list {
+			if strings.HasPrefix(problem, option+": ") && !strings.Contains(problem, "required") && !strings.HasPrefix(problem, "jwt.algorithms: ") {
+				t.Errorf("unexpected problem: %s", problem)
+			}
+		}
+		if !reflect.DeepEqual(fromTyped, fromText) {
+			t.Errorf("%s: typed %v and text %v are read differently", option, typed, text)
+		}
+		if reflect.DeepEqual(fromTyped, alone) {
+			t.Errorf("%s: ignored", option)
+		}
+	})
+	if seen < 130 {
+		t.Errorf("only %d options were seen", seen)
+	}
+}
+
+// A tag that is misspelt would switch a check off without a word.
+func TestConfigTagsAreKnown(t *testing.T) {
+	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+		if !strings.EqualFold(field.Name, field.Tag.Get("json")) {
+			t.Errorf("%s: the field is called %s", option, field.Name)
+		}
+		rest := string(field.Tag)
+		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret"} {
+			if value, ok := field.Tag.Lookup(name); ok {
+				rest = strings.Replace(rest, name+`:"`+value+`"`, "", 1)
+			}
+		}
+		if strings.TrimSpace(rest) != "" {
+			t.Errorf("%s: what is %s?", option, rest)
+		}
+		kind := field.Tag.Get("is")
+		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x"}[kind]
+		if bad == "" {
+			bad = " "
+		}
+		if wrong, _ := complaint(kind, bad); kind != "" && wrong == "" {
+			t.Errorf("%s: nothing checks %q", option, kind)
+		}
+		if text := field.Tag.Get("default"); text != "" {
+			p := &problems{}
+			checkText(field.Tag, option, strings.Split(text, ",")[0], p)
+			if err := p.err(); err != nil {
+				t.Errorf("the default is refused: %v", err)
+			}
+		}
+	})
+}
+
+func TestConfigLocation(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want location
+	}{
+		{"/oidc/callback", location{path: "/oidc/callback"}},
+		{"/", location{path: "/"}},
+		{"/a/", location{path: "/a/"}},
+		{"/bye?x=1&y=a b", location{path: "/bye?x=1&y=a b"}},
+		{"/caf%C3%A9", location{path: "/caf%C3%A9"}},
+		{"App.Example.com/x", location{host: "app.example.com", path: "/x"}},
+		{"localhost/x", location{host: "localhost", path: "/x"}},
+		{"app:8443/x/y", location{host: "app:8443", path: "/x/y"}},
+		{"[::1]:8443/x", location{host: "[::1]:8443", path: "/x"}},
+		{"https://app.example.com/x", location{scheme: "https", host: "app.example.com", path: "/x"}},
+		{"HTTP://app:80", location{scheme: "http", host: "app:80", path: "/"}},
+	} {
+		if got, err := parseLocation(test.text); err != nil || got != test.want {
+			t.Errorf("%q: expected %v, got %v, %v", test.text, test.want, got, err)
+		}
+	}
+	for _, text := range []string{"", "x", "x/y", "app.example.com", "ftp://app/x", "//app/x", "/a//b", "/a/../b", "/./a", "https:///x", "https://u:p@app/x", "app.example.com/x#y",
+		"http://", "mailto:a@b.c/d", "/%zz", "http://a b/c"} {
+		if got, err := parseLocation(text); err == nil {
+			t.Errorf("%q: expected an error, got %v", text, got)
+		}
+	}
+}
