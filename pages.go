@@ -1,0 +1,327 @@
+package oidc
+
+// The answers that come from us and not from the upstream: a page for a person, a small JSON object for a program.
+//
+// House rules: every text that enters a page is escaped, every address in it is http, https or a path of this site; no scripts, no
+// assets from elsewhere; nothing here may be cached. What a visitor reads says what happened and what to do, never why we think so:
+// reasons are for the log, and the id on the page is how to find them there.
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxErrorPage is how many bytes an operator's own page may have: a logo inside it fits, a wrong path to a log file does not.
+const maxErrorPage = 256 << 10
+
+// answer is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
+type answer struct {
+	status     int
+	title      string   // what happened, one sentence a visitor understands, without its full stop
+	detail     string   // what they can do, whole sentences
+	id         string   // also in the log line; "" on pages that report no trouble
+	actions    []action // what the page offers, the likeliest first
+	retryAfter int      // seconds, 0: none; a page then loads its first link again by itself
+	challenge  string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
+}
+
+// action is a link, or with method POST a button, for what changes something: a link may be followed by a prefetcher.
+type action struct{ text, href, method string }
+
+// pages is what writeAnswer needs beside the answer itself: made once per configuration, only read afterwards.
+type pages struct {
+	custom map[int]string // the operator's pages by status
+	style  string         // CSP source of the built-in page's style sheet
+}
+
+// answerWords are the built-in title and detail of each status that we answer with.
+var answerWords = map[int][]string{
+	http.StatusBadRequest: {"This sign-in has expired", "That happens when the sign-in page stays open for long, " +
+		"or when one is used twice, for example with the back button. Please start again."},
+	http.StatusUnauthorized: {"You are not signed in", "Please sign in to continue. If you were signed in before, your session has ended."},
+	http.StatusForbidden: {"You do not have access here", "You are signed in, but this account may not open this page. " +
+		"Use another account, or ask the people who run this site to let you in."},
+	http.StatusInternalServerError: {"Something went wrong on our side", "It is nothing you did. Please try again; " +
+		"if it happens again, tell the people who run this site and give them the reference."},
+	http.StatusBadGateway: {"The sign-in service sent an answer we cannot use", "It is nothing you did. Please try again; " +
+		"if it happens again, tell the people who run this site and give them the reference."},
+	http.StatusServiceUnavailable: {"Signing in is not possible right now", "The sign-in service does not respond. It is usually back within moments."},
+}
+
+// newAnswer is the answer for a status in the built-in words, which the caller may then make more exact.
+func newAnswer(status int, id string) *answer {
+	words := answerWords[status]
+	if words == nil {
+		words = []string{http.StatusText(status), ""}
+	}
+	return &answer{status: status, title: words[0], detail: words[1], id: id}
+}
+
+// logoutQuestion is what a logout that another site asked for gets instead of being done: such a request proves no wish of the visitor's.
+func logoutQuestion(logoutPath, stayPath string) *answer {
+	return &answer{
+		status: http.StatusOK, title: "Do you want to sign out?", detail: "Another website asked to sign you out here. It is your choice.",
+		actions: []action{{text: "Sign out", href: logoutPath, method: http.MethodPost}, {text: "Stay signed in", href: stayPath}},
+	}
+}
+
+// signedOut is where a logout ends when no other page is configured for it.
+func signedOut(againPath string) *answer {
+	return &answer{
+		status: http.StatusOK, title: "You are signed out", detail: "You can close this window now.",
+		actions: []action{{text: "Sign in again", href: againPath}},
+	}
+}
+
+// newRequestID names one answer on the page and in the log: 10 characters that can be read out on the telephone (no i, l, o, u).
+func newRequestID() string {
+	raw := make([]byte, 6)
+	_, _ = rand.Read(raw) // an id is no secret: if this ever fails, all are alike and nothing is lost
+	return requestIDs.EncodeToString(raw)
+}
+
+var requestIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// wantsHTML tells a browser's page load from a program's call. Browsers of today say it (Fetch Metadata, on https and localhost);
+// when nothing is said, asking for HTML has to do.
+func wantsHTML(req *http.Request) bool {
+	if mode := req.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	return strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
+}
+
+// isNavigation says that the request loads a page and loses nothing when it is sent elsewhere first: it may be redirected to the provider.
+func isNavigation(req *http.Request) bool {
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && wantsHTML(req)
+}
+
+// writeAnswer sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
+func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer) {
+	headers, retry := rw.Header(), ""
+	offers, link, posts := actionsHTML(a.actions)
+	if a.retryAfter > 0 {
+		headers.Set("Retry-After", strconv.Itoa(a.retryAfter))
+		// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
+		if link != "" && isNavigation(req) {
+			retry = strconv.Itoa(a.retryAfter)
+			headers.Set("Refresh", retry+"; url="+link)
+		}
+	}
+	if a.challenge != "" {
+		headers.Set("WWW-Authenticate", a.challenge)
+	}
+	headers.Set("Cache-Control", "no-store") // RFC 6750 5.3
+	headers.Add("Vary", "Accept, Sec-Fetch-Mode")
+	headers.Set("X-Content-Type-Options", "nosniff")
+	setPolicies(headers, p, a.status, posts)
+
+	body := ""
+	if wantsHTML(req) {
+		headers.Set("Content-Type", "text/html; charset=utf-8")
+		body = fillPage(p, a, retry, offers, link)
+	} else {
+		headers.Set("Content-Type", "application/problem+json")
+		if a.status < http.StatusBadRequest {
+			headers.Set("Content-Type", "application/json") // reports no trouble
+		}
+		body = problemJSON(a)
+	}
+	headers.Set("Content-Length", strconv.Itoa(len(body)))
+	rw.WriteHeader(a.status)
+	if req.Method != http.MethodHead {
+		_, _ = io.WriteString(rw, body) // an error here: the client has gone
+	}
+}
+
+// setPolicies lets a page do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be
+// framed: a frame is how another site gets its visitor to press our buttons.
+func setPolicies(headers http.Header, p *pages, status int, posts bool) {
+	referrer, targets, own := "no-referrer", "'none'", "" // the address may hold a code: RFC 9700 4.2.4
+	if posts {
+		// Under no-referrer a browser posts with `Origin: null` (Fetch 3.2), and our own button would look foreign to our own check.
+		// And Chromium holds form-action against redirects too: a logout is redirected to the provider, who may send it further.
+		referrer, targets = "same-origin", "'self' https: http:"
+	}
+	if p.custom[status] == "" {
+		own = "default-src 'none'; style-src " + p.style + "; form-action " + targets + "; "
+	}
+	headers.Set("Referrer-Policy", referrer)
+	headers.Set("Content-Security-Policy", own+"base-uri 'none'; frame-ancestors 'none'")
+}
+
+// problemJSON is RFC 9457 3.1 with the extension member id (3.2).
+func problemJSON(a *answer) string {
+	// With about:blank the title is the status phrase (RFC 9457 4.2.1), so our sentence leads the detail.
+	object := map[string]interface{}{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status, "detail": a.title}
+	if a.detail != "" {
+		object["detail"] = strings.ReplaceAll(a.title+". "+a.detail, "?.", "?")
+	}
+	if a.id != "" {
+		object["id"] = a.id
+		object["instance"] = "#" + a.id // resolves to this occurrence at the requested URL, RFC 9457 3.1.5
+	}
+	body, _ := json.Marshal(object) // strings and a number: cannot fail
+	return string(body) + "\n"
+}
+
+// actionsHTML gives the markup of the actions, the address of the first link, and whether there is a button.
+func actionsHTML(actions []action) (markup, link string, posts bool) {
+	for _, act := range actions {
+		address := safeAddress(act.href)
+		href, text := html.EscapeString(address), html.EscapeString(act.text)
+		if address == "" {
+			continue
+		}
+		if act.method == http.MethodPost {
+			markup, posts = markup+`<form method="post" action="`+href+`"><button>`+text+`</button></form>`, true
+			continue
+		}
+		markup += `<a href="` + href + `">` + text + `</a>`
+		if link == "" {
+			link = address
+		}
+	}
+	return markup, link, posts
+}
+
+// safeAddress gives "" for an address that is neither http(s) nor a path of this site. Escaping does not stop `javascript:`, and
+// browsers read `//name` and `/\name` as another site; String writes a backslash as %5C, Parse refuses control characters.
+func safeAddress(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || strings.HasPrefix(address, "//") || u.Scheme == "" && !strings.HasPrefix(address, "/") ||
+		u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.String()
+}
+
+// fillPage writes a into its page. The replacer goes over it once, so what is put in is never read as a placeholder.
+func fillPage(p *pages, a *answer, retry, offers, link string) string {
+	page := p.custom[a.status]
+	if page == "" {
+		page = builtInPage(a, retry)
+	}
+	return strings.NewReplacer(
+		"{status}", strconv.Itoa(a.status), "{title}", html.EscapeString(a.title), "{detail}", html.EscapeString(a.detail),
+		"{id}", html.EscapeString(a.id), "{retry}", retry, "{action}", html.EscapeString(link), "{actions}", offers,
+	).Replace(page)
+}
+
+// newPages reads the operator's pages: file names by status, as in errorPages. They are read once, so a change needs a reload.
+func newPages(files map[string]string, p *problems) *pages {
+	sum := sha256.Sum256([]byte(pageStyle))
+	made := &pages{custom: map[int]string{}, style: "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"}
+	for _, status := range []int{401, 403, 500, 503} {
+		if name := strconv.Itoa(status); files[name] != "" {
+			made.custom[status] = readPage("errorPages."+name, files[name], p)
+		}
+	}
+	for name := range files {
+		if name != "401" && name != "403" && name != "500" && name != "503" {
+			p.add("errorPages."+name, "must be one of 401, 403, 500, 503, got %q", name)
+		}
+	}
+	// A visitor sees the operator's page also where ours differs in words only: a sign-in that must be started again, a provider
+	// that answers nonsense.
+	made.custom[http.StatusBadRequest] = made.custom[http.StatusUnauthorized]
+	made.custom[http.StatusBadGateway] = made.custom[http.StatusInternalServerError]
+	return made
+}
+
+func readPage(option, path string, p *problems) string {
+	file, err := os.Open(path)
+	if err != nil {
+		p.add(option, "must be a readable HTML file: %v", err)
+		return ""
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxErrorPage+1))
+	if err != nil {
+		p.add(option, "must be a readable HTML file: %v", err)
+	} else if len(data) == 0 {
+		p.add(option, "must be an HTML file, got an empty one: %q", path)
+	} else if len(data) > maxErrorPage {
+		p.add(option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, path)
+	} else if !utf8.Valid(data) {
+		p.add(option, "must be UTF-8 text, got other bytes: %q", path)
+	}
+	return string(data)
+}
+
+// builtInPage is the template for a. Its icon is a lock, a clock for what passes, a triangle for what is broken, a door for signing out.
+func builtInPage(a *answer, retry string) string {
+	icon, note, reference := "M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2", "", ""
+	if a.status == http.StatusServiceUnavailable {
+		icon = "M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z"
+	} else if a.status >= http.StatusInternalServerError {
+		icon = "M12 4 21 19.5H3zM12 10v4.5M12 17v.1"
+	} else if a.status < http.StatusBadRequest {
+		icon = "M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5"
+	}
+	if retry != "" {
+		note = "<p>This page tries again by itself every {retry} seconds.</p>\n"
+	}
+	if a.id != "" {
+		reference = "<footer>Error {status} · Reference <code>{id}</code></footer>\n"
+	}
+	return strings.NewReplacer("{icon}", icon, "{note}", note, "{reference}", reference).Replace(pageTemplate)
+}
+
+const pageTemplate = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+<style>` + pageStyle + `</style>
+</head>
+<body>
+<main>
+<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{icon}"/></svg>
+<h1>{title}</h1>
+<p>{detail}</p>
+{note}<div>{actions}</div>
+{reference}</main>
+</body>
+</html>
+`
+
+// pageStyle is apart from the page because the policy names it by its hash. Every pair of colours has a contrast of 4.5 or more.
+const pageStyle = `
+:root { color-scheme: light dark; --back: #f3f5f8; --card: #fff; --text: #1c2530; --soft: #56616f; --line: #d8dee6; --tint: #e8f0fd; --accent: #1c5ec4; --on: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #10141a; --card: #1a2029; --text: #e9edf2; --soft: #a5b0bd; --line: #354050; --tint: #22324c; --accent: #8ebaff; --on: #0b1a31 }
+}
+* { box-sizing: border-box }
+body { margin: 0; min-height: 100vh; min-height: 100svh; display: grid; place-items: center; padding: 1rem; background: var(--back); color: var(--text);
+  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: anywhere }
+main { width: 100%; max-width: 31rem; padding: clamp(1.5rem, 7vw, 2.5rem); background: var(--card); border: 1px solid var(--line); border-radius: 1rem }
+svg { width: 3.5rem; height: 3.5rem; padding: .8rem; border-radius: 50%; background: var(--tint); fill: none; stroke: var(--accent); stroke-width: 1.8;
+  stroke-linecap: round; stroke-linejoin: round }
+h1 { margin: 1.25rem 0 .5rem; font-size: 1.5rem; line-height: 1.25; text-wrap: balance }
+p { margin: 0 0 .75rem; color: var(--soft) }
+div { display: flex; flex-wrap: wrap; gap: .75rem; margin-top: 1.5rem }
+div:empty { display: none }
+form { display: flex }
+a, button { padding: .65rem 1.25rem; border: 1px solid var(--accent); border-radius: .6rem; background: none; color: var(--accent); font: inherit;
+  font-weight: 600; text-decoration: none; cursor: pointer }
+a:first-child, form:first-child > button { background: var(--accent); color: var(--on) }
+a:hover, button:hover { text-decoration: underline }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 3px }
+footer { margin-top: 1.75rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); font-size: .875rem }
+@media (max-width: 26rem) { div > * { width: 100%; text-align: center } button { width: 100% } }
+`

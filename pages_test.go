@@ -1,0 +1,463 @@
+package oidc
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const neverFramed = "base-uri 'none'; frame-ancestors 'none'"
+
+// ask sends a through writeAnswer to a client that sends these headers ("Name: value").
+func ask(t *testing.T, p *pages, method string, a *answer, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	req := httptest.NewRequest(method, "https://app.example.com/reports?year=1", nil)
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
+		req.Header.Add(name, value)
+	}
+	rec := httptest.NewRecorder()
+	writeAnswer(p, rec, req, a)
+	return rec
+}
+
+func builtInPages(t *testing.T) *pages {
+	t.Helper()
+	p := &problems{}
+	made := newPages(nil, p)
+	if err := p.err(); err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func TestPagesNavigation(t *testing.T) {
+	tests := []struct {
+		name           string
+		method         string
+		headers        []string
+		html, navigate bool
+	}{
+		{"a page load of a browser", "GET", []string{"Sec-Fetch-Mode: navigate", "Accept: text/html,*/*;q=0.8"}, true, true},
+		{"a page load that asks for anything", "GET", []string{"Sec-Fetch-Mode: navigate", "Accept: */*"}, true, true},
+		{"the headers of a page", "HEAD", []string{"Sec-Fetch-Mode: navigate"}, true, true},
+		{"a posted form is shown a page and not redirected", "POST", []string{"Sec-Fetch-Mode: navigate", "Accept: text/html"}, true, false},
+		{"a script's fetch that would take HTML", "GET", []string{"Sec-Fetch-Mode: cors", "Accept: text/html"}, false, false},
+		{"a script's same-origin fetch", "GET", []string{"Sec-Fetch-Mode: same-origin", "Accept: text/html"}, false, false},
+		{"an image", "GET", []string{"Sec-Fetch-Mode: no-cors", "Accept: image/avif,*/*"}, false, false},
+		{"a websocket", "GET", []string{"Sec-Fetch-Mode: websocket"}, false, false},
+		{"a browser on plain http", "GET", []string{"Accept: text/html,application/xhtml+xml,*/*;q=0.8"}, true, true},
+		{"HTML in capitals", "GET", []string{"Accept: Text/HTML"}, true, true},
+		{"HTML in the second Accept line", "GET", []string{"Accept: application/json", "Accept: text/html"}, true, true},
+		{"curl", "GET", []string{"Accept: */*"}, false, false},
+		{"an API client", "GET", []string{"Accept: application/json"}, false, false},
+		{"a client that says nothing", "GET", nil, false, false},
+		{"a form from a browser on plain http", "POST", []string{"Accept: text/html"}, true, false},
+		{"a preflight", "OPTIONS", []string{"Accept: text/html"}, true, false},
+	}
+	for _, test := range tests {
+		req := httptest.NewRequest(test.method, "https://app.example.com/", nil)
+		for _, header := range test.headers {
+			name, value, _ := strings.Cut(header, ": ")
+			req.Header.Add(name, value)
+		}
+		if got := wantsHTML(req); got != test.html {
+			t.Errorf("%s: wantsHTML is %v", test.name, got)
+		}
+		if got := isNavigation(req); got != test.navigate {
+			t.Errorf("%s: isNavigation is %v", test.name, got)
+		}
+	}
+}
+
+func TestPagesHeaders(t *testing.T) {
+	p := builtInPages(t)
+	link := []action{{text: "Try again", href: "/reports?year=1"}}
+	button := []action{{text: "Sign out", href: "/logout", method: http.MethodPost}}
+	tests := []struct {
+		name   string
+		method string
+		accept string
+		answer *answer
+		want   map[string]string
+	}{
+		{"a page", "GET", "text/html", &answer{status: 403, title: "No", actions: link}, map[string]string{
+			"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
+			"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+		}},
+		{"a page with a button keeps its Origin, and its post may be redirected to the provider", "GET", "text/html",
+			&answer{status: 200, title: "Sure?", actions: button}, map[string]string{
+				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
+				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "same-origin",
+				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'self' https: http:; " + neverFramed,
+			}},
+		{"a page that passes loads itself again", "GET", "text/html", &answer{status: 503, title: "Away", actions: link, retryAfter: 5},
+			map[string]string{
+				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
+				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
+				"Retry-After": "5", "Refresh": "5; url=/reports?year=1",
+				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+			}},
+		{"a program gets the challenge and no reload", "GET", "application/json",
+			&answer{status: 401, title: "No", actions: link, retryAfter: 7, challenge: `Bearer error="invalid_token"`}, map[string]string{
+				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
+				"Content-Type": "application/problem+json", "Referrer-Policy": "no-referrer",
+				"Retry-After": "7", "Www-Authenticate": `Bearer error="invalid_token"`,
+				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+			}},
+	}
+	for _, test := range tests {
+		rec := ask(t, p, test.method, test.answer, "Accept: "+test.accept)
+		if rec.Code != test.answer.status {
+			t.Errorf("%s: status %d", test.name, rec.Code)
+		}
+		test.want["Content-Length"] = strconv.Itoa(rec.Body.Len())
+		for name, value := range test.want {
+			if got := rec.Header().Get(name); got != value {
+				t.Errorf("%s: %s: expected %q, got %q", test.name, name, value, got)
+			}
+		}
+		for name := range rec.Header() {
+			if _, ok := test.want[name]; !ok {
+				t.Errorf("%s: nobody asked for the header %s", test.name, name)
+			}
+		}
+	}
+}
+
+func TestPagesKeepHeadersOfOthers(t *testing.T) {
+	rec := httptest.NewRecorder()
+	rec.Header().Set("Vary", "Origin")
+	rec.Header().Set("Set-Cookie", "a=b")
+	writeAnswer(builtInPages(t), rec, httptest.NewRequest("GET", "/", nil), newAnswer(401, "x"))
+	if got := strings.Join(rec.Header()["Vary"], ", "); got != "Origin, Accept, Sec-Fetch-Mode" {
+		t.Errorf("Vary is %q", got)
+	}
+	if rec.Header().Get("Set-Cookie") != "a=b" {
+		t.Error("the cookie that was set before is gone")
+	}
+}
+
+func TestPagesRefreshOnlyWhereNothingIsLost(t *testing.T) {
+	p := builtInPages(t)
+	link := action{text: "Try again", href: "/reports"}
+	tests := []struct {
+		name    string
+		method  string
+		actions []action
+		refresh string
+	}{
+		{"the first link", "GET", []action{{text: "Sign out", href: "/logout", method: "POST"}, link}, "5; url=/reports"},
+		{"the first of two links", "GET", []action{link, {text: "Home", href: "/"}}, "5; url=/reports"},
+		{"headers of a page are those of the page", "HEAD", []action{link}, "5; url=/reports"},
+		{"a posted form could be sent again", "POST", []action{link}, ""},
+		{"only a button", "GET", []action{{text: "Sign out", href: "/logout", method: "POST"}}, ""},
+		{"no action at all", "GET", nil, ""},
+		{"an address that is no link", "GET", []action{{text: "Bad", href: "javascript:alert(1)"}}, ""},
+	}
+	for _, test := range tests {
+		rec := ask(t, p, test.method, &answer{status: 503, title: "Away", actions: test.actions, retryAfter: 5}, "Accept: text/html")
+		if got := rec.Header().Get("Refresh"); got != test.refresh {
+			t.Errorf("%s: expected Refresh %q, got %q", test.name, test.refresh, got)
+		}
+		if rec.Header().Get("Retry-After") != "5" {
+			t.Errorf("%s: no Retry-After", test.name)
+		}
+		if said := strings.Contains(rec.Body.String(), "tries again by itself every 5 seconds"); said != (test.refresh != "" && test.method != "HEAD") {
+			t.Errorf("%s: the page says that it tries again: %v", test.name, said)
+		}
+	}
+}
+
+func TestPagesHead(t *testing.T) {
+	p := builtInPages(t)
+	for _, accept := range []string{"Accept: text/html", "Accept: */*"} {
+		get := ask(t, p, "GET", newAnswer(403, "0123456789"), accept)
+		head := ask(t, p, "HEAD", newAnswer(403, "0123456789"), accept)
+		if head.Body.Len() != 0 {
+			t.Errorf("%s: HEAD has a body", accept)
+		}
+		for name := range get.Header() {
+			if get.Header().Get(name) != head.Header().Get(name) {
+				t.Errorf("%s: %s: GET %q, HEAD %q", accept, name, get.Header().Get(name), head.Header().Get(name))
+			}
+		}
+	}
+}
+
+func TestPagesJSON(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer *answer
+		kind   string
+		want   string
+	}{
+		{"a refusal", &answer{status: 403, title: "No access", detail: "Ask for it.", id: "0123456789"}, "application/problem+json",
+			`{"detail":"No access. Ask for it.","id":"0123456789","instance":"#0123456789","status":403,"title":"Forbidden","type":"about:blank"}`},
+		{"only a title", &answer{status: 400, title: "What was that?"}, "application/problem+json",
+			`{"detail":"What was that?","status":400,"title":"Bad Request","type":"about:blank"}`},
+		{"no trouble", &answer{status: 200, title: "You are signed out", detail: "Bye."}, "application/json",
+			`{"detail":"You are signed out. Bye.","status":200,"title":"OK","type":"about:blank"}`},
+		{"a question", &answer{status: 200, title: "Sign out?", detail: "You may."}, "application/json",
+			`{"detail":"Sign out? You may.","status":200,"title":"OK","type":"about:blank"}`},
+		{"hostile text", &answer{status: 500, title: `a"b`, detail: "</script>\x00\n"}, "application/problem+json",
+			`{"detail":"a\"b. \u003c/script\u003e\u0000\n","status":500,"title":"Internal Server Error","type":"about:blank"}`},
+	}
+	for _, test := range tests {
+		rec := ask(t, builtInPages(t), "GET", test.answer, "Accept: application/json")
+		if got := strings.TrimSuffix(rec.Body.String(), "\n"); got != test.want {
+			t.Errorf("%s:\nexpected %s\ngot      %s", test.name, test.want, got)
+		}
+		if got := rec.Header().Get("Content-Type"); got != test.kind {
+			t.Errorf("%s: Content-Type %q", test.name, got)
+		}
+		var any map[string]interface{}
+		if err := json.Unmarshal(rec.Body.Bytes(), &any); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestPagesEscape(t *testing.T) {
+	hostile := `"><script>alert(1)</script>'&{detail}{id}`
+	a := &answer{status: 403, title: hostile, detail: hostile, id: hostile, actions: []action{
+		{text: hostile, href: `/a"onclick="b`},
+		{text: "run", href: "javascript:alert(2)"},
+		{text: hostile, href: `/b"><script>`, method: http.MethodPost},
+		{text: "post", href: "javascript:alert(3)", method: http.MethodPost},
+	}}
+	file := filepath.Join(t.TempDir(), "403.html")
+	page := "<h1 title=\"{title}\">{title}</h1><p>{detail}</p><code>{id}</code><a href=\"{action}\">x</a>{actions}"
+	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]*pages{"built in": builtInPages(t), "custom": newPages(map[string]string{"403": file}, &problems{})} {
+		body := ask(t, p, "GET", a, "Accept: text/html").Body.String()
+		for _, bad := range []string{"<script", "javascript:", `"onclick`, `'&`, `"">`} {
+			if strings.Contains(body, bad) {
+				t.Errorf("%s page: contains %q:\n%s", name, bad, body)
+			}
+		}
+		for _, good := range []string{"&#39;&amp;{detail}{id}</h1>", "&#39;&amp;{detail}{id}</p>", `href="/a%22onclick=%22b"`, `action="/b%22%3E%3Cscript%3E"`} {
+			if !strings.Contains(body, good) {
+				t.Errorf("%s page: does not contain %q:\n%s", name, good, body)
+			}
+		}
+	}
+}
+
+func TestPagesAddress(t *testing.T) {
+	tests := []struct{ name, address, want string }{
+		{"a path", "/reports?a=1&b=2#top", "/reports?a=1&b=2#top"},
+		{"the provider", "https://id.example.com/logout?x=1", "https://id.example.com/logout?x=1"},
+		{"plain http", "http://app.example.com/", "http://app.example.com/"},
+		{"a script", "javascript:alert(1)", ""},
+		{"a script in capitals", "JaVaScRiPt:alert(1)", ""},
+		{"data", "data:text/html,x", ""},
+		{"another site without scheme", "//evil.example.com/", ""},
+		{"the same with a third slash", "///evil.example.com/", ""},
+		{"a backslash stays a letter of the path", `/\evil.example.com`, "/%5Cevil.example.com"},
+		{"a line end", "/a\r\nSet-Cookie: x=y", ""},
+		{"a tab inside the scheme", "java\tscript:alert(1)", ""},
+		{"a relative path", "reports", ""},
+		{"nothing", "", ""},
+	}
+	for _, test := range tests {
+		if got := safeAddress(test.address); got != test.want {
+			t.Errorf("%s: expected %q, got %q", test.name, test.want, got)
+		}
+	}
+}
+
+func TestPagesBuiltIn(t *testing.T) {
+	p := builtInPages(t)
+	answers := []*answer{logoutQuestion("/logout", "/"), signedOut("/")}
+	for _, status := range []int{400, 401, 403, 500, 502, 503, 404} {
+		answers = append(answers, newAnswer(status, newRequestID()))
+	}
+	leftover := regexp.MustCompile(`\{[a-z]+\}`)
+	for _, a := range answers {
+		body := ask(t, p, "GET", a, "Accept: text/html").Body.String()
+		if a.title == "" || !strings.Contains(body, "<h1>"+a.title+"</h1>") || !strings.Contains(body, "<title>"+a.title+"</title>") {
+			t.Errorf("%d %q: the title is missing:\n%s", a.status, a.title, body)
+		}
+		if !strings.Contains(body, "<p>"+a.detail+"</p>") || !strings.Contains(body, `<html lang="en">`) {
+			t.Errorf("%d %q: the detail or the language is missing:\n%s", a.status, a.title, body)
+		}
+		if found := leftover.FindString(body); found != "" {
+			t.Errorf("%d %q: %s was not filled in", a.status, a.title, found)
+		}
+		if shown := strings.Contains(body, "Reference <code>"+a.id+"</code>"); shown != (a.id != "") {
+			t.Errorf("%d %q: the reference is shown: %v", a.status, a.title, shown)
+		}
+		if strings.Contains(body, "<script") || strings.Contains(body, "style=") || strings.Contains(body, "url(") || strings.Contains(body, "src=") {
+			t.Errorf("%d %q: something the policy forbids:\n%s", a.status, a.title, body)
+		}
+		_, style, _ := strings.Cut(body, "<style>")
+		style, _, _ = strings.Cut(style, "</style>")
+		sum := sha256.Sum256([]byte(style))
+		if p.style != "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'" {
+			t.Errorf("%d %q: the policy's hash is not that of the style sheet", a.status, a.title)
+		}
+	}
+	question := ask(t, p, "GET", answers[0], "Accept: text/html").Body.String()
+	if want := `<form method="post" action="/logout"><button>Sign out</button></form><a href="/">Stay signed in</a>`; !strings.Contains(question, want) {
+		t.Errorf("the question has no %s:\n%s", want, question)
+	}
+}
+
+// WCAG 2.2, 1.4.3: text has a contrast of at least 4.5 in both colour schemes.
+func TestPagesContrast(t *testing.T) {
+	schemes := regexp.MustCompile(`:root \{.*--on: .* \}`).FindAllString(pageStyle, -1)
+	if len(schemes) != 2 {
+		t.Fatalf("expected a light and a dark set of colours, got %d", len(schemes))
+	}
+	for _, scheme := range schemes {
+		light := map[string]float64{}
+		for _, found := range regexp.MustCompile(`--([a-z]+): #([0-9a-f]+)`).FindAllStringSubmatch(scheme, -1) {
+			light[found[1]] = luminance(t, found[2])
+		}
+		for _, pair := range []string{"text card", "soft card", "accent card", "on accent"} {
+			front, back, _ := strings.Cut(pair, " ")
+			bright, dark := math.Max(light[front], light[back]), math.Min(light[front], light[back])
+			if contrast := (bright + 0.05) / (dark + 0.05); contrast < 4.5 {
+				t.Errorf("%s: %s has a contrast of %.2f", scheme, pair, contrast)
+			}
+		}
+	}
+}
+
+func luminance(t *testing.T, hex string) float64 {
+	t.Helper()
+	if len(hex) == 3 {
+		hex = hex[:1] + hex[:1] + hex[1:2] + hex[1:2] + hex[2:] + hex[2:]
+	}
+	weights := []float64{0.2126, 0.7152, 0.0722}
+	sum := 0.0
+	for i := 0; i < 3; i++ {
+		value, err := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := float64(value) / 255
+		if part <= 0.04045 {
+			part = part / 12.92
+		} else {
+			part = math.Pow((part+0.055)/1.055, 2.4)
+		}
+		sum += weights[i] * part
+	}
+	return sum
+}
+
+func TestPagesCustom(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	p := &problems{}
+	made := newPages(map[string]string{
+		"401": write("401.html", "<style>a{color:red}</style>{status} {title} {id} {unknown} { id } <a href='{action}'>"),
+		"403": "examples/error-pages/403.html",
+		"500": write("500.html", "broken {status}"),
+		"503": write("503.html", "away for {retry}s{actions}"),
+	}, p)
+	if err := p.err(); err != nil {
+		t.Fatal(err)
+	}
+	link := []action{{text: "Sign in", href: "/a?b=1&c=2"}}
+	tests := []struct {
+		name   string
+		answer *answer
+		want   string
+	}{
+		{"known names only", &answer{status: 401, title: "No", id: "7", actions: link},
+			"<style>a{color:red}</style>401 No 7 {unknown} { id } <a href='/a?b=1&amp;c=2'>"},
+		{"the page for 401 serves a sign-in that expired", &answer{status: 400, title: "Old", id: "8"},
+			"<style>a{color:red}</style>400 Old 8 {unknown} { id } <a href=''>"},
+		{"the page for 500 serves 502", &answer{status: 502}, "broken 502"},
+		{"seconds and links", &answer{status: 503, retryAfter: 5, actions: link}, `away for 5s<a href="/a?b=1&amp;c=2">Sign in</a>`},
+	}
+	for _, test := range tests {
+		rec := ask(t, made, "GET", test.answer, "Accept: text/html")
+		if got := rec.Body.String(); got != test.want {
+			t.Errorf("%s:\nexpected %s\ngot      %s", test.name, test.want, got)
+		}
+		if got := rec.Header().Get("Content-Security-Policy"); got != neverFramed {
+			t.Errorf("%s: policy %q", test.name, got)
+		}
+	}
+	german := ask(t, made, "GET", &answer{status: 403, id: "0123456789", actions: link}, "Accept: text/html").Body.String()
+	for _, want := range []string{`<html lang="de">`, "Fehler 403 · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">Mit einem anderen Konto`} {
+		if !strings.Contains(german, want) {
+			t.Errorf("the German example has no %q:\n%s", want, german)
+		}
+	}
+	if got := ask(t, made, "GET", &answer{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("a program gets %q although there is a page", got)
+	}
+	if got := ask(t, made, "GET", signedOut("/"), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
+		t.Errorf("the signed-out page became %s", got)
+	}
+}
+
+func TestPagesCustomProblems(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name string, text []byte) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	tests := []struct{ name, status, path, wantErr string }{
+		{"a status without a page", "404", "x", `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
+		{"no such file", "401", filepath.Join(folder, "none.html"), "errorPages.401: must be a readable HTML file: open "},
+		{"a folder", "403", folder, "errorPages.403: must be a readable HTML file: read "},
+		{"an empty file", "500", write("empty", nil), "errorPages.500: must be an HTML file, got an empty one: "},
+		{"a file that is too large", "503", write("large", make([]byte, maxErrorPage+1)), "errorPages.503: must be an HTML file of at most 262144 bytes"},
+		{"a picture", "403", write("picture", []byte{0xff, 0xd8, 0xff}), "errorPages.403: must be UTF-8 text, got other bytes: "},
+		{"an endless file", "403", "/dev/zero", "errorPages.403: must be an HTML file of at most 262144 bytes"},
+		{"the largest file", "403", write("largest", []byte(strings.Repeat("x", maxErrorPage))), ""},
+		{"no name", "403", "", ""},
+	}
+	for _, test := range tests {
+		p := &problems{}
+		newPages(map[string]string{test.status: test.path}, p)
+		err := p.err()
+		if test.wantErr == "" && err != nil || test.wantErr != "" && (err == nil || !strings.Contains(err.Error(), test.wantErr)) {
+			t.Errorf("%s: expected %q, got %v", test.name, test.wantErr, err)
+		}
+	}
+	p := &problems{}
+	newPages(map[string]string{"503": "/none/b", "401": "/none/a"}, p)
+	if err := p.err().Error(); !strings.Contains(err, "errorPages.401: ") || strings.Index(err, "errorPages.401") > strings.Index(err, "errorPages.503") {
+		t.Errorf("both problems, in the order of their names: %s", err)
+	}
+}
+
+func TestPagesRequestID(t *testing.T) {
+	form := regexp.MustCompile(`^[0-9a-hjkmnp-tv-z]{10}$`)
+	seen := map[string]bool{}
+	for i := 0; i < 500; i++ {
+		id := newRequestID()
+		if !form.MatchString(id) || seen[id] {
+			t.Fatalf("%q is not ten characters of the alphabet, or came before", id)
+		}
+		seen[id] = true
+	}
+}
