@@ -452,8 +452,8 @@ func TestConfigExpandsReferences(t *testing.T) {
 	}
 }
 
-// visit calls do for every option, as fields of structs and with the text that names it.
-func visit(block reflect.Type, prefix string, do func(option string, field reflect.StructField)) {
+// eachOption calls do for every option, as fields of structs and with the text that names it.
+func eachOption(block reflect.Type, prefix string, do func(option string, field reflect.StructField)) {
 	for i := 0; i < block.NumField(); i++ {
 		field := block.Field(i)
 		kind := field.Type
@@ -462,7 +462,7 @@ func visit(block reflect.Type, prefix string, do func(option string, field refle
 		}
 		do(prefix+field.Tag.Get("json"), field)
 		if kind.Kind() == reflect.Struct {
-			visit(kind, prefix+field.Tag.Get("json")+".", do)
+			eachOption(kind, prefix+field.Tag.Get("json")+".", do)
 		}
 	}
 }
@@ -479,7 +479,7 @@ func at(option string, value interface{}) map[string]interface{} {
 func TestConfigNeverShowsASecret(t *testing.T) {
 	const value = "5h0rt-53cr3t"
 	secrets := 0
-	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+	eachOption(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
 		name := strings.ToLower(field.Name)
 		isSecret := field.Tag.Get("secret") != ""
 		looksSecret := strings.Contains(name, "secret") && field.Type.Kind() != reflect.Bool || strings.Contains(name, "password") ||
@@ -512,7 +512,7 @@ var good = map[string]string{"issuer": "https://other.example.com", "url": "http
 // Every option is read, from text as from typed values, and changes its own field and no other.
 func TestConfigReadsEveryOption(t *testing.T) {
 	seen := 0
-	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+	eachOption(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
 		kind, tag := field.Type, field.Tag
 		if kind.Kind() == reflect.Ptr {
 			kind = kind.Elem()
@@ -573,7 +573,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 
 // A tag that is misspelt would switch a check off without a word.
 func TestConfigTagsAreKnown(t *testing.T) {
-	visit(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+	eachOption(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
 		if !strings.EqualFold(field.Name, field.Tag.Get("json")) {
 			t.Errorf("%s: the field is called %s", option, field.Name)
 		}
