@@ -1,0 +1,165 @@
+package oidc
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// What is kept in Redis, and under which keys. Each begins with keyPrefix, each command and script has one key, so that all of
+// it works in a cluster, and each key has an expiry, so that nothing has to be cleaned up.
+//
+//	session:{<id>}  the value of a session, as it was sealed; the key to it is in the browser's cookie, not here
+//	lease:{<id>}    the token of whoever refreshes that session
+//	sid:{<hash>}    sorted set of session ids by the end of the session, for a logout the provider pushes (Back-Channel Logout 2.5)
+//	sub:{<hash>}    the same by user
+//	seen:{<hash>}   what may be used once, such as the jti of a logout token
+//
+// Names, subjects and the provider's session ids are in no key, only hashes of them with issuer and client: whoever reads the
+// keys learns how many sessions a user has, if he can guess the subject, and nothing else.
+
+// store is the sessions of one client at one provider.
+type store struct {
+	redis  *redisClient
+	prefix string
+	scope  string // issuer and client: what another provider calls by the same sub or sid is somebody else
+}
+
+// newStore makes the store of the options; every error names the option below the block. It needs no network.
+func newStore(rc *RedisConfig, keyPrefix, issuer, clientID string) (*store, error) {
+	c, err := newRedis(rc)
+	if err != nil {
+		return nil, err
+	}
+	return &store{redis: c, prefix: keyPrefix, scope: issuer + "\n" + clientID}, nil
+}
+
+// storeGet returns a session's value. One that has ended or never was is found == false; an error means Redis itself failed.
+func storeGet(ctx context.Context, s *store, id string) (value []byte, found bool, err error) {
+	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
+	sealed, found := reply.(string)
+	return []byte(sealed), found, err
+}
+
+// storeSet keeps a new session for ttl, to be found by sid and sub where they are not empty. The indexes are written first:
+// a session that cannot be found cannot be logged out, an index entry without its session does no harm.
+func storeSet(ctx context.Context, s *store, id string, value []byte, ttl time.Duration, sid, sub string) error {
+	if err := storeIndex(ctx, s, id, ttl, sid, sub); err != nil {
+		return err
+	}
+	_, err := storeDo(ctx, s, "session:{"+id+"}", "SET", string(value), "PX", milliseconds(ttl))
+	return err
+}
+
+// storeReplace is storeSet for a session that is there, and false when it is there no more: who was logged out while
+// another request refreshed the session must not be signed in again by its result.
+func storeReplace(ctx context.Context, s *store, id string, value []byte, ttl time.Duration, sid, sub string) (bool, error) {
+	if err := storeIndex(ctx, s, id, ttl, sid, sub); err != nil {
+		return false, err
+	}
+	reply, err := storeDo(ctx, s, "session:{"+id+"}", "SET", string(value), "PX", milliseconds(ttl), "XX")
+	return reply != nil, err
+}
+
+// storeDelete ends a session. Its entries in the indexes stay until it would have ended anyway.
+func storeDelete(ctx context.Context, s *store, id string) error {
+	_, err := storeDo(ctx, s, "session:{"+id+"}", "DEL")
+	return err
+}
+
+// storeFind returns the ids of the sessions that a pushed logout means: those of sid if it is given, else all of sub
+// (Back-Channel Logout 2.5). Some of them may have ended already.
+func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error) {
+	kind, name := "sid", sid
+	if sid == "" {
+		kind, name = "sub", sub
+	}
+	reply, err := storeDo(ctx, s, hashedKey(s, kind, name), "ZRANGE", "0", "-1")
+	return texts(reply), err
+}
+
+// indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and lets the set end with its last
+// member. It is one step, because a shorter session written at the same time must not shorten the life of the set. The
+// time is Redis's own: the clocks of replicas differ.
+const indexScript = `local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
+return 1`
+
+func storeIndex(ctx context.Context, s *store, id string, ttl time.Duration, sid, sub string) error {
+	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
+		if index[1] == "" {
+			continue
+		}
+		if err := storeEval(ctx, s, hashedKey(s, index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeLease lets one of all replicas work on a session: true for the first to come, and for whoever has its token, until
+// it is released or ttl has passed. ttl is longer than the work may take, so that only the death of its holder ends it.
+func storeLease(ctx context.Context, s *store, id, token string, ttl time.Duration) (bool, error) {
+	return storeOnce(ctx, s, "lease:{"+id+"}", token, ttl)
+}
+
+// storeRelease gives the lease back, if it is still ours: in one step, for the next holder may take it at any time.
+func storeRelease(ctx context.Context, s *store, id, token string) error {
+	return storeEval(ctx, s, "lease:{"+id+"}", `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`, token)
+}
+
+// storeSeen says whether key was seen before, on any replica, and keeps it in mind for ttl.
+func storeSeen(ctx context.Context, s *store, key string, ttl time.Duration) (bool, error) {
+	token := make([]byte, 16)
+	if _, err := rand.Read(token); err != nil {
+		return false, fmt.Errorf("%w: random bytes: %s", errUnavailable, err.Error())
+	}
+	first, err := storeOnce(ctx, s, hashedKey(s, "seen", key), base64.RawURLEncoding.EncodeToString(token), ttl)
+	return !first, err
+}
+
+// storeOnce writes token where nothing is. That it may be there already is for a first attempt whose answer was lost.
+func storeOnce(ctx context.Context, s *store, key, token string, ttl time.Duration) (bool, error) {
+	reply, err := storeDo(ctx, s, key, "SET", token, "PX", milliseconds(ttl), "NX")
+	if reply != nil || err != nil {
+		return err == nil, err
+	}
+	reply, err = storeDo(ctx, s, key, "GET")
+	holder, held := reply.(string)
+	return held && holder == token, err
+}
+
+// storeDo sends a command whose first argument is the key.
+func storeDo(ctx context.Context, s *store, key, command string, rest ...string) (interface{}, error) {
+	key = s.prefix + key
+	return redisDo(ctx, s.redis, key, append([]string{command, key}, rest...)...)
+}
+
+// storeEval runs a script on one key. It may be run twice (see redisRepeatable).
+func storeEval(ctx context.Context, s *store, key, script string, args ...string) error {
+	key = s.prefix + key
+	_, err := redisDo(ctx, s.redis, key, append([]string{"EVAL", script, "1", key}, args...)...)
+	return err
+}
+
+// hashedKey is a key for a foreign name. Lengths need no marking: only the name, which comes last, is free of choice.
+func hashedKey(s *store, kind, name string) string {
+	sum := sha256.Sum256([]byte(s.scope + "\n" + kind + "\n" + name))
+	return kind + ":{" + base64.RawURLEncoding.EncodeToString(sum[:]) + "}"
+}
+
+// milliseconds is a lifetime as Redis wants it; it refuses 0.
+func milliseconds(ttl time.Duration) string {
+	if ttl < time.Millisecond {
+		ttl = time.Millisecond
+	}
+	return strconv.FormatInt(ttl.Milliseconds(), 10)
+}
