@@ -233,7 +233,7 @@ func complain(p *expressionParser, at int, format string, args ...interface{}) {
 // nearest is the known word that was probably meant, or all of them.
 func nearest(word string, known []string) string {
 	for _, other := range known {
-		if len(word) < 20 && editDistance(strings.ToLower(word), strings.ToLower(other)) < 3 {
+		if 2*likeness(strings.ToLower(word), strings.ToLower(other)) > len(other) {
 			return other
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -41,10 +42,17 @@ type gate struct {
 	managed                         map[string]bool // folded names of the headers we set
 	managedNames                    []string
 
-	passes                           *memory         // credential → *pass
-	isPlain                          bool            // nothing but a remembered pass is needed to let a request in
-	secureName, plainName, stateName string          // as known looks for them
-	harmless                         map[string]bool // header names that are aliases of nothing
+	passes *memory // credential → *pass
+
+	// The memory of warm.go.
+	isPlain, brings       bool             // nothing else is to be looked at; tokens are brought
+	warmHeader            string           // whose line says who sends a request
+	secureName, plainName string           // of the session's cookie, with the equals sign
+	closed                *io.PipeWriter   // refuses whatever is written
+	mu                    sync.RWMutex     // of what follows
+	lines                 map[string]*pass // by the warm header's value
+	harmless              map[string]bool  // replaced as a whole, never changed
+	sawHTTPS              bool
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
@@ -128,7 +136,7 @@ func findGate(ctx context.Context, raw map[string]interface{}, name string) (*ga
 func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
 	p := &problems{}
 	c := readConfig(raw, p)
-	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, passes: newMemory(4096)}
+	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, passes: newMemory(4096), closed: closedPipe()}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	g.login = c.Issuer != ""
 	var err error
@@ -162,6 +170,13 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 	g.jwt = newJWTJob(ctx, g, p)
 	g.introspection = newIntrospectionJob(ctx, g, p)
 	g.gateway = newGateway(ctx, g, p)
+}
+
+// closedPipe is a writer that refuses everything.
+func closedPipe() *io.PipeWriter {
+	reader, writer := io.Pipe()
+	reader.Close()
+	return writer
 }
 
 // warn says what works but should be known.
@@ -213,37 +228,19 @@ func buildEndpoints(g *gate) {
 	if c.ResponseMode == "form_post" {
 		answers = []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	}
-	addEndpoint(g, c.RedirectURL, answers, callback)
-	addEndpoint(g, c.LoginURL, []string{http.MethodGet, http.MethodPost}, startLogin)
-	addEndpoint(g, c.LogoutURL, []string{http.MethodGet, http.MethodPost}, logout)
-	addEndpoint(g, c.BackchannelLogoutURL, []string{http.MethodPost}, backchannelLogout)
-	addEndpoint(g, c.FrontchannelLogoutURL, []string{http.MethodGet}, frontchannelLogout)
+	addEndpoint(g, "callback", c.RedirectURL, answers)
+	addEndpoint(g, "login", c.LoginURL, []string{http.MethodGet, http.MethodPost})
+	addEndpoint(g, "logout", c.LogoutURL, []string{http.MethodGet, http.MethodPost})
+	addEndpoint(g, "back-channel logout", c.BackchannelLogoutURL, []string{http.MethodPost})
+	addEndpoint(g, "front-channel logout", c.FrontchannelLogoutURL, []string{http.MethodGet})
 }
 
-func addEndpoint(g *gate, option string, methods []string, serve func(g *gate, rw http.ResponseWriter, req *http.Request)) {
+func addEndpoint(g *gate, name, option string, methods []string) {
 	if option == "" {
 		return
 	}
 	at, _ := parseLocation(option)
-	g.endpoints[at.path] = &endpoint{at: at, methods: methods, serve: serve}
-}
-
-// commonHeaders are those nearly every request has. They spare the warm path a look at each.
-var commonHeaders = []string{"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Length", "Content-Type", "Cookie", "Dnt", "If-Modified-Since",
-	"If-None-Match", "Origin", "Pragma", "Priority", "Range", "Referer", "Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
-	"Sec-Fetch-Site", "Sec-Fetch-User", "Te", "Upgrade-Insecure-Requests", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port",
-	"X-Forwarded-Proto", "X-Forwarded-Server", "X-Real-Ip", "X-Requested-With"}
-
-// buildWarmPath prepares what known compares with.
-func buildWarmPath(g *gate) {
-	g.isPlain = g.bypass == nil && g.config.CSRF == nil
-	g.secureName = cookieName(&g.sessionCookie, true) + "="
-	g.plainName = cookieName(&g.sessionCookie, false) + "="
-	g.stateName = g.stateCookie.base + "."
-	g.harmless = map[string]bool{}
-	for _, name := range commonHeaders {
-		g.harmless[name] = true
-	}
+	g.endpoints[at.path] = &endpoint{at: at, name: name, methods: methods}
 }
 
 // buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of

@@ -50,7 +50,7 @@ func CreateConfig() *RawConfig {
 func New(ctx context.Context, next http.Handler, config *RawConfig, name string) (handler http.Handler, err error) {
 	defer func() {
 		if trouble := recover(); trouble != nil { // a panic here would end Traefik's configuration loop
-			err = fmt.Errorf("%s: a bug, please report it: %v", name, trouble)
+			err = fmt.Errorf("%s: a bug, please report it: %s", name, clip(fmt.Sprint(trouble)))
 		}
 	}()
 	g, err := findGate(ctx, config.Options, name)
@@ -60,80 +60,47 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	return &Middleware{gate: g, next: next}, nil
 }
 
-// ServeHTTP is the path of the signed-in request that was seen before: its credential is known, the headers are finished.
-// The interpreter charges for every local variable and every call here, so whatever else there is to do is done by serve.
+// ServeHTTP is the path of the request that was seen before, word for word in the one header that says who sends it.
+// The interpreter charges for every local variable and every call here, so whatever else there is to do is done by others.
 func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
-	p := known(g, req)
-	if p == nil {
-		serve(g, m.next, rw, req)
-		return
-	}
 	header := req.Header
-	for i, name := range p.names {
-		header[name] = p.values[i]
-	}
-	for _, name := range p.drop {
-		delete(header, name)
-	}
-	if p.user != nil {
-		req.URL.User = p.user // Traefik's access log reads it
-	}
-	m.next.ServeHTTP(rw, req)
-}
-
-// known finds the pass of a plain request that carries one credential, and takes our cookie out of it. Whatever is unusual about
-// the request (an endpoint of ours, a bypass rule, chunks, a pending login, an odd header name) makes it nil: serve can handle it all.
-func known(g *gate, req *http.Request) *pass {
-	header := req.Header
-	lines := header["Cookie"]
-	if !g.isPlain || len(lines) != 1 || g.endpoints[req.URL.Path] != nil {
-		return nil
-	}
-	name := g.secureName
-	if proto := header["X-Forwarded-Proto"]; len(proto) == 1 && proto[0] == "http" {
-		name = g.plainName
-	}
-	line := lines[0]
-	at := strings.Index(line, name)
-	if at < 0 || at > 0 && line[at-1] != ' ' {
-		return nil
-	}
-	value := line[at+len(name):]
-	rest := line[:at]
-	if end := strings.IndexByte(value, ';'); end >= 0 {
-		if rest += strings.TrimPrefix(value[end+1:], " "); strings.Contains(rest, g.stateName) {
-			return nil
-		}
-		value = value[:end]
-	}
-	g.passes.mu.RLock()
-	p, _ := g.passes.young[value].(*pass)
-	g.passes.mu.RUnlock()
-	if p == nil || time.Until(p.until) <= 0 {
-		return nil
-	}
-	for name := range header {
-		if !g.harmless[name] && strings.ContainsAny(name, oddCharacters) || name == "Connection" || name == "Trailer" {
-			return nil
+	if line := header[g.warmHeader]; len(line) == 1 && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
+		g.mu.RLock()
+		p := g.lines[line[0]]
+		g.mu.RUnlock()
+		// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
+		if p != nil && time.Until(p.until) > 0 && header.WriteSubset(g.closed, p.harmless) == nil {
+			if p.rest == nil {
+				delete(header, g.warmHeader)
+			} else {
+				header[g.warmHeader] = p.rest
+			}
+			for i, name := range p.names {
+				header[name] = p.values[i]
+			}
+			if p.user != nil {
+				req.URL.User = p.user // Traefik's access log reads it
+			}
+			m.next.ServeHTTP(rw, req)
+			return
 		}
 	}
-	if rest == "" {
-		delete(header, "Cookie")
-	} else {
-		lines[0] = strings.TrimSuffix(rest, "; ")
-	}
-	return p
+	serve(g, m.next, rw, req)
 }
 
 // serve is every other request.
 func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
+	if who := known(g, req); who != nil {
+		forward(g, who, next, rw, req)
+		return
+	}
 	stripHeaders(g, req) // a client never names itself
 	if at := g.endpoints[req.URL.Path]; at != nil && isHere(at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
 	}
-	if bypasses(g.bypass, req) {
+	if g.bypass != nil && bypasses(g.bypass, req) {
 		stripCookies(g, req)
 		next.ServeHTTP(rw, req)
 		return
@@ -183,9 +150,14 @@ func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, er
 
 // forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.
 func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req *http.Request) {
-	stripCookies(g, req)
+	if g.login {
+		stripCookies(g, req)
+	}
 	for i, name := range who.names {
 		req.Header[name] = who.values[i]
+	}
+	for _, name := range who.drop {
+		delete(req.Header, name)
 	}
 	if who.user != nil {
 		req.URL.User = who.user
@@ -193,11 +165,11 @@ func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req 
 	next.ServeHTTP(rw, req)
 }
 
-// endpoint is an address of ours, and who serves it.
+// endpoint is an address of ours.
 type endpoint struct {
 	at      location
+	name    string // who serves it; a function of a gate cannot stand here, the interpreter loses such circles
 	methods []string
-	serve   func(g *gate, rw http.ResponseWriter, req *http.Request)
 }
 
 // isHere says that a request came to the host of an endpoint that names one.
@@ -211,7 +183,18 @@ func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Reque
 		refuse(g, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.at.path, strings.Join(e.methods, " or "), clip(req.Method)))
 		return
 	}
-	e.serve(g, rw, req)
+	switch e.name {
+	case "callback":
+		callback(g, rw, req)
+	case "login":
+		startLogin(g, rw, req)
+	case "logout":
+		logout(g, rw, req)
+	case "back-channel logout":
+		backchannelLogout(g, rw, req)
+	case "front-channel logout":
+		frontchannelLogout(g, rw, req)
+	}
 }
 
 // address is an address of ours as a complete URL; what the option leaves open is taken from the request.

@@ -34,6 +34,9 @@ type sessionRecord struct {
 // used without another look, and the finished headers. Everything the warm path does is in it.
 type pass struct {
 	until    time.Time
+	rest     []string        // of a remembered line: what becomes of its header
+	harmless map[string]bool // of a remembered line: the headers that may come with it
+	lines    int             // how many lines are remembered of it; guarded by the gate
 	names    []string
 	values   [][]string
 	drop     []string // managed headers without a value for this user
@@ -84,6 +87,9 @@ func refreshTime(t *tokens, claims map[string]interface{}, now time.Time) int64 
 // What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
 func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
 	https := isHTTPS(req)
+	if https {
+		noteHTTPS(g)
+	}
 	name := cookieName(&g.sessionCookie, https)
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
@@ -100,15 +106,6 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 		}
 	}
 	return nil, reason
-}
-
-// recallPass is the pass remembered for a credential, nil when there is none or it has to be looked at again.
-func recallPass(g *gate, credential string) *pass {
-	p, _ := recall(g.passes, credential).(*pass)
-	if p == nil || time.Until(p.until) <= 0 {
-		return nil
-	}
-	return p
 }
 
 // admit takes an opened session through everything that may end or change it, and judges it.
@@ -458,17 +455,5 @@ func revoke(c *client, marks []string, matches func(p *pass) bool) {
 		if g, _ := entry.value.(*gate); g != nil && g.client == c {
 			dropPasses(g, matches)
 		}
-	}
-}
-
-func dropPasses(g *gate, matches func(p *pass) bool) {
-	var gone []string
-	each(g.passes, func(credential string, value interface{}) {
-		if p, _ := value.(*pass); p != nil && matches(p) {
-			gone = append(gone, credential)
-		}
-	})
-	for _, credential := range gone {
-		forget(g.passes, credential)
 	}
 }

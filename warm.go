@@ -1,0 +1,187 @@
+package oidc
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// This room is the memory behind ServeHTTP. A credential that was judged good is remembered as a pass (session.go); the whole header
+// line it came in is remembered with a copy of it, ready to be applied. Lines are the fastest way in; requests whose other cookies
+// change each time find their pass by the cookie alone.
+
+const (
+	maxLines        = 4096 // lines remembered by a gate; then it starts anew
+	linesOfPass     = 4    // lines of one credential: where cookies change all the time no more are worth keeping
+	maxHarmless     = 512  // header names learnt by a gate
+	longestHarmless = 64
+)
+
+// known finds the pass of a request with nothing unusual about it: none of our endpoints, no bypass rule or CSRF token to look at,
+// one credential, and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
+func known(g *gate, req *http.Request) *pass {
+	if !g.isPlain || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
+		return nil
+	}
+	harmless := harmlessHeaders(g, req)
+	if harmless == nil {
+		return nil
+	}
+	if g.brings {
+		if lines := req.Header["Authorization"]; len(lines) == 1 && g.warmHeader == "Authorization" {
+			p := recallPass(g, "Authorization: "+lines[0])
+			rememberLine(g, lines[0], p, keptLine(p, lines[0]), harmless)
+			return p
+		}
+		return nil
+	}
+	lines := req.Header["Cookie"]
+	if len(lines) != 1 {
+		return nil
+	}
+	name := g.secureName
+	plain := name != g.plainName && !isHTTPS(req)
+	if plain {
+		name = g.plainName
+	}
+	start, end := findCookie(lines[0], name, 0)
+	if start < 0 {
+		return nil
+	}
+	p := recallPass(g, lines[0][start+len(name):end])
+	if p == nil {
+		return nil
+	}
+	line := lines[0]
+	stripCookies(g, req)
+	if !plain || !g.sawHTTPS {
+		rememberLine(g, line, p, req.Header["Cookie"], harmless)
+	}
+	return p
+}
+
+// keptLine is what the upstream gets of a line with a token: nothing, when the pass drops it.
+func keptLine(p *pass, line string) []string {
+	if p == nil || has(p.drop, "Authorization") {
+		return nil
+	}
+	return []string{line}
+}
+
+// rememberLine keeps a pass under a whole header line; rest is what becomes of that header.
+func rememberLine(g *gate, line string, p *pass, rest []string, harmless map[string]bool) {
+	if p == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.lines[line] == nil {
+		if p.lines >= linesOfPass {
+			return
+		}
+		p.lines++
+	}
+	if len(g.lines) >= maxLines {
+		g.lines = map[string]*pass{}
+	}
+	copied := *p
+	copied.rest = rest
+	copied.harmless = harmless
+	g.lines[line] = &copied
+}
+
+// harmlessHeaders returns the header names that are known to fold into none of ours, when they are all that the request has; else
+// it removes what is ours and learns the rest. It is nil when a header's value matters as well.
+func harmlessHeaders(g *gate, req *http.Request) map[string]bool {
+	g.mu.RLock()
+	harmless := g.harmless
+	g.mu.RUnlock()
+	if req.Header.WriteSubset(g.closed, harmless) == nil {
+		return harmless
+	}
+	stripHeaders(g, req)
+	if req.Header["Connection"] != nil || req.Header["Trailer"] != nil || len(harmless) > maxHarmless {
+		return nil
+	}
+	learnt := make(map[string]bool, len(harmless)+8)
+	for name := range harmless {
+		learnt[name] = true
+	}
+	for name := range req.Header {
+		if len(name) > longestHarmless {
+			return nil
+		}
+		learnt[name] = true
+	}
+	g.mu.Lock()
+	g.harmless = learnt
+	g.mu.Unlock()
+	return learnt
+}
+
+// noteHTTPS forgets the lines with an unprefixed cookie once the gate serves https: another host of the site could plant one there.
+func noteHTTPS(g *gate) {
+	if g.sawHTTPS {
+		return
+	}
+	g.mu.Lock()
+	g.sawHTTPS = true
+	g.lines = map[string]*pass{}
+	g.mu.Unlock()
+}
+
+// dropPasses forgets the passes that match, in all their forms.
+func dropPasses(g *gate, matches func(p *pass) bool) {
+	var gone []string
+	each(g.passes, func(credential string, value interface{}) {
+		if p, _ := value.(*pass); p != nil && matches(p) {
+			gone = append(gone, credential)
+		}
+	})
+	for _, credential := range gone {
+		forget(g.passes, credential)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for line, p := range g.lines {
+		if matches(p) {
+			delete(g.lines, line)
+		}
+	}
+}
+
+// recallPass is the pass remembered for a credential, nil when there is none or it has to be looked at again.
+func recallPass(g *gate, credential string) *pass {
+	p, _ := recall(g.passes, credential).(*pass)
+	if p == nil || time.Until(p.until) <= 0 {
+		return nil
+	}
+	return p
+}
+
+// commonHeaders are those nearly every request has: known from the start, unless they are ours to set.
+const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Content-Length Content-Type Cookie Dnt If-Modified-Since If-None-Match " +
+	"Origin Pragma Priority Range Referer Sec-Ch-Ua Sec-Ch-Ua-Mobile Sec-Ch-Ua-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Te " +
+	"Upgrade-Insecure-Requests User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server X-Real-Ip X-Requested-With"
+
+// buildWarmPath prepares what ServeHTTP and known compare with.
+func buildWarmPath(g *gate) {
+	g.isPlain = g.bypass == nil && g.csrf == nil
+	g.brings = g.jwt != nil || g.introspection != nil || g.gateway != nil
+	g.secureName = cookieName(&g.sessionCookie, true) + "="
+	g.plainName = cookieName(&g.sessionCookie, false) + "="
+	g.lines = map[string]*pass{}
+	if g.isPlain && g.login && !g.brings {
+		g.warmHeader = "Cookie"
+	} else if g.isPlain && !g.login && g.brings {
+		g.warmHeader = "Authorization"
+	}
+	g.harmless = map[string]bool{}
+	for _, name := range strings.Fields(commonHeaders) {
+		g.harmless[name] = !g.managed[foldName(name)]
+	}
+	// What a client sends in the name of a header of ours is never harmless.
+	if g.brings {
+		g.harmless["Authorization"] = !g.managed["authorization"]
+	}
+}
