@@ -24,7 +24,6 @@ type gate struct {
 	log             *logger
 	config          *Config
 	client          *client // nil without sign-in
-	store           *store  // nil: sessions are in cookies
 	login           bool    // browsers are signed in here
 	policy          *policy
 	jwt             *tokenJob // nil without that job
@@ -191,7 +190,7 @@ func warn(g *gate) {
 	if c.Session.Domain != "" {
 		logf(g.log, levelInfo, "session.domain: every host below %q gets the session's cookie and can replace it", c.Session.Domain)
 	}
-	if c.BackchannelLogoutURL != "" && g.store == nil {
+	if c.BackchannelLogoutURL != "" && g.config.Session.Store.Redis == nil {
 		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis")
 	}
 }

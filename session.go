@@ -222,7 +222,7 @@ func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
 	if last := now.Add(longestCheck); until.After(last) {
 		until = last
 	}
-	if g.store != nil {
+	if g.config.Session.Store.Redis != nil {
 		if last := now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second); until.After(last) {
 			until = last // another replica may end the session
 		}
