@@ -23,8 +23,8 @@ import (
 //	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
 //
-// A comment that stands alone in Config opens a section of the reference. A sentence that begins with "Required" fills its
-// last column. Blocks that switch something on by being there are pointers.
+// A comment that stands alone in Config opens a section of the reference. Sentences that begin with "Default:" and "Required" fill
+// its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
 
 // RawConfig is what Traefik decodes into: every option as it was written. Labels bring all values as text, YAML brings `{}` and
 // `[]` as empty text, Kubernetes brings typed values: readConfig understands them all, and says in its own words what is wrong.
@@ -37,22 +37,22 @@ type RawConfig struct {
 type Config struct {
 	// The provider, and who we are to it.
 
-	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Settings are read below
-	// it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
+	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Its metadata is read
+	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
 	Issuer string `json:"issuer" is:"issuer"`
 	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
-	// settings do. A claim in braces stands for what the token says, `https://login.microsoftonline.com/{tid}/v2.0`, for
+	// metadata does. A claim in braces stands for what the token says, `https://login.microsoftonline.com/{tid}/v2.0`, for
 	// providers with one issuer per tenant; `claims` must then have a rule on that claim.
 	TrustedIssuer string `json:"trustedIssuer" is:"issuer"`
-	// DisableIssuerCheck accepts whatever issuer the settings and the tokens name. Tokens must still be signed by the
+	// DisableIssuerCheck accepts whatever issuer the metadata and the tokens name. Tokens must still be signed by the
 	// provider's keys. Prefer `trustedIssuer`.
 	DisableIssuerCheck bool `json:"disableIssuerCheck" default:"false"`
 	// TrustedAudiences are further audiences an ID token may name beside `clientId`. A token that names any other is refused.
 	TrustedAudiences []string `json:"trustedAudiences"`
-	// DiscoveryParams are query parameters added when the provider's settings are read, for providers that need one (`p` of
+	// DiscoveryParams are query parameters added when the provider's metadata is read, for providers that need one (`p` of
 	// Azure AD B2C).
 	DiscoveryParams map[string]string `json:"discoveryParams"`
-	// Endpoints replaces single addresses of the provider's settings.
+	// Endpoints replaces single addresses of the provider's metadata.
 	Endpoints EndpointsConfig `json:"endpoints"`
 	// ClientID is the name under which the provider knows this application. Required for sign-in.
 	ClientID string `json:"clientId"`
@@ -82,7 +82,7 @@ type Config struct {
 	// (`/oidc/callback`, on whatever host the request came to), host and path (`app.example.com/oidc/callback`), or a
 	// complete URL. It never reaches the upstream. With several hosts, the first form needs every one registered.
 	RedirectURL string `json:"redirectUrl" is:"endpoint" default:"/oidc/callback"`
-	// Scopes are asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
+	// Scopes are what is asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
 	// `offline_access`.
 	Scopes []string `json:"scopes" default:"openid,profile,email"`
 	// PKCE ties the answer of the provider to the browser that asked (RFC 7636, method S256). Providers that do not know it
@@ -133,11 +133,11 @@ type Config struct {
 	// Who may pass, and what the upstream learns.
 
 	// Bypass is a rule for requests that need no sign-in at all, in the syntax of Traefik's routers: “Path(`/health`) ||
-	// Method(`OPTIONS`)“. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
+	// Method(`OPTIONS`)”. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
 	// `HeaderRegexp`, `Query`, `QueryRegexp`, `ClientIP`. Identity headers a client sends are removed here as well.
 	Bypass string `json:"bypass"`
 	// Claims is the rule a user must satisfy, 403 otherwise: “Contains(`groups`, `admin`) && Equals(`email_verified`,
-	// `true`)“. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
+	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
 	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
 	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
 	Claims string `json:"claims"`
@@ -148,7 +148,8 @@ type Config struct {
 	// Headers of these names that a client sends are removed, in every spelling.
 	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 	// TokenExchange exchanges the user's access token for one meant for the upstream (RFC 8693), which is then sent as
-	// `Authorization: Bearer` and is `{exchanged_token}` in `forwardHeaders`.
+	// `Authorization: Bearer` and is `{exchanged_token}` in `forwardHeaders`. At least one of `audience`, `resource` and `scopes`
+	// says what it is for.
 	TokenExchange *TokenExchangeConfig `json:"tokenExchange"`
 
 	// Sign-out.
@@ -172,25 +173,32 @@ type Config struct {
 	Session SessionConfig `json:"session"`
 	// StateCookie holds what must be remembered of a sign-in under way, one small cookie each, five at most.
 	StateCookie StateCookieConfig `json:"stateCookie"`
-	// CSRF makes requests that change something (POST, PUT, PATCH, DELETE) of signed-in users repeat the value of a cookie in a
-	// header. `csrf: {}` and the label `csrf=true` switch it on with its defaults.
+	// CSRF makes requests of signed-in users that change something (POST, PUT, PATCH, DELETE) repeat the value of a cookie in a
+	// header, which only scripts of the same site can do. `csrf: {}` and the label `csrf=true` switch it on with its defaults.
 	CSRF *CSRFConfig `json:"csrf"`
 	// Secret is another place for `session.secret`.
 	Secret string `json:"secret" is:"secret" secret:"true"`
 
-	// Tokens.
+	// Bearer tokens that are JWTs.
 
 	// JWT accepts bearer tokens that are JWTs. `jwt: {}` and the label `jwt=true` beside a sign-in accept access tokens of its
 	// issuer that were made for `clientId`. A request that brings a token is judged by the token alone.
 	JWT *JWTConfig `json:"jwt"`
+
+	// Bearer tokens that the provider is asked about.
+
 	// OAuthIntrospection accepts bearer tokens that the provider calls active (RFC 7662).
 	OAuthIntrospection *IntrospectionConfig `json:"oAuthIntrospection"`
+
+	// Tokens for the upstream.
+
 	// OAuthClientCredentials obtains a token for the upstream (RFC 6749, 4.4), alone or after another job let the request in.
 	OAuthClientCredentials *ClientCredentialsConfig `json:"oAuthClientCredentials"`
 
 	// Operation.
 
-	// ErrorPages are HTML files that replace the built-in pages, by status: `401`, `403`, `500`, `503`.
+	// ErrorPages are paths of HTML files that replace the built-in pages, by status: `"401"`, `"403"`, `"500"`, `"503"` (in quotes:
+	// YAML's numbers do not arrive). A key-value store cannot hold them as keys: write text, `401=/401.html,403=/403.html`.
 	ErrorPages map[string]string `json:"errorPages" enum:"401|403|500|503"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
@@ -201,10 +209,10 @@ type Config struct {
 	StatusToken string `json:"statusToken" is:"secret" secret:"true"`
 }
 
-// EndpointsConfig replaces single addresses of the provider's settings: where Traefik reaches the provider under another name than
+// EndpointsConfig replaces single addresses of the provider's metadata: where Traefik reaches the provider under another name than
 // browsers do, or where there is no discovery document. Each is a complete URL. Default: what discovery says.
 type EndpointsConfig struct {
-	// Discovery is where the provider's settings are read. Default: `<issuer>/.well-known/openid-configuration`.
+	// Discovery is where the provider's metadata is read. Default: `<issuer>/.well-known/openid-configuration`.
 	Discovery string `json:"discovery" is:"url"`
 	// Authorization is where browsers are sent to sign in.
 	Authorization string `json:"authorization" is:"url"`
@@ -265,7 +273,8 @@ type SessionConfig struct {
 	// MaxLifetime ends a session this many seconds after the sign-in, however active the user is. Default: none.
 	MaxLifetime int `json:"maxLifetime"`
 	// SameSite says whether the cookie goes along with requests from other sites: `lax`, only when a link is followed;
-	// `strict`, never; `none`, always, which needs https and `csrf`.
+	// `strict`, never, also not right after signing in at a provider on another site; `none`, always, which needs `secure` and
+	// should have `csrf`.
 	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
 	// HTTPOnly hides the cookie from scripts.
 	HTTPOnly bool `json:"httpOnly" default:"true"`
@@ -334,7 +343,8 @@ type StateCookieConfig struct {
 	Domain string `json:"domain" is:"domain"`
 	// MaxAge is how many seconds a sign-in may take.
 	MaxAge int `json:"maxAge" min:"1" default:"600"`
-	// SameSite is as in `session`; `strict` would lose the cookie on the way back. With `responseMode: form_post` it is `none`.
+	// SameSite is as in `session`. With `strict` the cookie is lost on the way back from a provider on another site. With
+	// `responseMode: form_post` it is always `none`.
 	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
 	// HTTPOnly hides the cookie from scripts.
 	HTTPOnly bool `json:"httpOnly" default:"true"`
@@ -353,7 +363,7 @@ type CSRFConfig struct {
 	CookieName string `json:"cookieName" is:"cookie" default:"hub-csrf-token"`
 }
 
-// TokenExchangeConfig is the token wanted for the upstream. Required: one of `audience`, `resource`, `scopes`.
+// TokenExchangeConfig is the token wanted for the upstream.
 type TokenExchangeConfig struct {
 	// Audience names the services the token is for.
 	Audience []string `json:"audience"`
@@ -447,7 +457,7 @@ type IntrospectionConfig struct {
 type IntrospectionClientConfig struct {
 	// URL is the introspection endpoint. Beside a sign-in: what discovery says. Required without a sign-in.
 	URL string `json:"url" is:"url"`
-	// Headers are sent along, as a rule `Authorization` with our own credentials. Values may be Go templates over `.Request`, the
+	// Headers are those of the request, as a rule `Authorization` with our own credentials. Values may be Go templates over `.Request`, the
 	// incoming request. Beside a sign-in, its client proves itself when there is no `Authorization` here.
 	Headers map[string]string `json:"headers" is:"header"`
 	// TokenTypeHint tells the provider what kind of token it is, `access_token` as a rule.
