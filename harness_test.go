@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -216,12 +217,13 @@ func testUpstream(rw http.ResponseWriter, req *http.Request) {
 	if req.URL.User != nil {
 		user = req.URL.User.Username()
 	}
+	trailers := req.Trailer.Clone() // the announced ones: a proxy that copies the request here sends no others on
 	body, _ := io.ReadAll(http.MaxBytesReader(rw, req.Body, 1<<20))
 	rw.Header().Set("Content-Type", "application/json")
 	rw.Header().Set("X-Upstream", "reached")
 	_ = json.NewEncoder(rw).Encode(map[string]interface{}{
 		"method": req.Method, "uri": req.URL.RequestURI(), "host": req.Host, "user": user,
-		"headers": req.Header, "trailers": req.Trailer, "body": string(body),
+		"headers": req.Header, "trailers": trailers, "body": string(body),
 	})
 }
 
@@ -240,6 +242,10 @@ var middlewareLine = regexp.MustCompile(`^login\d+-\d+@file: `)
 
 // TestMain puts itself between the plugin and standard output, so that tests can read the log. What is not the plugin's passes.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // the parallel tests mostly wait
+		panic(err)
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		panic(err)

@@ -292,6 +292,7 @@ func TestLoginStateWorksOnce(t *testing.T) {
 }
 
 func TestLoginStateExpires(t *testing.T) {
+	t.Parallel()
 	p := newProvider(t)
 	s := start(t, p.options(map[string]interface{}{"stateCookie": map[string]interface{}{"maxAge": 1}}))
 	b := newBrowser(t, s)
@@ -417,6 +418,7 @@ func TestLoginProviderRefuses(t *testing.T) {
 }
 
 func TestLoginTokenEndpointTroubles(t *testing.T) {
+	t.Parallel()
 	thief := newProvider(t) // where a redirect would take the code and the secret
 	for _, c := range []struct {
 		name   string
@@ -833,6 +835,7 @@ func TestLoginNeverMixesPeople(t *testing.T) {
 }
 
 func TestLoginClockDifference(t *testing.T) {
+	t.Parallel()
 	for _, skew := range []time.Duration{-30 * time.Second, 30 * time.Second} {
 		p := newProvider(t)
 		p.clockSkew = skew

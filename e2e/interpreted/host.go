@@ -143,13 +143,14 @@ func Upstream(rw http.ResponseWriter, req *http.Request) {
 	if req.URL.User != nil {
 		user = req.URL.User.Username()
 	}
+	trailers := req.Trailer.Clone()
 	body := new(bytes.Buffer)
 	_, _ = body.ReadFrom(http.MaxBytesReader(rw, req.Body, 1<<20))
 	rw.Header().Set("Content-Type", "application/json")
 	rw.Header().Set("X-Upstream", "reached")
 	_ = json.NewEncoder(rw).Encode(map[string]any{
 		"method": req.Method, "uri": req.URL.RequestURI(), "host": req.Host, "user": user,
-		"headers": req.Header, "trailers": req.Trailer, "body": body.String(),
+		"headers": req.Header, "trailers": trailers, "body": body.String(),
 	})
 }
 

@@ -1,0 +1,302 @@
+package oidc
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+var logoutOptions = map[string]interface{}{"logoutUrl": "/logout", "postLogoutRedirectUrl": "/bye", "bypass": "Path(`/bye`)"}
+
+func TestLogout(t *testing.T) {
+	for _, how := range []string{"a link of the same site", "a form of the same site", "typed"} {
+		how := how
+		t.Run(how, func(t *testing.T) {
+			p := newProvider(t)
+			s, b := signedIn(t, p, logoutOptions)
+			copied := b.copyOf()
+			var r *reply
+			switch how {
+			case "a link of the same site":
+				r = b.follow(app+"/page", "/logout")
+			case "a form of the same site":
+				r = b.post(app+"/page", "/logout", url.Values{})
+			default:
+				r = b.open("/logout")
+			}
+			if seen := r.upstream(); !strings.HasPrefix(seen.URI, "/bye") {
+				t.Errorf("expected to land at /bye, got %q", seen.URI)
+			}
+			sent := p.lastCall("end_session").form
+			if sent.Get("id_token_hint") == "" || sent.Get("post_logout_redirect_uri") != app+"/bye" || sent.Get("state") == "" {
+				t.Errorf("the provider was told %q", sent)
+			}
+			if p.count("revocation") != 1 || p.lastCall("revocation").form.Get("token") == "" {
+				t.Errorf("the refresh token was not given back")
+			}
+			if names := b.cookieNames(""); len(names) > 0 {
+				t.Errorf("cookies stayed: %q", names)
+			}
+			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+			copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+			s.expectLog("signed out", "ada")
+			b.signIn("/") // and may come again
+		})
+	}
+}
+
+func TestLogoutFromAnotherSite(t *testing.T) {
+	p := newProvider(t)
+	_, b := signedIn(t, p, logoutOptions)
+	for _, try := range []struct {
+		name string
+		send func() *reply
+	}{
+		{"a link", func() *reply { return b.follow("https://evil.example.org/", app+"/logout") }},
+		{"a form", func() *reply { return b.post("https://evil.example.org/", app+"/logout", url.Values{}) }},
+		{"a picture", func() *reply {
+			req := b.request(http.MethodGet, "/logout", "")
+			req.Header.Set("Sec-Fetch-Mode", "no-cors")
+			req.Header.Set("Sec-Fetch-Site", "cross-site")
+			return b.send(req, "cross-site", &reply{t: t})
+		}},
+		{"a form, by an old browser", func() *reply {
+			req := b.request(http.MethodPost, "/logout", "")
+			req.Header.Set("Origin", "https://evil.example.org")
+			return b.send(req, "none", &reply{t: t})
+		}},
+		{"a link, by an old browser", func() *reply {
+			req := b.request(http.MethodGet, "/logout", "")
+			req.Header.Set("Referer", "https://evil.example.org/page")
+			return b.send(req, "none", &reply{t: t})
+		}},
+	} {
+		r := try.send()
+		if len(r.cookies) > 0 || p.count("end_session") > 0 || p.count("revocation") > 0 {
+			t.Errorf("%s signed the user out: %s", try.name, r.story())
+		}
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	page := b.follow("https://evil.example.org/", app+"/logout").expect(http.StatusOK, "Sign out", `method="post"`)
+	if !strings.Contains(page.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") && page.header.Get("X-Frame-Options") == "" {
+		t.Errorf("the question can be framed: %q", page.header)
+	}
+	b.post(app+"/logout", "/logout", url.Values{})
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+func TestLogoutWithoutTheProvider(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		bend func(p *fakeProvider)
+	}{
+		{"it has no end_session_endpoint", func(p *fakeProvider) {
+			p.edit("discovery", func(d map[string]interface{}) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
+		}},
+		{"its revocation endpoint is broken", func(p *fakeProvider) { p.answer("revocation", answerText(500, "text/plain", "")) }},
+		{"its revocation endpoint says nothing", func(p *fakeProvider) { p.answer("revocation", answerNothing()) }},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			c.bend(p)
+			_, b := signedIn(t, p, logoutOptions, map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}})
+			if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
+				t.Errorf("landed at %q", seen.URI)
+			}
+			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+		})
+	}
+	t.Run("nothing says where to land", func(t *testing.T) {
+		p := newProvider(t)
+		p.edit("discovery", func(d map[string]interface{}) { delete(d, "end_session_endpoint") })
+		_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout"})
+		b.open("/logout").expect(http.StatusOK, "signed out", `href="/"`)
+	})
+	t.Run("a restarted Traefik cannot reach it", func(t *testing.T) {
+		p := newProvider(t)
+		_, b := signedIn(t, p, logoutOptions, sessionOptions("name", "kept"))
+		cookie := b.cookie("kept").Value
+		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"), map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}}))
+		p.away(true)
+		b.routes[app] = other
+		b.setCookie("kept", cookie)
+		r := b.open("/logout")
+		if b.cookie("kept") != nil || r.status >= 500 {
+			t.Errorf("the session stayed: %s", r.story())
+		}
+	})
+}
+
+func TestLogoutOfNobody(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options(logoutOptions)))
+	r := b.open("/logout")
+	if r.status >= 400 {
+		t.Errorf("signing out twice is no mistake: %s", r.story())
+	}
+}
+
+func TestLogoutLanding(t *testing.T) {
+	// The provider may come back without state, or with one we do not know.
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "postLogoutRedirectUrl": app + "/bye", "bypass": "Path(`/bye`)"})
+	b.open("/logout")
+	for _, path := range []string{"/bye", "/bye?state=unknown", "/bye?state="} {
+		b.open(path).upstream()
+	}
+}
+
+func TestLogoutOfLargeSession(t *testing.T) {
+	p := newProvider(t)
+	p.user["filler"] = incompressible(9000)
+	s, b := signedIn(t, p, logoutOptions)
+	if len(b.cookieNames(s.sessionCookie())) < 3 {
+		t.Fatal("expected chunks")
+	}
+	b.open("/logout")
+	if names := b.cookieNames(s.sessionCookie()); len(names) > 0 {
+		t.Errorf("chunks stayed: %q", names)
+	}
+}
+
+func TestLogoutCookiesOfADomain(t *testing.T) {
+	p := newProvider(t)
+	_, b := signedIn(t, p, logoutOptions, sessionOptions("domain", "example.com"), map[string]interface{}{"csrf": map[string]interface{}{}})
+	b.open("/logout")
+	if names := b.cookieNames(""); len(names) > 0 {
+		t.Errorf("cookies stayed: %q", names)
+	}
+}
+
+// sendLogoutToken posts to the back channel, as a provider's server does: no cookies, no browser's headers.
+func sendLogoutToken(s *testSite, body string) *reply {
+	s.t.Helper()
+	b := newBrowser(s.t, s)
+	req := b.request(http.MethodPost, "/backchannel", body)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return b.send(req, "none", &reply{t: s.t})
+}
+
+func logoutForm(token string) string { return "logout_token=" + url.QueryEscape(token) }
+
+// sidOf is the provider's name of the latest session.
+func sidOf(p *fakeProvider) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sid := ""
+	number := -1
+	for _, grant := range p.grants {
+		var n int
+		if _, err := fmt.Sscanf(grant.sid, "sid-%d", &n); err == nil && n > number {
+			sid, number = grant.sid, n
+		}
+	}
+	return sid
+}
+
+func TestLogoutByTheProvider(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	first := sidOf(p)
+	other := newBrowser(t, s)
+	other.signIn("/")
+	copied := b.copyOf()
+
+	r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": first})))
+	r.expect(http.StatusOK)
+	if r.header.Get("Cache-Control") != "no-store" || len(r.cookies) > 0 {
+		t.Errorf("got %q", r.header)
+	}
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	other.fetch(http.MethodGet, "/", "").upstream()
+
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusOK)
+	other.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	time.Sleep(5 * time.Millisecond)
+	b.signIn("/") // the next session is another
+	s.reload()
+	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": "never heard of"}))).expect(http.StatusOK)
+	b.fetch(http.MethodGet, "/", "").upstream()
+}
+
+func TestLogoutTokenIsRefused(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	sid := sidOf(p)
+	claims := func(pairs ...interface{}) string {
+		made := map[string]interface{}{"sid": sid, "sub": "ada"}
+		for i := 0; i < len(pairs); i += 2 {
+			made[pairs[i].(string)] = pairs[i+1]
+		}
+		return logoutForm(p.logoutToken(made))
+	}
+	now := time.Now().Unix()
+	event := "http://schemas.openid.net/event/backchannel-logout"
+	stranger := &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
+	headed := func(name, value string) string {
+		p.edit("header", func(h map[string]interface{}) { h[name] = value })
+		defer p.edit("header", nil)
+		return claims()
+	}
+	ours := p.key
+	p.key = stranger
+	forged := claims()
+	p.key = ours
+	for name, body := range map[string]string{
+		"none": "", "an empty one": "logout_token=", "two": claims() + "&" + claims(), "no JWT": "logout_token=abc",
+		"in the query": "other=1", "a stranger's": forged, "alg none": headed("alg", "none"), "an ID token by its type": headed("typ", "at+jwt"),
+		"another issuer": claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"), "another client beside ours": claims("aud", []string{"app", "other"}),
+		"no time": claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
+		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]interface{}{"x": map[string]interface{}{}}),
+		"event is a text": claims("events", event), "event's value is a text": claims("events", map[string]interface{}{event: "yes"}),
+		"a nonce": claims("nonce", "x"), "a nonce that is null": logoutForm(p.sign(map[string]interface{}{"iss": p.issuer, "aud": "app", "iat": now, "exp": now + 60,
+			"jti": "n1", "sid": sid, "nonce": nil, "events": map[string]interface{}{event: map[string]interface{}{}}})),
+		"neither user nor session": claims("sub", nil, "sid", nil), "a broken escape": "logout_token=%zz",
+		"too large": "logout_token=" + strings.Repeat("a", 100000),
+	} {
+		r := sendLogoutToken(s, body)
+		if r.status != http.StatusBadRequest || r.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: expected 400 and no-store, got %d %q", name, r.status, r.header)
+		}
+		if b.fetch(http.MethodGet, "/", "").status != http.StatusOK {
+			t.Fatalf("%s: ended the session", name)
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPut} {
+		if r := b.fetch(method, "/backchannel?"+claims(), ""); r.status != http.StatusMethodNotAllowed && r.status != http.StatusBadRequest {
+			t.Errorf("%s: got %d", method, r.status)
+		}
+	}
+	// A good one works once.
+	good := claims("sid", "somebody else's", "sub", nil)
+	sendLogoutToken(s, good).expect(http.StatusOK)
+	sendLogoutToken(s, good).expect(http.StatusBadRequest)
+	s.expectLog("jti")
+	required := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "backchannelLogoutSessionsRequired": true}))
+	sendLogoutToken(required, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusBadRequest)
+	required.expectLog("sid")
+}
+
+func TestLogoutByTheProvidersPage(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel"})
+	sid := sidOf(p)
+	frame := newBrowser(t, s) // a third-party frame without cookies
+	issuer := url.QueryEscape(p.issuer)
+	for _, query := range []string{"", "iss=" + issuer, "sid=" + sid, "iss=https://evil.example.com&sid=" + sid, "iss=" + issuer + "&sid=", "iss=" + issuer + "&sid=" + sid + "&sid=x"} {
+		frame.look("/frontchannel?" + query).expect(http.StatusBadRequest)
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	r := frame.look("/frontchannel?iss=" + issuer + "&sid=" + sid).expect(http.StatusOK)
+	if strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || r.header.Get("X-Frame-Options") != "" || r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("got %q", r.header)
+	}
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}

@@ -1,0 +1,331 @@
+package oidc
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var impatient = map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}}
+
+func TestProviderDiscoveryTroubles(t *testing.T) {
+	t.Parallel()
+	edited := func(edit func(d map[string]interface{})) func(p *fakeProvider) {
+		return func(p *fakeProvider) { p.edit("discovery", edit) }
+	}
+	answered := func(answer http.HandlerFunc) func(p *fakeProvider) {
+		return func(p *fakeProvider) { p.answer("discovery", answer) }
+	}
+	for _, c := range []struct {
+		name string
+		bend func(p *fakeProvider)
+		want []string
+	}{
+		{"it names another issuer", edited(func(d map[string]interface{}) { d["issuer"] = "https://other.example.com" }), []string{"issuer", "other.example.com"}},
+		{"it names the issuer with a slash", edited(func(d map[string]interface{}) { d["issuer"] = d["issuer"].(string) + "/" }), []string{"issuer", "slash"}},
+		{"it names no issuer", edited(func(d map[string]interface{}) { delete(d, "issuer") }), []string{"issuer"}},
+		{"it names no authorization endpoint", edited(func(d map[string]interface{}) { delete(d, "authorization_endpoint") }), []string{"authorization"}},
+		{"an endpoint without host", edited(func(d map[string]interface{}) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
+		{"an endpoint with a password", edited(func(d map[string]interface{}) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
+		{"an endpoint that is a script", edited(func(d map[string]interface{}) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
+		{"HTML", answered(answerHTML()), []string{"discovery", "issuer"}},
+		{"404", answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
+		{"500", answered(answerText(500, "text/plain", "")), []string{"500"}},
+		{"redirect", answered(answerRedirect("http://127.0.0.1:1/")), []string{"307"}},
+		{"10 MB", answered(answerText(200, "application/json", `{"a":"`+strings.Repeat("x", 10<<20)+`"}`)), []string{"larger than"}},
+		{"endless", answered(answerEndless()), []string{"larger than"}},
+		{"nothing", answered(answerNothing()), []string{"in time"}},
+		{"broken connection", answered(answerBroken()), []string{"discovery"}},
+		{"array", answered(answerText(200, "application/json", "[]")), []string{"discovery"}},
+		{"an issuer twice", answered(answerText(200, "application/json", `{"issuer":"a","issuer":"b"}`)), []string{"discovery"}},
+		{"nested too deep", answered(answerText(200, "application/json", `{"a":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+`}`)), []string{"discovery"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			c.bend(p)
+			s := start(t, p.options(impatient, map[string]interface{}{"bypass": "Path(`/public`)"}))
+			b := newBrowser(t, s)
+			r := b.open("/page").expect(http.StatusServiceUnavailable, "<html")
+			if r.header.Get("Retry-After") == "" || r.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("got %q", r.header)
+			}
+			if strings.Contains(r.body, p.issuer) {
+				t.Error("the page says more than a visitor needs")
+			}
+			s.expectLog(c.want...)
+			b.open("/public").upstream()
+			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+			p.edit("discovery", nil)
+			p.answer("discovery", nil)
+			time.Sleep(1200 * time.Millisecond) // the first pause
+			b.signIn("/page")
+		})
+	}
+}
+
+func TestProviderIssuerSpellings(t *testing.T) {
+	for _, path := range []string{"/", "/realms/one", "/realms/one/"} {
+		p := newProvider(t)
+		p.issuer = p.URL + path
+		newBrowser(t, start(t, p.options())).signIn("/")
+	}
+}
+
+func TestProviderIsLeftAloneAfterFailures(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("discovery", answerText(500, "text/plain", ""))
+	s := start(t, p.options(impatient))
+	begin := time.Now()
+	for time.Since(begin) < 2500*time.Millisecond {
+		newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+		time.Sleep(20 * time.Millisecond)
+	}
+	if calls := p.count("discovery"); calls < 2 || calls > 3 {
+		t.Errorf("expected attempts at 0 s and 1 s, got %d", calls)
+	}
+}
+
+func TestProviderIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	// What only reads is tried again within one request.
+	p := newProvider(t)
+	var failures int64 = 2
+	fail := func(endpoint string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, req *http.Request) {
+			if atomic.AddInt64(&failures, -1) >= 0 {
+				panic(http.ErrAbortHandler)
+			}
+			p.usual(endpoint, rw, req)
+		}
+	}
+	p.answer("discovery", fail("discovery"))
+	s := start(t, p.options())
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 3 {
+		t.Errorf("expected three attempts, got %d", p.count("discovery"))
+	}
+}
+
+func TestProviderFirstRequests(t *testing.T) {
+	p := newProvider(t)
+	p.answer("discovery", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("discovery", rw, req)
+	})
+	p.answer("jwks", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("jwks", rw, req)
+	})
+	s := start(t, p.options())
+	one := newBrowser(t, s)
+	var redirected, signedIn int64
+	inParallel(1000, func(i int) {
+		if res := one.raw("/", "Sec-Fetch-Mode: navigate"); res.StatusCode == http.StatusFound {
+			atomic.AddInt64(&redirected, 1)
+		}
+	})
+	inParallel(50, func(i int) {
+		if newBrowser(t, s).open("/").isUpstream() {
+			atomic.AddInt64(&signedIn, 1)
+		}
+	})
+	if redirected != 1000 || signedIn != 50 || p.count("discovery") != 1 || p.count("jwks") != 1 {
+		t.Errorf("%d of 1000 redirected, %d of 50 signed in, %d discoveries, %d key sets", redirected, signedIn, p.count("discovery"), p.count("jwks"))
+	}
+}
+
+func TestProviderRotatesItsKeys(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.useAlg("ES256")
+	s := start(t, p.options())
+	newBrowser(t, s).signIn("/")
+	p.rotateKeys("two")
+	newBrowser(t, s).signIn("/")
+	time.Sleep(2 * time.Second) // a second rotation, seconds later
+	p.rotateKeys("three")
+	newBrowser(t, s).signIn("/")
+	if p.count("jwks") != 3 {
+		t.Errorf("expected three key sets, got %d", p.count("jwks"))
+	}
+}
+
+func TestProviderIsNotHammeredForUnknownKeys(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.useAlg("ES256")
+	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	known := p.key
+	for i := 0; i < 30; i++ {
+		p.mu.Lock()
+		p.key = &providerKey{kid: fmt.Sprintf("unknown%d", i), alg: "ES256", private: known.private}
+		p.mu.Unlock()
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusBadRequest)
+	}
+	p.answer("jwks", answerText(500, "text/plain", ""))
+	for i := 0; i < 30; i++ {
+		r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"})))
+		if r.status == http.StatusOK {
+			t.Errorf("an unknown key was taken")
+		}
+	}
+	if calls := p.count("jwks"); calls > 8 {
+		t.Errorf("60 tokens with unknown keys made %d key set requests", calls)
+	}
+	b.fetch(http.MethodGet, "/", "").upstream()
+}
+
+func TestProviderKeySetTroubles(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		bend   func(p *fakeProvider)
+		status int
+		want   string
+	}{
+		{"keys of kinds we do not know among them", func(p *fakeProvider) {
+			p.edit("jwks", func(d map[string]interface{}) {
+				d["keys"] = append([]interface{}{7, nil, "text", []int{1}, map[string]interface{}{}, map[string]interface{}{"kty": "XYZ", "kid": "a"},
+					map[string]interface{}{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"}, map[string]interface{}{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
+					map[string]interface{}{"kty": "RSA", "kid": "d", "n": 5, "e": true}, map[string]interface{}{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "AA"},
+					map[string]interface{}{"kty": "oct", "kid": "f", "k": "AAAA"}}, d["keys"].([]interface{})...)
+			})
+		}, 200, ""},
+		{"no name on the one key", func(p *fakeProvider) {
+			p.edit("jwks", func(d map[string]interface{}) { delete(d["keys"].([]interface{})[0].(map[string]interface{}), "kid") })
+		}, 200, ""},
+		{"no name in the token", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { delete(h, "kid") }) }, 200, ""},
+		{"no name in the token, several keys", func(p *fakeProvider) {
+			p.keys = append([]*providerKey{{kid: "zero", alg: "RS256", private: newPrivateKey("RS256")}}, p.keys...)
+			p.edit("header", func(h map[string]interface{}) { delete(h, "kid") })
+		}, 200, ""},
+		{"no keys", func(p *fakeProvider) { p.edit("jwks", func(d map[string]interface{}) { d["keys"] = []int{} }) }, 503, "key"},
+		{"HTML", func(p *fakeProvider) { p.answer("jwks", answerHTML()) }, 503, "key set"},
+		{"500", func(p *fakeProvider) { p.answer("jwks", answerText(500, "text/plain", "")) }, 503, "500"},
+		{"10 MB", func(p *fakeProvider) {
+			p.answer("jwks", answerText(200, "application/json", `{"keys":["`+strings.Repeat("x", 10<<20)+`"]}`))
+		}, 503, "larger than"},
+		{"endless", func(p *fakeProvider) { p.answer("jwks", answerEndless()) }, 503, "larger than"},
+		{"nothing", func(p *fakeProvider) { p.answer("jwks", answerNothing()) }, 503, "in time"},
+		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]interface{}) { delete(d, "jwks_uri") }) }, 503, "jwks"},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			c.bend(p)
+			s := start(t, p.options(impatient))
+			b := newBrowser(t, s)
+			b.open("/").expect(c.status)
+			if c.status == 200 {
+				return
+			}
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			s.expectLog(c.want)
+		})
+	}
+}
+
+func TestProviderEndpointsByHand(t *testing.T) {
+	p := newProvider(t)
+	p.answer("discovery", answerText(404, "text/plain", ""))
+	at := p.issuer
+	s := start(t, p.options(map[string]interface{}{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 0 {
+		t.Errorf("there was nothing to discover: %d", p.count("discovery"))
+	}
+	q := newProvider(t)
+	inside := newProvider(t) // the same provider by another name
+	inside.answer("token", func(rw http.ResponseWriter, req *http.Request) { q.usual("token", rw, req) })
+	newBrowser(t, start(t, q.options(map[string]interface{}{"endpoints": map[string]string{"token": inside.URL + "/token"}}))).signIn("/")
+	if inside.count("token") != 1 || q.count("token") != 0 {
+		t.Error("the endpoint that was configured is not used")
+	}
+}
+
+func TestProviderDiscoveryByHand(t *testing.T) {
+	p := newProvider(t)
+	elsewhere := newProvider(t)
+	elsewhere.answer("discovery", func(rw http.ResponseWriter, req *http.Request) { p.usual("discovery", rw, req) })
+	s := start(t, p.options(map[string]interface{}{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 0 || elsewhere.lastCall("discovery").form.Get("p") != "b2c_1" {
+		t.Errorf("got %d, %q", p.count("discovery"), elsewhere.lastCall("discovery").form)
+	}
+}
+
+// tlsProvider is a provider with a certificate of its own, which asks for the client's when client is set.
+func tlsProvider(t *testing.T, client *x509.CertPool) *fakeProvider {
+	t.Helper()
+	p := unstartedProvider()
+	if client != nil {
+		p.Server.TLS = &tls.Config{ClientCAs: client, ClientAuth: tls.RequireAndVerifyClientCert}
+	}
+	p.Server.Config.ErrorLog = errorLog
+	p.Server.StartTLS()
+	p.issuer = p.URL
+	t.Cleanup(p.stop)
+	return p
+}
+
+func caOf(p *fakeProvider) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Server.Certificate().Raw}))
+}
+
+func TestProviderCertificates(t *testing.T) {
+	tlsOptions := func(pairs ...interface{}) map[string]interface{} {
+		block := map[string]interface{}{}
+		for i := 0; i < len(pairs); i += 2 {
+			block[pairs[i].(string)] = pairs[i+1]
+		}
+		return map[string]interface{}{"clientConfig": map[string]interface{}{"maxRetries": 0, "tls": block}}
+	}
+	trusting := func(s *testSite, p *fakeProvider) *browser {
+		b := newBrowser(t, s)
+		b.client.Transport = p.Client().Transport
+		return b
+	}
+	p := tlsProvider(t, nil)
+	trusting(start(t, p.options(tlsOptions("ca", caOf(p)))), p).signIn("/")
+	trusting(start(t, p.options(tlsOptions("caBundle", caOf(p)))), p).signIn("/")
+	trusting(start(t, p.options(tlsOptions("insecureSkipVerify", true))), p).signIn("/")
+	s := start(t, p.options(map[string]interface{}{"clientConfig": map[string]interface{}{"maxRetries": 0}}))
+	trusting(s, p).open("/").expect(http.StatusServiceUnavailable)
+	s.expectLog("certificate")
+	if s, err := build(t, p.options(tlsOptions("ca", "not a certificate"))); err == nil {
+		t.Errorf("%s: a broken certificate was accepted", s.name)
+	} else if !strings.Contains(err.Error(), "tls.ca") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProviderWarnsOfPlainHTTP(t *testing.T) {
+	p := newProvider(t)
+	start(t, p.options()).expectLog("plain http")
+}
+
+func TestProviderDownAtStart(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.away(true)
+	s := start(t, p.options(impatient, map[string]interface{}{"bypass": "Path(`/public`)"})) // needs no network
+	b := newBrowser(t, s)
+	b.open("/public").upstream()
+	page := b.open("/").expect(http.StatusServiceUnavailable)
+	if page.header.Get("Refresh") == "" {
+		t.Errorf("a page should try again by itself: %q", page.header)
+	}
+	p.away(false)
+	time.Sleep(1200 * time.Millisecond)
+	b.signIn("/")
+}

@@ -1,0 +1,873 @@
+package oidc
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// signedIn is a site with somebody signed in.
+func signedIn(t *testing.T, p *fakeProvider, more ...map[string]interface{}) (*testSite, *browser) {
+	t.Helper()
+	s := start(t, p.options(more...))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	return s, b
+}
+
+func sessionOptions(pairs ...interface{}) map[string]interface{} {
+	block := map[string]interface{}{}
+	for i := 0; i < len(pairs); i += 2 {
+		block[pairs[i].(string)] = pairs[i+1]
+	}
+	return map[string]interface{}{"session": block}
+}
+
+func headersFor(pairs ...string) map[string]interface{} {
+	block := map[string]interface{}{}
+	for i := 0; i < len(pairs); i += 2 {
+		block[pairs[i]] = pairs[i+1]
+	}
+	return map[string]interface{}{"forwardHeaders": block}
+}
+
+func TestSessionCookie(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		options   map[string]interface{}
+		plainHTTP bool
+		cookie    string // %s is the middleware
+		check     func(c *http.Cookie) bool
+	}{
+		{"over https", nil, false, "__Host-%s-session", func(c *http.Cookie) bool {
+			return c.Secure && c.HttpOnly && c.Path == "/" && c.Domain == "" && c.SameSite == http.SameSiteLaxMode && c.MaxAge > 86000
+		}},
+		{"over http", nil, true, "%s-session", func(c *http.Cookie) bool { return !c.Secure && c.HttpOnly }},
+		{"named", sessionOptions("name", "mine"), false, "mine", func(c *http.Cookie) bool { return c.Secure }},
+		{"named after the middleware", sessionOptions("name", "%s-mine"), false, "%s-mine", func(c *http.Cookie) bool { return c.Secure }},
+		{"for a domain", sessionOptions("domain", "example.com"), false, "__Secure-%s-session", func(c *http.Cookie) bool { return c.Secure && c.Domain == "example.com" }},
+		{"for a path", sessionOptions("path", "/app"), false, "__Secure-%s-session", func(c *http.Cookie) bool { return c.Path == "/app" }},
+		{"strict", sessionOptions("sameSite", "strict"), false, "__Host-%s-session", func(c *http.Cookie) bool { return c.SameSite == http.SameSiteStrictMode }},
+		{"readable for scripts", sessionOptions("httpOnly", "false"), false, "__Host-%s-session", func(c *http.Cookie) bool { return !c.HttpOnly }},
+		{"never secure, as Traefik Hub has it", sessionOptions("secure", false), false, "%s-session", func(c *http.Cookie) bool { return !c.Secure }},
+		{"for an hour", sessionOptions("expiry", 3600), false, "__Host-%s-session", func(c *http.Cookie) bool { return c.MaxAge <= 3600 && c.MaxAge > 3590 }},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			s := start(t, p.options(c.options))
+			b := newBrowser(t, s)
+			b.plainHTTP = c.plainHTTP
+			r := b.open("/app/page")
+			name := strings.ReplaceAll(c.cookie, "%s", strings.TrimSuffix(s.name, "@file"))
+			got := b.cookie(name)
+			if got == nil || !c.check(got) {
+				t.Errorf("expected the cookie %s as told, got %v of %q", name, got, b.cookieNames(""))
+			}
+			if c.name != "strict" { // the redirect back comes from another site: the browser holds a strict cookie back
+				r.upstream()
+			}
+			if got := b.open("/app/other").upstream(); strings.Contains(got.Headers.Get("Cookie"), name) {
+				t.Errorf("the upstream was shown the session: %q", got.Headers)
+			}
+		})
+	}
+}
+
+func TestSessionSecureByHandOverHTTP(t *testing.T) {
+	// Behind a load balancer that ends TLS and is not trusted by Traefik: the operator says that browsers come by https.
+	p := newProvider(t)
+	s := start(t, p.options(sessionOptions("secure", true), map[string]interface{}{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]interface{}{"secure": true}}))
+	b := newBrowser(t, s)
+	b.header.Set("X-Forwarded-Proto", "http")
+	r := b.look("/page")
+	for _, c := range r.cookies {
+		if !c.Secure {
+			t.Errorf("%s is not Secure", c.Name)
+		}
+	}
+	if got := r.location().Query().Get("redirect_uri"); got != app+"/oidc/callback" {
+		t.Errorf("redirect_uri: got %q", got)
+	}
+}
+
+func TestSessionHeaders(t *testing.T) {
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	p.user["nested"] = map[string]interface{}{"a.b": "deep", "list": []interface{}{"one", "two,three"}}
+	_, b := signedIn(t, p, headersFor("X-User", "sub", "X-Groups", "groups", "X-Nested", `nested.a\.b`, "X-List", "nested.list", "X-Missing", "none",
+		"X-Format", "{name} <{email}>", "Authorization", "Bearer {access_token}", "X-Scope", "access_token.scope"), map[string]interface{}{"usernameClaim": "email"})
+	for i, r := range []*reply{b.open("/first"), b.open("/second")} { // judged anew, and remembered
+		seen := r.upstream()
+		for name, want := range map[string]string{
+			"X-User": "ada", "X-Groups": "admins,staff", "X-Nested": "deep", "X-List": "one,two%2Cthree",
+			"X-Format": "Ada Lovelace <ada@example.com>", "X-Scope": "openid profile email",
+		} {
+			if got := strings.Join(seen.Headers[name], "|"); got != want {
+				t.Errorf("request %d: %s: expected %q, got %q", i, name, want, got)
+			}
+		}
+		if _, there := seen.Headers["X-Missing"]; there {
+			t.Errorf("request %d: a missing claim gives no header, got %q", i, seen.Headers)
+		}
+		if !strings.HasPrefix(seen.Headers.Get("Authorization"), "Bearer ey") || seen.User != "ada@example.com" {
+			t.Errorf("request %d: got user %q, %q", i, seen.User, seen.Headers)
+		}
+	}
+}
+
+func TestSessionCookiesOfOthersPass(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	b.setCookie("theirs", "1")
+	b.setCookie("login-session-of-theirs", "2")
+	b.setCookie(s.sessionCookie()+"x", "3")
+	b.begin("/oidc/callback?switch=/") // a pending login beside the session
+	for i := 0; i < 2; i++ {
+		got := b.open("/").upstream().Headers["Cookie"]
+		line := strings.Join(got, "|")
+		if len(got) != 1 || !holdsAll(line, []string{"theirs=1", "login-session-of-theirs=2", s.sessionCookie() + "x=3"}) || strings.Contains(line, s.stateCookie()) || strings.Contains(line, s.sessionCookie()+"=") {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// rawUpstream sends a request line by line and gives what the upstream received.
+func rawUpstream(b *browser, target string, header ...string) *received {
+	b.t.Helper()
+	res := b.raw(target, header...)
+	seen := &received{Headers: http.Header{}}
+	if err := json.NewDecoder(res.Body).Decode(seen); err != nil || res.StatusCode != http.StatusOK {
+		b.t.Errorf("the upstream was not reached: %s %v with %q", res.Status, err, header)
+	}
+	return seen
+}
+
+func TestSessionForgedHeadersAreRemoved(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`)"}))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	names := []string{"X-User", "x-user", "X_User", "x_user", "X.User", "X~User", "X-Role", "X_Role", "x-role", "X'Role", "X|Role", "Remote-User", "remote_user", "REMOTE.USER"}
+	for _, odd := range "!#$%&*+^`" {
+		names = append(names, "X"+string(odd)+"Role")
+	}
+	for _, path := range []string{"/page", "/page", "/public/page"} {
+		for _, name := range names {
+			seen := rawUpstream(b, path, line, name+": eve", name+": mallory")
+			for got, values := range seen.Headers {
+				if strings.Contains(strings.Join(values, ","), "eve") || strings.Contains(strings.Join(values, ","), "mallory") {
+					t.Errorf("%s: %s arrived as %s", path, name, got)
+				}
+			}
+			if user := strings.Join(seen.Headers["X-User"], "|"); user != "ada" && path == "/page" || user != "" && path != "/page" {
+				t.Errorf("%s with %s: X-User is %q", path, name, user)
+			}
+		}
+		if seen := rawUpstream(b, path, line, "X-Users: 1", "X-Use: 2", "XUser: 3"); len(seen.Headers["X-Users"])+len(seen.Headers["X-Use"])+len(seen.Headers["Xuser"]) != 3 {
+			t.Errorf("%s: headers of others are gone: %q", path, seen.Headers)
+		}
+		if seen := rawUpstream(b, path, line, "Connection: X-User, X_Role, keep-alive"); strings.Contains(strings.ToLower(strings.Join(seen.Headers["Connection"], ",")), "x-user") {
+			t.Errorf("%s: Connection still names our header: %q", path, seen.Headers)
+		}
+	}
+	for _, mode := range []string{"forward"} {
+		anonymous := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"unauthenticated": mode})))
+		if seen := rawUpstream(anonymous, "/", "X-User: eve", "x_user: eve"); len(seen.Headers["X-User"])+len(seen.Headers["X_user"]) > 0 {
+			t.Errorf("nobody is %q", seen.Headers)
+		}
+	}
+}
+
+func TestSessionForgedTrailersAreRemoved(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub")))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	conn, err := net.Dial("tcp", mustParse(s.url).Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nConnection: close\r\nCookie: %s\r\nTransfer-Encoding: chunked\r\nTrailer: X-User, X_user, X-Other\r\n\r\n", line)
+	fmt.Fprint(conn, "2\r\nhi\r\n0\r\nX-User: eve\r\nX_user: eve\r\nX-Other: 1\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	seen := &received{}
+	if err := json.NewDecoder(res.Body).Decode(seen); err != nil {
+		t.Fatal(res.Status, err)
+	}
+	for name := range seen.Trailers {
+		if foldName(name) == "x-user" {
+			t.Errorf("the trailer arrived: %q", seen.Trailers)
+		}
+	}
+	if seen.Body != "hi" || seen.Headers.Get("X-User") != "ada" {
+		t.Errorf("got %q by %q", seen.Body, seen.Headers.Get("X-User"))
+	}
+}
+
+func TestSessionStreams(t *testing.T) {
+	// The first event of a stream arrives while the stream goes on: nothing stands between the upstream and the client.
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	req := b.request(http.MethodGet, "/stream", "")
+	req.Header.Set("Cookie", b.cookieLine(req.URL, "none", http.MethodGet))
+	req.Header.Set("X-Forwarded-Proto", "https")
+	req.URL.Scheme, req.URL.Host, req.Host = "http", mustParse(s.url).Host, "app.example.com"
+	res, err := b.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if line, err := bufio.NewReader(res.Body).ReadString('\n'); line != "data: 0\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+func TestSessionCookieIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	good := b.cookie(s.sessionCookie()).Value
+	s2, b2 := signedIn(t, p, sessionOptions("secret", "another-secret-of-32-characters!!"))
+	otherSecret := b2.cookie(s2.sessionCookie()).Value
+	s3, b3 := signedIn(t, p)
+	otherRoute := b3.cookie(s3.sessionCookie()).Value
+	q := newProvider(t)
+	s4, b4 := signedIn(t, q)
+	otherIssuer := b4.cookie(s4.sessionCookie()).Value
+	b5 := newBrowser(t, s)
+	b5.begin("/")
+	pending := b5.cookie(b5.cookieNames(s.stateCookie())[0]).Value
+
+	values := map[string]string{
+		"empty": "", "one letter": "A", "not base64": "$$$", "a word": "undefined", "a bomb": strings.Repeat("A", 4000),
+		"another secret's": otherSecret, "another route's": otherRoute, "another issuer's": otherIssuer, "a pending login": pending,
+		"one character changed": flipped(good), "version changed": "C" + good[1:], "padded": good + "=", "twice": good + good,
+		"chunk count 0": "0~" + good, "chunk count negative": "-3~" + good,
+		"chunk count huge": "99999999~" + good, "chunk count beyond numbers": strings.Repeat("9", 40) + "~" + good, "chunk count 9": "9~" + good, "chunk count of a short text": "2~" + good[:100],
+		"quoted": `"` + good[:20] + `"`, "with a line break escaped": good[:20] + "%0a" + good[20:],
+	}
+	for length := 0; length < len(good); length += len(good)/40 + 1 {
+		values[fmt.Sprintf("cut to %d", length)] = good[:length]
+	}
+	for name, value := range values {
+		c := newBrowser(t, s)
+		c.setCookie(s.sessionCookie(), value)
+		r := c.fetch(http.MethodGet, "/", "")
+		if r.status != http.StatusUnauthorized {
+			t.Errorf("%s: expected 401, got %d", name, r.status)
+		}
+		if r := c.open("/again"); !r.isUpstream() {
+			t.Errorf("%s: signing in again must do: %s", name, r.story())
+		}
+	}
+	// Among rubbish of the same name the good one is found: a neighbour can plant cookies.
+	c := newBrowser(t, s)
+	seen := rawUpstream(c, "/", "Cookie: "+s.sessionCookie()+"=rubbish; "+s.sessionCookie()+"="+good+"; other=1")
+	if got := seen.Headers.Get("Cookie"); got != "other=1" {
+		t.Errorf("the upstream was shown %q", got)
+	}
+	seen = rawUpstream(c, "/", "Cookie: "+s.sessionCookie()+"="+good+"; "+s.sessionCookie()+"=rubbish; other=1")
+	if got := seen.Headers.Get("Cookie"); got != "other=1" {
+		t.Errorf("the upstream was shown %q", got)
+	}
+	if strings.Contains(s.logs(), good[:60]) {
+		t.Error("the log has the cookie")
+	}
+}
+
+func TestSessionManyCookies(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	for _, count := range []int{1000, 2900} {
+		var pairs []string
+		for i := 0; i < count; i++ {
+			pairs = append(pairs, fmt.Sprintf("c%d=v%d", i, i))
+		}
+		many := strings.Join(pairs, "; ")
+		begin := time.Now()
+		if got := rawUpstream(b, "/", "Cookie: "+many[:len(many)/2]+"; "+mine+"; z="+many[len(many)/2:]); got.Headers.Get("Cookie") == "" {
+			t.Errorf("%d cookies: the others are gone", count)
+		}
+		rawUpstream(b, "/", "Cookie: "+many, "Cookie: "+mine)
+		var own []string
+		for i := 0; i < count; i++ {
+			own = append(own, s.sessionCookie()+"=AAAA", fmt.Sprintf("%s.%012x=AAAA", s.stateCookie(), i), fmt.Sprintf("%s.%d=A", s.sessionCookie(), i%10))
+		}
+		planted := strings.Join(own, "; ")
+		if res := b.raw("/", "Cookie: "+planted, "Sec-Fetch-Mode: navigate"); res.StatusCode != http.StatusFound || len(res.Header["Set-Cookie"]) > 50 {
+			t.Errorf("%d cookies of ours: %s with %d Set-Cookie lines", count, res.Status, len(res.Header["Set-Cookie"]))
+		}
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("%d cookies took %s", count, took)
+		}
+	}
+}
+
+// incompressible makes text that does not deflate.
+func incompressible(bytes int) string {
+	text := ""
+	for len(text) < bytes {
+		text += randomText()
+	}
+	return text[:bytes]
+}
+
+func TestSessionChunks(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, headersFor("X-Size", "size"), sessionOptions("expiry", 100000))
+	p.user["filler"], p.user["size"] = incompressible(9000), "large"
+	b.forgetCookies()
+	b.signIn("/large")
+	names := b.cookieNames(s.sessionCookie())
+	if len(names) < 3 || len(names) > 8 {
+		t.Fatalf("expected a few chunks, got %q", names)
+	}
+	for i := 0; i < 2; i++ {
+		if seen := b.open("/").upstream(); seen.Headers.Get("X-Size") != "large" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+			t.Errorf("got %q", seen.Headers)
+		}
+	}
+	// A chunk is lost, swapped, or another session's.
+	for _, bend := range []func(c *browser){
+		func(c *browser) {
+			c.mu.Lock()
+			delete(c.cookies, names[1]+" app.example.com /")
+			c.mu.Unlock()
+		},
+		func(c *browser) { c.setCookie(names[1], b.cookie(names[2]).Value) },
+		func(c *browser) { c.setCookie(names[0], "2"+b.cookie(names[0]).Value[1:]) },
+	} {
+		c := b.copyOf()
+		bend(c)
+		if r := c.fetch(http.MethodGet, "/", ""); r.status != http.StatusUnauthorized {
+			t.Errorf("a broken session was taken: %d", r.status)
+		}
+	}
+	// A smaller session takes the place: no chunk of the old one stays.
+	delete(p.user, "filler")
+	b.open("/oidc/callback?switch=/")
+	if names := b.cookieNames(s.sessionCookie()); len(names) != 1 {
+		t.Errorf("chunks of the old session stayed: %q", names)
+	}
+	p.user["filler"] = incompressible(40000)
+	c := newBrowser(t, s)
+	if r := c.open("/"); r.status < 400 || c.cookie(s.sessionCookie()) != nil {
+		t.Errorf("expected an error: %s", r.story())
+	}
+	s.expectLog("Redis")
+}
+
+func TestSessionOfThreeLargeTokensFitsOneCookie(t *testing.T) {
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	roles := []interface{}{"offline_access", "uma_authorization", "default-roles-company", "app-admin", "app-user", "reporting-reader"}
+	for name, value := range map[string]interface{}{ // what Keycloak says of a user
+		"sub": "1c6b4d0e-6a0f-4b0c-9a64-2f7a1c5f1b7e", "typ": "ID", "auth_time": time.Now().Unix(), "session_state": "8f6b2f0e-2f3c-4f7e-9d5e-6d6a5b1e7a11",
+		"acr": "1", "email_verified": true, "name": "Ada Lovelace", "preferred_username": "ada", "given_name": "Ada", "family_name": "Lovelace",
+		"email": "ada@example.com", "groups": []interface{}{"/staff", "/staff/engineering", "/admins"},
+		"realm_access":    map[string]interface{}{"roles": roles},
+		"resource_access": map[string]interface{}{"account": map[string]interface{}{"roles": []interface{}{"manage-account", "manage-account-links", "view-profile"}}},
+	} {
+		p.user[name] = value
+	}
+	p.edit("access_token", func(claims map[string]interface{}) {
+		for name, value := range p.user {
+			claims[name] = value
+		}
+		claims["typ"], claims["azp"], claims["allowed-origins"] = "Bearer", "app", []string{app}
+	})
+	p.edit("token", func(answer map[string]interface{}) {
+		answer["refresh_token"] = p.sign(map[string]interface{}{"iss": p.issuer, "sub": p.user["sub"], "typ": "Refresh", "azp": "app", "exp": time.Now().Unix() + 1800,
+			"iat": time.Now().Unix(), "jti": "f4b1d0c3-7a57-4f0c-8e6a-0d3a2c9f8b77", "sid": p.user["session_state"], "scope": "openid email profile"})
+	})
+	s, b := signedIn(t, p)
+	size := len(s.sessionCookie()) + 1 + len(b.cookie(s.sessionCookie()).Value)
+	t.Logf("the cookie of three Keycloak tokens has %d bytes", size)
+	if len(b.cookieNames(s.sessionCookie())) != 1 || size > 2662 {
+		t.Errorf("expected one cookie of 2.6 KB at most, got %d bytes in %q", size, b.cookieNames(s.sessionCookie()))
+	}
+}
+
+func TestSessionSliding(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s, b := signedIn(t, p, sessionOptions("expiry", 3))
+	still := b.copyOf() // keeps what it has, and looks only once more
+	for i := 0; i < 5; i++ {
+		time.Sleep(800 * time.Millisecond)
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	for _, k := range still.cookies {
+		k.expires = time.Time{}
+	}
+	still.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	if p.count("token") != 1 {
+		t.Errorf("nothing had to be asked, got %d token requests", p.count("token"))
+	}
+	s.expectLog("expired")
+}
+
+func TestSessionEnds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+	}{
+		{"at its expiry, without sliding", sessionOptions("expiry", 2, "sliding", false)},
+		{"at its longest life, however active", sessionOptions("maxLifetime", 2)},
+		{"when idle", sessionOptions("idleTimeout", 1, "expiry", 1000)},
+		{"with the access token, without refresh", sessionOptions("refresh", false)},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			if c.name == "with the access token, without refresh" {
+				p.expiresIn = 2
+			}
+			_, b := signedIn(t, p, c.options)
+			keep := func() {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				for _, k := range b.cookies {
+					k.expires = time.Time{}
+				}
+			}
+			keep()
+			if c.name != "when idle" {
+				for i := 0; i < 3; i++ {
+					b.fetch(http.MethodGet, "/", "").upstream()
+					keep()
+					time.Sleep(200 * time.Millisecond)
+				}
+			}
+			time.Sleep(2200 * time.Millisecond)
+			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+		})
+	}
+}
+
+func TestSessionIsRefreshed(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	_, b := signedIn(t, p, headersFor("X-Name", "name", "X-Token", "{access_token}"))
+	first := b.open("/").upstream().Headers.Get("X-Token")
+	p.user["name"] = "Countess Lovelace"
+	p.expiresIn = 300
+	time.Sleep(2200 * time.Millisecond)
+	seen := b.open("/").upstream()
+	if seen.Headers.Get("X-Name") != "Countess Lovelace" || seen.Headers.Get("X-Token") == first {
+		t.Errorf("got %q", seen.Headers)
+	}
+	if sent := p.lastCall("token"); sent.form.Get("grant_type") != "refresh_token" || sent.header.Get("Authorization") == "" {
+		t.Errorf("got %q", sent.form)
+	}
+	b.open("/").upstream()
+	if p.count("token") != 2 {
+		t.Errorf("expected one refresh, got %d", p.count("token")-1)
+	}
+}
+
+func TestSessionRefreshOnce(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	s, b := signedIn(t, p, headersFor("X-User", "sub"))
+	p.expiresIn = 300
+	time.Sleep(2200 * time.Millisecond)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(300 * time.Millisecond)
+		p.usual("token", rw, req)
+	})
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	var good, cookies int64
+	inParallel(100, func(i int) {
+		res := b.raw("/", line)
+		if res.StatusCode == http.StatusOK {
+			atomic.AddInt64(&good, 1)
+		}
+		if len(res.Header["Set-Cookie"]) > 0 {
+			atomic.AddInt64(&cookies, 1)
+		}
+	})
+	if good != 100 || p.count("token") != 2 {
+		t.Errorf("expected 100 answers and one refresh, got %d and %d\n%s", good, p.count("token")-1, s.logs())
+	}
+	if cookies == 0 {
+		t.Error("nobody got the new session")
+	}
+	// Late requests with the old cookie, some seconds on.
+	time.Sleep(1500 * time.Millisecond)
+	if res := b.raw("/", line); res.StatusCode != http.StatusOK {
+		t.Errorf("a late request got %s", res.Status)
+	}
+	if p.count("token") != 2 {
+		t.Errorf("the old refresh token was sent again")
+	}
+}
+
+func TestSessionRefreshByTwoMiddlewares(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	options := p.options(sessionOptions("name", "shared"))
+	one, other := start(t, options), start(t, options)
+	b := newBrowser(t, one)
+	b.routes[app+"/other"] = other
+	b.signIn("/")
+	p.expiresIn = 300
+	time.Sleep(2200 * time.Millisecond)
+	inParallel(20, func(i int) {
+		c := b.copyOf()
+		c.fetch(http.MethodGet, map[int]string{0: "/a", 1: "/other/b"}[i%2], "").upstream()
+	})
+	if p.count("token") != 2 {
+		t.Errorf("expected one refresh, got %d", p.count("token")-1)
+	}
+}
+
+func TestSessionRefreshTroubles(t *testing.T) {
+	now := time.Now().Unix()
+	for _, c := range []struct {
+		name  string
+		bend  func(p *fakeProvider)
+		stays bool
+		log   string
+	}{
+		{"500", func(p *fakeProvider) { p.answer("token", answerText(500, "text/plain", "oops")) }, true, "500"},
+		{"429", func(p *fakeProvider) { p.answer("token", answerText(429, "text/plain", "slowly")) }, true, "429"},
+		{"HTML", func(p *fakeProvider) { p.answer("token", answerHTML()) }, true, "token endpoint"},
+		{"connection broken", func(p *fakeProvider) { p.answer("token", answerBroken()) }, true, "token endpoint"},
+		{"nothing", func(p *fakeProvider) { p.answer("token", answerNothing()) }, true, "in time"},
+		{"our secret is wrong", func(p *fakeProvider) {
+			p.answer("token", answerJSON(401, map[string]interface{}{"error": "invalid_client"}))
+		}, true, "invalid_client"},
+		{"invalid_grant", func(p *fakeProvider) {
+			p.answer("token", answerJSON(400, map[string]interface{}{"error": "invalid_grant", "error_description": "session not active"}))
+		}, false, "invalid_grant"},
+		{"no ID token", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "id_token") }) }, true, ""},
+		{"no refresh token", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "refresh_token") }) }, true, ""},
+		{"no end told", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "expires_in") }) }, true, ""},
+		{"poorer ID token", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { delete(c, "email"); delete(c, "name"); delete(c, "sid") })
+		}, true, ""},
+		{"ID token of somebody else", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["sub"] = "eve" })
+		}, false, "sub"},
+		{"ID token of another issuer", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["iss"] = "https://evil.example.com" })
+		}, false, "issuer"},
+		{"ID token for somebody else", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["aud"] = "other" })
+		}, false, "audience"},
+		{"ID token ended", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["exp"] = now - 3600 })
+		}, false, "exp"},
+		{"ID token with another nonce", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["nonce"] = "other" })
+		}, false, "nonce"},
+		{"ID token signed by a stranger", func(p *fakeProvider) {
+			p.key = &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
+		}, false, "signature"},
+		{"keys renewed meanwhile", func(p *fakeProvider) { p.rotateKeys("two") }, true, ""},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			p.expiresIn = 2
+			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}})
+			p.expiresIn = 300
+			c.bend(p)
+			time.Sleep(2200 * time.Millisecond)
+			for i := 0; i < 3; i++ {
+				r := b.fetch(http.MethodGet, "/", "")
+				if c.stays && r.upstream().Headers.Get("X-Mail") != "ada@example.com" {
+					t.Errorf("the user's claims are gone: %q", r.upstream().Headers)
+				}
+				if !c.stays && r.status != http.StatusUnauthorized {
+					t.Errorf("expected 401, got %s", r.story())
+				}
+			}
+			if p.count("token") > 3 {
+				t.Errorf("no back-off: %d refreshes in no time", p.count("token")-1)
+			}
+			if c.log != "" {
+				s.expectLog(c.log)
+			}
+		})
+	}
+}
+
+func TestSessionSurvivesTheProviderBeingAway(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	s, b := signedIn(t, p, map[string]interface{}{"bypass": "Path(`/public`)"})
+	p.away(true)
+	time.Sleep(2200 * time.Millisecond)
+	for i := 0; i < 20; i++ {
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	calls := p.count("token")
+	if calls > 3 {
+		t.Errorf("no back-off: %d refreshes", calls)
+	}
+	newBrowser(t, s).open("/public").upstream()
+	p.away(false)
+	p.expiresIn = 300
+	time.Sleep(3200 * time.Millisecond)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if p.count("token") <= calls {
+		t.Error("it was not tried again")
+	}
+}
+
+func TestSessionRefreshIsNotLostWithItsClient(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	s, b := signedIn(t, p)
+	p.expiresIn = 300
+	time.Sleep(2200 * time.Millisecond)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(500 * time.Millisecond)
+		p.usual("token", rw, req)
+	})
+	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	conn, err := net.Dial("tcp", mustParse(s.url).Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nCookie: %s\r\n\r\n", line)
+	time.Sleep(150 * time.Millisecond)
+	conn.Close()
+	time.Sleep(700 * time.Millisecond)
+	b.fetch(http.MethodGet, "/", "").upstream() // with the old cookie
+	if p.count("token") != 2 {
+		t.Errorf("expected one refresh, got %d", p.count("token")-1)
+	}
+}
+
+func TestSessionRuleIsJudgedAnewAfterARefresh(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	_, b := signedIn(t, p, map[string]interface{}{"claims": "Contains(`groups`, `admins`)"})
+	p.user["groups"] = []interface{}{"staff"}
+	p.expiresIn = 300
+	time.Sleep(2200 * time.Millisecond)
+	for i := 0; i < 2; i++ {
+		b.fetch(http.MethodGet, "/", "").expect(http.StatusForbidden)
+	}
+	if p.count("token") != 2 {
+		t.Errorf("expected one refresh, got %d", p.count("token")-1)
+	}
+}
+
+func TestSessionSecretIsReplaced(t *testing.T) {
+	p := newProvider(t)
+	name := sessionOptions("name", "kept", "secret", "the-first-secret-of-32-characters")
+	s, b := signedIn(t, p, name)
+	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-characters", "previousSecrets", []string{"the-first-secret-of-32-characters"})))
+	b.routes[app] = second
+	before := b.cookie("kept").Value
+	b.fetch(http.MethodGet, "/", "").upstream()
+	after := b.cookie("kept").Value
+	if before == after {
+		t.Error("the cookie was not sealed anew")
+	}
+	third := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-characters")))
+	b.routes[app] = third
+	b.fetch(http.MethodGet, "/", "").upstream()
+	b.setCookie("kept", before)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	third.expectLog("secret")
+	_ = s
+}
+
+func TestSessionSharedByTwoRules(t *testing.T) {
+	p := newProvider(t)
+	lenient := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "sub")))
+	strict := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "email"), map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
+	only := start(t, p.options(sessionOptions("name", "shared"), map[string]interface{}{"disableLogin": true}))
+	b := newBrowser(t, lenient)
+	b.routes[app+"/strict"] = strict
+	b.routes[app+"/only"] = only
+	b.open("/only").expect(http.StatusUnauthorized)
+	b.signIn("/")
+	for i := 0; i < 2; i++ {
+		if who := b.open("/").upstream().Headers.Get("X-Who"); who != "ada" {
+			t.Errorf("got %q", who)
+		}
+		b.open("/strict").expect(http.StatusForbidden)
+		b.open("/only").upstream()
+	}
+	if p.count("authorize") != 1 {
+		t.Errorf("expected one sign-in, got %d", p.count("authorize"))
+	}
+}
+
+func TestSessionSurvivesReloads(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	for i := 0; i < 20; i++ {
+		s.reload()
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 1 || p.count("jwks") != 1 {
+		t.Errorf("what was learnt was lost: %d discoveries, %d key sets", p.count("discovery"), p.count("jwks"))
+	}
+}
+
+func TestSessionOfANewSignInReplacesTheOld(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, headersFor("X-User", "sub"))
+	p.user["sub"] = "grace"
+	b.open("/oidc/callback?switch=/")
+	if who := b.open("/").upstream().Headers.Get("X-User"); who != "grace" {
+		t.Errorf("got %q", who)
+	}
+	if names := b.cookieNames(s.sessionCookie()); len(names) != 1 {
+		t.Errorf("got %q", names)
+	}
+}
+
+func TestSessionCSRF(t *testing.T) {
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	c := b.cookie("hub-csrf-token")
+	if c == nil || c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
+		t.Fatalf("expected a cookie for scripts of this site, got %v", c)
+	}
+	send := func(b *browser, method, token string) int {
+		req := b.request(method, "/", "a=1")
+		req.Header.Set("Sec-Fetch-Mode", "cors")
+		if token != "" {
+			req.Header.Set("Hub-Csrf-Token", token)
+		}
+		return b.send(req, "same-origin", &reply{t: t}).status
+	}
+	_, other := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	for _, try := range []struct {
+		name, method, token string
+		status              int
+	}{
+		{"reading needs none", http.MethodGet, "", 200}, {"neither does looking", http.MethodHead, "", 200}, {"nor asking", http.MethodOptions, "", 200},
+		{"writing does", http.MethodPost, "", 403}, {"so does deleting", http.MethodDelete, "", 403}, {"and putting", http.MethodPut, "", 403},
+		{"and a method of one's own", "PURGE", "", 403},
+		{"the cookie's value", http.MethodPost, c.Value, 200}, {"a changed one", http.MethodPost, flipped(c.Value), 403},
+		{"another session's", http.MethodPost, other.cookie("hub-csrf-token").Value, 403},
+	} {
+		if got := send(b, try.method, try.token); got != try.status {
+			t.Errorf("%s: expected %d, got %d", try.name, try.status, got)
+		}
+	}
+	planted := b.copyOf()
+	planted.setCookie("hub-csrf-token", other.cookie("hub-csrf-token").Value)
+	if got := send(planted, http.MethodPost, other.cookie("hub-csrf-token").Value); got != http.StatusForbidden {
+		t.Errorf("a planted pair: expected 403, got %d", got)
+	}
+	r := b.fetch(http.MethodGet, "/", "")
+	if strings.Contains(r.upstream().Headers.Get("Cookie"), "session") {
+		t.Errorf("got %q", r.upstream().Headers)
+	}
+}
+
+func TestSessionCSRFOptions(t *testing.T) {
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{"headerName": "X-Token", "cookieName": "token"}})
+	req := b.request(http.MethodPost, "/", "a=1")
+	req.Header.Set("X-Token", b.cookie("token").Value)
+	b.send(req, "same-origin", &reply{t: t}).upstream()
+	_, label := signedIn(t, p, map[string]interface{}{"csrf": "true"})
+	label.fetch(http.MethodPost, "/", "").expect(http.StatusForbidden)
+}
+
+func TestSessionForbidden(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
+	b := newBrowser(t, s)
+	b.open("/page").expect(http.StatusForbidden, "<html")
+	for i := 0; i < 3; i++ {
+		b.open("/page").expect(http.StatusForbidden)
+		b.fetch(http.MethodGet, "/page", "").expect(http.StatusForbidden, `"status":403`)
+		b.fetch(http.MethodPost, "/page", "").expect(http.StatusForbidden)
+	}
+	if p.count("authorize") != 1 {
+		t.Errorf("a refused user must not be sent around in circles: %d sign-ins", p.count("authorize"))
+	}
+	s.expectLog("403", "ada")
+}
+
+func TestSessionPathsOfOthers(t *testing.T) {
+	// The endpoints are exact paths: what only looks like them belongs to the upstream.
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "redirectUrl": "/oidc/callback"})
+	for _, path := range []string{"/logout/", "/Logout", "/logout/x", "/oidc/callback/", "/oidc", "/x/oidc/callback", "/logout;a=1"} {
+		r := b.open(path)
+		if !r.isUpstream() {
+			t.Errorf("%s: %s", path, r.story())
+		}
+	}
+	other := newProvider(t)
+	_, c := signedIn(t, other, map[string]interface{}{"logoutUrl": "login.example.com/logout"})
+	if r := c.open("/logout"); !r.isUpstream() {
+		t.Errorf("the endpoint of another host: %s", r.story())
+	}
+}
+
+func TestSessionOpenRoutesStayOpen(t *testing.T) {
+	p := newProvider(t)
+	p.away(true)
+	s := start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Method(`OPTIONS`)"}))
+	b := newBrowser(t, s)
+	b.open("/public/page").upstream()
+	b.fetch(http.MethodOptions, "/private", "").upstream()
+	for _, path := range []string{"/private?x=/public", "/private#/public", "/public/../private", "/x/public"} {
+		if res := b.raw(path); res.Header.Get("X-Upstream") == "reached" {
+			t.Errorf("%s was open", path)
+		}
+	}
+	if res := b.raw("/private", "X-Forwarded-Uri: /public", "X-Original-Url: /public", "X-Rewrite-Url: /public", "X-Http-Method-Override: OPTIONS"); res.StatusCode == http.StatusOK {
+		t.Error("a header opened the route")
+	}
+	p.away(false)
+	c := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`)"})))
+	c.signIn("/")
+	if seen := c.open("/public").upstream(); seen.Headers.Get("X-User") != "" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+		t.Errorf("an open route tells nobody who is there: %q", seen.Headers)
+	}
+}
+
+func TestSessionQueryOfTheCallbackIsNotShown(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"logLevel": "debug"}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page?token=abc"))
+	b.open(back.String()).upstream()
+	logs := s.logs()
+	for _, secret := range []string{back.Query().Get("code"), back.Query().Get("state"), p.clientSecret, b.cookie(s.sessionCookie()).Value[:40], url.QueryEscape("token=abc")} {
+		if strings.Contains(logs, secret) {
+			t.Errorf("the log has %q:\n%s", secret, logs)
+		}
+	}
+}
