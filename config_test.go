@@ -185,6 +185,9 @@ func TestConfigStartsWithHubsConfigurations(t *testing.T) {
 		"client credentials, Redis":   `{"oAuthClientCredentials": {"url": "https://kc/token", "store": {"keyPrefix": "x", "secret": "0123456789012345", "redis": {"endpoints": ["redis:6379"], "cluster": {}, "tls": {"ca": "PEM"}}}}}`,
 		"JWT by secret":               `{"jwt": {"signingSecret": "my-secret-of-thirty-two-bytes-or-more"}}`,
 		"JWT by path and issuer":      `{"jwt": {"jwksUrl": "/protocol/openid-connect/certs", "issuer": "https://kc/realms/x"}}`,
+		"one issuer per tenant":       `{"issuer": "https://login.microsoftonline.com/common/v2.0", "trustedIssuer": "https://login.microsoftonline.com/{tid}/v2.0", "clientId": "id", "clientSecret": "s"}`,
+		"HMAC with a long secret":     `{"issuer": "https://id", "clientId": "id", "clientSecret": "0123456789abcdef0123456789abcdef", "idTokenSigningAlg": "HS256"}`,
+		"a public client":             `{"issuer": "https://id", "clientId": "id", "session": {"secret": "0123456789abcdef", "sameSite": "none", "secure": true}}`,
 		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "s", "authParams": {"prompt": ""}}`,
 	} {
 		p := &problems{}
