@@ -24,6 +24,7 @@ type gate struct {
 	log             *logger
 	config          *Config
 	client          *client // nil without sign-in
+	store           *store  // nil: sessions are in cookies
 	login           bool    // browsers are signed in here
 	policy          *policy
 	jwt             *tokenJob // nil without that job
@@ -69,6 +70,7 @@ type registered struct {
 }
 
 var (
+	stores  = registry{entries: map[string]*registered{}, patience: time.Hour}
 	gates   = registry{entries: map[string]*registered{}, patience: 10 * time.Minute}
 	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // they hold the logout list
 )
@@ -165,6 +167,7 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 		if g.client = findClient(ctx, g.log, g.config, "clientConfig", p); g.client == nil {
 			return
 		}
+		g.store = findStore(ctx, g, p)
 	}
 	g.jwt = newJWTJob(ctx, g, p)
 	g.introspection = newIntrospectionJob(ctx, g, p)
@@ -190,7 +193,7 @@ func warn(g *gate) {
 	if c.Session.Domain != "" {
 		logf(g.log, levelInfo, "session.domain: every host below %q gets the session's cookie and can replace it", c.Session.Domain)
 	}
-	if c.BackchannelLogoutURL != "" && g.config.Session.Store.Redis == nil {
+	if c.BackchannelLogoutURL != "" && g.store == nil {
 		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis")
 	}
 }
@@ -251,7 +254,11 @@ func buildSealers(g *gate) {
 		secret = c.ClientSecret
 	}
 	secrets := append([]string{secret}, c.Session.PreviousSecrets...)
-	g.sessionSealer = newSealer(secrets, c.Issuer, c.ClientID, "session")
+	purpose := "session"
+	if c.Session.Store.Redis != nil {
+		purpose = "ticket"
+	}
+	g.sessionSealer = newSealer(secrets, c.Issuer, c.ClientID, purpose)
 	g.stateSealer = newSealer(secrets, c.Issuer, c.ClientID, "state")
 	if c.CSRF == nil {
 		return
@@ -283,6 +290,22 @@ func findClient(ctx context.Context, l *logger, c *Config, at string, p *problem
 		return nil // the problem is noted
 	}
 	found, _ := value.(*client)
+	return found
+}
+
+// findStore returns the store of the gate's sessions: one for all gates with the same one.
+func findStore(ctx context.Context, g *gate, p *problems) *store {
+	at := &g.config.Session.Store
+	if at.Redis == nil {
+		return nil
+	}
+	key, _ := json.Marshal([]interface{}{at.Redis, at.KeyPrefix, g.config.Issuer, g.config.ClientID})
+	value, err := register(ctx, &stores, hashText(string(key)), func() (interface{}, error) {
+		made, err := newStore(at.Redis, at.KeyPrefix, g.config.Issuer, g.config.ClientID)
+		return made, err
+	})
+	p.addError("session.store.redis", err)
+	found, _ := value.(*store)
 	return found
 }
 

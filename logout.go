@@ -39,8 +39,14 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		writeAnswer(g.pages, rw, req, logoutQuestion(req.URL.Path, "/"))
 		return
 	}
-	s := anySession(g, req)
-	endSession(g, rw, req, s)
+	s, err := anySession(g, req)
+	if err == nil {
+		err = endSession(g, rw, req, s)
+	}
+	if err != nil { // the store is away: a sign-out that leaves the session there would be a lie
+		refuse(g, rw, req, http.StatusServiceUnavailable, err)
+		return
+	}
 	if s == nil {
 		logf(g.log, levelDebug, "logout: no session")
 	} else {
@@ -77,14 +83,15 @@ func landed(g *gate, rw http.ResponseWriter, req *http.Request) {
 }
 
 // anySession is the session a request brings, also one that is past its time: its ID token still tells the provider who leaves.
-func anySession(g *gate, req *http.Request) *session {
+func anySession(g *gate, req *http.Request) (*session, error) {
 	name := cookieName(&g.sessionCookie, isHTTPS(req))
 	for _, value := range chunkedValues(req, name) {
-		if s, _, err := openSession(req.Context(), g, name, value); err == nil {
-			return s
+		s, _, err := openSession(req.Context(), g, name, value)
+		if err == nil || errors.Is(err, errUnavailable) {
+			return s, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // revokeToken gives a refresh token back (RFC 7009). It is a courtesy: the sign-out goes on without it.
@@ -152,7 +159,14 @@ func logoutToken(g *gate, req *http.Request) (*token, error) {
 	if err := checkLogoutToken(g.client.rules, t, g.config.BackchannelLogoutSessionsRequired, now); err != nil {
 		return nil, err
 	}
-	if !rememberOnce(g.client.logoutIDs, text(t.claims["jti"]), true) {
+	jti := text(t.claims["jti"])
+	used := !rememberOnce(g.client.logoutIDs, jti, true)
+	if g.store != nil && !used {
+		if used, err = storeSeen(req.Context(), g.store, "jti "+jti, 10*time.Minute); err != nil {
+			return nil, err
+		}
+	}
+	if used {
 		return nil, errors.New("jti: this logout token was used before")
 	}
 	return t, nil
@@ -166,6 +180,9 @@ func logoutEverywhere(ctx context.Context, g *gate, sid, sub string) error {
 		revoke(g.client, []string{"sub:" + sub}, func(p *pass) bool { return p.sub == sub })
 	}
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
+	if g.store != nil {
+		return forgetStored(ctx, g.store, sid, sub)
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ type session struct {
 	sessionRecord
 	idToken, accessToken, refreshToken string
 	claims                             map[string]interface{} // of the ID token, read once when the session was opened
+	ticket                             []byte                 // with a store: the session's id and key there
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
@@ -123,8 +124,14 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 		return nil, err
 	}
 	until := passEnd(g, fresh, again, now)
-	if fresh != s || !current || now.Unix() >= renewTime(g, fresh) {
-		saveErr := saveSession(g, rw, req, fresh, now)
+	isDue := now.Unix() >= renewTime(g, fresh)
+	if fresh != s || !current || isDue {
+		var saveErr error
+		if g.store != nil && !isDue {
+			setSessionCookie(g, rw, req, fresh, fresh.ticket, now) // its refresh has written it to the store
+		} else {
+			saveErr = saveSession(g, rw, req, fresh, now)
+		}
 		if saveErr != nil {
 			return nil, saveErr
 		}
@@ -222,7 +229,7 @@ func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
 	if last := now.Add(longestCheck); until.After(last) {
 		until = last
 	}
-	if g.config.Session.Store.Redis != nil {
+	if g.store != nil {
 		if last := now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second); until.After(last) {
 			until = last // another replica may end the session
 		}
@@ -257,7 +264,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 	key := hashText(s.refreshToken)
 	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (interface{}, error) {
 		if fresh, _ := recall(c.refreshed, key).(*session); fresh != nil {
-			return fresh, nil
+			return fresh, storeRefreshed(ctx, g, fresh)
 		}
 		failed, _ := recall(c.refreshing, key).(*backoff)
 		if failed == nil {
@@ -266,10 +273,10 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		if time.Now().Before(failed.until) {
 			return nil, failed.err
 		}
-		fresh, err := redeem(ctx, g, s)
-		if err == nil {
+		fresh, err := redeemOnce(ctx, g, s)
+		if fresh != nil { // also when the store could not be written: the refresh token is spent
 			remember(c.refreshed, key, fresh)
-			return fresh, nil
+			return fresh, err
 		}
 		next := &backoff{failures: failed.failures}
 		fail(next, err, time.Now())
@@ -291,7 +298,7 @@ func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
 		return nil, err
 	}
 	now := time.Now()
-	fresh := &session{sessionRecord: s.sessionRecord, idToken: s.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: s.claims}
+	fresh := &session{sessionRecord: s.sessionRecord, idToken: s.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: s.claims, ticket: s.ticket}
 	if fresh.refreshToken == "" {
 		fresh.refreshToken = s.refreshToken // RFC 6749 6: none returned, the old one stays good
 	}
@@ -375,6 +382,10 @@ func openSession(ctx context.Context, g *gate, name, value string) (s *session, 
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
 	}
+	if g.store != nil {
+		s, err = fetchSession(ctx, g, packed)
+		return s, current, err
+	}
 	s, err = unpackSession(packed)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
@@ -404,14 +415,25 @@ func unpackSession(packed []byte) (*session, error) {
 func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
+	if g.store != nil {
+		if err := storeSession(req.Context(), g, &renewed); err != nil {
+			return err
+		}
+		return setSessionCookie(g, rw, req, &renewed, renewed.ticket, now)
+	}
 	packed, err := packSession(&renewed)
 	if err != nil {
 		return err
 	}
+	return setSessionCookie(g, rw, req, &renewed, packed, now)
+}
+
+// setSessionCookie seals content, the session or its ticket, into the browser's cookie.
+func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
 	https := isHTTPS(req)
 	name := cookieName(&g.sessionCookie, https)
-	sealed := seal(g.sessionSealer, name, packed)
-	maxAge := int(sessionEnd(g, &renewed) - now.Unix())
+	sealed := seal(g.sessionSealer, name, content)
+	maxAge := int(sessionEnd(g, s) - now.Unix())
 	if !setChunked(rw, req, &g.sessionCookie, name, sealed, https, maxAge) {
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}
@@ -423,7 +445,12 @@ func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session,
 }
 
 // endSession forgets a session here: its cookies, its pass, and any copy of it that may still be around.
-func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) {
+func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) error {
+	if s != nil && s.ticket != nil {
+		if err := storeDelete(req.Context(), g.store, ticketID(s.ticket)); err != nil {
+			return err // or the session would live on without its owner's knowledge
+		}
+	}
 	https := isHTTPS(req)
 	name := cookieName(&g.sessionCookie, https)
 	setCookie(rw, &g.sessionCookie, name, "", https, -1)
@@ -441,6 +468,7 @@ func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) 
 	if s != nil {
 		revoke(g.client, []string{"id:" + s.ID}, func(p *pass) bool { return p.session == s.ID })
 	}
+	return nil
 }
 
 // revoke puts marks on the logout list and takes the passes that match out of every gate of this client.
