@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,12 +89,27 @@ func (h *Host) add(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	s.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		defer recovered(rw, req)
 		s.handler.Load().(holder).ServeHTTP(rw, req)
 	}))
 	h.last++
 	id := strconv.Itoa(h.last)
 	h.sites[id] = s
 	reply(rw, nil, map[string]any{"id": id, "url": s.server.URL})
+}
+
+// recovered does what Traefik's recovery middleware does with a panic: an answer, and a line for the operator. The interpreter has
+// written where it happened before.
+func recovered(rw http.ResponseWriter, req *http.Request) {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	if reason == http.ErrAbortHandler {
+		panic(reason)
+	}
+	fmt.Fprintf(os.Stderr, "PANIC in the interpreter: %s %s: %v\n", req.Method, req.URL, reason)
+	http.Error(rw, "panic in the plugin", http.StatusInternalServerError)
 }
 
 // build makes the middleware, or makes it anew: the old context ends before the new one begins, as in Traefik.
@@ -154,7 +172,9 @@ func Upstream(rw http.ResponseWriter, req *http.Request) {
 	})
 }
 
-// Lines keeps output by lines.
+var middlewareLine = regexp.MustCompile(`^[^ ]+@[a-z]+: `)
+
+// Lines keeps the output of middlewares by lines, and lets everything else through.
 type Lines struct {
 	mu    sync.Mutex
 	rest  []byte
@@ -170,7 +190,11 @@ func (l *Lines) Write(text []byte) (int, error) {
 		if !found {
 			return len(text), nil
 		}
-		l.lines = append(l.lines, string(line))
+		if middlewareLine.Match(line) {
+			l.lines = append(l.lines, string(line))
+		} else {
+			fmt.Fprintf(os.Stderr, "%s\n", line) // where the interpreter panicked, above all
+		}
 		l.rest = append([]byte(nil), rest...)
 	}
 }
