@@ -134,9 +134,21 @@ var bans = []ban{
 		caught: []string{`func f() { a, b := plain{}, &pointed{}; use(a, b) }`},
 	},
 	{
-		name: "return of a multi-value call in New", harm: "both results are lost: Traefik says \"invalid handler type: <nil>\"", instead: "assign to variables, then return them",
-		find:   findNewReturn,
-		caught: []string{`func New() (http.Handler, error) { return build() }`},
+		name: "return of a call with other result types", harm: "the error is lost: the caller sees nil", instead: "assign to variables, then return them",
+		find: findWidenedReturn,
+		caught: []string{
+			`func New() (http.Handler, error) { return server() }`,
+			`func f() (interface{}, error) { return number() }`,
+			`func f() { use(func() (interface{}, error) { return number() }) }`,
+		},
+	},
+	{
+		name: "unnamed parameters", harm: "panics when the library calls it", instead: "name them, _ will do",
+		find: findUnnamedParameters,
+		caught: []string{
+			`func f(c *http.Client) { c.CheckRedirect = func(*http.Request, []*http.Request) error { return nil } }`,
+			`func (p *pointed) Read([]byte) (int, error) { return 0, nil }`,
+		},
 	},
 	{
 		name: "os.Exit, log.Fatal, log.Panic", harm: "a panic in Traefik", instead: "return an error",
@@ -320,7 +332,7 @@ var bans = []ban{
 	{
 		name: "own type in the literal of a library struct", harm: "panics", instead: "assign it to the field after the literal",
 		find:   findForeignLiteral,
-		caught: []string{`func (p *pointed) RoundTrip(*http.Request) (*http.Response, error) { return nil, nil }; func f(p *pointed) { use(&http.Client{Transport: p}) }`},
+		caught: []string{`func (p *pointed) RoundTrip(_ *http.Request) (*http.Response, error) { return nil, nil }; func f(p *pointed) { use(&http.Client{Transport: p}) }`},
 	},
 	{
 		name: "context key that is no string", harm: "keys of all own types are one key", instead: "a long, unique string",
@@ -345,6 +357,7 @@ func use(...interface{}) {}
 func number() (int, error) { return 0, nil }
 func open() (io.Closer, error) { return nil, nil }
 func build() (http.Handler, error) { return nil, nil }
+func server() (*http.ServeMux, error) { return nil, nil }
 `
 
 // allowedSource has, for the checks, what they might mistake for a banned construct.
@@ -369,8 +382,7 @@ func New(ctx context.Context) (handled http.Handler, err error) {
 	defer func() {
 		if reason := recover(); reason != nil { err = fmt.Errorf("%v", reason) }
 	}()
-	handled, err = build()
-	return handled, err
+	return build()
 }
 func fine(ctx context.Context, list []string, ch chan int, v interface{}, h *handler, data []byte) error {
 	for i, v := range list {
@@ -798,14 +810,47 @@ func findSeveralLiterals(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	return literals > 1
 }
 
-func findNewReturn(s *sourceTree, n ast.Node, path []ast.Node) bool {
+func findWidenedReturn(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	result, ok := n.(*ast.ReturnStmt)
 	if !ok || len(result.Results) != 1 {
 		return false
 	}
-	function := functionAround(path)
-	declared, ok := function.(*ast.FuncDecl)
-	return ok && declared.Recv == nil && declared.Name.Name == "New" && declared.Type.Results.NumFields() == 2
+	given, ok := s.info.TypeOf(result.Results[0]).(*types.Tuple)
+	if !ok {
+		return false
+	}
+	var wanted types.Type
+	switch function := functionAround(path).(type) {
+	case *ast.FuncLit:
+		wanted = s.info.TypeOf(function)
+	case *ast.FuncDecl:
+		wanted = s.info.TypeOf(function.Name)
+	}
+	signature, ok := wanted.(*types.Signature)
+	for i := 0; ok && i < given.Len() && i < signature.Results().Len(); i++ {
+		if !types.Identical(given.At(i).Type(), signature.Results().At(i).Type()) {
+			return true
+		}
+	}
+	return false
+}
+
+func findUnnamedParameters(s *sourceTree, n ast.Node, path []ast.Node) bool {
+	var parameters *ast.FieldList
+	switch function := n.(type) {
+	case *ast.FuncLit:
+		parameters = function.Type.Params
+	case *ast.FuncDecl:
+		parameters = function.Type.Params
+	default:
+		return false
+	}
+	for _, field := range parameters.List {
+		if len(field.Names) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func findExit(s *sourceTree, n ast.Node, path []ast.Node) bool {
