@@ -353,7 +353,7 @@ type pointed struct { Number int }
 func (p *pointed) run() {}
 type runner interface { run() }
 type kind int
-func use(...interface{}) {}
+func use(_ ...interface{}) {}
 func number() (int, error) { return 0, nil }
 func open() (io.Closer, error) { return nil, nil }
 func build() (http.Handler, error) { return nil, nil }
