@@ -3,7 +3,10 @@ package e2e
 import (
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/traefik-oidc/oidc/e2e/internal/provider"
 )
@@ -91,5 +94,62 @@ func TestLoginRefusedByRule(t *testing.T) {
 	}
 	if page := bob.fetch(http.MethodGet, "/api"); page.Status != http.StatusForbidden {
 		t.Errorf("a script of Bob's got %s", page)
+	}
+}
+
+// TestLoginWhileProviderIsAway: nobody can sign in, and is told so; as soon as the provider is back, everybody can.
+func TestLoginWhileProviderIsAway(t *testing.T) {
+	t.Parallel()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	own.Away(true)
+	app := start(t).serve(t, site{provider: own})
+	alice := app.visitor(t)
+	page := alice.open("/")
+	if page.Status != http.StatusServiceUnavailable || page.Header.Get("Retry-After") == "" {
+		t.Errorf("while the provider is away: %s", page)
+	}
+	own.Away(false)
+	time.Sleep(1500 * time.Millisecond) // the plugin waits a second before it asks again
+	alice.signIn("/", provider.Alice)
+}
+
+// TestLoginFirstRequests: a thousand requests that are the first of all make one call for the provider's settings, and the
+// sign-in after them one for its keys.
+func TestLoginFirstRequests(t *testing.T) {
+	t.Parallel()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	app := start(t).serve(t, site{provider: own})
+	own.Slow(100 * time.Millisecond) // long enough for all to come before the first answer
+	nobody := app.visitor(t)
+	nobody.Jar, nobody.Client().Jar = nil, nil
+	var all sync.WaitGroup
+	var wrong atomic.Int64
+	for range 1000 {
+		all.Go(func() {
+			page, err := nobody.Look(app.URL)
+			if err != nil || nobody.outcome(page) != "sign-in" {
+				wrong.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	own.Slow(0)
+	if wrong.Load() > 0 {
+		t.Errorf("%d of a thousand were not sent to the provider", wrong.Load())
+	}
+	app.visitor(t).signIn("/", provider.Alice)
+	if n := len(own.Calls("openid-configuration")); n != 1 {
+		t.Errorf("the settings were read %d times", n)
+	}
+	if n := len(own.Calls("jwks")); n != 1 {
+		t.Errorf("the keys were read %d times", n)
 	}
 }

@@ -128,8 +128,7 @@ func TestSessionOptions(t *testing.T) {
 	try(t, "session.sameSite", site{}, sessionAttribute(func(c *http.Cookie) string { return sameSites[c.SameSite] }),
 		row{drop, "lax"}, row{"strict", "strict"})
 	try(t, "session.secure", site{}, func(v *visitor) string {
-		v.base = v.app.Secure
-		return sessionAttribute(func(c *http.Cookie) string { return yes(c.Secure) })(v)
+		return sessionAttribute(func(c *http.Cookie) string { return yes(c.Secure) })(v.app.secureVisitor(v.t))
 	}, row{drop, "yes"}, row{false, "no"})
 
 	afterTwoSeconds := func(v *visitor) string {

@@ -114,7 +114,7 @@ func run(ctx context.Context) error {
 		fmt.Println("\nEverything is stopped.")
 		return nil
 	case <-traefik.Ended():
-		return fmt.Errorf("the Traefik ended by itself:\n%s", traefik.Log(0))
+		return fmt.Errorf("Traefik has ended by itself:\n%s", traefik.Log(0))
 	}
 }
 

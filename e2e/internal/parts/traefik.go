@@ -391,9 +391,9 @@ func (t *Traefik) Metric(name string) (float64, error) {
 	return strconv.ParseFloat(found[1], 64)
 }
 
-// Profile reads one of Traefik's runtime profiles as text: goroutine, heap, …
+// Profile reads one of Traefik's runtime profiles as text: goroutine, or heap, after a garbage collection.
 func (t *Traefik) Profile(name string) (string, error) {
-	return t.text("/debug/pprof/" + name + "?debug=1")
+	return t.text("/debug/pprof/" + name + "?debug=1&gc=1")
 }
 
 // AccessLog returns the entries of Traefik's access log for one route.
