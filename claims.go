@@ -25,13 +25,12 @@ import (
 // identity is what is known of whoever sent a request, as far as rules and header formats are concerned. Nil maps: no such token.
 // Values come from JSON decoded with UseNumber.
 type identity struct {
-	claims            map[string]interface{} // what a key without prefix reads
-	idToken           map[string]interface{} // id_token.
-	accessToken       map[string]interface{} // access_token.
-	userinfo          map[string]interface{} // userinfo.
-	rawIDToken        string                 // {id_token}
-	rawAccessToken    string                 // {access_token}
-	rawExchangedToken string                 // {exchanged_token}
+	claims         map[string]interface{} // what a key without prefix reads
+	idToken        map[string]interface{} // id_token.
+	accessToken    map[string]interface{} // access_token.
+	userinfo       map[string]interface{} // userinfo.
+	rawIDToken     string                 // {id_token}
+	rawAccessToken string                 // {access_token}
 }
 
 // claimKey says where a claim is: a token, and the names that lead to it through objects.
@@ -77,7 +76,7 @@ func findClaim(id *identity, key *claimKey) interface{} {
 		claims = id.userinfo
 	} else if key.source == "raw" {
 		claims = map[string]interface{}{
-			"id_token": id.rawIDToken, "access_token": id.rawAccessToken, "exchanged_token": id.rawExchangedToken,
+			"id_token": id.rawIDToken, "access_token": id.rawAccessToken,
 		}
 	}
 	value := claims[key.path[0]]
@@ -233,32 +232,10 @@ func scalarText(claim interface{}) (string, bool) {
 	return "", false
 }
 
-// ruleRequires tells whether every way to true passes a condition that holds of the claim, Exists not counted: whether the rule
-// restricts the claim whatever the others are. How tightly is the operator's business: Matches(`tid`, `.*`) is a condition, too.
-// An unprefixed key also finds conditions on the ID token.
-func ruleRequires(r *rule, key string) bool {
-	wanted, err := parseClaimKey(key)
-	if r == nil || err != nil {
-		return false
-	}
-	// sure[i]: so it is from condition i on. Conditions only lead forward, so the last is known first.
-	sure := make([]bool, len(r.conditions))
-	for i := len(sure) - 1; i >= 0; i-- {
-		c := r.conditions[i]
-		sameSource := c.key.source == wanted.source || wanted.source == "" && c.key.source == "id_token"
-		samePath := strings.Join(c.key.path, "\x00") == strings.Join(wanted.path, "\x00")
-		yes := c.yes == exitFalse || c.yes >= 0 && sure[c.yes] || sameSource && samePath && c.name != "Exists"
-		no := c.no == exitFalse || c.no >= 0 && sure[c.no]
-		sure[i] = yes && no
-	}
-	return sure[0]
-}
-
 // headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
 type headerFormat struct {
-	texts              []string
-	keys               []*claimKey
-	usesExchangedToken bool // {exchanged_token} is in it, so the exchange must have taken place
+	texts []string
+	keys  []*claimKey
 }
 
 // parseHeaderFormat reads the right side of a forwardHeaders entry: a claim key, or a text with keys in braces such as
@@ -289,7 +266,6 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 		}
 		f.keys = append(f.keys, key)
 		f.texts = append(f.texts, after)
-		f.usesExchangedToken = f.usesExchangedToken || name == "exchanged_token"
 	}
 	if strings.Count(text, "}") != len(f.keys) || strings.Contains(strings.Join(f.texts, ""), "}") {
 		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
@@ -299,7 +275,7 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 
 // isRawToken tells whether a name in braces is a token instead of a claim.
 func isRawToken(name string) bool {
-	return name == "id_token" || name == "access_token" || name == "exchanged_token"
+	return name == "id_token" || name == "access_token"
 }
 
 // formatHeader makes the value of a header. Without one of its claims or tokens there is no header, and an empty claim is no

@@ -31,13 +31,12 @@ func alice(t testing.TB) *identity {
 		"single": "dev", "bad": "ad\u0000min", "lines": "one\r\ntwo", "padded": "admin ", "name": "Alice Ó Briain"
 	}`)
 	return &identity{
-		claims:            own,
-		idToken:           own,
-		accessToken:       claimsOf(t, `{"sub": "alice", "aud": "api", "scope": "api:read"}`),
-		userinfo:          claimsOf(t, `{"phone": "+353"}`),
-		rawIDToken:        "raw.id.token",
-		rawAccessToken:    "raw.access.token",
-		rawExchangedToken: "raw.exchanged.token",
+		claims:         own,
+		idToken:        own,
+		accessToken:    claimsOf(t, `{"sub": "alice", "aud": "api", "scope": "api:read"}`),
+		userinfo:       claimsOf(t, `{"phone": "+353"}`),
+		rawIDToken:     "raw.id.token",
+		rawAccessToken: "raw.access.token",
 	}
 }
 
@@ -255,43 +254,6 @@ func TestClaimsRuleErrors(t *testing.T) {
 }
 
 // TestClaimsRuleRequires: what trustedIssuer with a claim in braces asks of the rule.
-func TestClaimsRuleRequires(t *testing.T) {
-	rows := []struct {
-		rule string
-		want bool
-	}{
-		{"Equals(`tid`, `a`)", true},
-		{"Equals(`id_token.tid`, `a`)", true},
-		{"Equals(`access_token.tid`, `a`)", false},
-		{"OneOf(`tid`, `a`, `b`) && Exists(`sub`)", true},
-		{"Exists(`sub`) && OneOf(`tid`, `a`, `b`)", true},
-		{"Equals(`tid`, `a`) || Exists(`sub`)", false},
-		{"Equals(`tid`, `a`) || Equals(`tid`, `b`) && Exists(`sub`)", true},
-		{"(Exists(`x`) || Exists(`y`)) && Equals(`tid`, `a`)", true},
-		{"!Equals(`tid`, `a`)", false},
-		{"!!Equals(`tid`, `a`)", true},
-		{"!(!Equals(`tid`, `a`) || Exists(`banned`))", true},
-		{"!(Equals(`tid`, `a`) && Exists(`banned`))", false},
-		{"Equals(`tid`, `a`) || !Equals(`tid`, `a`)", false},
-		{"Exists(`tid`)", false},
-		{"Equals(`tid.x`, `a`)", false},
-		{"Equals(`other`, `a`)", false},
-	}
-	for _, row := range rows {
-		r, err := parseRule(row.rule)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := ruleRequires(r, "tid"); got != row.want {
-			t.Errorf("%s: got %v, want %v", row.rule, got, row.want)
-		}
-	}
-	r, _ := parseRule("Equals(`access_token.tid`, `a`)")
-	if ruleRequires(nil, "tid") || ruleRequires(r, "") || !ruleRequires(r, "access_token.tid") {
-		t.Error("no rule and no key require nothing; a prefixed key is found by its prefix")
-	}
-}
-
 func TestClaimsHeaders(t *testing.T) {
 	who := alice(t)
 	rows := []struct{ name, format, want string }{
@@ -311,7 +273,6 @@ func TestClaimsHeaders(t *testing.T) {
 		{"letters beyond ASCII", "name", "Alice Ó Briain"},
 		{"the raw access token", "Bearer {access_token}", "Bearer raw.access.token"},
 		{"the raw ID token", "{id_token}", "raw.id.token"},
-		{"the exchanged token", "Bearer {exchanged_token}", "Bearer raw.exchanged.token"},
 		{"two claims", "{name} <{email}>", "Alice Ó Briain <alice@example.com>"},
 		{"two claims side by side", "{sub}{level};", "alice3;"},
 		{"control characters stay visible", "bad", "ad%00min"},
@@ -327,9 +288,6 @@ func TestClaimsHeaders(t *testing.T) {
 		got, ok := formatHeader(f, who)
 		if !ok || got != row.want {
 			t.Errorf("%s: got %q, %v, want %q", row.name, got, ok, row.want)
-		}
-		if f.usesExchangedToken != strings.Contains(row.format, "exchanged") {
-			t.Errorf("%s: usesExchangedToken is %v", row.name, f.usesExchangedToken)
 		}
 	}
 }

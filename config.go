@@ -41,8 +41,7 @@ type Config struct {
 	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
 	Issuer string `json:"issuer" is:"issuer"`
 	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
-	// metadata does. A claim in braces stands for what the token says, `https://login.microsoftonline.com/{tid}/v2.0`, for
-	// providers with one issuer per tenant; `claims` must then have a rule on that claim.
+	// metadata does.
 	TrustedIssuer string `json:"trustedIssuer" is:"issuer"`
 	// DisableIssuerCheck accepts whatever issuer the metadata and the tokens name. Tokens must still be signed by the
 	// provider's keys. Prefer `trustedIssuer`.
@@ -123,12 +122,6 @@ type Config struct {
 	// else (an API call cannot follow the redirect); `login`, always a sign-in; `deny`, always 401; `forward`, on to the
 	// upstream as nobody, without identity headers.
 	Unauthenticated string `json:"unauthenticated" default:"auto" enum:"auto|login|deny|forward"`
-	// PreservePost keeps a form (URL-encoded, at most 64 KB, from the same site) that was posted after the session ended in
-	// the browser during the sign-in, and sends it again after it.
-	PreservePost bool `json:"preservePost" default:"false"`
-	// SessionURL is an address for single-page apps: GET says who is signed in and until when (JSON; 401 when nobody), POST
-	// renews the session now. From the same origin only.
-	SessionURL string `json:"sessionUrl" is:"endpoint"`
 
 	// Who may pass, and what the upstream learns.
 
@@ -147,10 +140,6 @@ type Config struct {
 	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
 	// Headers of these names that a client sends are removed, in every spelling.
 	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
-	// TokenExchange exchanges the user's access token for one meant for the upstream (RFC 8693), which is then sent as
-	// `Authorization: Bearer` and is `{exchanged_token}` in `forwardHeaders`. At least one of `audience`, `resource` and `scopes`
-	// says what it is for.
-	TokenExchange *TokenExchangeConfig `json:"tokenExchange"`
 
 	// Sign-out.
 
@@ -202,11 +191,6 @@ type Config struct {
 	ErrorPages map[string]string `json:"errorPages" enum:"401|403|500|503"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
-	// StatusURL is an address that shows the operator how things are: provider, keys, clock, sign-ins, failures by reason. JSON,
-	// or text for Prometheus, by `Accept`.
-	StatusURL string `json:"statusUrl" is:"endpoint"`
-	// StatusToken is the bearer token that opens `statusUrl`, 16 characters at least. Required with `statusUrl`.
-	StatusToken string `json:"statusToken" is:"secret" secret:"true"`
 }
 
 // EndpointsConfig replaces single addresses of the provider's metadata: where Traefik reaches the provider under another name than
@@ -266,7 +250,7 @@ type SessionConfig struct {
 	Expiry int `json:"expiry" min:"1" default:"86400"`
 	// Sliding begins `expiry` anew while the user is active.
 	Sliding bool `json:"sliding" default:"true"`
-	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session ends with the token.
+	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session goes on with the tokens of the sign-in.
 	Refresh bool `json:"refresh" default:"true"`
 	// IdleTimeout ends a session after this many seconds without a request, if that is sooner than `expiry`. Default: none.
 	IdleTimeout int `json:"idleTimeout"`
@@ -361,18 +345,6 @@ type CSRFConfig struct {
 	HeaderName string `json:"headerName" is:"header" default:"Hub-Csrf-Token"`
 	// CookieName is the cookie's name.
 	CookieName string `json:"cookieName" is:"cookie" default:"hub-csrf-token"`
-}
-
-// TokenExchangeConfig is the token wanted for the upstream.
-type TokenExchangeConfig struct {
-	// Audience names the services the token is for.
-	Audience []string `json:"audience"`
-	// Resource are the addresses of the services the token is for (absolute URLs).
-	Resource []string `json:"resource" is:"uri"`
-	// Scopes are what the token may do.
-	Scopes []string `json:"scopes"`
-	// RequestedTokenType is the kind of token wanted. Default: the provider's choice, as a rule an access token.
-	RequestedTokenType string `json:"requestedTokenType"`
 }
 
 // TokenSourceConfig is where a token is looked for, in this order.
@@ -634,8 +606,7 @@ func checkJobs(config *Config, raw map[string]interface{}, p *problems) {
 func checkAddresses(config *Config, p *problems) {
 	owner := map[string]string{}
 	for _, address := range [][]string{{"redirectUrl", config.RedirectURL}, {"loginUrl", config.LoginURL}, {"logoutUrl", config.LogoutURL},
-		{"backchannelLogoutUrl", config.BackchannelLogoutURL}, {"frontchannelLogoutUrl", config.FrontchannelLogoutURL},
-		{"sessionUrl", config.SessionURL}, {"statusUrl", config.StatusURL}} {
+		{"backchannelLogoutUrl", config.BackchannelLogoutURL}, {"frontchannelLogoutUrl", config.FrontchannelLogoutURL}} {
 		if where, err := parseLocation(address[1]); err == nil { // else not set, or reported
 			p.must(owner[where.path] == "", address[0], "must not have the path of %s, got %q; write another path", owner[where.path], where.path)
 			owner[where.path] = address[0]
@@ -645,7 +616,6 @@ func checkAddresses(config *Config, p *problems) {
 		"must not be loginUrl, which begins another sign-in; write another page, such as \"/\"")
 	p.must(config.PostLogoutRedirectURL == "" || config.PostLogoutRedirectURL != config.LogoutURL, "postLogoutRedirectUrl",
 		"must not be logoutUrl, which signs out again; write another page, such as \"/\"")
-	p.must(config.StatusURL == "" || config.StatusToken != "", "statusToken", "required with statusUrl; %s", makeSecret)
 }
 
 // makeSecret is the advice for every missing or weak secret.
@@ -689,9 +659,6 @@ func checkLogin(config *Config, p *problems) {
 	least := hmacSizes[config.IDTokenSigningAlg]
 	p.must(len(config.ClientSecret) >= least, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256",
 		config.IDTokenSigningAlg, least)
-	if x := config.TokenExchange; x != nil {
-		p.must(len(x.Audience)+len(x.Resource)+len(x.Scopes) > 0, "tokenExchange", "must say what the new token is for; write audience, resource or scopes")
-	}
 }
 
 // hmacSizes are the least numbers of bytes in a key (RFC 7518 3.2).

@@ -185,7 +185,6 @@ func TestConfigStartsWithHubsConfigurations(t *testing.T) {
 		"client credentials, Redis":   `{"oAuthClientCredentials": {"url": "https://kc/token", "store": {"keyPrefix": "x", "secret": "0123456789012345", "redis": {"endpoints": ["redis:6379"], "cluster": {}, "tls": {"ca": "PEM"}}}}}`,
 		"JWT by secret":               `{"jwt": {"signingSecret": "my-secret-of-thirty-two-bytes-or-more"}}`,
 		"JWT by path and issuer":      `{"jwt": {"jwksUrl": "/protocol/openid-connect/certs", "issuer": "https://kc/realms/x"}}`,
-		"one issuer per tenant":       `{"issuer": "https://login.microsoftonline.com/common/v2.0", "trustedIssuer": "https://login.microsoftonline.com/{tid}/v2.0", "clientId": "id", "clientSecret": "s"}`,
 		"HMAC with a long secret":     `{"issuer": "https://id", "clientId": "id", "clientSecret": "0123456789abcdef0123456789abcdef", "idTokenSigningAlg": "HS256"}`,
 		"a public client":             `{"issuer": "https://id", "clientId": "id", "session": {"secret": "0123456789abcdef", "sameSite": "none", "secure": true}}`,
 		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "s", "authParams": {"prompt": ""}}`,
@@ -272,7 +271,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},
 		{"two slashes", `{"postLoginRedirectUrl": "//evil.example.com"}`, `postLoginRedirectUrl: must not have . or .. or // in its path, got "//evil.example.com"`},
 		{"two addresses with one path", `{"loginUrl": "/oidc/callback"}`, `loginUrl: must not have the path of redirectUrl, got "/oidc/callback"; write another path`},
-		{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "sessionUrl": "https://b.example.com/x"}`, `sessionUrl: must not have the path of logoutUrl, got "/x"; write another path`},
+		{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "frontchannelLogoutUrl": "https://b.example.com/x"}`, `frontchannelLogoutUrl: must not have the path of logoutUrl, got "/x"; write another path`},
 		{"a sign-in that ends where it began", `{"loginUrl": "/in", "postLoginRedirectUrl": "/in"}`, `postLoginRedirectUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"`},
 		{"a sign-out that ends where it began", `{"logoutUrl": "/out", "postLogoutRedirectUrl": "/out"}`, `postLogoutRedirectUrl: must not be logoutUrl, which signs out again; write another page, such as "/"`},
 		{"an unknown response mode", `{"responseMode": "fragment"}`, `responseMode: must be one of query, form_post, got "fragment"`},
@@ -285,7 +284,6 @@ func TestConfigRefuses(t *testing.T) {
 		{"visitors bring a request object", `{"loginParams": "request"}`, `loginParams: belongs to the protocol and cannot be replaced, got "request"; leave it out`},
 		{"a resource that is no address", `{"resource": ["api"]}`, `resource: must be an https URL, got "api"; try "https://api"`},
 		{"a resource with a fragment", `{"resource": "https://api#x"}`, `resource: must not have a query or fragment, got "https://api#x"; try "https://api"`},
-		{"a token exchanged for nothing", `{"tokenExchange": {}}`, `tokenExchange: must say what the new token is for; write audience, resource or scopes`},
 
 		// Headers.
 		{"a header with a space", `{"forwardHeaders": {"X User": "sub"}}`, `forwardHeaders.X User: must be the name of a header, got "X User"; try "X-User" or the like`},
@@ -315,8 +313,6 @@ func TestConfigRefuses(t *testing.T) {
 		{"a CSRF header that is none", `{"csrf": {"headerName": "a:b"}}`, `csrf.headerName: must be the name of a header, got "a:b"; try "X-User" or the like`},
 		{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
 		{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
-		{"a status page for everybody", `{"statusUrl": "/status"}`, `statusToken: required with statusUrl; ` + secret},
-		{"a status page for guessers", `{"statusUrl": "/status", "statusToken": "hunter2"}`, `statusToken: must have 16 bytes at least; ` + secret},
 
 		// Redis.
 		{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
@@ -371,7 +367,7 @@ func TestConfigNeedsAJob(t *testing.T) {
 		{"nobody to ask", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}}}`, `oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint`},
 		{"nothing to ask about", `{"oAuthIntrospection": {"clientConfig": {"url": "https://id/i"}}}`, `oAuthIntrospection.tokenSource: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"`},
 		{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
-		{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn", "statusUrl": "/s", "statusToken": "0123456789abcdef"}`, ``},
+		{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn"}`, ``},
 	} {
 		test := test
 		t.Run(test.name, func(t *testing.T) {

@@ -204,7 +204,7 @@ sign-in, or one of the blocks ` + "`jwt`" + `, ` + "`oAuthIntrospection`" + `, `
   open a route. All problems of a configuration are reported in one line.
 - **Values** may be written as text wherever a number, a switch or a list is meant, as labels do: ` + "`\"3600\"`, `\"true\"`, `\"openid, email\"`" + `. An empty
   value leaves the default.
-- **Blocks** that switch something on by being there (` + "`csrf`, `jwt`, `tokenExchange`, `cluster`" + ` …) may be written ` + "`{}`" + ` or ` + "`true`" + `; ` + "`false`" + ` is off.
+- **Blocks** that switch something on by being there (` + "`csrf`, `jwt`, `cluster`" + ` …) may be written ` + "`{}`" + ` or ` + "`true`" + `; ` + "`false`" + ` is off.
 - **Secrets** need not stand in the configuration. Any value may be ` + "`${NAME}`" + `, an environment variable of Traefik (in a Compose file
   ` + "`$${NAME}`" + `), or ` + "`${file:/path}`" + `, the content of a file without white space around it; also within a text, except in secrets.
   With Traefik's Kubernetes CRD provider, and only there, ` + "`urn:k8s:secret:name:key`" + ` reads a Secret in the middleware's namespace.

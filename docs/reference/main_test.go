@@ -71,7 +71,7 @@ func TestSchema(t *testing.T) {
 		{"the least", `{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "${SECRET}"}`, ""},
 		{"typed", `{"pkce": false, "maxAge": 5, "scopes": ["openid"], "authParams": {"a": 1}, "session": {"expiry": 5, "secure": true, "store": {"redis": {"endpoints": ["a:1"], "tls": {}}}}, "csrf": {}}`, ""},
 		{"text, as labels have it", `{"pkce": "False", "maxAge": "5", "scopes": "openid, email", "errorPages": "401=/a,403=/b", "session": {"expiry": "5", "secure": "1"}, "csrf": "true", "jwt": ""}`, ""},
-		{"switched by a word", `{"jwt": true, "csrf": false, "tokenExchange": "false", "par": true}`, ""},
+		{"switched by a word", `{"jwt": true, "csrf": false, "par": true}`, ""},
 		{"from the environment", `{"pkce": "${PKCE}", "maxAge": "${AGE}", "session": {"sameSite": "${file:/same}"}, "scopes": ["${S}"]}`, ""},
 		{"Hub's second spelling", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, ""},
 		{"an empty block", `{"session": "", "stateCookie": {}}`, ""},
