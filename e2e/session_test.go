@@ -169,7 +169,7 @@ func sessionAttribute(read func(c *http.Cookie) string) func(v *visitor) string 
 // TestSessionSecrets: a session survives a change of the secret if the old one is named, and only then.
 func TestSessionSecrets(t *testing.T) {
 	t.Parallel()
-	covers(t, "session.secret", "session.previousSecrets")
+	covers(t, "secret", "session.secret", "session.previousSecrets")
 	const first, second = "the first secret, long enough", "the second secret, long enough"
 	for _, test := range []struct {
 		name     string
@@ -181,7 +181,7 @@ func TestSessionSecrets(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			app := start(t).serve(t, site{with: with{"session.secret": first}})
+			app := start(t).serve(t, site{with: with{"secret": first}}) // another place for it
 			alice := app.visitor(t)
 			alice.signIn("/", provider.Alice)
 			changed := site{with: with{"session.secret": second}}

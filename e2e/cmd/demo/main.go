@@ -1,5 +1,5 @@
 // Command demo shows the plugin to a person: a real Traefik with an OpenID provider, an application, and routes to click
-// through. `make demo` runs it; CONTRIBUTING.md tells its settings.
+// through. `make demo` runs it, `make help` tells its settings.
 package main
 
 import (
@@ -114,7 +114,7 @@ func run(ctx context.Context) error {
 		fmt.Println("\nEverything is stopped.")
 		return nil
 	case <-traefik.Ended():
-		return fmt.Errorf("Traefik has ended by itself:\n%s", traefik.Log(0))
+		return fmt.Errorf("the program Traefik has ended:\n%s", traefik.Log(0))
 	}
 }
 
