@@ -139,6 +139,9 @@ func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gat
 	c := readConfig(raw, p)
 	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, passes: newMemory(4096), closed: closedPipe()}
 	g.shortName, _, _ = strings.Cut(name, "@")
+	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
+		c.Scopes = append([]string{"openid"}, c.Scopes...)
+	}
 	g.login = c.Issuer != ""
 	var err error
 	if g.bypass, err = parseBypass(c.Bypass); err != nil {
@@ -147,13 +150,13 @@ func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gat
 	g.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, "", p)
 	manage(g, g.policy)
 	g.pages = newPages(c.ErrorPages, p)
+	buildCookies(g)
 	if len(p.list) == 0 {
 		buildJobs(ctx, g, p)
 	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	buildCookies(g)
 	buildEndpoints(g)
 	buildWarmPath(g)
 	warn(g)
@@ -328,6 +331,12 @@ func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	if made.authMethod == "" && made.signer == nil && c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
 		made.authMethod = "tls_client_auth"
 	}
+	var shared []*key // with HS256 and its like the client's secret is the key
+	if strings.HasPrefix(c.IDTokenSigningAlg, "HS") {
+		one, err := newSecretKey([]byte(c.ClientSecret), []string{c.IDTokenSigningAlg})
+		p.addError("clientSecret", err)
+		shared = []*key{one}
+	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -338,6 +347,9 @@ func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	}
 	if c.DisableIssuerCheck {
 		made.rules.issuers = nil
+	}
+	if made.keys = newFixedKeySet(shared...); shared != nil {
+		return made, nil
 	}
 	made.keys = newKeySet(func(ctx context.Context) ([]byte, error) { return fetchKeys(ctx, made) })
 	return made, nil

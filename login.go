@@ -83,9 +83,6 @@ func noBackslash(r rune) rune {
 // login sends the browser to the provider. extra are parameters that this sign-in alone has.
 func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo string, extra url.Values) {
 	m, err := discover(req.Context(), g.client)
-	if err == nil && m.authorization == "" {
-		err = fmt.Errorf("%w: discovery: the provider names no authorization endpoint; set endpoints.authorization", errUnavailable)
-	}
 	if err != nil {
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
@@ -259,6 +256,11 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	logf(g.log, levelInfo, "session %s: signed in sub %q", s.ID, clip(text(s.claims["sub"])))
+	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
+		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
+		writeAnswer(g.pages, rw, req, leadOn(pending.Return))
+		return
+	}
 	redirect(rw, req, pending.Return)
 }
 

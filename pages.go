@@ -33,6 +33,7 @@ type answer struct {
 	id         string   // also in the log line; "" on pages that report no trouble
 	actions    []action // what the page offers, the likeliest first
 	retryAfter int      // seconds, 0: none; a page then loads its first link again by itself
+	atOnce     bool     // the page follows its first link by itself
 	challenge  string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
 }
 
@@ -73,6 +74,14 @@ func logoutQuestion(logoutPath, stayPath string) *answer {
 	return &answer{
 		status: http.StatusOK, title: "Do you want to sign out?", detail: "Another website asked to sign you out here. It is your choice.",
 		actions: []action{{text: "Sign out", href: logoutPath, method: http.MethodPost}, {text: "Stay signed in", href: stayPath}},
+	}
+}
+
+// leadOn goes on from our own site: for cookies that go along only with what our own pages began (SameSite=Strict).
+func leadOn(onward string) *answer {
+	return &answer{
+		status: http.StatusOK, title: "You are signed in", detail: "Your page opens now.", atOnce: true,
+		actions: []action{{text: "Continue", href: onward}},
 	}
 }
 
@@ -118,6 +127,9 @@ func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer)
 			retry = strconv.Itoa(a.retryAfter)
 			headers.Set("Refresh", retry+"; url="+link)
 		}
+	}
+	if a.atOnce {
+		headers.Set("Refresh", "0; url="+a.actions[0].href)
 	}
 	if a.challenge != "" {
 		headers.Set("WWW-Authenticate", a.challenge)

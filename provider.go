@@ -95,7 +95,8 @@ func discover(ctx context.Context, c *client) (*metadata, error) {
 		return nil, wait.err
 	}
 	value, err := share(ctx, &c.flights, "discovery", func(ctx context.Context) (interface{}, error) {
-		return readMetadata(ctx, c)
+		found, err := readMetadata(ctx, c)
+		return found, err
 	})
 	if err == nil {
 		return value.(*metadata), nil
@@ -154,6 +155,9 @@ func fetchMetadata(ctx context.Context, c *client) (*metadata, error) {
 		if o.override != "" {
 			*o.endpoint = o.override
 		}
+	}
+	if m.authorization == "" && c.issuer != "" && c.id != "" {
+		return nil, fmt.Errorf("%w: discovery: the provider names no authorization_endpoint; is it for sign-in? else set endpoints.authorization", errUnavailable)
 	}
 	return m, nil
 }
@@ -541,7 +545,7 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	transport.MaxResponseHeaderBytes = 64 << 10
 	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second}
 	c.Transport = transport
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
 

@@ -136,8 +136,9 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 			return nil, saveErr
 		}
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		if late := now.Add(lateSeconds); late.Before(until) || now.After(until) {
-			until = late
+		until = now.Add(lateSeconds)
+		if end := time.Unix(sessionEnd(g, s), 0); end.Before(until) {
+			until = end
 		}
 	}
 	if err != nil {
@@ -253,7 +254,6 @@ func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (fresh *
 	if errors.Is(err, errUnavailable) {
 		return s, now.Unix() + 1, nil // the next attempt is the back-off's business
 	}
-	logf(g.log, levelInfo, "session %s: refresh: %s", s.ID, err)
 	return nil, 0, fmt.Errorf("%w: session %s could not be refreshed", errNoCredentials, s.ID)
 }
 
@@ -281,6 +281,11 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		next := &backoff{failures: failed.failures}
 		fail(next, err, time.Now())
 		remember(c.refreshing, key, next)
+		level := levelInfo
+		if errors.Is(err, errUnavailable) {
+			level = levelWarn
+		}
+		logf(g.log, level, "session %s: refresh: %s", s.ID, err)
 		return nil, err
 	})
 	if err != nil {
