@@ -48,7 +48,7 @@ type pass struct {
 
 const (
 	renewShare   = 10              // a session is sealed anew when this share of its idle time has passed
-	lateSeconds  = 5 * time.Second // how long a replaced cookie is good for without another look
+	lateGrace    = 5 * time.Second // how long a replaced cookie is good for without another look
 	longestCheck = time.Hour       // a pass is looked at again at least this often
 )
 
@@ -136,7 +136,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 			return nil, saveErr
 		}
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = now.Add(lateSeconds)
+		until = now.Add(lateGrace)
 		if end := time.Unix(sessionEnd(g, s), 0); end.Before(until) {
 			until = end
 		}

@@ -432,15 +432,11 @@ func TestSessionEnds(t *testing.T) {
 		{"at its expiry, without sliding", sessionOptions("expiry", 2, "sliding", false)},
 		{"at its longest life, however active", sessionOptions("maxLifetime", 2)},
 		{"when idle", sessionOptions("idleTimeout", 1, "expiry", 1000)},
-		{"with the access token, without refresh", sessionOptions("refresh", false)},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
-			if c.name == "with the access token, without refresh" {
-				p.expiresIn = 2
-			}
 			_, b := signedIn(t, p, c.options)
 			keep := func() {
 				b.mu.Lock()
