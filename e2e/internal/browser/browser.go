@@ -207,18 +207,35 @@ func (b *Browser) navigate(method, address string, values url.Values, from strin
 			return page, fmt.Errorf("redirect loop:\n%s", page)
 		}
 	}
-	if !strings.Contains(page.Body, ".submit()") || hops == 0 {
+	if hops <= 0 {
 		return page, nil
 	}
-	if form, err := page.form(); err == nil && form.sendsItself {
-		next, err := b.submit(page, form, nil, hops-1)
-		if next != nil {
-			next.Trail = append(page.Trail, next.Trail...)
-			next.Cookies = append(page.Cookies, next.Cookies...)
-		}
-		return next, err
+	next, err := b.goOn(page, hops-1)
+	if next == nil {
+		return page, err
 	}
-	return page, nil
+	next.Trail = append(page.Trail, next.Trail...)
+	next.Cookies = append(page.Cookies, next.Cookies...)
+	return next, err
+}
+
+// goOn does what a page does by itself as soon as it is there: it leads to another address, or sends its form. Nil: nothing.
+func (b *Browser) goOn(page *Page, hops int) (*Page, error) {
+	if address, found := strings.CutPrefix(page.Header.Get("Refresh"), "0; url="); found {
+		target, err := page.URL.Parse(address)
+		if err != nil {
+			return nil, fmt.Errorf("refresh: %w", err)
+		}
+		return b.navigate(http.MethodGet, target.String(), nil, page.URL.String(), hops)
+	}
+	if !strings.Contains(page.Body, ".submit()") {
+		return nil, nil
+	}
+	form, err := page.form()
+	if err != nil || !form.sendsItself {
+		return nil, nil
+	}
+	return b.submit(page, form, nil, hops)
 }
 
 // setNavigation sets what browsers send with a page load (Fetch Metadata).
