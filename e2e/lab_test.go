@@ -146,7 +146,8 @@ func need(t *testing.T, program string) string {
 	return ""
 }
 
-// with is options of the plugin. A name may be a path: "session.expiry". The value drop takes a default of serve away.
+// with is options of the plugin. A name may be a path: "session.expiry". The value drop takes a default of serve away, and
+// {host} in a text stands for the site's host and port.
 type with map[string]any
 
 type dropped struct{}
@@ -281,6 +282,9 @@ func (a *app) addresses(paths []string) []string {
 func (a *app) set(s site) error {
 	options := with{"issuer": a.provider.Issuer, "clientId": a.name, "clientSecret": a.secret()}
 	for name, value := range s.with {
+		if text, ok := value.(string); ok {
+			value = strings.ReplaceAll(text, "{host}", strings.TrimPrefix(a.URL, "http://"))
+		}
 		options[name] = value
 	}
 	rule := "Host(`" + a.host + "`)"
