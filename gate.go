@@ -45,7 +45,7 @@ type gate struct {
 	passes *memory // credential → *pass
 
 	// The memory of warm.go.
-	isPlain, brings       bool             // nothing else is to be looked at; tokens are brought
+	brings                bool             // tokens are brought
 	warmHeader            string           // whose line says who sends a request
 	secureName, plainName string           // of the session's cookie, with the equals sign
 	closed                *io.PipeWriter   // refuses whatever is written

@@ -91,16 +91,19 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 
 // serve is every other request.
 func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
-	if who := known(g, req); who != nil {
-		forward(g, who, next, rw, req)
-		return
+	isOpen := g.bypass != nil && bypasses(g.bypass, req)
+	if !isOpen {
+		if who := known(g, req); who != nil {
+			forward(g, who, next, rw, req)
+			return
+		}
 	}
 	stripHeaders(g, req) // a client never names itself
 	if at := g.endpoints[req.URL.Path]; at != nil && isHere(at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
 	}
-	if g.bypass != nil && bypasses(g.bypass, req) {
+	if isOpen {
 		stripCookies(g, req)
 		next.ServeHTTP(rw, req)
 		return

@@ -17,10 +17,9 @@ const (
 	longestHarmless = 64
 )
 
-// known finds the pass of a request with nothing unusual about it: none of our endpoints, no bypass rule or CSRF token to look at,
-// one credential, and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
+// known finds the pass of a request with nothing unusual about it: none of our endpoints, no CSRF token to look at, one credential, and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
 func known(g *gate, req *http.Request) *pass {
-	if !g.isPlain || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
+	if g.csrf != nil && !isSafe(req.Method) || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
 		return nil
 	}
 	harmless := harmlessHeaders(g, req)
@@ -166,14 +165,14 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 
 // buildWarmPath prepares what ServeHTTP and known compare with.
 func buildWarmPath(g *gate) {
-	g.isPlain = g.bypass == nil && g.csrf == nil
 	g.brings = g.jwt != nil || g.introspection != nil || g.gateway != nil
 	g.secureName = cookieName(&g.sessionCookie, true) + "="
 	g.plainName = cookieName(&g.sessionCookie, false) + "="
 	g.lines = map[string]*pass{}
-	if g.isPlain && g.login && !g.brings {
+	isPlain := g.bypass == nil && g.csrf == nil // nothing else of a request is to be looked at
+	if isPlain && g.login && !g.brings {
 		g.warmHeader = "Cookie"
-	} else if g.isPlain && !g.login && g.brings {
+	} else if isPlain && !g.login && g.brings {
 		g.warmHeader = "Authorization"
 	}
 	g.harmless = map[string]bool{}
