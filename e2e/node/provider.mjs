@@ -106,6 +106,8 @@ function configuration() {
         },
       },
     },
+    // Without its dispatcher, which refuses this machine's addresses: the applications are here.
+    fetch: (url, { dispatcher: _refusing, ...options }) => fetch(url, options),
     findAccount: (_ctx, sub) => users.has(sub) && {
       accountId: sub,
       claims: () => ({ preferred_username: users.get(sub).name, ...users.get(sub).claims, sub }),
@@ -163,6 +165,7 @@ const provider = new Provider(settings.issuer, configuration());
 provider.proxy = true; // believe X-Forwarded-Proto
 provider.on('server_error', (_ctx, error) => console.error(error));
 provider.on('grant.error', (_ctx, error) => console.error(error.message, error.error_description));
+provider.on('backchannel.error', (_ctx, error, client) => console.error(`back-channel logout of ${client.clientId}: ${error.cause ?? error}`));
 provider.on('authorization.error', (_ctx, error) => console.error(error.message, error.error_description));
 
 const handle = provider.callback();
