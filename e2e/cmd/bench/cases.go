@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/traefik-oidc/oidc/e2e/internal/browser"
+	"github.com/traefik-oidc/oidc/e2e/internal/parts"
+	"github.com/traefik-oidc/oidc/e2e/internal/provider"
+)
+
+// The files beside this one that other programs need.
+var (
+	//go:embed load.lua
+	loadScript []byte
+	//go:embed nothing/nothing.go
+	nothingSource []byte
+)
+
+// The two cases that all others are compared with.
+const (
+	noMiddleware = "no middleware"
+	doNothing    = "do-nothing plugin"
+)
+
+// bench has the running programs.
+type bench struct {
+	ctx                                      context.Context
+	root, dir, wrk, traefikPath, nothingPath string
+	rounds, seconds, connections             int
+	only                                     string
+
+	traefik          *parts.Traefik
+	provider, second *provider.Provider // they sign with RS256 and ES256
+	sidecar          *parts.Process
+	upstream         *http.Server
+	backend          string
+	cases            []*load
+}
+
+// load is a case: a route, and what is sent to it.
+type load struct {
+	name    string
+	route   string // the first label of its host
+	cookie  string // %d is another number in each request
+	bearer  string
+	tokens  string // a file
+	against int    // the number of the case that it is compared with
+	rounds  []burst
+}
+
+// setUp starts everything, makes the routes, and signs in.
+func (b *bench) setUp() error {
+	script := filepath.Join(b.dir, "load.lua")
+	if err := os.WriteFile(script, loadScript, 0o644); err != nil {
+		return err
+	}
+	if err := b.startUpstream(); err != nil {
+		return err
+	}
+	var err error
+	if b.provider, err = provider.Start(provider.Options{}); err != nil {
+		return err
+	}
+	if b.second, err = provider.Start(provider.Options{Algorithm: "ES256"}); err != nil {
+		return err
+	}
+	if b.nothingPath, err = b.writeNothing("nothing", "github.com/traefik-oidc/nothing"); err != nil {
+		return err
+	}
+	b.traefik, err = parts.StartTraefik(parts.TraefikOptions{
+		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: parts.PluginDir(b.root), Static: quiet,
+		Plugins: map[string]parts.Plugin{"nothing": {Module: "github.com/traefik-oidc/nothing", Dir: b.nothingPath}},
+	})
+	if err != nil {
+		return err
+	}
+	return b.addCases()
+}
+
+// quiet is Traefik as people run it under load: no access log, no metrics, no debug lines.
+var quiet = map[string]any{"log": map[string]any{"level": "ERROR"}, "accessLog": nil, "metrics": nil}
+
+// startUpstream serves a small page, as fast as it can, in this process.
+func (b *bench) startUpstream() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	page := []byte(strings.Repeat("hello ", 20))
+	b.backend = "http://" + listener.Addr().String()
+	b.upstream = &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(page) })}
+	go func() { _ = b.upstream.Serve(listener) }()
+	return nil
+}
+
+// writeNothing lays the do-nothing plugin out as a package of any name.
+func (b *bench) writeNothing(name, module string) (string, error) {
+	dir := filepath.Join(b.dir, "plugin-"+name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for file, text := range map[string]string{
+		name + ".go":   strings.Replace(string(nothingSource), "package nothing", "package "+name, 1),
+		"go.mod":       "module " + module + "\n\ngo 1.20\n",
+		".traefik.yml": "displayName: Nothing\ntype: middleware\nimport: " + module + "\nsummary: calls next\ntestData: {}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+const (
+	clientID     = "bench"
+	clientSecret = "a-secret-of-the-benchmark"
+	freshTokens  = 10000 // more than any memory of tokens holds, so that one which comes round again is as good as new
+)
+
+// addCases makes a route for each case. All get the same request, with the session's cookie, and some a token besides: the ones that
+// do not take the cookie out hand it on to the upstream, as they would.
+func (b *bench) addCases() error {
+	redirectURI := b.address("signed-in") + "/oidc/callback"
+	b.provider.AddClient(provider.Client{ID: clientID, Secret: clientSecret, RedirectURIs: []string{redirectURI},
+		AccessTokenLifetime: 24 * time.Hour, IDTokenLifetime: 24 * time.Hour, ClientCredentials: true})
+	headers := map[string]any{"X-User": "sub", "X-Email": "email"}
+	jwt := func(p *provider.Provider) map[string]any {
+		return map[string]any{"jwt": map[string]any{"issuer": p.Issuer, "audience": "api", "claims": "Contains(`groups`, `users`)", "forwardHeaders": headers}}
+	}
+	tokenEndpoint := b.provider.Issuer + "/token"
+	for _, route := range []parts.Route{
+		{Name: "plain"},
+		{Name: "nothing", Plugin: "nothing", Options: map[string]any{}},
+		{Name: "signed-in", Options: map[string]any{"issuer": b.provider.Issuer, "clientId": clientID, "clientSecret": clientSecret,
+			"claims": "Contains(`groups`, `users`)", "usernameClaim": "email", "forwardHeaders": headers}},
+		{Name: "jwt", Options: jwt(b.provider)},
+		{Name: "jwt-es256", Options: jwt(b.second)},
+		{Name: "introspection", Options: map[string]any{"oAuthIntrospection": map[string]any{
+			"tokenSource":  map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
+			"clientConfig": map[string]any{"url": b.provider.Issuer + "/introspect", "headers": map[string]any{"Authorization": basicAuthorization()}},
+			"cacheSeconds": 3600, "forwardHeaders": map[string]any{"X-User": "client_id"}}}},
+		{Name: "gateway", Options: map[string]any{"oAuthClientCredentials": map[string]any{"url": tokenEndpoint, "clientId": clientID, "clientSecret": clientSecret}}},
+	} {
+		route.Backend = b.backend
+		if err := b.traefik.SetRoutes(route.Name, route); err != nil {
+			return err
+		}
+	}
+	if err := b.addSidecar(); err != nil {
+		return err
+	}
+	session, err := b.signIn()
+	if err != nil {
+		return err
+	}
+	access, err := clientToken(tokenEndpoint)
+	if err != nil {
+		return err
+	}
+	seen, err := b.provider.Sign(claims(b.provider.Issuer, 0))
+	if err != nil {
+		return err
+	}
+	rsa, err := b.writeTokens("RS256", b.provider)
+	if err != nil {
+		return err
+	}
+	ecdsa, err := b.writeTokens("ES256", b.second)
+	if err != nil {
+		return err
+	}
+	others := "a=1; consent=yes; lang=en; theme=dark; _ga=GA1.%d; " + session + "; _gid=GA2.%d; cart=3; seen=%d; tz=UTC; ab=7"
+	b.cases = []*load{
+		{name: noMiddleware, route: "plain", cookie: session},
+		{name: doNothing, route: "nothing", cookie: session},
+		{name: "sign-in: signed in", route: "signed-in", cookie: session},
+		{name: doNothing + ", ten more cookies that change", route: "nothing", cookie: others},
+		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: 3},
+		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
+		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, tokens: rsa},
+		{name: "JWT: never seen before, ES256", route: "jwt-es256", cookie: session, tokens: ecdsa},
+		{name: "introspection: answer in the cache", route: "introspection", cookie: session, bearer: access},
+		{name: "client credentials: token in the cache", route: "gateway", cookie: session},
+		{name: "ForwardAuth to a compiled server that says yes", route: "sidecar", cookie: session},
+	}
+	for i, c := range b.cases {
+		if c.against == 0 && i != 0 {
+			c.against = 1
+		}
+	}
+	b.cases[3].against = 3
+	return nil
+}
+
+// addSidecar starts the server and makes the route that asks it.
+func (b *bench) addSidecar() error {
+	port, err := parts.FreePort()
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	address := "127.0.0.1:" + strconv.Itoa(port)
+	b.sidecar, err = parts.StartProcess(parts.Command{Name: "sidecar", Path: self, Args: []string{"sidecar", address}, Dir: b.dir,
+		LogFile: filepath.Join(b.dir, "sidecar.log")})
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(map[string]any{"http": map[string]any{
+		"middlewares": map[string]any{"sidecar": map[string]any{"forwardAuth": map[string]any{"address": "http://" + address, "authResponseHeaders": []string{"X-User", "X-Email"}}}},
+		"routers":     map[string]any{"sidecar": map[string]any{"rule": "Host(`sidecar." + parts.Domain + "`)", "service": "plain", "middlewares": []string{"sidecar"}}},
+	}})
+	if err != nil {
+		return err
+	}
+	return b.traefik.SetFile("sidecar", string(text))
+}
+
+// address is where a route is, by its name.
+func (b *bench) address(route string) string {
+	return strings.Replace(b.traefik.URL, "127.0.0.1", route+"."+parts.Domain, 1)
+}
+
+// signIn gives the cookies of a session, as a browser sends them.
+func (b *bench) signIn() (string, error) {
+	visitor := browser.New(nil)
+	page, err := visitor.SignIn(b.address("signed-in")+"/", provider.Alice.Name, provider.Alice.Password)
+	if err != nil {
+		return "", err
+	}
+	if page.Status != http.StatusOK {
+		return "", fmt.Errorf("signing in: %s", page)
+	}
+	var pairs []string
+	for _, cookie := range visitor.Cookies(b.address("signed-in") + "/") {
+		pairs = append(pairs, cookie.Name+"="+cookie.Value)
+	}
+	return strings.Join(pairs, "; "), nil
+}
+
+func basicAuthorization() string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(clientID+":"+clientSecret))
+}
+
+// clientToken gets an opaque access token.
+func clientToken(endpoint string) (string, error) {
+	req, err := http.NewRequest(http.MethodPost, endpoint, strings.NewReader("grant_type=client_credentials&scope=openid"))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Authorization", basicAuthorization())
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	answer := struct {
+		AccessToken string `json:"access_token"`
+	}{}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || answer.AccessToken == "" {
+		return "", fmt.Errorf("client credentials: %s, no access token: %v", res.Status, err)
+	}
+	return answer.AccessToken, nil
+}
+
+// claims are those of an access token, number makes it one of its own.
+func claims(issuer string, number int) map[string]any {
+	now := time.Now().Unix()
+	made := map[string]any{"iss": issuer, "aud": "api", "iat": now, "exp": now + 86400, "jti": fmt.Sprintf("token-%d", number), "client_id": clientID, "scope": "read write"}
+	for name, value := range provider.Alice.Claims {
+		made[name] = value
+	}
+	return made
+}
+
+// writeTokens fills a file with tokens, one a line.
+func (b *bench) writeTokens(alg string, from *provider.Provider) (string, error) {
+	tokens := make([]string, freshTokens)
+	failed := make([]error, runtime.NumCPU())
+	var wait sync.WaitGroup
+	for worker := range failed {
+		wait.Go(func() {
+			for i := worker; i < len(tokens) && failed[worker] == nil && b.ctx.Err() == nil; i += len(failed) {
+				tokens[i], failed[worker] = from.Sign(claims(from.Issuer, i+1))
+			}
+		})
+	}
+	wait.Wait()
+	path := filepath.Join(b.dir, alg+".tokens")
+	err := errors.Join(append(failed, b.ctx.Err())...)
+	if err == nil {
+		err = os.WriteFile(path, []byte(strings.Join(tokens, "\n")+"\n"), 0o600)
+	}
+	return path, err
+}
+
+// stop ends everything. It may be called more than once.
+func (b *bench) stop() {
+	if b.traefik != nil {
+		b.traefik.Stop()
+	}
+	if b.sidecar != nil {
+		b.sidecar.Stop()
+	}
+	for _, p := range []*provider.Provider{b.provider, b.second} {
+		if p != nil {
+			p.Stop()
+		}
+	}
+	if b.upstream != nil {
+		_ = b.upstream.Close()
+	}
+}

@@ -1,0 +1,206 @@
+// Command bench measures what the plugin costs: `make bench`. One Traefik process, one route for each case, short bursts of load
+// in turn, medians over the rounds. Traefik's own processor time is read from the kernel, and the sidecar's where there is one, so
+// that the load generator and the upstream, which share the machine, do not count. It prints a table and writes bench.json.
+//
+//	ROUNDS=5     bursts of each case
+//	SECONDS=3    length of a burst
+//	CONNECTIONS=16
+//	ONLY=sign-in cases whose name contains this, beside the two that are compared with
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/traefik-oidc/oidc/e2e/internal/parts"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "sidecar" {
+		serveSidecar()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// serveSidecar is the floor under every sidecar: a compiled server that says yes to whatever Traefik's ForwardAuth asks.
+func serveSidecar() {
+	listener, err := net.Listen("tcp", os.Args[2])
+	if err == nil {
+		err = http.Serve(listener, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("X-User", "user-alice")
+			rw.Header().Set("X-Email", "alice@example.com")
+		}))
+	}
+	fmt.Fprintln(os.Stderr, "sidecar:", err)
+	os.Exit(1)
+}
+
+// report is what bench.json has.
+type report struct {
+	Machine string    `json:"machine"`
+	Rounds  int       `json:"rounds"`
+	Seconds int       `json:"secondsPerRound"`
+	Rows    []row     `json:"rows"`
+	Start   startCost `json:"start"`
+}
+
+// row is one case. Times are medians over the rounds.
+type row struct {
+	Name string `json:"case"`
+	// PerSecond is requests in a second, CPU the microseconds of processor time that Traefik and the sidecar spent on each.
+	PerSecond float64 `json:"requestsPerSecond"`
+	CPU       float64 `json:"cpuMicrosecondsPerRequest"`
+	// Over is CPU over that of the do-nothing plugin for the same request, the median of the differences within a round; Ratio is PerSecond
+	// against its.
+	Over  float64 `json:"overDoNothingMicroseconds"`
+	Ratio float64 `json:"requestsRatioToDoNothing"`
+	P50   float64 `json:"p50Milliseconds"`
+	P99   float64 `json:"p99Milliseconds"`
+}
+
+func run(ctx context.Context) error {
+	if runtime.GOOS != "linux" {
+		return errors.New("processor time is read from Linux's /proc: run it there, or in a container")
+	}
+	wrk, err := parts.Find("wrk")
+	if err != nil {
+		return err
+	}
+	root, err := parts.Root()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "oidc-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	logFile, err := os.Create(filepath.Join(dir, "provider.log"))
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(logFile, nil))) // the provider's library writes there
+
+	b := &bench{ctx: ctx, root: root, dir: dir, wrk: wrk, rounds: setting("ROUNDS", 5), seconds: setting("SECONDS", 3),
+		connections: setting("CONNECTIONS", 16), only: os.Getenv("ONLY")}
+	defer b.stop()
+	if b.traefikPath, err = parts.TraefikPath(ctx, root, os.Stderr); err != nil {
+		return err
+	}
+	if err := b.setUp(); err != nil {
+		return err
+	}
+	rows, err := b.measure()
+	if err != nil {
+		return err
+	}
+	b.stop() // the next part measures other processes
+	made := report{Machine: machine(), Rounds: b.rounds, Seconds: b.seconds, Rows: rows}
+	if made.Start, err = b.measureStart(); err != nil {
+		return err
+	}
+	printReport(made)
+	text, err := json.MarshalIndent(made, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(root, "bench.json"), append(text, '\n'), 0o644)
+}
+
+func setting(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+func machine() string {
+	model := ""
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+			}
+		}
+	}
+	return fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, model)
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+func printReport(r report) {
+	fmt.Printf("\n%s; %d rounds of %d s each, medians\n\n", r.Machine, r.Rounds, r.Seconds)
+	fmt.Printf("%-52s %10s %12s %14s %10s %9s %9s\n", "", "requests/s", "CPU µs/req", "over nothing", "req/s", "p50 ms", "p99 ms")
+	for _, row := range r.Rows {
+		fmt.Printf("%-52s %10.0f %12.0f %+14.1f %9.0f%% %9.2f %9.2f\n", row.Name, row.PerSecond, row.CPU, row.Over, 100*row.Ratio, row.P50, row.P99)
+	}
+	s := r.Start
+	fmt.Printf("\n%-52s %10s %12s %14s\n", "", "ours", "do-nothing", "difference")
+	fmt.Printf("%-52s %10.2f %12.2f %+14.2f\n", "start of Traefik until it serves, s", s.Seconds, s.NothingSeconds, s.Seconds-s.NothingSeconds)
+	fmt.Printf("%-52s %10.1f %12.1f %+14.1f\n", "resident after the start, MB", s.RSS, s.NothingRSS, s.RSS-s.NothingRSS)
+	fmt.Printf("%-52s %10.1f %12.1f %+14.1f\n", "resident after two seconds of load, MB", s.LoadedRSS, s.NothingLoadedRSS, s.LoadedRSS-s.NothingLoadedRSS)
+}
+
+// cpuTime is the processor time that a process has used, to ten milliseconds.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name in parentheses, and may have anything in it; utime and stime are the 14th and 15th.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat: cannot be read: %q", pid, text)
+	}
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * (time.Second / 100), err
+}
+
+// resident is the memory of a process that is in RAM, in megabytes.
+func resident(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, "VmRSS:"); found {
+			kilobytes, err := strconv.Atoi(strings.Fields(value)[0])
+			return float64(kilobytes) / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status: no VmRSS", pid)
+}
