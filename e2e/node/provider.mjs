@@ -66,7 +66,7 @@ function configuration() {
     conformIdTokenClaims: settings.thinIdTokens ?? false,
     acrValues: settings.acrValues ?? [],
     cookies: { keys: ['not a secret'] },
-    enabledJWA: { idTokenSigningAlgValues: algorithms, clientAuthSigningAlgValues: algorithms },
+    enabledJWA: { idTokenSigningAlgValues: [...algorithms, 'HS256', 'HS384', 'HS512'], clientAuthSigningAlgValues: algorithms },
     extraTokenClaims: accessTokenClaims,
     features: {
       backchannelLogout: { enabled: true },
