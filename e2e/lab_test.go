@@ -146,8 +146,8 @@ func need(t *testing.T, program string) string {
 	return ""
 }
 
-// with is options of the plugin. A name may be a path: "session.expiry". The value drop takes a default of serve away, and
-// {host} in a text stands for the site's host and port.
+// with is options of the plugin. A name may be a path: "session.expiry". The value drop takes a default of serve away. In
+// a text, as in a rule and a callback, {site} stands for the site's host name, and {host} for that with the port.
 type with map[string]any
 
 type dropped struct{}
@@ -272,10 +272,14 @@ func (a *app) addresses(paths []string) []string {
 		if strings.HasPrefix(path, "/") {
 			urls = append(urls, a.URL+path, a.Secure+path)
 		} else {
-			urls = append(urls, path)
+			urls = append(urls, a.fill(path))
 		}
 	}
 	return urls
+}
+
+func (a *app) fill(text string) string {
+	return strings.NewReplacer("{site}", a.host, "{host}", strings.TrimPrefix(a.URL, "http://")).Replace(text)
 }
 
 // set makes Traefik serve the app with these options, or with others than before.
@@ -283,13 +287,13 @@ func (a *app) set(s site) error {
 	options := with{"issuer": a.provider.Issuer, "clientId": a.name, "clientSecret": a.secret()}
 	for name, value := range s.with {
 		if text, ok := value.(string); ok {
-			value = strings.ReplaceAll(text, "{host}", strings.TrimPrefix(a.URL, "http://"))
+			value = a.fill(text)
 		}
 		options[name] = value
 	}
 	rule := "Host(`" + a.host + "`)"
 	if s.rule != "" {
-		rule = strings.ReplaceAll(s.rule, "HOST", rule)
+		rule = strings.ReplaceAll(a.fill(s.rule), "HOST", rule)
 	}
 	route := parts.Route{Name: a.name, Rule: rule, Options: options.nested(), Backend: a.lab.upstream.URL}
 	if s.plain {
