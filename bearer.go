@@ -3,8 +3,6 @@ package oidc
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,7 +20,7 @@ import (
 // provider is asked about (introspection, RFC 7662). Such a request is judged by its token alone. It never falls back to a session
 // and is never redirected: a program would not know what to do there.
 
-// The outcomes of RFC 6750 3.1.
+// The outcomes of RFC 6750 3.1. Their texts are the codes that clients are told.
 var (
 	errInvalidRequest    = errors.New("invalid_request")
 	errInvalidToken      = errors.New("invalid_token")
@@ -32,22 +30,26 @@ var (
 const (
 	tokenCheck     = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
 	negativeAnswer = 5 * time.Second  // how long "not active" is believed, at most
+	quickFailure   = time.Second      // a request that fails later than this is not repeated: somebody waits
+	wellKnown      = "/.well-known/oauth-protected-resource"
 )
 
 // tokenJob is one way to judge tokens that are brought.
 type tokenJob struct {
 	policy   *policy
 	source   TokenSourceConfig
-	tokenKey string
-	keep     bool // the upstream gets the header with the token
-	client   *client
+	tokenKey string // of a query and a form
+	keep     bool   // the upstream gets the header with the token
 	rules    *tokenRules
+	keys     *keySet // of the jwt job; nil: introspection
 
-	keys *keySet // of a JWT
+	client      *client // whom to ask
+	headers     map[string]*template.Template
+	isTemplated bool // the headers differ from request to request
+	hint        string
+	cache       time.Duration
 
-	headers map[string]*template.Template // of introspection
-	hint    string
-	cache   time.Duration
+	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
 // broughtToken is a token that came with a request; credential is what its pass is remembered by.
@@ -55,14 +57,19 @@ type broughtToken struct{ raw, credential string }
 
 // bearerPass judges the token a request brings. found is false when it brings none.
 func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
-	brought, err := findTokens(g, req)
-	if err != nil {
-		return nil, true, err
+	brought, err := findToken(g, req)
+	if err != nil || brought == nil {
+		return nil, err != nil, err
 	}
-	if brought == nil {
-		return nil, false, nil
+	credential := brought.credential
+	if g.introspection != nil && g.introspection.isTemplated {
+		headers, err := introspectionHeaders(g.introspection, req)
+		if err != nil {
+			return nil, true, err
+		}
+		credential += fmt.Sprint("\x00", headers) // another request may get another answer
 	}
-	if p := recallPass(g, brought.credential); p != nil {
+	if p := recallPass(g, credential); p != nil {
 		return p, true, nil
 	}
 	ctx := req.Context()
@@ -74,13 +81,14 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	id.accessToken = id.claims
 	p, err = judge(g, job.policy, id)
 	if err != nil {
-		return nil, true, fmt.Errorf("%w: the rule says no to sub %q", errInsufficientScope, clip(text(claims["sub"])))
+		return nil, true, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]))
 	}
 	if !job.keep && job.source.Header != "" {
-		p.drop = append(p.drop, http.CanonicalHeaderKey(job.source.Header))
+		p.drop = append(p.drop, job.source.Header)
 	}
-	p.sub = text(claims["sub"])
-	p, err = letIn(ctx, g, brought.credential, p, until)
+	p.sub = text(id.claims["sub"])
+	p.sid = text(claims["sid"])
+	p, err = letIn(ctx, g, credential, p, until)
 	return p, true, err
 }
 
@@ -97,77 +105,102 @@ func withoutClientSubject(claims map[string]interface{}) map[string]interface{} 
 	return rest
 }
 
-// judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider.
+// judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider. until is how long its word is good.
 func judgeToken(ctx context.Context, g *gate, req *http.Request, raw string) (job *tokenJob, claims map[string]interface{}, until time.Time, err error) {
-	if g.jwt != nil {
-		t, err := parseToken(raw)
+	t, err := parseToken(raw)
+	if g.jwt != nil && (err == nil || g.introspection == nil) {
 		if err == nil {
-			until, err := verifyJWT(ctx, g.jwt, t)
-			return g.jwt, t.claims, until, err
+			err = verifyJWT(ctx, g.jwt, t)
 		}
-		if g.introspection == nil {
-			return nil, nil, until, fmt.Errorf("%w: %s", errInvalidToken, err)
+		if err != nil {
+			return g.jwt, nil, until, refusedToken(err)
 		}
+		return g.jwt, t.claims, earlier(time.Now().Add(tokenCheck), t.claims), nil
 	}
 	claims, until, err = introspect(ctx, g.introspection, req, raw)
-	return g.introspection, claims, until, err
+	return g.introspection, claims, until, refusedToken(err)
 }
 
-// verifyJWT checks signature and claims, and says how long that may be believed.
-func verifyJWT(ctx context.Context, job *tokenJob, t *token) (time.Time, error) {
-	err := verifyToken(ctx, job.keys, t, job.rules.algorithms)
-	now := time.Now()
-	if err == nil {
-		err = checkAccessToken(job.rules, t, now)
+// refusedToken is err as an outcome: what is not the provider's absence is the token's fault.
+func refusedToken(err error) error {
+	if err == nil || errors.Is(err, errUnavailable) {
+		return err
 	}
-	if errors.Is(err, errUnavailable) {
-		return now, err
-	}
-	if err != nil {
-		return now, fmt.Errorf("%w: %s", errInvalidToken, err)
-	}
-	return earlier(now.Add(tokenCheck), t.claims["exp"]), nil
+	return fmt.Errorf("%w: %s", errInvalidToken, err)
 }
 
-// earlier is until, or the time of a NumericDate claim that comes before it.
-func earlier(until time.Time, date interface{}) time.Time {
-	if number, ok := date.(json.Number); ok {
-		if seconds, err := number.Float64(); err == nil && seconds < float64(until.Unix()) {
-			return time.Unix(int64(seconds), 0)
-		}
+func verifyJWT(ctx context.Context, job *tokenJob, t *token) error {
+	if err := verifyToken(ctx, job.keys, t, job.rules.algorithms); err != nil {
+		return err
+	}
+	return checkAccessToken(job.rules, t, time.Now())
+}
+
+// earlier is until, or exp if that comes before it.
+func earlier(until time.Time, claims map[string]interface{}) time.Time {
+	if exp, err := numericDate(claims, "exp"); err == nil && exp > 0 && exp < until.Unix() {
+		return time.Unix(exp, 0)
 	}
 	return until
 }
 
-// introspected is the provider's answer about a token: its claims while it is active, nil when it is not.
+// introspected is the provider's answer about a token. Claims of one that is not active are nil.
 type introspected struct {
 	claims map[string]interface{}
-	until  time.Time
+	asked  time.Time
+	active string // what it said
 }
 
 // introspect asks the provider about a token, once however many requests bring it at the same time.
 func introspect(ctx context.Context, job *tokenJob, req *http.Request, raw string) (map[string]interface{}, time.Time, error) {
-	c := job.client
+	var until time.Time
+	if raw == "" || len(raw) > maxTokenSize {
+		return nil, until, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
+	}
 	headers, err := introspectionHeaders(job, req)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, until, err
 	}
-	// Whatever can change the answer is in the key (RFC 7662 4): token, hint, credentials; endpoint and client are this client's.
-	key := hashText(fmt.Sprint(raw, "\x00", job.hint, "\x00", headers))
-	if known, _ := recall(c.introspected, key).(*introspected); known != nil && time.Now().Before(known.until) {
-		return introspectionResult(job, known)
-	}
-	value, err := share(ctx, &c.flights, "introspect "+key, func(ctx context.Context) (interface{}, error) {
-		answer, err := askIntrospection(ctx, job, raw, headers)
-		if err == nil && job.cache > 0 {
-			remember(c.introspected, key, answer)
+	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
+	key := hashText(fmt.Sprint("introspect\x00", raw, "\x00", job.hint, "\x00", headers))
+	answer := recallAnswer(job, key)
+	if answer == nil {
+		value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
+			answer := recallAnswer(job, key) // of a flight that landed between our look and our turn
+			var err error
+			if answer == nil {
+				answer, err = askIntrospection(ctx, job, raw, headers)
+			}
+			if err == nil {
+				remember(job.client.answers, key, answer)
+			}
+			return answer, err
+		})
+		if err != nil {
+			return nil, until, err
 		}
-		return answer, err
-	})
-	if err != nil {
-		return nil, time.Time{}, err
+		answer, _ = value.(*introspected)
 	}
-	return introspectionResult(job, value.(*introspected))
+	if answer.claims == nil {
+		return nil, until, fmt.Errorf("introspection: active: expected true, got %s", answer.active)
+	}
+	return answer.claims, earlier(answer.asked.Add(job.cache), answer.claims), checkActive(job.rules, answer.claims, time.Now())
+}
+
+// recallAnswer is the answer that was given a moment ago, nil when it is too old for job.
+func recallAnswer(job *tokenJob, key string) *introspected {
+	answer, _ := recall(job.client.answers, key).(*introspected)
+	if answer == nil {
+		return nil
+	}
+	lasts := job.cache
+	if answer.claims == nil && lasts > negativeAnswer {
+		lasts = negativeAnswer
+	}
+	if time.Since(answer.asked) >= lasts {
+		return nil
+	}
+	return answer
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
@@ -184,39 +217,45 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	if job.hint != "" {
 		form.Set("token_type_hint", job.hint)
 	}
-	status, body, err := postWith(ctx, c, m, "introspection", m.introspection, form, headers)
+	now := time.Now()
+	status, body, err := postAgain(ctx, c, m, "introspection", m.introspection, form, headers)
 	if err != nil {
 		return nil, err
 	}
 	answer, err := parseObject(body)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(answer["error"])))
+	if status != http.StatusOK {
+		err = fmt.Errorf("%d %s %s%s", status, http.StatusText(status), clip(text(answer["error"])), authenticationHint(status))
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, m.introspection, err)
 		logf(c.log, levelError, "%s", err)
 		return nil, err
 	}
-	now := time.Now()
-	if answer["active"] != true {
-		until := now.Add(negativeAnswer)
-		if job.cache < negativeAnswer {
-			until = now.Add(job.cache)
-		}
-		return &introspected{until: until}, nil
+	found := &introspected{asked: now, active: shown(answer["active"])}
+	if answer["active"] == true {
+		found.claims = answer
 	}
-	return &introspected{claims: answer, until: earlier(now.Add(job.cache), answer["exp"])}, nil
+	return found, nil
 }
 
-// introspectionResult judges an answer again each time: the token may have ended, and rules differ from gate to gate.
-func introspectionResult(job *tokenJob, answer *introspected) (map[string]interface{}, time.Time, error) {
-	if answer.claims == nil {
-		return nil, answer.until, fmt.Errorf("%w: the provider says it is not active", errInvalidToken)
+func authenticationHint(status int) string {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		return "; check the client's credentials"
 	}
-	if err := checkActive(job.rules, answer.claims, time.Now()); err != nil {
-		return nil, answer.until, fmt.Errorf("%w: %s", errInvalidToken, err)
+	return ""
+}
+
+// postAgain is postWith for what changes nothing at the provider and may be sent twice. Failures that come quickly are tried again.
+func postAgain(ctx context.Context, c *client, m *metadata, what, address string, form url.Values, headers map[string]string) (int, []byte, error) {
+	began := time.Now()
+	for attempt := 0; ; attempt++ {
+		status, body, err := postWith(ctx, c, m, what, address, form, headers)
+		isPassing := err != nil || status >= 500 || status == http.StatusTooManyRequests
+		if !isPassing || attempt >= c.retries || time.Since(began) > quickFailure {
+			return status, body, err
+		}
+		time.Sleep(retryPause << uint(attempt))
 	}
-	return answer.claims, answer.until, nil
 }
 
 // checkActive checks what an active answer says of the token's time and purpose: the provider need not have.
@@ -241,74 +280,61 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		if err := made.Execute(&value, map[string]interface{}{"Request": req}); err != nil {
-			return nil, fmt.Errorf("oAuthIntrospection.clientConfig.headers.%s: the template cannot be filled", name)
+			return nil, fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()
 	}
 	return headers, nil
 }
 
-// findTokens is the token a request brings, nil without one. Two of them are one too many (RFC 6750 2).
-func findTokens(g *gate, req *http.Request) (*broughtToken, error) {
-	var found *broughtToken
-	seen := map[string]bool{} // both jobs may look at the same place
-	for _, job := range []*tokenJob{g.jwt, g.introspection} {
-		if job == nil {
-			continue
-		}
-		places, err := lookForTokens(job, req)
-		if err != nil {
+// findToken is the token a request brings, nil without one. Two of them are one too many (RFC 6750 2).
+func findToken(g *gate, req *http.Request) (*broughtToken, error) {
+	found := map[string]*broughtToken{} // both jobs may look at the same place
+	for _, job := range g.tokenJobs {
+		if err := lookForTokens(job, req, found); err != nil {
 			return nil, err
 		}
-		for _, t := range places {
-			if !seen[t.credential] {
-				seen[t.credential] = true
-				found = t
-			}
-		}
 	}
-	if len(seen) > 1 {
+	if len(found) > 1 {
 		return nil, fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
 	}
-	return found, nil
+	for _, t := range found {
+		return t, nil
+	}
+	return nil, nil
 }
 
-// lookForTokens looks at every place where the job allows a token.
-func lookForTokens(job *tokenJob, req *http.Request) ([]*broughtToken, error) {
-	var found []*broughtToken
-	if name := http.CanonicalHeaderKey(job.source.Header); name != "" {
-		for _, value := range req.Header[name] {
-			if raw, ok := afterScheme(value, job.source.HeaderAuthScheme); ok {
-				found = append(found, &broughtToken{raw: raw, credential: name + ": " + value})
-			}
+// lookForTokens adds to found what is at the places where job allows a token.
+func lookForTokens(job *tokenJob, req *http.Request, found map[string]*broughtToken) error {
+	add := func(place string, values []string) {
+		for _, raw := range values {
+			found[place+raw] = &broughtToken{raw: raw, credential: place + raw}
 		}
-		if len(req.Header[name]) > 1 {
-			return nil, fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
+	}
+	lines := req.Header[job.source.Header]
+	if len(lines) > 1 { // one of them might be what the upstream reads
+		return fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
+	}
+	if len(lines) == 1 {
+		if raw, ok := afterScheme(lines[0], job.source.HeaderAuthScheme); ok {
+			credential := job.source.Header + ": " + lines[0]
+			found[credential] = &broughtToken{raw: raw, credential: credential}
 		}
 	}
 	if job.source.Cookie != "" {
-		for _, raw := range cookieValues(req, job.source.Cookie) {
-			found = append(found, &broughtToken{raw: raw, credential: "cookie: " + raw})
-		}
+		add("cookie: ", cookieValues(req, job.source.Cookie))
 	}
-	for _, name := range []string{job.source.Query, job.tokenKey} {
-		if name == "" {
-			continue
-		}
-		query, err := url.ParseQuery(req.URL.RawQuery)
-		if err != nil && strings.Contains(req.URL.RawQuery, name) {
-			return nil, fmt.Errorf("%w: the query cannot be read", errInvalidRequest)
-		}
-		for _, raw := range query[name] {
-			found = append(found, &broughtToken{raw: raw, credential: "query: " + raw})
+	if job.source.Query+job.tokenKey != "" {
+		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
+		add("query: ", query[job.source.Query])
+		if job.tokenKey != job.source.Query {
+			add("query: ", query[job.tokenKey])
 		}
 	}
 	if job.tokenKey != "" && req.Method == http.MethodPost {
-		for _, raw := range formTokens(req, job.tokenKey) {
-			found = append(found, &broughtToken{raw: raw, credential: "form: " + raw})
-		}
+		add("form: ", formTokens(req, job.tokenKey))
 	}
-	return found, nil
+	return nil
 }
 
 // afterScheme is the token in a header's value. The scheme is matched without regard to case (RFC 9110 11.1).
@@ -327,101 +353,173 @@ func formTokens(req *http.Request, name string) []string {
 		return nil
 	}
 	text, err := readForm(req)
-	if text == "" {
+	if err != nil {
 		return nil
 	}
 	req.Body = io.NopCloser(strings.NewReader(text))
-	form, parseErr := url.ParseQuery(text)
-	if err != nil || parseErr != nil {
-		return nil
-	}
+	form, _ := url.ParseQuery(text)
 	return form[name]
 }
 
-// newJWTJob makes the job of the jwt block; nil without one.
-func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
-	c := g.config
-	if c.JWT == nil {
-		return nil
+// challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
+// (RFC 6750 3). Nothing is told of a token that did not come.
+func challenge(g *gate, a *answer, reason error) {
+	code := ""
+	for _, outcome := range []error{errInvalidToken, errInvalidRequest, errInsufficientScope} {
+		if errors.Is(reason, outcome) {
+			code = outcome.Error()
+		}
 	}
-	j := c.JWT
-	job := &tokenJob{source: j.TokenSource, tokenKey: j.TokenKey, keep: j.ForwardAuthorization}
-	job.policy = tokenPolicy(g, j.Claims, j.UsernameClaim, j.ForwardHeaders, "jwt.", p)
-	job.rules = &tokenRules{audience: j.Audience, algorithms: j.Algorithms}
-	if j.Issuer != "" {
-		job.rules.issuers = []string{j.Issuer}
+	if code == "" && a.status != http.StatusUnauthorized {
+		return
 	}
-	if len(j.Audience) == 0 && j.Resource != "" {
-		job.rules.audience = []string{j.Resource}
+	if g.gateway != nil && !g.gateway.own {
+		a.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", g.shortName) // RFC 7617 2
+		return
 	}
-	if job.source.Header+job.source.Query+job.source.Cookie == "" {
-		job.source = TokenSourceConfig{Header: "Authorization", HeaderAuthScheme: "Bearer"}
+	a.challenge = fmt.Sprintf("Bearer realm=%q", g.shortName)
+	if code != "" {
+		a.challenge += fmt.Sprintf(", error=%q", code)
+		a.title = "This access token is not accepted"
+		a.detail = "It may have ended, or have been made for something else."
 	}
-	if len(j.Algorithms) == 0 {
-		job.rules.algorithms = asymmetric
+	for _, job := range g.tokenJobs {
+		if job.metadataURL != "" && !strings.Contains(a.challenge, "resource_metadata") { // RFC 9728 5.1
+			a.challenge += fmt.Sprintf(", resource_metadata=%q", job.metadataURL)
+		}
 	}
-	var keys []*key
-	var err error
-	if j.SigningSecret != "" {
-		keys, err = secretKeys(j, job.rules)
-		p.addError("jwt.signingSecret", err)
-	} else if j.PublicKey != "" {
-		keys = make([]*key, 1)
-		keys[0], err = parsePublicKeyPEM(j.PublicKey)
-		p.addError("jwt.publicKey", err)
-	} else if j.JWKSFile != "" {
-		keys, err = fileKeys(j.JWKSFile)
-		p.addError("jwt.jwksFile", err)
-	} else {
-		remoteKeys(ctx, g, job, p)
-		return job
+}
+
+// describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
+// from the options: what somebody sends as Host must not lead others to another authorization server. Scripts of any site may read
+// it, as browsers are among those clients.
+func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
+	header := rw.Header()
+	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("Access-Control-Allow-Headers", "*")
+	header.Set("Cache-Control", "public, max-age=3600")
+	header.Set("Content-Type", "application/json")
+	for _, job := range g.tokenJobs {
+		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
+			continue
+		}
+		document := map[string]interface{}{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
+		if len(job.rules.issuers) > 0 {
+			document["authorization_servers"] = job.rules.issuers[:1]
+		}
+		body, _ := json.Marshal(document) // texts only
+		_, _ = rw.Write(body)
+		return
 	}
-	job.keys = newFixedKeySet(keys...)
+	rw.WriteHeader(http.StatusNoContent)
+}
+
+// newTokenJob makes what both jobs have in common.
+func newTokenJob(g *gate, by *policy, source TokenSourceConfig, audience []string, resource string) *tokenJob {
+	manage(g, by)
+	if source.Header+source.Query+source.Cookie == "" {
+		source.Header = "Authorization"
+		source.HeaderAuthScheme = "Bearer"
+	}
+	if len(audience) == 0 && resource != "" {
+		audience = []string{resource} // RFC 8707 2.2
+	}
+	job := &tokenJob{policy: by, source: source, resource: resource, rules: &tokenRules{audience: audience}}
+	if source.Header != "" {
+		job.source.Header = http.CanonicalHeaderKey(source.Header)
+		g.credentials[job.source.Header] = true
+	}
+	if at, err := url.Parse(resource); err == nil && resource != "" {
+		path := strings.TrimSuffix(at.EscapedPath(), "/")
+		if path != "" {
+			path = at.EscapedPath() // RFC 9728 3.1: only a slash that is the whole path is left out
+		}
+		job.metadataURL = at.Scheme + "://" + at.Host + wellKnown + path
+		job.metadataPath, _ = url.PathUnescape(wellKnown + path)
+	}
+	g.tokenJobs = append(g.tokenJobs, job)
 	return job
 }
 
 // asymmetric are the algorithms whose verifying key signs nothing. Which of them a token may have is what its key is for.
 var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// remoteKeys gives job the keys of an issuer or of an address.
-func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) {
+// newJWTJob makes the job of the jwt block; nil without one.
+func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	j := g.config.JWT
-	at := &Config{Issuer: j.Issuer, ClientConfig: j.ClientConfig}
-	at.Endpoints.JWKS = j.JWKSURL
-	if strings.HasPrefix(j.JWKSURL, "/") {
-		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
+	if j == nil {
+		return nil
 	}
-	if j.JWKSURL == "" && j.Issuer == "" { // beside a sign-in: this issuer's keys, tokens made for this client
-		job.client = g.client
-		job.rules.issuers = g.client.rules.issuers
-		if len(job.rules.audience) == 0 {
-			job.rules.audience = []string{g.config.ClientID}
-		}
+	job := newTokenJob(g, newPolicy(j.Claims, j.UsernameClaim, j.ForwardHeaders, "jwt.", p), j.TokenSource, j.Audience, j.Resource)
+	job.tokenKey = j.TokenKey
+	job.keep = j.ForwardAuthorization
+	if job.rules.audience == nil && g.login {
+		job.rules.audience = []string{g.config.ClientID}
+	}
+	if job.rules.algorithms = j.Algorithms; len(j.Algorithms) == 0 {
+		job.rules.algorithms = asymmetric
+	}
+	if j.Issuer != "" {
+		job.rules.issuers = []string{j.Issuer}
+	}
+	var keys []*key
+	var err error
+	option := "jwt.jwksFile"
+	if j.SigningSecret != "" {
+		option = "jwt.signingSecret"
+		keys, err = secretKeys(j, job.rules)
+	} else if j.PublicKey != "" {
+		option = "jwt.publicKey"
+		keys = make([]*key, 1)
+		keys[0], err = parsePublicKeyPEM(j.PublicKey)
+	} else if j.JWKSFile != "" {
+		keys, err = fileKeys(j.JWKSFile)
 	} else {
-		job.client = findClient(ctx, g.log, at, "jwt.clientConfig", p)
+		job.keys = remoteKeys(ctx, g, job, p)
+		return job
 	}
-	if job.client != nil {
-		job.keys = job.client.keys
-	}
+	p.addError(option, err)
+	job.keys = newFixedKeySet(keys...)
+	return job
 }
 
-// secretKeys are the HMAC keys that a shared secret is long enough for (RFC 7518 3.2).
+// remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
+func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *keySet {
+	j := g.config.JWT
+	c := g.client
+	if c == nil || j.JWKSURL != "" || j.Issuer != "" && j.Issuer != g.config.Issuer {
+		at := &Config{ClientConfig: j.ClientConfig}
+		if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
+			at.Issuer = j.Issuer
+		} else if strings.HasPrefix(j.JWKSURL, "/") {
+			at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
+		}
+		c = findClient(ctx, g.log, at, "jwt.clientConfig", p)
+	} else if j.Issuer == "" {
+		job.rules.issuers = c.rules.issuers
+	}
+	if c == nil {
+		return nil // the problem is noted
+	}
+	return c.keys
+}
+
+// secretKeys is the HMAC key, for the algorithms that a shared secret is long enough for (RFC 7518 3.2).
 func secretKeys(j *JWTConfig, rules *tokenRules) ([]*key, error) {
 	secret := []byte(j.SigningSecret)
 	if j.SigningSecretBase64Encoded {
 		decoded, err := base64.StdEncoding.DecodeString(j.SigningSecret)
 		if err != nil {
-			return nil, errors.New("is not base64, as signingSecretBase64Encoded says")
+			return nil, errors.New("must be base64, as signingSecretBase64Encoded says")
 		}
 		secret = decoded
 	}
-	if rules.algorithms = j.Algorithms; len(j.Algorithms) == 0 {
+	if len(j.Algorithms) == 0 {
 		rules.algorithms = []string{"HS256"}
-		if len(secret) >= 48 {
-			rules.algorithms = append(rules.algorithms, "HS384")
-		}
-		if len(secret) >= 64 {
-			rules.algorithms = append(rules.algorithms, "HS512")
+		for _, alg := range []string{"HS384", "HS512"} {
+			if len(secret) >= hmacSizes[alg] {
+				rules.algorithms = append(rules.algorithms, alg)
+			}
 		}
 	}
 	one, err := newSecretKey(secret, rules.algorithms)
@@ -440,71 +538,33 @@ func fileKeys(jwksFile string) ([]*key, error) {
 	return parseKeySet(data)
 }
 
-// tokenPolicy is the policy of a token block: its own, or the top level's when it has none.
-func tokenPolicy(g *gate, claims, username string, headers map[string]string, at string, p *problems) *policy {
-	if claims == "" && username == "" && len(headers) == 0 {
-		return g.policy
-	}
-	made := newPolicy(claims, username, headers, at, p)
-	manage(g, made)
-	return made
-}
-
 // newIntrospectionJob makes the job of the oAuthIntrospection block; nil without one.
 func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
-	c := g.config
-	if c.OAuthIntrospection == nil {
+	i := g.config.OAuthIntrospection
+	if i == nil {
 		return nil
 	}
-	i := c.OAuthIntrospection
-	job := &tokenJob{source: i.TokenSource, keep: i.ForwardAuthorization, hint: i.ClientConfig.TokenTypeHint + i.TokenTypeHint,
-		cache: time.Duration(i.CacheSeconds) * time.Second, headers: map[string]*template.Template{}}
-	job.policy = tokenPolicy(g, i.Claims, i.UsernameClaim, i.ForwardHeaders, "oAuthIntrospection.", p)
-	job.rules = &tokenRules{audience: i.Audience}
-	if len(i.Audience) == 0 && i.Resource != "" {
-		job.rules.audience = []string{i.Resource}
+	const block = "oAuthIntrospection."
+	job := newTokenJob(g, newPolicy(i.Claims, i.UsernameClaim, i.ForwardHeaders, block, p), i.TokenSource, i.Audience, i.Resource)
+	job.keep = i.ForwardAuthorization
+	job.hint = i.ClientConfig.TokenTypeHint
+	job.cache = time.Duration(i.CacheSeconds) * time.Second
+	job.headers = map[string]*template.Template{}
+	for name, written := range i.ClientConfig.Headers {
+		made, err := template.New(name).Option("missingkey=error").Parse(written)
+		p.addError(block+"clientConfig.headers."+name, err)
+		canonical := http.CanonicalHeaderKey(name)
+		job.headers[canonical] = made
+		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
-	if job.source.Header+job.source.Query+job.source.Cookie == "" {
-		job.source = TokenSourceConfig{Header: "Authorization", HeaderAuthScheme: "Bearer"}
+	if g.client != nil {
+		job.rules.issuers = g.client.rules.issuers
 	}
-	for name, text := range i.ClientConfig.Headers {
-		made, err := template.New(name).Option("missingkey=error").Parse(text)
-		p.addError("oAuthIntrospection.clientConfig.headers."+name, err)
-		job.headers[http.CanonicalHeaderKey(name)] = made
-	}
-	at := &Config{ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey, ClientKeyID: c.ClientKeyID, ClientKeyAlg: c.ClientKeyAlg}
-	at.Issuer = c.Issuer
-	at.Endpoints = c.Endpoints
-	at.DiscoveryParams = c.DiscoveryParams
-	at.ClientConfig = c.ClientConfig
-	if i.ClientConfig.URL != "" {
+	if job.client = g.client; i.ClientConfig.URL != "" {
+		at := *g.config // the client of a sign-in proves itself here, too
 		at.Endpoints.Introspection = i.ClientConfig.URL
 		at.ClientConfig = ClientConfig{TLS: i.ClientConfig.TLS, TimeoutSeconds: i.ClientConfig.TimeoutSeconds, MaxRetries: i.ClientConfig.MaxRetries}
+		job.client = findClient(ctx, g.log, &at, block+"clientConfig", p)
 	}
-	job.client = findClient(ctx, g.log, at, "oAuthIntrospection.clientConfig", p)
 	return job
-}
-
-// keyedHash names a credential in memory without keeping it: the key lives as long as the process.
-func keyedHash(credential string) string {
-	mac := hmac.New(sha256.New, processKey)
-	mac.Write([]byte(credential))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
-
-var processKey []byte
-
-func init() {
-	processKey = randomBytes(32)
-}
-
-// protectedResource describes this API to clients that find their way by themselves (RFC 9728 3.2). Everything in it comes from
-// the options: what a client sends as Host must not lead others to its own authorization server.
-func protectedResource(resource string, issuers []string) []byte {
-	document := map[string]interface{}{"resource": resource, "bearer_methods_supported": []string{"header"}}
-	if len(issuers) > 0 {
-		document["authorization_servers"] = issuers
-	}
-	text, _ := json.Marshal(document)
-	return text
 }

@@ -29,6 +29,7 @@ type gate struct {
 	policy          *policy
 	jwt             *tokenJob // nil without that job
 	introspection   *tokenJob
+	tokenJobs       []*tokenJob // those of both that there are
 	gateway         *gateway
 	bypass          *bypassRule
 	pages           *pages
@@ -41,18 +42,22 @@ type gate struct {
 	ownCookies                      []string        // base names, to take out of requests
 	managed                         map[string]bool // folded names of the headers we set
 	managedNames                    []string
+	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
 
 	passes *memory // credential → *pass
 
 	// The memory of warm.go.
-	brings                bool             // tokens are brought
-	warmHeader            string           // whose line says who sends a request
-	secureName, plainName string           // of the session's cookie, with the equals sign
-	closed                *io.PipeWriter   // refuses whatever is written
-	mu                    sync.RWMutex     // of what follows
-	lines                 map[string]*pass // by the warm header's value
-	harmless              map[string]bool  // replaced as a whole, never changed
-	sawHTTPS              bool
+	tokenHeader            string           // that brings tokens, "" if none or several do
+	hiddenTokens, ownToken bool             // tokens may be elsewhere as well; everybody gets the gateway's own token
+	warmHeader             string           // whose line says who sends a request
+	otherHeader            string           // the same, looked at when there is no warmHeader
+	secureName, plainName  string           // of the session's cookie, with the equals sign
+	closed                 *io.PipeWriter   // refuses whatever is written
+	mu                     sync.RWMutex     // of what follows
+	lines                  map[string]*pass // by the warm header's value
+	harmless               map[string]bool  // replaced as a whole, never changed
+	harmlessToToken        map[string]bool  // the same, beside a token
+	sawHTTPS               bool
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
@@ -137,7 +142,7 @@ func findGate(ctx context.Context, raw map[string]interface{}, name string) (*ga
 func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
 	p := &problems{}
 	c := readConfig(raw, p)
-	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, passes: newMemory(4096), closed: closedPipe()}
+	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096), closed: closedPipe()}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
 		c.Scopes = append([]string{"openid"}, c.Scopes...)
@@ -222,6 +227,9 @@ func buildCookies(g *gate) {
 // buildEndpoints lists our own addresses.
 func buildEndpoints(g *gate) {
 	g.endpoints = map[string]*endpoint{}
+	for _, job := range g.tokenJobs {
+		addEndpoint(g, "resource", job.metadataPath, []string{http.MethodGet, http.MethodHead, http.MethodOptions})
+	}
 	if !g.login {
 		return
 	}
@@ -316,7 +324,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		introspected: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
+		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
 		p.add(at, "%s", err)

@@ -106,7 +106,9 @@ func stripHeaders(g *gate, req *http.Request) {
 		return
 	}
 	for _, name := range g.managedNames {
-		delete(req.Header, name)
+		if !g.credentials[name] { // read first; the pass then sets or drops it
+			delete(req.Header, name)
+		}
 	}
 	stripAliases(g, req.Header)
 	for name := range req.Trailer {
@@ -118,6 +120,14 @@ func stripHeaders(g *gate, req *http.Request) {
 		if req.Header[list] != nil {
 			stripMentions(g, req.Header, list)
 		}
+	}
+}
+
+// stripAll takes off what is ours from a request that goes on as nobody's: cookies, and what looks like an identity.
+func stripAll(g *gate, req *http.Request) {
+	stripCookies(g, req)
+	for _, name := range g.managedNames {
+		delete(req.Header, name)
 	}
 }
 

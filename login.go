@@ -38,7 +38,7 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 	mode := g.config.Unauthenticated
 	if mode == "forward" {
 		logf(g.log, levelDebug, "%s %s: anonymous: %s", req.Method, req.URL.Path, reason)
-		stripCookies(g, req)
+		stripAll(g, req)
 		next.ServeHTTP(rw, req)
 		return
 	}

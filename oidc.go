@@ -65,16 +65,20 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
 	header := req.Header
-	if line := header[g.warmHeader]; len(line) == 1 && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
+	line := header[g.warmHeader]
+	if line == nil {
+		line = header[g.otherHeader]
+	}
+	if len(line) == 1 && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
 		g.mu.RLock()
 		p := g.lines[line[0]]
 		g.mu.RUnlock()
 		// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
 		if p != nil && time.Until(p.until) > 0 && header.WriteSubset(g.closed, p.harmless) == nil {
 			if p.rest == nil {
-				delete(header, g.warmHeader)
+				delete(header, p.header)
 			} else {
-				header[g.warmHeader] = p.rest
+				header[p.header] = p.rest
 			}
 			for i, name := range p.names {
 				header[name] = p.values[i]
@@ -104,7 +108,7 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 		return
 	}
 	if isOpen {
-		stripCookies(g, req)
+		stripAll(g, req)
 		next.ServeHTTP(rw, req)
 		return
 	}
@@ -117,27 +121,32 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 		forward(g, who, next, rw, req)
 	case errors.Is(err, errNoCredentials):
 		unauthenticated(g, next, rw, req, err)
-	case errors.Is(err, errNotAllowed):
-		refuse(g, rw, req, http.StatusForbidden, err)
-	case errors.Is(err, errForged):
-		refuse(g, rw, req, http.StatusForbidden, err)
-	case errors.Is(err, errInsufficientScope):
-		refuse(g, rw, req, http.StatusForbidden, err)
-	case errors.Is(err, errInvalidToken):
-		refuse(g, rw, req, http.StatusUnauthorized, err)
-	case errors.Is(err, errInvalidRequest):
-		refuse(g, rw, req, http.StatusBadRequest, err)
-	case errors.Is(err, errUnavailable):
-		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 	default:
-		refuse(g, rw, req, http.StatusInternalServerError, err)
+		refuse(g, rw, req, statusOf(err), err)
 	}
+}
+
+// statusOf is the answer to an outcome. What is not listed is a mistake of ours.
+func statusOf(err error) int {
+	for _, outcome := range []struct {
+		reason error
+		status int
+	}{
+		{errNotAllowed, http.StatusForbidden}, {errForged, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
+		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
+		{errRefused, http.StatusBadGateway}, {errUnavailable, http.StatusServiceUnavailable},
+	} {
+		if errors.Is(err, outcome.reason) {
+			return outcome.status
+		}
+	}
+	return http.StatusInternalServerError
 }
 
 // authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
 // speaks for whoever asks.
 func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
-	if g.jwt != nil || g.introspection != nil {
+	if len(g.tokenJobs) > 0 {
 		if p, found, err := bearerPass(g, req); found {
 			return p, err
 		}
@@ -145,7 +154,7 @@ func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, er
 	if g.login {
 		return sessionPass(g, rw, req)
 	}
-	if g.gateway == nil || g.jwt != nil || g.introspection != nil {
+	if len(g.tokenJobs) > 0 {
 		return nil, errNoCredentials
 	}
 	return gatewayPass(g, req)
@@ -156,11 +165,11 @@ func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req 
 	if g.login {
 		stripCookies(g, req)
 	}
-	for i, name := range who.names {
-		req.Header[name] = who.values[i]
-	}
 	for _, name := range who.drop {
 		delete(req.Header, name)
+	}
+	for i, name := range who.names {
+		req.Header[name] = who.values[i]
 	}
 	if who.user != nil {
 		req.URL.User = who.user
@@ -189,6 +198,8 @@ func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Reque
 	switch e.name {
 	case "callback":
 		callback(g, rw, req)
+	case "resource":
+		describeResource(g, rw, req)
 	case "login":
 		startLogin(g, rw, req)
 	case "logout":
@@ -237,19 +248,12 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	if a.status == http.StatusServiceUnavailable {
 		a.retryAfter = 5
 	}
-	if a.status == http.StatusUnauthorized {
-		a.challenge = challenge(g)
-	}
+	challenge(g, a, reason)
 	if len(a.actions) == 0 {
 		a.actions = wayOut(g, req, a.status)
 	}
 	logf(g.log, level, "%s %s: %d: %s (reference %s)", clip(req.Method), clip(req.URL.Path), a.status, reason, a.id)
 	writeAnswer(g.pages, rw, req, a)
-}
-
-// challenge is what a 401 must carry (RFC 9110 11.6.1).
-func challenge(g *gate) string {
-	return `Bearer realm="` + g.shortName + `"`
 }
 
 // wayOut is what a visitor can do about an answer.

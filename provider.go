@@ -57,12 +57,12 @@ type client struct {
 	metadataUntil time.Time
 	metadataWait  backoff
 
-	introspected *memory // token, hint, credentials (hashed) → *introspected
-	refreshed    *memory // refresh token (hashed) → *session it became
-	refreshing   *memory // refresh token (hashed) → *backoff after a transient failure
-	usedStates   *memory // state (hashed) → where its sign-in ended
-	revoked      *memory // "id:", "sid:" or "sub:" + name → time of the logout
-	logoutIDs    *memory // jti of logout tokens seen
+	answers    *memory // of questions about tokens, and of requests for them (hashed) → *introspected, *upstreamToken
+	refreshed  *memory // refresh token (hashed) → *session it became
+	refreshing *memory // refresh token (hashed) → *backoff after a transient failure
+	usedStates *memory // state (hashed) → where its sign-in ended
+	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
+	logoutIDs  *memory // jti of logout tokens seen
 }
 
 // metadata is what a provider says of itself (OpenID Connect Discovery 3, RFC 8414 2).

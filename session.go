@@ -35,6 +35,7 @@ type sessionRecord struct {
 // used without another look, and the finished headers. Everything the warm path does is in it.
 type pass struct {
 	until    time.Time
+	header   string          // of a remembered line: the header it is in
 	rest     []string        // of a remembered line: what becomes of its header
 	harmless map[string]bool // of a remembered line: the headers that may come with it
 	lines    int             // how many lines are remembered of it; guarded by the gate
@@ -150,14 +151,9 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 // letIn finishes the pass of a credential that was judged good, and remembers it.
 func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.Time) (*pass, error) {
 	if g.gateway != nil && g.gateway.own {
-		extra, renewAt, err := upstreamPass(ctx, g, g.config.OAuthClientCredentials.ClientID, "")
+		renewAt, err := addUpstreamToken(ctx, g, p, "", "")
 		if err != nil {
 			return nil, err
-		}
-		p.names = append(p.names, extra.names...)
-		p.values = append(p.values, extra.values...)
-		if p.user == nil {
-			p.user = extra.user
 		}
 		if renewAt.Before(until) {
 			until = renewAt

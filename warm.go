@@ -17,7 +17,8 @@ const (
 	longestHarmless = 64
 )
 
-// known finds the pass of a request with nothing unusual about it: none of our endpoints, no CSRF token to look at, one credential, and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
+// known finds the pass of a request with nothing unusual about it: none of our endpoints, no CSRF token to look at, one credential,
+// and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
 func known(g *gate, req *http.Request) *pass {
 	if g.csrf != nil && !isSafe(req.Method) || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
 		return nil
@@ -26,16 +27,11 @@ func known(g *gate, req *http.Request) *pass {
 	if harmless == nil {
 		return nil
 	}
-	if g.brings {
-		if lines := req.Header["Authorization"]; len(lines) == 1 && g.warmHeader == "Authorization" {
-			p := recallPass(g, "Authorization: "+lines[0])
-			rememberLine(g, lines[0], p, keptLine(p, lines[0]), harmless)
-			return p
-		}
-		return nil
+	if !g.login || req.Header[g.tokenHeader] != nil {
+		return knownToken(g, req, harmless)
 	}
 	lines := req.Header["Cookie"]
-	if len(lines) != 1 {
+	if len(lines) != 1 || g.hiddenTokens {
 		return nil
 	}
 	name := g.secureName
@@ -54,21 +50,38 @@ func known(g *gate, req *http.Request) *pass {
 	line := lines[0]
 	stripCookies(g, req)
 	if !plain || !g.sawHTTPS {
-		rememberLine(g, line, p, req.Header["Cookie"], harmless)
+		rememberLine(g, "Cookie", line, p, req.Header["Cookie"], harmless)
 	}
 	return p
 }
 
-// keptLine is what the upstream gets of a line with a token: nothing, when the pass drops it.
-func keptLine(p *pass, line string) []string {
-	if p == nil || has(p.drop, "Authorization") {
+// knownToken is known for a token in a header, or for the gateway's own token, which everybody gets.
+func knownToken(g *gate, req *http.Request, harmless map[string]bool) *pass {
+	name := g.tokenHeader
+	if g.ownToken {
+		name = g.warmHeader
+	}
+	lines := req.Header[name]
+	if len(lines) != 1 || g.hiddenTokens {
 		return nil
 	}
-	return []string{line}
+	credential := name + ": " + lines[0]
+	if g.ownToken {
+		credential = ""
+	}
+	p := recallPass(g, credential)
+	rest := lines
+	if p != nil && has(p.drop, name) {
+		rest = nil
+	}
+	if !g.login || req.Header["Cookie"] == nil { // else our cookies would have to be taken out
+		rememberLine(g, name, lines[0], p, rest, harmless)
+	}
+	return p
 }
 
-// rememberLine keeps a pass under a whole header line; rest is what becomes of that header.
-func rememberLine(g *gate, line string, p *pass, rest []string, harmless map[string]bool) {
+// rememberLine keeps a pass under a whole line of a header; rest is what becomes of that header.
+func rememberLine(g *gate, header, line string, p *pass, rest []string, harmless map[string]bool) {
 	if p == nil {
 		return
 	}
@@ -84,6 +97,7 @@ func rememberLine(g *gate, line string, p *pass, rest []string, harmless map[str
 		g.lines = map[string]*pass{}
 	}
 	copied := *p
+	copied.header = header
 	copied.rest = rest
 	copied.harmless = harmless
 	g.lines[line] = &copied
@@ -92,8 +106,13 @@ func rememberLine(g *gate, line string, p *pass, rest []string, harmless map[str
 // harmlessHeaders returns the header names that are known to fold into none of ours, when they are all that the request has; else
 // it removes what is ours and learns the rest. It is nil when a header's value matters as well.
 func harmlessHeaders(g *gate, req *http.Request) map[string]bool {
+	// A header that may bring a token is harmless only beside the token itself: no cookie is looked at then.
+	brings := req.Header[g.tokenHeader] != nil
 	g.mu.RLock()
 	harmless := g.harmless
+	if brings {
+		harmless = g.harmlessToToken
+	}
 	g.mu.RUnlock()
 	if req.Header.WriteSubset(g.closed, harmless) == nil {
 		return harmless
@@ -113,7 +132,11 @@ func harmlessHeaders(g *gate, req *http.Request) map[string]bool {
 		learnt[name] = true
 	}
 	g.mu.Lock()
-	g.harmless = learnt
+	if brings {
+		g.harmlessToToken = learnt
+	} else {
+		g.harmless = learnt
+	}
 	g.mu.Unlock()
 	return learnt
 }
@@ -165,22 +188,31 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 
 // buildWarmPath prepares what ServeHTTP and known compare with.
 func buildWarmPath(g *gate) {
-	g.brings = g.jwt != nil || g.introspection != nil || g.gateway != nil
 	g.secureName = cookieName(&g.sessionCookie, true) + "="
 	g.plainName = cookieName(&g.sessionCookie, false) + "="
 	g.lines = map[string]*pass{}
-	isPlain := g.bypass == nil && g.csrf == nil // nothing else of a request is to be looked at
-	if isPlain && g.login && !g.brings {
-		g.warmHeader = "Cookie"
-	} else if isPlain && !g.login && g.brings {
-		g.warmHeader = "Authorization"
+	g.hiddenTokens = len(g.credentials) > 1
+	for _, job := range g.tokenJobs {
+		g.hiddenTokens = g.hiddenTokens || job.source.Query+job.source.Cookie+job.tokenKey != "" || job.isTemplated
+	}
+	for name := range g.credentials {
+		g.tokenHeader = name
+	}
+	g.ownToken = g.gateway != nil && g.gateway.own && !g.login && len(g.tokenJobs) == 0
+	if g.bypass == nil && g.csrf == nil && !g.hiddenTokens { // nothing else of a request is to be looked at
+		g.otherHeader = g.tokenHeader
+		if g.login {
+			g.warmHeader = "Cookie"
+		} else if g.ownToken {
+			g.warmHeader = "X-Forwarded-Server" // Traefik sets it on every request
+		}
 	}
 	g.harmless = map[string]bool{}
+	g.harmlessToToken = map[string]bool{g.tokenHeader: true}
 	for _, name := range strings.Fields(commonHeaders) {
-		g.harmless[name] = !g.managed[foldName(name)]
-	}
-	// What a client sends in the name of a header of ours is never harmless.
-	if g.brings {
-		g.harmless["Authorization"] = !g.managed["authorization"]
+		if !g.managed[foldName(name)] { // what a client sends in the name of a header of ours is never harmless
+			g.harmless[name] = true
+			g.harmlessToToken[name] = true
+		}
 	}
 }
