@@ -122,11 +122,11 @@ func TestLoginElsewhereOptions(t *testing.T) {
 	l := start(t)
 	pages := l.serve(t, site{with: with{"session.name": "shared"}})
 	api := func(path string, options with) {
-		options["clientId"], options["clientSecret"], options["disableLogin"], options["session.name"] = pages.name, pages.secret(), true, "shared"
+		options["clientId"], options["clientSecret"], options["disableLogin"] = pages.name, pages.secret(), true
 		l.serve(t, site{rule: "Host(`" + pages.host + "`) && PathPrefix(`" + path + "`)", with: options})
 	}
-	api("/api", with{})
-	api("/admin", with{"claims": "Contains(`groups`, `admins`)"})
+	api("/api", with{"session.name": "shared"})
+	api("/admin", with{"session.name": "shared", "claims": "Contains(`groups`, `admins`)"})
 	api("/apart", with{"session.name": "another"})
 
 	bob := pages.visitor(t)
