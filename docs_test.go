@@ -1,0 +1,273 @@
+package oidc
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	syntax "go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// docs/troubleshooting.md pairs what an operator may read in the log with its cause and cure. This test reads the plugin's source
+// for every text that can get there and fails when one has no entry, or when an entry's text is gone from the source.
+//
+// An entry is a block fenced as text, one log line in a line, with … for what differs from case to case, and behind it a paragraph
+// with the words Cause and Cure.
+
+// wordOf is a text in the source that can reach a log line, and the constant part of it by which its entry is found.
+type wordOf struct{ place, text, head string }
+
+// formatVerb is where something else is put into a text.
+var formatVerb = regexp.MustCompile(`%[-+# 0]*[0-9.]*[a-zA-Z%]`)
+
+const shortestHead = 8 // bytes: "header: %w" only says where in a token the error behind it is
+
+// headOf is the constant beginning of a format; where that is short, its longest constant part; "" when no part says anything.
+func headOf(format string) string {
+	longest := ""
+	for i, part := range formatVerb.Split(format, -1) {
+		part = strings.Trim(part, " :;,\"(")
+		if len(part) >= 12 && i == 0 {
+			return part
+		}
+		if len(part) > len(longest) {
+			longest = part
+		}
+	}
+	if len(longest) < shortestHead {
+		return ""
+	}
+	return longest
+}
+
+// messageAt says which argument of a call is a text for the log; -1 when none is.
+func messageAt(call *ast.CallExpr) int {
+	switch function := call.Fun.(type) {
+	case *ast.Ident:
+		if function.Name == "logf" && len(call.Args) > 2 {
+			if level, ok := call.Args[1].(*ast.Ident); ok && (level.Name == "levelWarn" || level.Name == "levelError") {
+				return 2
+			}
+		}
+		if function.Name == "complain" { // expression.go
+			return 2
+		}
+	case *ast.SelectorExpr:
+		if of, ok := function.X.(*ast.Ident); ok {
+			name := of.Name + "." + function.Sel.Name
+			if at, found := map[string]int{"errors.New": 0, "fmt.Errorf": 0, "p.add": 1, "p.must": 2}[name]; found {
+				return at
+			}
+		}
+	}
+	return -1
+}
+
+// literal is the text of a string literal.
+func literal(expression ast.Expr) (string, bool) {
+	basic, ok := expression.(*ast.BasicLit)
+	if !ok || basic.Kind != syntax.STRING {
+		return "", false
+	}
+	text, err := strconv.Unquote(basic.Value)
+	return text, err == nil
+}
+
+// logWords collects the texts of one file of the plugin.
+func logWords(set *syntax.FileSet, file *ast.File) []wordOf {
+	var words []wordOf
+	collect := func(expression ast.Expr) {
+		text, ok := literal(expression)
+		if head := headOf(text); ok && head != "" {
+			words = append(words, wordOf{place: set.Position(expression.Pos()).String(), text: text, head: head})
+		}
+	}
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.CallExpr:
+			if at := messageAt(node); at >= 0 && at < len(node.Args) {
+				collect(node.Args[at])
+			}
+		case *ast.FuncDecl:
+			if strings.HasSuffix(strings.ToLower(node.Name.Name), "complaint") { // config.go: what is wrong with a value
+				collectReturned(node, collect)
+			}
+		}
+		return true
+	})
+	return words
+}
+
+// collectReturned shows the first result of every return of a function.
+func collectReturned(function *ast.FuncDecl, collect func(ast.Expr)) {
+	ast.Inspect(function, func(node ast.Node) bool {
+		if returned, ok := node.(*ast.ReturnStmt); ok && len(returned.Results) > 0 {
+			collect(returned.Results[0])
+		}
+		return true
+	})
+}
+
+// entryLines are the lines of all entries of a troubleshooting page. It reports entries without a cause and a cure.
+func entryLines(page string) (lines, problems []string) {
+	parts := strings.Split(page, "\n```text\n")
+	for _, part := range parts[1:] {
+		block, rest, closed := strings.Cut(part, "\n```\n")
+		words, _, _ := strings.Cut(rest, "\n#")
+		first, _, _ := strings.Cut(block, "\n")
+		if !closed || !strings.Contains(words, "Cause:") || !strings.Contains(words, "Cure:") {
+			problems = append(problems, fmt.Sprintf("the entry %q has no Cause: or no Cure:", first))
+		}
+		lines = append(lines, strings.Split(block, "\n")...)
+	}
+	return lines, problems
+}
+
+// unpaired compares texts and entries in both directions.
+func unpaired(words []wordOf, page string) []string {
+	lines, problems := entryLines(page)
+	matched := map[string]bool{}
+	for _, word := range words {
+		found := false
+		for _, line := range lines {
+			if strings.Contains(line, word.head) {
+				found = true
+				matched[line] = true
+			}
+		}
+		if !found {
+			problems = append(problems, fmt.Sprintf("%s: %q has no entry: no line with %q", word.place, word.text, word.head))
+		}
+	}
+	for _, line := range lines {
+		if !matched[line] {
+			problems = append(problems, fmt.Sprintf("no error of the plugin has the words of the entry %q", line))
+		}
+	}
+	sort.Strings(problems)
+	return problems
+}
+
+// pluginWords are the texts of the plugin in this folder.
+func pluginWords(t *testing.T) []wordOf {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := syntax.NewFileSet()
+	var words []wordOf
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words = append(words, logWords(set, file)...)
+	}
+	return words
+}
+
+func TestDocsTroubleshooting(t *testing.T) {
+	page, err := os.ReadFile("docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := pluginWords(t)
+	if len(words) < 100 {
+		t.Fatalf("only %d texts were found in the source: this test has gone blind", len(words))
+	}
+	for _, problem := range unpaired(words, string(page)) {
+		t.Errorf("docs/troubleshooting.md: %s", problem)
+	}
+}
+
+// TestDocsTroubleshootingNotices shows that the test above can fail, in each way.
+func TestDocsTroubleshootingNotices(t *testing.T) {
+	const entry = "# Page\n\n```text\ndiscovery: the sky is …\n```\nCause: clouds. Cure: wait.\n"
+	for _, c := range []struct{ name, source, page, want string }{
+		{"a documented error is fine", `var _ = errors.New("discovery: the sky is grey")`, strings.Replace(entry, "…", "grey", 1), ""},
+		{"what is filled in does not count", `var _ = fmt.Errorf("%w: discovery: the sky is %q", err, x)`, entry, ""},
+		{"an error without entry", `var _ = errors.New("the moon is missing")`, entry, "x.go:2:20: \"the moon is missing\" has no entry"},
+		{"a log line of level warn", `func f() { logf(l, levelWarn, "the moon is at %d", 1) }`, entry, "has no entry"},
+		{"a log line of level debug needs none", `func f() { logf(l, levelDebug, "the moon is at %d", 1); errors.New("discovery: the sky is …") }`, entry, ""},
+		{"a problem of a configuration", `func f() { p.must(ok, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
+		{"a complaint", `func moonComplaint() (a, b string) { return "must be full moon", "" }`, entry, "has no entry"},
+		{"an entry whose error is gone", `var _ = 1`, entry, "no error of the plugin has the words"},
+		{"an entry without a cure", `var _ = errors.New("discovery: the sky is …")`, strings.Replace(entry, "Cure", "Well", 1), "no Cure"},
+	} {
+		set := syntax.NewFileSet()
+		file, err := parser.ParseFile(set, "x.go", "package x\n"+c.source, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		got := strings.Join(unpaired(logWords(set, file), c.page), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: expected %q, got %q", c.name, c.want, got)
+		}
+	}
+}
+
+// link is a relative link or picture of a page.
+var link = regexp.MustCompile(`(?:\]\(|src=")([^)":\s]+)[)"]`)
+
+// anchored is what can be linked to in a page, beside its headings.
+var anchored = regexp.MustCompile(`<a id="([^"]+)">`)
+
+// TestDocsLinks: every relative link of the pages leads to a file that is there, and to a heading in it.
+func TestDocsLinks(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, _ := filepath.Glob("*.md")
+	for _, page := range append(pages, more...) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+			path, anchor, _ := strings.Cut(found[1], "#")
+			target := filepath.Join(filepath.Dir(page), path)
+			if path == "" {
+				target = page
+			}
+			content, err := os.ReadFile(target)
+			if info, statErr := os.Stat(target); statErr == nil && info.IsDir() {
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: the link %q leads nowhere", page, found[1])
+			} else if anchor != "" && !hasAnchor(string(content), anchor) {
+				t.Errorf("%s: %s has no heading for the link %q", page, target, found[1])
+			}
+		}
+	}
+}
+
+// headingMarks are what a heading loses in its anchor.
+var headingMarks = regexp.MustCompile("[^a-z0-9 _-]")
+
+// hasAnchor looks for an explicit anchor, or a heading as GitHub names it.
+func hasAnchor(page, anchor string) bool {
+	for _, found := range anchored.FindAllStringSubmatch(page, -1) {
+		if found[1] == anchor {
+			return true
+		}
+	}
+	for _, line := range strings.Split(page, "\n") {
+		heading := strings.TrimLeft(line, "#")
+		if heading != line && strings.ReplaceAll(headingMarks.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), ""), " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,376 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/traefik/paerser/file"
+	"github.com/traefik/paerser/parser"
+	"gopkg.in/yaml.v3"
+
+	"github.com/traefik-oidc/oidc/e2e/internal/provider"
+)
+
+// The files in examples/ and the configurations in README.md and docs/ are read as Traefik reads them (its own parser, paerser,
+// for files and labels) and set up in the real Traefik. Those in examples/ are signed in to.
+
+// configuration is the part of Traefik's dynamic configuration that examples use.
+type configuration struct {
+	HTTP *httpConfiguration `yaml:"http"`
+}
+
+type httpConfiguration struct {
+	Routers     map[string]*routerConfiguration     `yaml:"routers"`
+	Middlewares map[string]*middlewareConfiguration `yaml:"middlewares"`
+	Services    map[string]*serviceConfiguration    `yaml:"services"`
+}
+
+type routerConfiguration struct {
+	Rule        string    `yaml:"rule"`
+	EntryPoints []string  `yaml:"entryPoints"`
+	Middlewares []string  `yaml:"middlewares"`
+	Service     string    `yaml:"service"`
+	TLS         *struct{} `yaml:"tls" label:"allowEmpty" file:"allowEmpty"`
+}
+
+type middlewareConfiguration struct {
+	Plugin map[string]pluginConfiguration `yaml:"plugin"`
+}
+
+// pluginConfiguration is dynamic.PluginConf.
+type pluginConfiguration map[string]any
+
+type serviceConfiguration struct {
+	LoadBalancer *struct {
+		Servers []struct {
+			URL string `yaml:"url"`
+		} `yaml:"servers"`
+		Server *struct {
+			Port string `yaml:"port"`
+		} `yaml:"server"`
+	} `yaml:"loadBalancer"`
+}
+
+// example is one use of the plugin in a file or page.
+type example struct {
+	name    string // of the middleware
+	options map[string]any
+}
+
+// reference is a value that is kept elsewhere.
+var reference = regexp.MustCompile(`^\$\{[^}]+\}$`)
+
+// site makes an example ready to be set up: with our provider and client, with secrets for references, and with addresses on the
+// host that it gets here.
+func (e example) site() site {
+	s := site{with: with{}}
+	for option, value := range e.options {
+		switch strings.ToLower(option) {
+		case "issuer", "clientid", "clientsecret", "clientkey":
+			continue
+		}
+		s.with[option] = settled(option, value)
+	}
+	for option, value := range s.with {
+		address, _ := value.(string)
+		switch strings.ToLower(option) {
+		case "redirecturl":
+			s.callbacks = append(s.callbacks, address)
+		case "postlogoutredirecturl":
+			s.landings = append(s.landings, address)
+		}
+	}
+	return s
+}
+
+// settled is a value with what it refers to.
+func settled(option string, value any) any {
+	switch value := value.(type) {
+	case string:
+		if reference.MatchString(value) {
+			return "what " + value + " stands for, and long enough"
+		}
+		if strings.HasSuffix(strings.ToLower(option), "url") {
+			return strings.TrimPrefix(value, "https://app.example.com")
+		}
+	case []any:
+		list := []any{}
+		for _, item := range value {
+			list = append(list, settled(option, item))
+		}
+		return list
+	case map[string]any:
+		block := map[string]any{}
+		for name, inner := range value {
+			block[name] = settled(name, inner)
+		}
+		return block
+	}
+	return value
+}
+
+// fileExamples reads a dynamic configuration as Traefik's file provider does.
+func fileExamples(text string) ([]example, error) {
+	config := configuration{}
+	if err := file.DecodeContent(text, ".yml", &config); err != nil {
+		return nil, err
+	}
+	return config.examples()
+}
+
+// labelExamples reads labels as Traefik's Docker provider does.
+func labelExamples(labels []string) ([]example, error) {
+	given := map[string]string{}
+	for _, label := range labels {
+		name, value, _ := strings.Cut(label, "=")
+		if !strings.HasPrefix(name, "traefik.http.") {
+			continue
+		}
+		given[name] = strings.ReplaceAll(value, "$$", "$") // as Compose does
+	}
+	config := configuration{HTTP: &httpConfiguration{}}
+	if err := parser.Decode(given, &config, "traefik", "traefik.http"); err != nil {
+		return nil, err
+	}
+	return config.examples()
+}
+
+// examples are the middlewares of a configuration. Each must be there for every router that names one, and the other way round.
+func (c configuration) examples() ([]example, error) {
+	var found []example
+	used := map[string]bool{}
+	for name, router := range c.HTTP.Routers {
+		for _, middleware := range router.Middlewares {
+			if c.HTTP.Middlewares[middleware] == nil {
+				return nil, fmt.Errorf("router %s names the middleware %s, which is not there", name, middleware)
+			}
+			used[middleware] = true
+		}
+		if router.Service != "" && c.HTTP.Services[router.Service] == nil {
+			return nil, fmt.Errorf("router %s names the service %s, which is not there", name, router.Service)
+		}
+	}
+	for name, middleware := range c.HTTP.Middlewares {
+		if c.HTTP.Routers != nil && !used[name] {
+			return nil, fmt.Errorf("no router names the middleware %s", name)
+		}
+		options := middleware.Plugin["oidc"]
+		if options == nil {
+			return nil, fmt.Errorf("the middleware %s is not plugin.oidc", name)
+		}
+		found = append(found, example{name: name, options: options})
+	}
+	return found, nil
+}
+
+// kubernetesExamples reads manifests. References to Secrets must lead to one among them.
+func kubernetesExamples(text string) ([]example, error) {
+	var found []example
+	secrets := map[string]string{}
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	for {
+		var manifest struct {
+			Kind       string
+			Metadata   struct{ Name string }
+			StringData map[string]string `yaml:"stringData"`
+			Spec       struct{ Plugin map[string]map[string]any }
+		}
+		if err := decoder.Decode(&manifest); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		for key, value := range manifest.StringData {
+			secrets["urn:k8s:secret:"+manifest.Metadata.Name+":"+key] = value
+		}
+		if manifest.Kind == "Middleware" {
+			found = append(found, example{name: manifest.Metadata.Name, options: manifest.Spec.Plugin["oidc"]})
+		}
+	}
+	for _, e := range found {
+		if err := resolve(e.options, secrets); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// resolve puts Secrets in the place of their names, as Traefik's Kubernetes CRD provider does.
+func resolve(options map[string]any, secrets map[string]string) error {
+	for name, value := range options {
+		switch value := value.(type) {
+		case map[string]any:
+			if err := resolve(value, secrets); err != nil {
+				return err
+			}
+		case string:
+			if !strings.HasPrefix(value, "urn:k8s:secret:") {
+				continue
+			}
+			if secrets[value] == "" {
+				return fmt.Errorf("%s: there is no Secret for %s", name, value)
+			}
+			options[name] = secrets[value]
+		}
+	}
+	return nil
+}
+
+// readExample finds the uses of the plugin in a file below examples/.
+func readExample(path string) ([]example, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	switch folder := filepath.Base(filepath.Dir(path)); folder {
+	case "kubernetes":
+		return kubernetesExamples(string(text))
+	case "docker-compose":
+		var compose struct {
+			Services map[string]struct{ Labels []string }
+		}
+		if err := yaml.Unmarshal(text, &compose); err != nil {
+			return nil, err
+		}
+		return labelExamples(compose.Services["app"].Labels)
+	}
+	if filepath.Base(path) == "traefik.yml" {
+		return nil, checkStatic(text)
+	}
+	return fileExamples(string(text))
+}
+
+// checkStatic sees that a static configuration loads this plugin.
+func checkStatic(text []byte) error {
+	var static struct {
+		Experimental struct {
+			LocalPlugins map[string]struct{ ModuleName string } `yaml:"localPlugins"`
+		}
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&static); err != nil {
+		return err
+	}
+	if static.Experimental.LocalPlugins["oidc"].ModuleName == "" && !strings.Contains(string(text), "moduleName: github.com/traefik-oidc/oidc") {
+		return errors.New("the static configuration does not load the plugin")
+	}
+	return nil
+}
+
+// TestExampleFiles sets every example up, and signs Alice, who satisfies every rule, in.
+func TestExampleFiles(t *testing.T) {
+	paths, err := filepath.Glob("../examples/*/*.yml")
+	if err != nil || len(paths) < 5 {
+		t.Fatalf("only %d examples: %v", len(paths), err)
+	}
+	own := regexp.MustCompile(`/(file|docker-compose|kubernetes)/`)
+	for _, path := range paths {
+		if !own.MatchString(path) {
+			continue // these folders have tests of their own
+		}
+		examples, err := readExample(path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		for _, e := range examples {
+			t.Run(filepath.Base(path)+" "+e.name, func(t *testing.T) {
+				t.Parallel()
+				visitor := start(t).serve(t, e.site()).visitor(t)
+				received := visitor.received(visitor.signIn("/", provider.Alice))
+				if user := received.Header.Get("X-User"); user == "" {
+					t.Errorf("the application is not told who it is: %v", received.Header)
+				}
+			})
+		}
+	}
+}
+
+// TestExampleTwoRules shows what that example is for: one sign-in, and a rule that only one of the middlewares has.
+func TestExampleTwoRules(t *testing.T) {
+	t.Parallel()
+	examples, err := readExample("../examples/file/two-rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range examples {
+		want := map[string]string{"everyone": "application", "admins": "Forbidden"}[e.name]
+		visitor := start(t).serve(t, e.site()).visitor(t)
+		page := visitor.must(visitor.SignIn(visitor.url("/"), provider.Bob.Name, provider.Bob.Password))
+		if got := visitor.outcome(page); got != want {
+			t.Errorf("bob at %s: got %s, want %s", e.name, got, want)
+		}
+	}
+}
+
+// fence is a block of YAML in a page.
+var fence = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// lineStart is where an indentation goes.
+var lineStart = regexp.MustCompile(`(?m)^`)
+
+// staticBlock is YAML that is for Traefik itself.
+var staticBlock = regexp.MustCompile(`^(log|entryPoints|experimental|providers|core|accessLog|services|env|deployment):`)
+
+// pageExamples finds the uses of the plugin in a page: whole files, manifests, labels, or some options, which then stand beside
+// those of the minimal example.
+func pageExamples(text string) ([]example, error) {
+	var found []example
+	for i, block := range fence.FindAllStringSubmatch(text, -1) {
+		content := block[1]
+		var more []example
+		var err error
+		switch {
+		case strings.HasPrefix(content, "http:"):
+			more, err = fileExamples(content)
+		case strings.Contains(content, "apiVersion:"):
+			more, err = kubernetesExamples(content)
+		case strings.HasPrefix(content, "labels:"):
+			var labels struct{ Labels []string }
+			if err = yaml.Unmarshal([]byte(content), &labels); err == nil {
+				more, err = labelExamples(labels.Labels)
+			}
+		case staticBlock.MatchString(content):
+			err = yaml.Unmarshal([]byte(content), &map[string]any{})
+		default:
+			more, err = fileExamples("http:\n  middlewares:\n    options:\n      plugin:\n        oidc:\n" + lineStart.ReplaceAllString(content, "          "))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("block %d:\n%s\n%w", i+1, content, err)
+		}
+		for _, e := range more {
+			e.name = fmt.Sprintf("block %d %s", i+1, e.name)
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+// TestExamplePages sets every configuration up that a page shows.
+func TestExamplePages(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples, err := pageExamples(string(text))
+		if err != nil {
+			t.Errorf("%s: %v", page, err)
+		}
+		for _, e := range examples {
+			t.Run(filepath.Base(page)+" "+e.name, func(t *testing.T) {
+				t.Parallel()
+				start(t).serve(t, e.site())
+			})
+		}
+	}
+}
