@@ -38,10 +38,10 @@ const (
 
 // bench has the running programs.
 type bench struct {
-	ctx                                      context.Context
-	root, dir, wrk, traefikPath, nothingPath string
-	rounds, seconds, connections             int
-	only                                     string
+	ctx                                        context.Context
+	dir, wrk, traefikPath, plugin, nothingPath string
+	rounds, seconds, connections               int
+	only                                       string
 
 	traefik          *parts.Traefik
 	provider, second *provider.Provider // they sign with RS256 and ES256
@@ -82,7 +82,7 @@ func (b *bench) setUp() error {
 		return err
 	}
 	b.traefik, err = parts.StartTraefik(parts.TraefikOptions{
-		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: parts.PluginDir(b.root), Static: quiet,
+		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: b.plugin, Static: quiet,
 		Plugins: map[string]parts.Plugin{"nothing": {Module: "github.com/traefik-oidc/nothing", Dir: b.nothingPath}},
 	})
 	if err != nil {

@@ -100,10 +100,13 @@ func run(ctx context.Context) error {
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(logFile, nil))) // the provider's library writes there
 
-	b := &bench{ctx: ctx, root: root, dir: dir, wrk: wrk, rounds: setting("ROUNDS", 5), seconds: setting("SECONDS", 3),
+	b := &bench{ctx: ctx, dir: dir, wrk: wrk, rounds: setting("ROUNDS", 5), seconds: setting("SECONDS", 3),
 		connections: setting("CONNECTIONS", 16), only: os.Getenv("ONLY")}
 	defer b.stop()
 	if b.traefikPath, err = parts.TraefikPath(ctx, root, os.Stderr); err != nil {
+		return err
+	}
+	if b.plugin, err = copyPlugin(parts.PluginDir(root), dir); err != nil {
 		return err
 	}
 	if err := b.setUp(); err != nil {
@@ -115,15 +118,42 @@ func run(ctx context.Context) error {
 	}
 	b.stop() // the next part measures other processes
 	made := report{Machine: machine(), Rounds: b.rounds, Seconds: b.seconds, Rows: rows}
+	printRows(made)
 	if made.Start, err = b.measureStart(); err != nil {
 		return err
 	}
-	printReport(made)
+	printStart(made.Start)
 	text, err := json.MarshalIndent(made, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(root, "bench.json"), append(text, '\n'), 0o644)
+}
+
+// copyPlugin makes a copy, so that all parts measure the same plugin, whoever edits it meanwhile.
+func copyPlugin(from, dir string) (string, error) {
+	to := filepath.Join(dir, "plugin")
+	if err := os.Mkdir(to, 0o755); err != nil {
+		return "", err
+	}
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		name := file.Name()
+		if name != "go.mod" && name != ".traefik.yml" && (filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go")) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+			return "", err
+		}
+	}
+	return to, nil
 }
 
 func setting(name string, otherwise int) int {
@@ -157,13 +187,15 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-func printReport(r report) {
+func printRows(r report) {
 	fmt.Printf("\n%s; %d rounds of %d s each, medians\n\n", r.Machine, r.Rounds, r.Seconds)
 	fmt.Printf("%-52s %10s %12s %14s %10s %9s %9s\n", "", "requests/s", "CPU µs/req", "over nothing", "req/s", "p50 ms", "p99 ms")
 	for _, row := range r.Rows {
 		fmt.Printf("%-52s %10.0f %12.0f %+14.1f %9.0f%% %9.2f %9.2f\n", row.Name, row.PerSecond, row.CPU, row.Over, 100*row.Ratio, row.P50, row.P99)
 	}
-	s := r.Start
+}
+
+func printStart(s startCost) {
 	fmt.Printf("\n%-52s %10s %12s %14s\n", "", "ours", "do-nothing", "difference")
 	fmt.Printf("%-52s %10.2f %12.2f %+14.2f\n", "start of Traefik until it serves, s", s.Seconds, s.NothingSeconds, s.Seconds-s.NothingSeconds)
 	fmt.Printf("%-52s %10.1f %12.1f %+14.1f\n", "resident after the start, MB", s.RSS, s.NothingRSS, s.RSS-s.NothingRSS)

@@ -208,7 +208,7 @@ func (b *bench) measureStart() (startCost, error) {
 	}
 	var seconds, rss, loaded [2][]float64
 	for round := range b.rounds {
-		for which, plugin := range []string{parts.PluginDir(b.root), nothing} {
+		for which, plugin := range []string{b.plugin, nothing} {
 			progress("start %d of %d", round+1, b.rounds)
 			s, r, l, err := b.startOnce(plugin)
 			if err != nil {
