@@ -24,7 +24,10 @@ import (
 // What the signed-in request costs in the interpreter. Times depend on the machine, and make bench measures them in Traefik;
 // allocations are exact, and tell at once when something was added to that path.
 
-const allocationCeiling = 70
+const (
+	ceiling         = 70  // the line of cookies was seen before
+	changingCeiling = 130 // it was not: other cookies change with each request
+)
 
 func load(t testing.TB) *Plugin {
 	t.Helper()
@@ -150,10 +153,13 @@ func TestSignedInAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	session := signIn(t, p, handler)
-	for _, c := range []struct{ name, cookies string }{
-		{"one cookie", session},
-		{"among ten others", "a=1; b=2; c=3; d=4; e=5; " + session + "; f=6; g=7; h=8; i=9; j=10"},
-		{"among ten others, one new each time", "a=%d; b=2; c=3; d=4; e=5; " + session + "; f=6; g=7; h=8; i=9; j=10"},
+	for _, c := range []struct {
+		name, cookies string
+		ceiling       float64
+	}{
+		{"one cookie", session, ceiling},
+		{"among ten others", "a=1; b=2; c=3; d=4; e=5; " + session + "; f=6; g=7; h=8; i=9; j=10", ceiling},
+		{"among ten others, one new each time", "a=%d; b=2; c=3; d=4; e=5; " + session + "; f=6; g=7; h=8; i=9; j=10", changingCeiling},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rw := &silent{header: http.Header{}}
@@ -173,8 +179,8 @@ func TestSignedInAllocations(t *testing.T) {
 			if reached != runs+1 {
 				t.Fatalf("only %d of %d requests were let in as ada", reached, runs+1)
 			}
-			if count > allocationCeiling {
-				t.Errorf("%.0f allocations, at most %d", count, allocationCeiling)
+			if count > c.ceiling {
+				t.Errorf("%.0f allocations, at most %.0f", count, c.ceiling)
 			}
 		})
 	}
