@@ -241,11 +241,12 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	s, err := completeLogin(g, req, pending, answer)
+	status := http.StatusBadRequest
 	if err == nil {
+		status = http.StatusInternalServerError // tokens that cookies cannot hold are for the operator, not for another try
 		err = saveSession(g, rw, req, s, time.Now())
 	}
 	if err != nil {
-		status := http.StatusBadRequest
 		if errors.Is(err, errUnavailable) {
 			status = http.StatusServiceUnavailable
 		}
