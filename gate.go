@@ -50,7 +50,6 @@ type gate struct {
 	tokenHeader            string           // that brings tokens, "" if none or several do
 	hiddenTokens, ownToken bool             // tokens may be elsewhere as well; everybody gets the gateway's own token
 	warmHeader             string           // whose line says who sends a request
-	otherHeader            string           // the same, looked at when there is no warmHeader
 	secureName, plainName  string           // of the session's cookie, with the equals sign
 	closed                 *io.PipeWriter   // refuses whatever is written
 	mu                     sync.RWMutex     // of what follows

@@ -61,33 +61,35 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 }
 
 // ServeHTTP is the path of the request that was seen before, word for word in the one header that says who sends it.
-// The interpreter charges for every local variable and every call here, so whatever else there is to do is done by others.
+// The interpreter charges for every local variable, operator and call here, so whatever else there is to do is done by others.
 func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
 	header := req.Header
-	line := header[g.warmHeader]
-	if line == nil {
-		line = header[g.otherHeader]
-	}
-	if len(line) == 1 && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
+	if line := header[g.warmHeader]; len(line) == 1 {
 		g.mu.RLock()
 		p := g.lines[line[0]]
 		g.mu.RUnlock()
-		// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
-		if p != nil && time.Until(p.until) > 0 && header.WriteSubset(g.closed, p.harmless) == nil {
-			if p.rest == nil {
-				delete(header, p.header)
-			} else {
-				header[p.header] = p.rest
+		if p != nil {
+			if time.Until(p.until) > 0 {
+				// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
+				if header.WriteSubset(g.closed, p.harmless) == nil {
+					if req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
+						if p.rest == nil {
+							delete(header, p.header)
+						} else {
+							header[p.header] = p.rest
+						}
+						for i, name := range p.names {
+							header[name] = p.values[i]
+						}
+						if p.user != nil {
+							req.URL.User = p.user // Traefik's access log reads it
+						}
+						m.next.ServeHTTP(rw, req)
+						return
+					}
+				}
 			}
-			for i, name := range p.names {
-				header[name] = p.values[i]
-			}
-			if p.user != nil {
-				req.URL.User = p.user // Traefik's access log reads it
-			}
-			m.next.ServeHTTP(rw, req)
-			return
 		}
 	}
 	serve(g, m.next, rw, req)
@@ -95,6 +97,13 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 
 // serve is every other request.
 func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
+	if g.warmHeader != "Cookie" || !passOn(g, next, rw, req) {
+		serveUnknown(g, next, rw, req)
+	}
+}
+
+// serveUnknown is the table of contents.
+func serveUnknown(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
 	isOpen := g.bypass != nil && bypasses(g.bypass, req)
 	if !isOpen {
 		if who := known(g, req); who != nil {

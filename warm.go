@@ -17,6 +17,43 @@ const (
 	longestHarmless = 64
 )
 
+// passOn is ServeHTTP for browsers whose other cookies change with each request: it knows the session's cookie among them.
+func passOn(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) bool {
+	header := req.Header
+	lines := header["Cookie"]
+	if len(lines) != 1 {
+		return false
+	}
+	name := g.secureName
+	if proto := header["X-Forwarded-Proto"]; len(proto) == 1 && proto[0] == "http" {
+		name = g.plainName
+	}
+	before, value, found := strings.Cut(lines[0], name)
+	if !found || before != "" && !strings.HasSuffix(before, "; ") {
+		return false
+	}
+	value, after, _ := strings.Cut(value, ";")
+	g.mu.RLock()
+	p := g.lines[" "+value]
+	g.mu.RUnlock()
+	if p == nil || time.Until(p.until) <= 0 || header.WriteSubset(g.closed, p.harmless) != nil || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
+		return false
+	}
+	before += strings.TrimPrefix(after, " ")
+	if before == "" || strings.Contains(before, g.sessionCookie.base) || strings.Contains(before, g.stateCookie.base) {
+		return false
+	}
+	header["Cookie"] = []string{strings.TrimSuffix(before, "; ")}
+	for i, name := range p.names {
+		header[name] = p.values[i]
+	}
+	if p.user != nil {
+		req.URL.User = p.user
+	}
+	next.ServeHTTP(rw, req)
+	return true
+}
+
 // known finds the pass of a request with nothing unusual about it: none of our endpoints, no CSRF token to look at, one credential,
 // and no header that could pass for one of ours. nil sends it through serve, which can handle everything.
 func known(g *gate, req *http.Request) *pass {
@@ -49,8 +86,9 @@ func known(g *gate, req *http.Request) *pass {
 	}
 	line := lines[0]
 	stripCookies(g, req)
-	if !plain || !g.sawHTTPS {
-		rememberLine(g, "Cookie", line, p, req.Header["Cookie"], harmless)
+	rememberLine(g, "Cookie", line, p, req.Header["Cookie"], harmless, plain)
+	if len(req.Header["Cookie"]) > 0 {
+		rememberLine(g, "Cookie", " "+line[start+len(name):end], p, nil, harmless, plain)
 	}
 	return p
 }
@@ -75,20 +113,24 @@ func knownToken(g *gate, req *http.Request, harmless map[string]bool) *pass {
 		rest = nil
 	}
 	if !g.login || req.Header["Cookie"] == nil { // else our cookies would have to be taken out
-		rememberLine(g, name, lines[0], p, rest, harmless)
+		rememberLine(g, name, lines[0], p, rest, harmless, false)
 	}
 	return p
 }
 
-// rememberLine keeps a pass under a whole line of a header; rest is what becomes of that header.
-func rememberLine(g *gate, header, line string, p *pass, rest []string, harmless map[string]bool) {
+// rememberLine keeps a pass under a whole line of a header, or under a space and a cookie's value; rest is what becomes of that header.
+// A line whose cookie is plain, without prefix, is not kept once the gate serves https.
+func rememberLine(g *gate, header, line string, p *pass, rest []string, harmless map[string]bool, isPlain bool) {
 	if p == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if isPlain && g.sawHTTPS {
+		return
+	}
 	if g.lines[line] == nil {
-		if p.lines >= linesOfPass {
+		if p.lines >= linesOfPass && line[0] != ' ' {
 			return
 		}
 		p.lines++
@@ -143,12 +185,11 @@ func harmlessHeaders(g *gate, req *http.Request) map[string]bool {
 
 // noteHTTPS forgets the lines with an unprefixed cookie once the gate serves https: another host of the site could plant one there.
 func noteHTTPS(g *gate) {
-	if g.sawHTTPS {
-		return
-	}
 	g.mu.Lock()
-	g.sawHTTPS = true
-	g.lines = map[string]*pass{}
+	if !g.sawHTTPS {
+		g.sawHTTPS = true
+		g.lines = map[string]*pass{}
+	}
 	g.mu.Unlock()
 }
 
@@ -200,7 +241,7 @@ func buildWarmPath(g *gate) {
 	}
 	g.ownToken = g.gateway != nil && g.gateway.own && !g.login && len(g.tokenJobs) == 0
 	if g.bypass == nil && g.csrf == nil && !g.hiddenTokens { // nothing else of a request is to be looked at
-		g.otherHeader = g.tokenHeader
+		g.warmHeader = g.tokenHeader
 		if g.login {
 			g.warmHeader = "Cookie"
 		} else if g.ownToken {
