@@ -64,6 +64,9 @@ type example struct {
 	options map[string]any
 }
 
+// fragment is the name of an example that is some options for a sign-in.
+const fragment = "fragment"
+
 // reference is a value that is kept elsewhere.
 var reference = regexp.MustCompile(`^\$\{[^}]+\}$`)
 
@@ -71,9 +74,12 @@ var reference = regexp.MustCompile(`^\$\{[^}]+\}$`)
 // host that it gets here.
 func (e example) site() site {
 	s := site{with: with{}}
+	if e.options["issuer"] == nil && e.name != fragment { // tokens only
+		s.with = with{"issuer": drop, "clientId": drop, "clientSecret": drop}
+	}
 	for option, value := range e.options {
-		switch strings.ToLower(option) {
-		case "issuer", "clientid", "clientsecret", "clientkey":
+		switch option {
+		case "issuer", "clientId", "clientSecret":
 			continue
 		}
 		s.with[option] = settled(option, value)
@@ -153,7 +159,7 @@ func (c configuration) examples() ([]example, error) {
 			}
 			used[middleware] = true
 		}
-		if router.Service != "" && c.HTTP.Services[router.Service] == nil {
+		if router.Service != "" && c.HTTP.Services != nil && c.HTTP.Services[router.Service] == nil {
 			return nil, fmt.Errorf("router %s names the service %s, which is not there", name, router.Service)
 		}
 	}
@@ -291,20 +297,53 @@ func TestExampleFiles(t *testing.T) {
 	}
 }
 
-// TestExampleTwoRules shows what that example is for: one sign-in, and a rule that only one of the middlewares has.
+// TestExampleTwoRules serves that file as it is, but for the names of hosts and the client: one sign-in for both middlewares, a rule
+// that only one of them has, pages that need no sign-in, and a sign-out.
 func TestExampleTwoRules(t *testing.T) {
 	t.Parallel()
-	examples, err := readExample("../examples/file/two-rules.yml")
+	l := start(t)
+	a := l.newApp(t, site{})
+	a.register(site{callbacks: []string{"/oidc/callback"}, landings: []string{"/bye"}})
+	text, err := os.ReadFile("../examples/file/two-rules.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range examples {
-		want := map[string]string{"everyone": "application", "admins": "Forbidden"}[e.name]
-		visitor := start(t).serve(t, e.site()).visitor(t)
-		page := visitor.must(visitor.SignIn(visitor.url("/"), provider.Bob.Name, provider.Bob.Password))
-		if got := visitor.outcome(page); got != want {
-			t.Errorf("bob at %s: got %s, want %s", e.name, got, want)
+	content := strings.NewReplacer(
+		"https://app.example.com", a.Secure, "app.example.com", a.host, "https://id.example.com", a.provider.Issuer,
+		"clientId: my-app", "clientId: "+a.name, "${OIDC_CLIENT_SECRET}", a.secret(), "${SESSION_SECRET}", strings.Repeat("secret", 6),
+		"service: app", "service: "+a.name, "\n    app:\n", "\n    "+a.name+":\n", "http://127.0.0.1:8081", l.upstream.URL,
+	).Replace(string(text))
+	if err := l.traefik.SetFile(a.name, content); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.traefik.RemoveFile(a.name) })
+	for _, name := range []string{"everyone", "admins"} {
+		if err := l.traefik.RouteError(name); err != nil {
+			t.Fatal(err)
 		}
+	}
+	alice := a.secureVisitor(t)
+	alice.signIn("/", provider.Alice)
+	bob := a.secureVisitor(t)
+	bob.signIn("/", provider.Bob)
+	nobody := a.secureVisitor(t)
+	for _, c := range []struct {
+		who        *visitor
+		path, want string
+	}{
+		{alice, "/admin/", "application"}, {bob, "/admin/", "Forbidden"}, {bob, "/", "application"},
+		{nobody, "/public/x", "application"}, {nobody, "/bye", "application"}, {nobody, "/admin/", "sign-in"},
+	} {
+		if got := c.who.outcome(c.who.open(c.path)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.path, got, c.want)
+		}
+	}
+	if user := alice.received(alice.open("/admin/")).Header.Get("X-Name"); user != "Alice Liddell <alice@example.com>" {
+		t.Errorf("X-Name is %q", user)
+	}
+	alice.post("/logout", nil)
+	if got := alice.outcome(alice.look("/")); got != "sign-in" {
+		t.Errorf("after the sign-out: got %s", got)
 	}
 }
 
@@ -338,15 +377,12 @@ func pageExamples(text string) ([]example, error) {
 		case staticBlock.MatchString(content):
 			err = yaml.Unmarshal([]byte(content), &map[string]any{})
 		default:
-			more, err = fileExamples("http:\n  middlewares:\n    options:\n      plugin:\n        oidc:\n" + lineStart.ReplaceAllString(content, "          "))
+			more, err = fileExamples("http:\n  middlewares:\n    "+fragment+":\n      plugin:\n        oidc:\n" + lineStart.ReplaceAllString(content, "          "))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("block %d:\n%s\n%w", i+1, content, err)
 		}
-		for _, e := range more {
-			e.name = fmt.Sprintf("block %d %s", i+1, e.name)
-			found = append(found, e)
-		}
+		found = append(found, more...)
 	}
 	return found, nil
 }
@@ -366,8 +402,8 @@ func TestExamplePages(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", page, err)
 		}
-		for _, e := range examples {
-			t.Run(filepath.Base(page)+" "+e.name, func(t *testing.T) {
+		for i, e := range examples {
+			t.Run(fmt.Sprintf("%s %d %s", filepath.Base(page), i+1, e.name), func(t *testing.T) {
 				t.Parallel()
 				start(t).serve(t, e.site())
 			})
