@@ -40,7 +40,8 @@ const (
 	maxRSABits    = 8192             // 2.5 ms to verify; 16384 bits cost 31 ms
 )
 
-// algorithm says what key a signature algorithm takes (RFC 7518 3.1, RFC 8037 3.1).
+// algorithm says what key a signature algorithm takes (RFC 7518 3.1, RFC 8037 3.1). Each takes one kind and one curve: that is what
+// keeps a token from choosing how a key is used.
 type algorithm struct {
 	kty, crv string
 	hash     crypto.Hash
@@ -71,7 +72,9 @@ type key struct {
 	public   interface{} // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
 }
 
-// newKey checks public and names its kind.
+// newKey checks public and names its kind. What the library would refuse later is refused here, where it can be said in time (a
+// key of the configuration), and what it would accept but should not: short and huge RSA keys (CPU), points off the curve
+// (invalid-curve attacks), Ed25519 keys of a small order.
 func newKey(public interface{}) (*key, error) {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
@@ -195,7 +198,8 @@ func numberIn(jwk map[string]interface{}, name string) *big.Int {
 	return new(big.Int).SetBytes(data)
 }
 
-// fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm.
+// fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
+// is used with one algorithm). With this an RSA key never is the secret of HS256.
 func fits(k *key, alg string) bool {
 	a := algorithms[alg]
 	return a != nil && a.kty == k.kty && a.crv == k.crv && (k.alg == "" || k.alg == alg)
@@ -230,7 +234,7 @@ func verifySignature(t *token, k *key) error {
 	return nil
 }
 
-// digest hashes message as a says.
+// digest hashes message as a says. It is hashed once for each key that is tried, which costs a tenth of the signature.
 func digest(a *algorithm, message []byte) []byte {
 	hash := a.hash.New()
 	hash.Write(message)
@@ -361,7 +365,7 @@ type keySet struct {
 	flights flights
 
 	mu      sync.Mutex
-	keys    []*key    // the last good ones; replaced as a whole, never changed
+	keys    []*key    // the last good ones; replaced as a whole, never changed, so they are read without the lock
 	fetched time.Time // when they came
 	fetches int       // how many fetches have ended, well or not
 	err     error     // how the last one ended
@@ -391,6 +395,7 @@ func verifyToken(ctx context.Context, s *keySet, t *token, accepted []string) er
 	// Old keys do while they are being fetched, and for a moment after that failed: nobody but the one who fetches waits.
 	current := now.Sub(s.fetched) < keysLifetime || now.Before(s.paid)
 	s.mu.Unlock()
+	// Also old ones are tried: when there is nothing newer to be had, they are what counts.
 	found, err := tryKeys(keys, t)
 	if s.fetch == nil || current && err == nil {
 		return err

@@ -41,7 +41,8 @@ type token struct {
 	signature     []byte
 }
 
-// tokenRules is what the tokens of one client must satisfy.
+// tokenRules is what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what
+// an answer of the provider says of itself.
 type tokenRules struct {
 	issuers          []string // accepted iss values; nil: not checked (disableIssuerCheck)
 	audience         []string // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
@@ -60,7 +61,11 @@ type expected struct {
 
 var base64url = base64.RawURLEncoding.Strict()
 
-// parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object.
+// parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 8725 3.11,
+// RFC 7519 7.2).
+//
+// It is what any visitor can make us do, so its cost is bounded: some 50 µs for a usual token, 2 to 4 ms for 64 KB of nothing but
+// numbers or names.
 func parseToken(raw string) (*token, error) {
 	t, payload, err := parseJWS(raw)
 	if err != nil {
@@ -79,7 +84,7 @@ func parseJWS(raw string) (t *token, payload []byte, err error) {
 	if len(raw) > maxTokenSize {
 		return nil, nil, fmt.Errorf("token: must have at most %d bytes, got %d", maxTokenSize, len(raw))
 	}
-	parts := strings.SplitN(raw, ".", 6)
+	parts := strings.SplitN(raw, ".", 6) // no more pieces than can be told apart: the text may be all dots
 	if len(parts) != 3 {
 		return nil, nil, fmt.Errorf("token: must have three parts, got %d; encrypted tokens (five parts) and opaque ones cannot be read", len(parts))
 	}
@@ -197,7 +202,7 @@ func shown(value interface{}) string {
 	return clip(string(written))
 }
 
-// firstError is the first of several checks that failed.
+// firstError is the first of several checks that failed. All of them are made, so each must stand by itself.
 func firstError(checks ...error) error {
 	for _, err := range checks {
 		if err != nil {
@@ -286,6 +291,7 @@ func checkType(t *token, accepted ...string) error {
 	return nil
 }
 
+// checkAbsent wants a token not to have a claim that would make it one of another kind (RFC 8725 3.12: mutually exclusive rules).
 func checkAbsent(t *token, name string) error {
 	if _, found := t.claims[name]; found { // also null
 		return fmt.Errorf("%s: must not be in this kind of token", name)
@@ -307,7 +313,8 @@ func checkNotIDToken(t *token) error {
 	return nil
 }
 
-// checkIssuer compares byte for byte: no final slash is forgiven.
+// checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
+// An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
 func checkIssuer(r *tokenRules, t *token) error {
 	if iss := text(t.claims["iss"]); r.issuers != nil && (iss == "" || !has(r.issuers, iss)) {
 		return fmt.Errorf("issuer: expected %s, got %s", oneOf(r.issuers), shown(t.claims["iss"]))
@@ -389,6 +396,8 @@ func numericDate(claims map[string]interface{}, name string) (int64, error) {
 	return int64(seconds), nil
 }
 
+// checkExpiry wants a time at which the token ends, and that to be not yet over (RFC 7519 4.1.4). RFC 7519 leaves exp out of what a
+// token must have; without it a stolen token would be good for ever.
 func checkExpiry(t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
 	if err != nil {
@@ -403,7 +412,8 @@ func checkExpiry(t *token, now time.Time) error {
 	return nil
 }
 
-// checkPast wants the date not to be in the future, and at most maxAge seconds ago.
+// checkPast wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
+// whose may be wrong.
 func checkPast(t *token, name string, required bool, maxAge int64, now time.Time) error {
 	date, err := numericDate(t.claims, name)
 	if err != nil {
@@ -422,7 +432,8 @@ func checkPast(t *token, name string, required bool, maxAge int64, now time.Time
 	return nil
 }
 
-// checkNonce ties the token to the sign-in that asked for it. Neither side may be empty.
+// checkNonce ties the token to the sign-in that asked for it: one that was stolen or issued elsewhere is of no use here. We always
+// send a nonce, so neither side may be empty. Nothing of it is shown: the sign-in may still be under way.
 func checkNonce(t *token, nonce string) error {
 	got := text(t.claims["nonce"])
 	if nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
@@ -431,6 +442,8 @@ func checkNonce(t *token, nonce string) error {
 	return nil
 }
 
+// checkACR wants the sign-in to have been as strong as was asked for: the provider may treat acr_values as a mere wish
+// (OIDC Core 3.1.2.1).
 func checkACR(t *token, acrValues []string) error {
 	if len(acrValues) > 0 && !has(acrValues, text(t.claims["acr"])) {
 		return fmt.Errorf("acr: expected %s, got %s", oneOf(acrValues), shown(t.claims["acr"]))
@@ -462,7 +475,7 @@ func checkAccessTokenHash(t *token, accessToken string) error {
 	return nil
 }
 
-// checkNamed wants a string that is not empty.
+// checkNamed wants a string that is not empty. A number is not taken for its digits: 5 and "5" would become the same user.
 func checkNamed(t *token, name string) error {
 	value, err := stringIn(t.claims, name, maxName)
 	if err == nil && value == "" {
