@@ -377,7 +377,7 @@ func pageExamples(text string) ([]example, error) {
 		case staticBlock.MatchString(content):
 			err = yaml.Unmarshal([]byte(content), &map[string]any{})
 		default:
-			more, err = fileExamples("http:\n  middlewares:\n    "+fragment+":\n      plugin:\n        oidc:\n" + lineStart.ReplaceAllString(content, "          "))
+			more, err = fileExamples("http:\n  middlewares:\n    " + fragment + ":\n      plugin:\n        oidc:\n" + lineStart.ReplaceAllString(content, "          "))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("block %d:\n%s\n%w", i+1, content, err)
