@@ -867,3 +867,58 @@ func TestSessionQueryOfTheCallbackIsNotShown(t *testing.T) {
 		}
 	}
 }
+
+func TestSessionUnprefixedCookieOverHTTPS(t *testing.T) {
+	// Another host of the same site can plant an unprefixed cookie, so over https ours has a prefix, and no other is taken.
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	b.plainHTTP = true
+	b.signIn("/")
+	line := "Cookie: " + b.cookieLine(mustParse("http://app.example.com/"), "none", http.MethodGet)
+	for i := 0; i < 3; i++ {
+		b.fetch(http.MethodGet, "/", "").upstream() // remembered
+	}
+	secure := newBrowser(t, s)
+	for i := 0; i < 3; i++ {
+		if res := secure.raw("/", line); res.StatusCode == http.StatusOK {
+			t.Errorf("request %d over https was let in with %q", i, line[:40])
+		}
+	}
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if res := secure.raw("/", line); res.StatusCode == http.StatusOK {
+		t.Errorf("over https, after http: let in")
+	}
+}
+
+func TestSessionRemembersNothingTooMuch(t *testing.T) {
+	// What was remembered for one request must not open another that only looks like it.
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
+	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	for i := 0; i < 3; i++ {
+		rawUpstream(b, "/", "Cookie: "+line)
+	}
+	if seen := rawUpstream(b, "/public", "Cookie: "+line, "X-User: eve"); seen.Headers.Get("X-User") != "" || seen.Headers.Get("Cookie") != "" {
+		t.Errorf("an open route got %q", seen.Headers)
+	}
+	for _, wrong := range []string{strings.ToUpper(line), line[:len(line)-1], line + "A", strings.Replace(line, s.sessionCookie(), "x"+s.sessionCookie(), 1), strings.Replace(line, "__Host-", "__host-", 1)} {
+		if res := b.raw("/", "Cookie: "+wrong); res.StatusCode == http.StatusOK {
+			t.Errorf("let in with %q", wrong[:60])
+		}
+	}
+	rawUpstream(b, "/", "Cookie: a=1", "Cookie: "+line)
+	two := start(t, p.options(headersFor("X-User", "sub")))
+	if res := newBrowser(t, two).raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+		t.Error("another middleware let it in")
+	}
+	b.open("/logout")
+	for i := 0; i < 3; i++ {
+		if res := b.raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+			t.Error("let in after the logout")
+		}
+		if res := b.raw("/", "Cookie: "+line+"; a=1"); res.StatusCode == http.StatusOK {
+			t.Error("let in after the logout, with another cookie")
+		}
+	}
+}
