@@ -368,8 +368,8 @@ type keySet struct {
 	keys    []*key    // the last good ones; replaced as a whole, never changed, so they are read without the lock
 	fetched time.Time // when they came
 	fetches int       // how many fetches have ended, well or not
-	err     error     // how the last one ended
-	paid    time.Time // until when the allowance of fetches is used up; fetchInterval after the last one began, at least
+	wait    backoff   // after a fetch that failed
+	paid    time.Time // until when the allowance of fetches is used up; fetchInterval after the last good one began, at least
 }
 
 // newKeySet makes a key set that fetch, which limits its own time, fills when it is needed.
@@ -393,7 +393,7 @@ func verifyToken(ctx context.Context, s *keySet, t *token, accepted []string) er
 	s.mu.Lock()
 	keys, fetches, now := s.keys, s.fetches, time.Now()
 	// Old keys do while they are being fetched, and for a moment after that failed: nobody but the one who fetches waits.
-	current := now.Sub(s.fetched) < keysLifetime || now.Before(s.paid)
+	current := now.Sub(s.fetched) < keysLifetime || now.Before(s.paid) || now.Before(s.wait.until)
 	s.mu.Unlock()
 	// Also old ones are tried: when there is nothing newer to be had, they are what counts.
 	found, err := tryKeys(keys, t)
@@ -437,12 +437,12 @@ func tryKeys(keys []*key, t *token) (found bool, err error) {
 }
 
 // fetchKeySet fetches the keys, unless that has happened since the caller looked or happens too often: made-up key names must not
-// make us hammer the provider. fetchBurst at once, then one in fetchInterval; the allowance is paid before the attempt, so
-// failures count, too. It returns how the last fetch ended.
+// make us hammer the provider. fetchBurst at once, then one in fetchInterval; the allowance is paid before the attempt. What fails
+// costs none, as it has its own, growing, pauses. fetchKeySet returns how the last fetch ended.
 func fetchKeySet(ctx context.Context, s *keySet, fetches int) error {
 	s.mu.Lock()
-	now, err := time.Now(), s.err
-	due := s.fetches == fetches && s.paid.Sub(now) <= (fetchBurst-1)*fetchInterval
+	now, err := time.Now(), s.wait.err
+	due := s.fetches == fetches && !now.Before(s.wait.until) && s.paid.Sub(now) <= (fetchBurst-1)*fetchInterval
 	if due {
 		if s.paid.Before(now) {
 			s.paid = now
@@ -464,10 +464,13 @@ func fetchKeySet(ctx context.Context, s *keySet, fetches int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fetches++
-	s.err = err
-	if err == nil {
-		s.keys = keys
-		s.fetched = now
+	if err != nil {
+		s.paid = s.paid.Add(-fetchInterval)
+		fail(&s.wait, err, time.Now())
+		return err
 	}
-	return err
+	s.wait = backoff{}
+	s.keys = keys
+	s.fetched = now
+	return nil
 }

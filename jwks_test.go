@@ -513,6 +513,7 @@ func age(s *keySet, by time.Duration) {
 	s.mu.Lock()
 	s.fetched = s.fetched.Add(-by)
 	s.paid = s.paid.Add(-by)
+	s.wait.until = s.wait.until.Add(-by)
 	s.mu.Unlock()
 }
 
@@ -625,7 +626,7 @@ func TestJWTKeysProviderAway(t *testing.T) {
 	s := newSourceKeySet(source)
 	ctx := context.Background()
 	parsed := jwtSigned(t, signer, "ES256", "k0")
-	// Never reached: unavailable, and failures spend the allowance.
+	// Never reached: unavailable, and asked again after 1 s, 2 s, 4 s … 30 s only.
 	for i := 0; i < 20; i++ {
 		err := verifyToken(ctx, s, parsed, es256)
 		wantError(t, err, "connection refused")
@@ -633,7 +634,15 @@ func TestJWTKeysProviderAway(t *testing.T) {
 			t.Fatalf("expected errUnavailable, got %v", err)
 		}
 	}
-	wantCalls(t, source, fetchBurst)
+	wantCalls(t, source, 1)
+	for i, pause := range []int{1, 2, 4, 8, 16, 30, 30} {
+		age(s, time.Duration(pause)*time.Second-200*time.Millisecond)
+		wantError(t, verifyToken(ctx, s, parsed, es256), "connection refused")
+		wantCalls(t, source, int64(i+1))
+		age(s, 200*time.Millisecond)
+		wantError(t, verifyToken(ctx, s, parsed, es256), "connection refused")
+		wantCalls(t, source, int64(i+2))
+	}
 	// Answers that are no key set are the same.
 	age(s, time.Minute)
 	source.set(`<html>`, nil)
@@ -642,7 +651,10 @@ func TestJWTKeysProviderAway(t *testing.T) {
 	if !errors.Is(err, errUnavailable) {
 		t.Errorf("expected errUnavailable, got %v", err)
 	}
-	// Back.
+	// Back, and a rotation soon after.
+	age(s, time.Minute)
+	source.set(jwksOf(newJWTSigner("ES256")), nil)
+	wantError(t, verifyToken(ctx, s, parsed, es256), "signature: does not match")
 	source.set(jwksOf(signer), nil)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	// Away again: the last good keys go on, also when they are old; what they do not fit is unavailable, what they refuse is refused.
