@@ -335,7 +335,7 @@ const app = "https://app.example.com"
 func newBrowser(t *testing.T, site *testSite) *browser {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
-	t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(func() { transport.CloseIdleConnections() })
 	b := &browser{t: t, routes: map[string]*testSite{app: site}, header: http.Header{}, cookies: map[string]*kept{}}
 	b.client = &http.Client{Timeout: 30 * time.Second}
 	b.client.Transport = transport

@@ -271,10 +271,9 @@ func tlsProvider(t *testing.T, client *x509.CertPool) *fakeProvider {
 	if client != nil {
 		p.Server.TLS = &tls.Config{ClientCAs: client, ClientAuth: tls.RequireAndVerifyClientCert}
 	}
-	p.Server.Config.ErrorLog = errorLog
 	p.Server.StartTLS()
 	p.issuer = p.URL
-	t.Cleanup(p.stop)
+	t.Cleanup(func() { p.stop() })
 	return p
 }
 

@@ -77,7 +77,7 @@ func newProvider(t *testing.T) *fakeProvider {
 	p := unstartedProvider()
 	p.Server.Start()
 	p.issuer = p.URL
-	t.Cleanup(p.stop)
+	t.Cleanup(func() { p.stop() })
 	return p
 }
 
