@@ -5,6 +5,8 @@ package oidc
 //
 // House rules of this room:
 //   - Work is done when a request needs it, and by that request: dialling, asking Sentinel, reading the slot map.
+//   - No select: in the interpreter all goroutines at one select statement share its channels, and get each other's.
+//     Who has to wait looks again every redisPoll.
 //   - Nothing blocks longer than the client's timeout: redisDo starts the clock once, and everything below it gets what is
 //     left of it: the wait for a place in the pool, the dial, the handshake, each read and write, the pause before a retry.
 //   - A connection that failed in any way is closed. What is left unread on it would be the next caller's answer.
@@ -33,7 +35,8 @@ const (
 	redisItemCost = 64                    // what each value in it counts beside its bytes
 	redisMaxDepth = 6                     // CLUSTER SLOTS, the deepest reply we ask for, has four levels
 	redisAttempts = 6                     // of one command, redirections included
-	redisPause    = 50 * time.Millisecond // before the second further attempt; doubles, 750 ms in all
+	redisPause    = 25 * time.Millisecond // before the third attempt; then 75, 175 and 375: enough for most moments
+	redisPoll     = 2 * time.Millisecond  // between two looks at what another request has or does
 	redisMaxIdle  = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
 	redisRecheck  = time.Second           // how old the answer to "who is the master?" may be
 	redisSlots    = 16384                 // Redis Cluster Specification, "Key distribution model"
@@ -48,15 +51,14 @@ type redisClient struct {
 	poolSize int           // connections to each server, a hard limit
 	fixed    bool          // one server and no discovery: nothing to look up, nowhere else to go
 
-	turn  chan struct{} // held by the request that looks the servers up; guards start
-	start int           // which candidate to ask first
-
 	mu        sync.Mutex
 	nodes     map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
 	endpoints []string              // of the options, as addresses
 	known     []string              // masters of the cluster, which know the others
 	slots     []*redisNode          // the server of each slot; without cluster there is one slot, the master's
 	moved     bool                  // a redirection showed that slots is out of date
+	looking   bool                  // a request looks the servers up; nobody else touches start
+	start     int                   // which candidate to ask first
 	found     time.Time             // of the last lookup
 	findErr   error                 // its result
 }
@@ -65,8 +67,8 @@ type redisClient struct {
 type redisNode struct {
 	address  string
 	sentinel bool
-	places   chan struct{} // one token for each connection in use or being dialled
-	idle     []*redisConn  // the freshest last; guarded by redisClient.mu
+	busy     int          // connections in use or being dialled; guarded by redisClient.mu
+	idle     []*redisConn // the freshest last; the same
 }
 
 type redisConn struct {
@@ -110,14 +112,15 @@ var redisHints = []struct{ words, todo string }{
 	{"deadline exceeded", "is Redis paused, overloaded, or behind a firewall?"},
 	{"x509", "see tls.ca, and the names in the certificate of Redis"},
 	{"tls:", "does Redis speak TLS there, and does it want a client certificate?"},
-	{"EOF", "Redis hung up: was it restarted, or does it want TLS?"},
-	{"reset", "Redis hung up: was it restarted, or does it want TLS?"},
+	{"EOF", "Redis hung up: was it restarted, or does it want TLS, or a client certificate?"},
+	{"reset", "Redis hung up: was it restarted, or does it want TLS, or a client certificate?"},
 	{"cannot read", "is this Redis, and is tls set as it is there?"},
 }
 
-// newRedis makes a client of the options; its error has all problems, each beginning with the option. It needs no network.
+// newRedis makes a client of the options; its error has all problems, each beginning with the option. It needs no network,
+// so that New does not: servers are looked up by the first command.
 func newRedis(rc *RedisConfig) (*redisClient, error) {
-	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, turn: make(chan struct{}, 1), nodes: map[string]*redisNode{}}
+	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}}
 	c.fixed = len(rc.Endpoints) == 1 && rc.Sentinel == nil && rc.Cluster == nil
 	c.slots = make([]*redisNode, redisSlots)
 	var problems []string
@@ -182,6 +185,9 @@ func redisAddress(c *redisClient, endpoint string) (string, error) {
 
 // redisDo sends one command and returns its reply: nil, string, int64 or []interface{} of these. key says which server of
 // a cluster is asked; "" stands for any. A ctx that is cancelled ends waiting, but not a reply that is under way.
+//
+// What a cluster answers to say "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more
+// on a new connection, and a server that is gone is looked for elsewhere: all of it within the one timeout.
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (interface{}, error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -199,14 +205,15 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (i
 		if errors.Is(err, errRedisLost) {
 			again, lost = !lost && redisRepeatable[args[0]], true
 		}
-		if !again || attempt == redisAttempts || !redisWait(limited, attempt) {
+		if !again || attempt == redisAttempts || !redisWait(limited, redisPause*time.Duration(1<<(attempt-1)-1)) {
 			return nil, redisFault(node, args[0], err)
 		}
 		node, prelude, err = redisNext(limited, c, key, node, err)
 	}
 }
 
-// redisHelps says whether another server or a moment's wait may help against err.
+// redisHelps says whether another server or a moment's wait may help against err. The codes are those by which the server
+// says that it did not run the command, so that it may be sent again, whatever it is.
 func redisHelps(c *redisClient, err error) bool {
 	switch redisCode(err) {
 	case "", "READONLY", "MASTERDOWN":
@@ -240,12 +247,8 @@ func redisNext(ctx context.Context, c *redisClient, key string, node *redisNode,
 	return next, "", routeErr
 }
 
-// redisWait pauses before a further attempt, longer each time, and says whether there was time for it.
-func redisWait(ctx context.Context, attempt int) bool {
-	pause := time.Duration(0)
-	if attempt > 1 {
-		pause = redisPause << (attempt - 2)
-	}
+// redisWait pauses and returns true, or false at once if there is no time for it.
+func redisWait(ctx context.Context, pause time.Duration) bool {
 	deadline, _ := ctx.Deadline()
 	if ctx.Err() != nil || time.Until(deadline) <= pause {
 		return false
@@ -282,17 +285,19 @@ func redisRoute(ctx context.Context, c *redisClient, key string) (*redisNode, er
 // its result, or go on with what they have if they do not need it.
 func redisLookup(ctx context.Context, c *redisClient, needed bool) error {
 	began := time.Now()
-	if !needed && len(c.turn) > 0 {
-		return nil
-	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: redis: time ran out while another request looked for the server", errUnavailable)
-	}
-	defer func() { <-c.turn }()
 	c.mu.Lock()
+	for c.looking {
+		c.mu.Unlock()
+		if !needed {
+			return nil
+		}
+		if !redisWait(ctx, redisPoll) {
+			return fmt.Errorf("%w: redis: time ran out while another request looked for the server", errUnavailable)
+		}
+		c.mu.Lock()
+	}
 	done, err := c.found.After(began), c.findErr
+	c.looking = !done
 	candidates := append(append([]string{}, c.endpoints...), c.known...)
 	c.mu.Unlock()
 	if done {
@@ -306,6 +311,7 @@ func redisLookup(ctx context.Context, c *redisClient, needed bool) error {
 		}
 	}
 	c.mu.Lock()
+	c.looking = false
 	if err == nil || ctx.Err() == nil { // our lack of time is not the others'
 		c.found, c.findErr = time.Now(), err
 	}
@@ -313,7 +319,8 @@ func redisLookup(ctx context.Context, c *redisClient, needed bool) error {
 	return err
 }
 
-// redisAsk asks one candidate. Those left share the time, and the command itself has one share.
+// redisAsk asks one candidate, and adopts what it says. Those left share the time, and the command itself has one share.
+// verify is for when there is doubt about the server we know: its role is then looked at anew, on a new connection.
 func redisAsk(ctx context.Context, c *redisClient, address string, left int, verify bool) error {
 	deadline, _ := ctx.Deadline()
 	limited, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left+1))
@@ -397,12 +404,12 @@ func redisAdopt(c *redisClient, slots []*redisNode, masters map[string]bool) {
 	c.mu.Unlock()
 }
 
-// redisServer is the server at address.
+// redisServer is the server at address, made known if it is new.
 func redisServer(c *redisClient, address string, sentinel bool) *redisNode {
 	c.mu.Lock()
 	node := c.nodes[address]
 	if node == nil {
-		node = &redisNode{address: address, sentinel: sentinel, places: make(chan struct{}, c.poolSize)}
+		node = &redisNode{address: address, sentinel: sentinel}
 		c.nodes[address] = node
 	}
 	c.mu.Unlock()
@@ -443,20 +450,23 @@ func redisTry(ctx context.Context, c *redisClient, node *redisNode, prelude, req
 	conn.raw.Close()
 	c.mu.Lock()
 	closeIdle(node) // if the server was restarted, what happened to this connection happened to all
+	node.busy--
 	c.mu.Unlock()
-	<-node.places
 	return nil, fmt.Errorf("%w: %s", errRedisLost, err.Error())
 }
 
 // redisTake is a connection for one attempt, an idle one or a new one, with ctx's deadline.
 func redisTake(ctx context.Context, c *redisClient, node *redisNode) (*redisConn, error) {
-	select {
-	case node.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, redisFault(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
-	}
-	var conn *redisConn
 	c.mu.Lock()
+	for node.busy >= c.poolSize {
+		c.mu.Unlock()
+		if !redisWait(ctx, redisPoll) {
+			return nil, redisFault(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
+		}
+		c.mu.Lock()
+	}
+	node.busy++
+	var conn *redisConn
 	if last := len(node.idle) - 1; last >= 0 && time.Since(node.idle[last].used) < redisMaxIdle {
 		conn = node.idle[last]
 		node.idle = node.idle[:last]
@@ -467,7 +477,9 @@ func redisTake(ctx context.Context, c *redisClient, node *redisNode) (*redisConn
 	if conn == nil {
 		fresh, err := redisDial(ctx, c, node)
 		if err != nil {
-			<-node.places
+			c.mu.Lock()
+			node.busy--
+			c.mu.Unlock()
 			return nil, err
 		}
 		conn = fresh
@@ -482,8 +494,8 @@ func redisGive(c *redisClient, node *redisNode, conn *redisConn) {
 	conn.used = time.Now()
 	c.mu.Lock()
 	node.idle = append(node.idle, conn)
+	node.busy--
 	c.mu.Unlock()
-	<-node.places
 }
 
 // closeIdle closes a server's idle connections. The caller holds redisClient.mu.
@@ -529,7 +541,8 @@ func redisDial(ctx context.Context, c *redisClient, node *redisNode) (*redisConn
 	return conn, nil
 }
 
-// redisGreeting are the first commands on a connection to node.
+// redisGreeting are the first commands on a connection to node. ROLE is how it is told a master from a replica, and from a
+// former master that was restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel").
 func redisGreeting(c *redisClient, node *redisNode) [][]string {
 	var commands [][]string
 	username, password := c.config.Username, c.config.Password
@@ -573,7 +586,8 @@ func redisExchange(conn *redisConn, request string) (interface{}, error) {
 }
 
 // readRedisReply reads one RESP2 value: nil, string, int64 or []interface{}. An error that the server answered is
-// errRedisAnswer. budget is what the reply may still cost: no server makes us hold more than that, or count for long.
+// errRedisAnswer. budget is what the reply may still cost: no server makes us hold more than that, or count for long, by
+// what it says or by what it sends. (Redis serialization protocol specification)
 func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error) {
 	line, err := r.ReadSlice('\n') // at most the reader's 4 KB
 	if err != nil {

@@ -84,11 +84,11 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 
 // indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and lets the set end with its last
 // member. It is one step, because a shorter session written at the same time must not shorten the life of the set. The
-// time is Redis's own: the clocks of replicas differ.
+// time is Redis's own: the clocks of replicas differ. ZADD comes first, because a full Redis refuses only a script's first write.
 const indexScript = `local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIREAT', KEYS[1], redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
 return 1`
 

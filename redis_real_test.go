@@ -1,0 +1,858 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// These tests run the real redis-server, redis-sentinel and redis-cli, and break them. Each has its own, on free ports, and kills
+// them by process id at its end. Processes are started with os.StartProcess because the interpreter has no os/exec.
+
+// redisProcess is a server of ours. It can be killed and started again at the same address.
+type redisProcess struct {
+	address string
+	dir     string
+	binary  string
+	args    []string
+	process *os.Process // nil: not running
+}
+
+// redisBinary is the path of a program of Redis. Without it the test is skipped, and with STRICT=1 it fails.
+func redisBinary(t *testing.T, name string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("real servers take a minute; left out with -short")
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			return path
+		}
+	}
+	message := name + " is not installed, so this was not tested; apt-get install redis-server redis-sentinel"
+	if os.Getenv("STRICT") == "1" {
+		t.Fatal(message)
+	}
+	t.Skip(message)
+	return ""
+}
+
+// freePort is a port that a cluster can use, too: its nodes talk to each other 10000 above it.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for i := 0; i < 100; i++ {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := listener.Addr().(*net.TCPAddr).Port
+		listener.Close()
+		if port > 55535 {
+			port -= 20000
+		}
+		first, firstErr := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		second, secondErr := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+10000))
+		if firstErr == nil {
+			first.Close()
+		}
+		if secondErr == nil {
+			second.Close()
+		}
+		if firstErr == nil && secondErr == nil {
+			return strconv.Itoa(port)
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// startRedis starts a server without persistence, unless args say otherwise, and waits until it answers.
+func startRedis(t *testing.T, args ...string) *redisProcess {
+	t.Helper()
+	binary := redisBinary(t, "redis-server")
+	port := freePort(t)
+	p := &redisProcess{address: "127.0.0.1:" + port, dir: t.TempDir(), binary: binary}
+	p.args = append([]string{binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0", "--dir", p.dir}, args...)
+	t.Cleanup(func() { p.kill() })
+	p.start(t)
+	return p
+}
+
+func (p *redisProcess) start(t *testing.T) {
+	t.Helper()
+	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	process, err := os.StartProcess(p.binary, p.args, &os.ProcAttr{Dir: p.dir, Files: []*os.File{nil, log, log}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.process = process
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", p.address)
+		if err == nil {
+			conn.Close()
+			return
+		}
+	}
+	text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+	t.Fatalf("%s does not answer:\n%s", p.address, text)
+}
+
+// kill ends the server as kill -9 does.
+func (p *redisProcess) kill() {
+	if p.process != nil {
+		p.process.Kill()
+		p.process.Wait()
+		p.process = nil
+	}
+}
+
+// runRedisCLI runs redis-cli to its end and returns what it wrote.
+func runRedisCLI(t *testing.T, args ...string) string {
+	t.Helper()
+	binary := redisBinary(t, "redis-cli")
+	name := filepath.Join(t.TempDir(), "output")
+	output, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	process, err := os.StartProcess(binary, append([]string{binary}, args...), &os.ProcAttr{Files: []*os.File{nil, output, output}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := process.Wait()
+	text, _ := os.ReadFile(name)
+	if err != nil || !state.Success() {
+		t.Fatalf("redis-cli %s: %s", strings.Join(args, " "), text)
+	}
+	return string(text)
+}
+
+// tellRedis is an operator's command to one server.
+func tellRedis(t *testing.T, config *RedisConfig, args ...string) interface{} {
+	t.Helper()
+	reply, err := redisDo(context.Background(), redisAt(t, config, 5*time.Second), "", args...)
+	if err != nil {
+		t.Fatalf("%s: %s", strings.Join(args, " "), err.Error())
+	}
+	return reply
+}
+
+// askRedis is the answer to an operator's question as text, "" while there is none.
+func askRedis(t *testing.T, config *RedisConfig, args ...string) string {
+	t.Helper()
+	reply, err := redisDo(context.Background(), redisAt(t, config, time.Second), "", args...)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(reply)
+}
+
+func redisConfigAt(address string) *RedisConfig { return &RedisConfig{Endpoints: []string{address}} }
+
+// waitUntil waits for what must come true. It takes a second or three; twenty are for a machine that is busy with other things.
+func waitUntil(t *testing.T, what string, isTrue func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if isTrue() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain: %s", what)
+}
+
+func realStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store {
+	t.Helper()
+	s, err := newStore(config, "app:", "https://id.example", "my-app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.redis.timeout = timeout
+	return s
+}
+
+// redisLoad is a constant load of sessions that are read and written, while a test breaks what they are kept in.
+type redisLoad struct {
+	wg sync.WaitGroup
+
+	mu          sync.Mutex
+	stop        bool   // no channel: select is not safe in the interpreter
+	ok          int    // what a user sees as 200
+	unavailable int    // 503
+	last        string // why the last one was unavailable
+	wrong       []string
+	row         map[string]int // good answers without another between, by user
+	slowest     time.Duration
+}
+
+// startLoad keeps eight users busy with a session each.
+func startLoad(t *testing.T, s *store) *redisLoad {
+	t.Helper()
+	l := &redisLoad{row: map[string]int{}}
+	for i := 0; i < 8; i++ {
+		id := "user" + strconv.Itoa(i)
+		if err := storeSet(context.Background(), s, id, []byte("session of "+id), time.Hour, "", id); err != nil {
+			t.Fatal(err)
+		}
+		l.wg.Add(1)
+		go keepBusy(l, s, id)
+	}
+	t.Cleanup(func() { l.end() })
+	return l
+}
+
+func keepBusy(l *redisLoad, s *store, id string) {
+	defer l.wg.Done()
+	for i := 0; ; i++ {
+		time.Sleep(2 * time.Millisecond)
+		l.mu.Lock()
+		stop := l.stop
+		l.mu.Unlock()
+		if stop {
+			return
+		}
+		start := time.Now()
+		var found bool
+		var err error
+		value := []byte("session of " + id)
+		if i%4 == 3 {
+			found, err = storeReplace(context.Background(), s, id, value, time.Hour, "", id)
+		} else {
+			value, found, err = storeGet(context.Background(), s, id)
+		}
+		took := time.Since(start)
+		l.mu.Lock()
+		if took > l.slowest {
+			l.slowest = took
+		}
+		if err == nil && found && string(value) == "session of "+id {
+			l.ok++
+			l.row[id]++
+		} else if errors.Is(err, errUnavailable) {
+			l.unavailable++
+			l.row[id] = 0
+			l.last = err.Error()
+		} else {
+			l.wrong = append(l.wrong, fmt.Sprintf("%s: %q, %v, %v", id, value, found, err))
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *redisLoad) end() {
+	l.mu.Lock()
+	l.stop = true
+	l.mu.Unlock()
+	l.wg.Wait()
+}
+
+func (l *redisLoad) counts() (ok, unavailable int) {
+	l.mu.Lock()
+	ok, unavailable = l.ok, l.unavailable
+	l.mu.Unlock()
+	return ok, unavailable
+}
+
+// recovers waits until only good answers come: twenty in a row for each user.
+func (l *redisLoad) recovers(t *testing.T, after string) {
+	t.Helper()
+	l.mu.Lock()
+	for id := range l.row {
+		l.row[id] = 0
+	}
+	l.mu.Unlock()
+	for start := time.Now(); time.Since(start) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
+		good := 0
+		l.mu.Lock()
+		for _, row := range l.row {
+			if row >= 20 {
+				good++
+			}
+		}
+		l.mu.Unlock()
+		if good == 8 {
+			t.Logf("%s: only good answers again after %s", after, time.Since(start).Round(10*time.Millisecond))
+			return
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.Fatalf("%s: no end of bad answers: good ones in a row %v, the last error %s", after, l.row, l.last)
+}
+
+// check ends the load. Nothing but 200 and 503 may have come, within the timeout, and both of them if wantFaults.
+func (l *redisLoad) check(t *testing.T, timeout time.Duration, wantFaults bool) {
+	t.Helper()
+	l.end()
+	t.Logf("%d good, %d unavailable, %d wrong, slowest %s", l.ok, l.unavailable, len(l.wrong), l.slowest.Round(time.Millisecond))
+	if len(l.wrong) > 0 {
+		t.Errorf("%d answers are neither good nor unavailable, the first is %s", len(l.wrong), l.wrong[0])
+	}
+	if l.ok == 0 || (l.unavailable > 0) != wantFaults {
+		t.Errorf("%d good, %d unavailable", l.ok, l.unavailable)
+	}
+	// a session is written in two commands, the second of which starts a clock of its own
+	if l.slowest > 2*timeout+500*time.Millisecond {
+		t.Errorf("somebody waited %s, with a timeout of %s", l.slowest, timeout)
+	}
+}
+
+func TestRedisServerStore(t *testing.T) {
+	server := startRedis(t)
+	s := realStore(t, &RedisConfig{Endpoints: []string{server.address}, Database: 5}, 2*time.Second)
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	find := func(sid, sub, want string) {
+		t.Helper()
+		ids, err := storeFind(ctx, s, sid, sub)
+		if err != nil || strings.Join(ids, " ") != want {
+			t.Errorf("sid %q, sub %q: got %q, %v; expected %q", sid, sub, ids, err, want)
+		}
+	}
+	value := "\x00sealed\r\n" + strings.Repeat("x", 100_000)
+	must(storeSet(ctx, s, "one", []byte(value), time.Hour, "sid-1", "alice"))
+	must(storeSet(ctx, s, "two", []byte("2"), 400*time.Millisecond, "sid-2", "alice"))
+	must(storeSet(ctx, s, "three", []byte("3"), time.Minute, "", ""))
+	if got, found, err := storeGet(ctx, s, "one"); !found || string(got) != value {
+		t.Errorf("got %d bytes, %v, %v", len(got), found, err)
+	}
+	if got, found, err := storeGet(ctx, s, "none"); found || err != nil || len(got) != 0 {
+		t.Errorf("a session that never was: got %q, %v, %v", got, found, err)
+	}
+	find("sid-1", "alice", "one")
+	find("sid-2", "", "two")
+	find("", "alice", "two one") // by their ends
+	find("", "bob", "")
+	find("sid-9", "alice", "")
+
+	// An index lives as long as its longest session, though a shorter one was written later.
+	key := "app:" + hashedKey(s, "sub", "alice")
+	if left, err := redisDo(ctx, s.redis, key, "PTTL", key); err != nil || left.(int64) < 3_590_000 || left.(int64) > 3_600_000 {
+		t.Errorf("the index of alice lives %v ms more, %v", left, err)
+	}
+	time.Sleep(450 * time.Millisecond)
+	if _, found, err := storeGet(ctx, s, "two"); found || err != nil {
+		t.Errorf("a session that has ended: %v, %v", found, err)
+	}
+	if ok, err := storeReplace(ctx, s, "two", []byte("2"), time.Hour, "", ""); ok || err != nil {
+		t.Errorf("a session that has ended was replaced: %v, %v", ok, err)
+	}
+	if ok, err := storeReplace(ctx, s, "one", []byte("1"), time.Hour, "sid-1", "alice"); !ok || err != nil {
+		t.Errorf("replacing: %v, %v", ok, err)
+	}
+	find("", "alice", "one") // what has ended is dropped at the next writing
+	find("sid-2", "", "")
+	must(storeDelete(ctx, s, "one"))
+	must(storeDelete(ctx, s, "one"))
+	if ok, err := storeReplace(ctx, s, "one", []byte("1"), time.Hour, "", ""); ok || err != nil {
+		t.Errorf("who was logged out is signed in again: %v, %v", ok, err)
+	}
+
+	lease := func(token string, want bool) {
+		t.Helper()
+		if got, err := storeLease(ctx, s, "one", token, 300*time.Millisecond); got != want || err != nil {
+			t.Errorf("lease of %s: %v, %v", token, got, err)
+		}
+	}
+	lease("a", true)
+	lease("b", false)
+	lease("a", true) // a repeated command
+	must(storeRelease(ctx, s, "one", "b"))
+	lease("b", false)
+	must(storeRelease(ctx, s, "one", "a"))
+	lease("b", true)
+	time.Sleep(350 * time.Millisecond)
+	lease("a", true) // b died
+
+	for i, want := range []bool{false, true, true} {
+		if seen, err := storeSeen(ctx, s, "issuer jti", time.Minute); seen != want || err != nil {
+			t.Errorf("seen, time %d: %v, %v", i+1, seen, err)
+		}
+	}
+
+	// Each key ends some day, and is in the database of the options.
+	keys, err := redisDo(ctx, s.redis, "", "KEYS", "*")
+	must(err)
+	if len(texts(keys)) < 5 {
+		t.Errorf("keys: %v", keys)
+	}
+	for _, key := range texts(keys) {
+		left, err := redisDo(ctx, s.redis, key, "PTTL", key)
+		if n, _ := left.(int64); err != nil || n <= 0 || !strings.HasPrefix(key, "app:") {
+			t.Errorf("%s lives %v ms more, %v", key, left, err)
+		}
+	}
+
+	// Another program's value under our key.
+	tellKey := "app:session:{odd}"
+	_, err = redisDo(ctx, s.redis, tellKey, "LPUSH", tellKey, "x")
+	must(err)
+	_, _, err = storeGet(ctx, s, "odd")
+	wantWords(t, err, "WRONGTYPE", "choose another keyPrefix")
+}
+
+// TestRedisServerRestart kills the server under load, as the machine's end would, and starts it again.
+func TestRedisServerRestart(t *testing.T) {
+	server := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := realStore(t, redisConfigAt(server.address), time.Second)
+	l := startLoad(t, s)
+	time.Sleep(200 * time.Millisecond)
+	server.kill()
+	time.Sleep(300 * time.Millisecond)
+	server.start(t)
+	l.recovers(t, "kill -9 and restart")
+	l.check(t, time.Second, true)
+}
+
+// TestRedisServerPause stops the answers for longer than the timeout.
+func TestRedisServerPause(t *testing.T) {
+	server := startRedis(t)
+	s := realStore(t, redisConfigAt(server.address), 300*time.Millisecond)
+	l := startLoad(t, s)
+	time.Sleep(100 * time.Millisecond)
+	tellRedis(t, redisConfigAt(server.address), "CLIENT", "PAUSE", "1000", "ALL")
+	time.Sleep(200 * time.Millisecond)
+	l.recovers(t, "CLIENT PAUSE")
+	l.check(t, 300*time.Millisecond, true)
+}
+
+// TestRedisServerFlush empties Redis: everybody signs in again, nothing worse.
+func TestRedisServerFlush(t *testing.T) {
+	server := startRedis(t)
+	s := realStore(t, redisConfigAt(server.address), time.Second)
+	ctx := context.Background()
+	if err := storeSet(ctx, s, "one", []byte("1"), time.Hour, "sid", "sub"); err != nil {
+		t.Fatal(err)
+	}
+	tellRedis(t, redisConfigAt(server.address), "FLUSHALL")
+	if _, found, err := storeGet(ctx, s, "one"); found || err != nil {
+		t.Errorf("got %v, %v", found, err)
+	}
+	if ids, err := storeFind(ctx, s, "sid", "sub"); len(ids) > 0 || err != nil {
+		t.Errorf("got %v, %v", ids, err)
+	}
+}
+
+// TestRedisServerPool counts our connections at the server while many want one.
+func TestRedisServerPool(t *testing.T) {
+	server := startRedis(t)
+	s := realStore(t, redisConfigAt(server.address), 10*time.Second)
+	s.redis.poolSize = 5
+	operator := redisAt(t, redisConfigAt(server.address), time.Second)
+	var wg sync.WaitGroup
+	for i := 0; i < 100; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for n := 0; n < 20; n++ {
+				if _, _, err := storeGet(context.Background(), s, "none"); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	for i := 0; i < 10; i++ {
+		clients, err := redisDo(context.Background(), operator, "", "CLIENT", "LIST")
+		if count := strings.Count(fmt.Sprint(clients), "\n"); err != nil || count > 6 {
+			t.Errorf("%d connections with the operator's, %v; expected 6 at most", count, err)
+		}
+	}
+	wg.Wait()
+}
+
+func TestRedisServerFull(t *testing.T) {
+	server := startRedis(t, "--maxmemory-policy", "noeviction")
+	s := realStore(t, redisConfigAt(server.address), time.Second)
+	l := startLoad(t, s)
+	l.recovers(t, "the start")
+	tellRedis(t, redisConfigAt(server.address), "CONFIG", "SET", "maxmemory", "100kb")
+	err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "")
+	wantWords(t, err, "SET: answered \"OOM\"", "raise its maxmemory")
+	err = storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "sub")
+	wantWords(t, err, "EVAL: answered \"OOM\"", "raise its maxmemory")
+	if _, found, err := storeGet(context.Background(), s, "user0"); !found {
+		t.Errorf("a full Redis still reads: %v", err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	tellRedis(t, redisConfigAt(server.address), "CONFIG", "SET", "maxmemory", "0")
+	l.recovers(t, "OOM")
+	l.check(t, time.Second, true)
+}
+
+// TestRedisServerPassword changes the password at run time. The user has exactly the rights that the hint for NOPERM names.
+func TestRedisServerPassword(t *testing.T) {
+	server := startRedis(t)
+	operator := redisConfigAt(server.address)
+	rights := []string{"ACL", "SETUSER", "app", "on", ">first", "~app:*", "+get", "+set", "+del", "+eval", "+time", "+role",
+		"+zadd", "+zrange", "+zrevrange", "+zremrangebyscore", "+pexpireat"}
+	tellRedis(t, operator, rights...)
+	config := &RedisConfig{Endpoints: []string{server.address}, Username: "app", Password: "first"}
+	s := realStore(t, config, time.Second)
+	ctx := context.Background()
+	l := startLoad(t, s)
+	for _, err := range []error{storeDelete(ctx, s, "none"), storeRelease(ctx, s, "none", "token")} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := storeFind(ctx, s, "", "sub"); err != nil {
+		t.Error(err)
+	}
+	l.recovers(t, "the start")
+	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">second")
+	tellRedis(t, operator, "CLIENT", "KILL", "USER", "app")
+	waitUntil(t, "the old password is refused", func() bool { _, bad := l.counts(); return bad > 10 })
+	_, _, err := storeGet(ctx, s, "user0")
+	wantWords(t, err, "AUTH: answered \"WRONGPASS\"", "does not accept username and password")
+	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">first")
+	l.recovers(t, "a password that changed")
+	l.check(t, time.Second, true)
+
+	tellRedis(t, operator, "ACL", "SETUSER", "app", "-eval")
+	err = storeRelease(ctx, s, "none", "token")
+	wantWords(t, err, "EVAL: answered \"NOPERM\"", "the user needs GET")
+	tellRedis(t, operator, "CONFIG", "SET", "requirepass", "pw")
+	_, err = redisDo(ctx, redisAt(t, redisConfigAt(server.address), time.Second), "", "GET", "app:x")
+	wantWords(t, err, "GET: answered \"NOAUTH\"", "set username and password")
+}
+
+func TestRedisServerReplica(t *testing.T) {
+	master := startRedis(t)
+	_, port, _ := net.SplitHostPort(master.address)
+	replica := startRedis(t, "--replicaof", "127.0.0.1 "+port)
+	s := realStore(t, redisConfigAt(replica.address), time.Second)
+	err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "")
+	wantWords(t, err, "SET: answered \"READONLY\"", "name the master in endpoints, or use sentinel")
+	s = realStore(t, &RedisConfig{Endpoints: []string{replica.address, master.address}}, time.Second)
+	if err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", ""); err != nil {
+		t.Error(err)
+	}
+	// They change places, by an operator's hand.
+	tellRedis(t, redisConfigAt(replica.address), "REPLICAOF", "NO", "ONE")
+	_, port, _ = net.SplitHostPort(replica.address)
+	tellRedis(t, redisConfigAt(master.address), "REPLICAOF", "127.0.0.1", port)
+	if err := storeSet(context.Background(), s, "two", []byte("2"), time.Hour, "", ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRedisServerTLS(t *testing.T) {
+	ca := newTestCA(t)
+	certificate, key := ca.issue(t, "127.0.0.1")
+	dir := t.TempDir()
+	for name, text := range map[string]string{"ca": ca.pem, "cert": certificate, "key": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freePort(t)
+	startRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"),
+		"--tls-ca-cert-file", filepath.Join(dir, "ca"), "--tls-auth-clients", "yes")
+	s := realStore(t, &RedisConfig{Endpoints: []string{"rediss://127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem, Cert: certificate, Key: key}}, 5*time.Second)
+	l := startLoad(t, s)
+	l.recovers(t, "the start")
+	l.check(t, 5*time.Second, false)
+	_, _, err := storeGet(context.Background(), realStore(t, &RedisConfig{Endpoints: []string{"127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem}}, 5*time.Second), "x")
+	wantWords(t, err, "a client certificate?")
+}
+
+// cuttingProxy hands on what client and server say, and ends the next connection to say anything after so many bytes.
+type cuttingProxy struct {
+	address string
+	target  string
+
+	mu      sync.Mutex
+	request int // bytes of requests until the cut, -1: none
+	reply   int
+}
+
+func newCuttingProxy(t *testing.T, target string) *cuttingProxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	p := &cuttingProxy{address: listener.Addr().String(), target: target, request: -1, reply: -1}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go pipe(p, server, client, &p.request)
+			go pipe(p, client, server, &p.reply)
+		}
+	}()
+	return p
+}
+
+// pipe copies until an end, or until left is used up. It closes both sides then.
+func pipe(p *cuttingProxy, to, from net.Conn, left *int) {
+	buffer := make([]byte, 4096)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		cut := *left >= 0 && n > *left
+		if cut {
+			n = *left
+			*left = -1
+		} else if *left >= 0 {
+			*left -= n
+		}
+		p.mu.Unlock()
+		to.Write(buffer[:n])
+		if err != nil || cut {
+			break
+		}
+	}
+	to.Close()
+	from.Close()
+}
+
+func (p *cuttingProxy) cutAfter(request, reply int) {
+	p.mu.Lock()
+	p.request = request
+	p.reply = reply
+	p.mu.Unlock()
+}
+
+// TestRedisServerProxy cuts the connection at each byte of a request and of a reply. Nobody notices, as each command is sent
+// once more; and what was written is what is read.
+func TestRedisServerProxy(t *testing.T) {
+	server := startRedis(t)
+	proxy := newCuttingProxy(t, server.address)
+	s := realStore(t, redisConfigAt(proxy.address), 2*time.Second)
+	ctx := context.Background()
+	for i := 0; i < 80; i++ {
+		want := "value " + strconv.Itoa(i)
+		proxy.cutAfter(i, -1)
+		if err := storeSet(ctx, s, "one", []byte(want), time.Hour, "", "sub"); err != nil {
+			t.Errorf("written, request cut after %d bytes: %s", i, err.Error())
+		}
+		proxy.cutAfter(-1, i%5)
+		if ok, err := storeReplace(ctx, s, "one", []byte(want), time.Hour, "", ""); !ok {
+			t.Errorf("replaced, reply cut after %d bytes: %v", i%5, err)
+		}
+		proxy.cutAfter(-1, i%16)
+		if got, found, err := storeGet(ctx, s, "one"); !found || string(got) != want {
+			t.Errorf("read, reply cut after %d bytes: got %q, %v, %v", i%16, got, found, err)
+		}
+		proxy.cutAfter(-1, i%20)
+		if ids, err := storeFind(ctx, s, "", "sub"); len(ids) != 1 || err != nil {
+			t.Errorf("found, reply cut after %d bytes: got %v, %v", i%20, ids, err)
+		}
+		token := "token" + strconv.Itoa(i)
+		proxy.cutAfter(-1, i%5)
+		if ok, err := storeLease(ctx, s, "one", token, time.Hour); !ok {
+			t.Errorf("lease, reply cut after %d bytes: %v", i%5, err)
+		}
+		proxy.cutAfter(-1, i%4)
+		if err := storeRelease(ctx, s, "one", token); err != nil {
+			t.Errorf("release, reply cut after %d bytes: %v", i%4, err)
+		}
+		proxy.cutAfter(-1, i%5)
+		if seen, err := storeSeen(ctx, s, token, time.Hour); seen || err != nil {
+			t.Errorf("seen, reply cut after %d bytes: %v, %v", i%5, seen, err)
+		}
+	}
+	proxy.cutAfter(-1, -1)
+}
+
+// startSentinels starts three of them around a master, with passwords everywhere.
+func startSentinels(t *testing.T, master *redisProcess) []*redisProcess {
+	t.Helper()
+	binary := redisBinary(t, "redis-sentinel")
+	_, masterPort, _ := net.SplitHostPort(master.address)
+	var sentinels []*redisProcess
+	for i := 0; i < 3; i++ {
+		port := freePort(t)
+		p := &redisProcess{address: "127.0.0.1:" + port, dir: t.TempDir(), binary: binary}
+		conf := filepath.Join(p.dir, "sentinel.conf")
+		lines := []string{"port " + port, "bind 127.0.0.1", "dir " + p.dir, "requirepass guard", "sentinel sentinel-pass guard",
+			"sentinel monitor main 127.0.0.1 " + masterPort + " 2", "sentinel auth-pass main pw", "sentinel down-after-milliseconds main 1500",
+			"sentinel failover-timeout main 2000", ""}
+		if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.args = []string{binary, conf}
+		t.Cleanup(func() { p.kill() })
+		p.start(t)
+		sentinels = append(sentinels, p)
+	}
+	return sentinels
+}
+
+// TestRedisSentinelFailover kills the master, lets it come back as it was, and fails over once more by command.
+func TestRedisSentinelFailover(t *testing.T) {
+	passwords := []string{"--requirepass", "pw", "--masterauth", "pw"}
+	one := startRedis(t, passwords...)
+	_, port, _ := net.SplitHostPort(one.address)
+	two := startRedis(t, append(passwords, "--replicaof", "127.0.0.1 "+port)...)
+	sentinels := startSentinels(t, one)
+	config := &RedisConfig{Password: "pw", Sentinel: &SentinelConfig{MasterSet: "main", Password: "guard"}}
+	for _, p := range sentinels {
+		config.Endpoints = append(config.Endpoints, p.address)
+	}
+	direct := func(p *redisProcess) *RedisConfig {
+		return &RedisConfig{Endpoints: []string{p.address}, Password: "pw"}
+	}
+	guard := &RedisConfig{Endpoints: []string{sentinels[0].address}, Password: "guard"}
+	waitUntil(t, "Sentinels know each other and the replica", func() bool {
+		info := askRedis(t, guard, "INFO", "sentinel")
+		return strings.Contains(info, "slaves=1,sentinels=3") && strings.Contains(askRedis(t, direct(two), "INFO", "replication"), "master_link_status:up")
+	})
+
+	s := realStore(t, config, time.Second)
+	l := startLoad(t, s)
+	l.recovers(t, "the start")
+	one.kill()
+	sentinels[0].kill() // the first to be asked, too
+	l.recovers(t, "kill -9 of the master and one Sentinel")
+
+	// The old master is back and believes it is one still: Sentinel tells it after some ten seconds. It must not be used.
+	one.start(t)
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		stats := askRedis(t, direct(one), "INFO", "commandstats")
+		role := askRedis(t, direct(one), "ROLE")
+		if strings.HasPrefix(role, "[master") && !strings.Contains(stats, "cmdstat_slaveof") && (strings.Contains(stats, "cmdstat_set:") || strings.Contains(stats, "cmdstat_get:")) {
+			t.Fatalf("the old master was used: %s", stats)
+		}
+	}
+	_, port, _ = net.SplitHostPort(two.address)
+	tellRedis(t, direct(one), "REPLICAOF", "127.0.0.1", port)
+	waitUntil(t, "it has the data", func() bool {
+		return strings.Contains(askRedis(t, direct(one), "INFO", "replication"), "master_link_status:up")
+	})
+	l.recovers(t, "the old master's return")
+
+	sentinels[0].start(t)
+	guard.Endpoints = []string{sentinels[1].address}
+	waitUntil(t, "a failover by command", func() bool {
+		reply, err := redisDo(context.Background(), redisAt(t, guard, time.Second), "", "SENTINEL", "FAILOVER", "main")
+		return err == nil && reply == "OK"
+	})
+	waitUntil(t, "the masters have changed places", func() bool {
+		return strings.HasPrefix(askRedis(t, direct(one), "ROLE"), "[master")
+	})
+	l.recovers(t, "SENTINEL FAILOVER")
+	l.check(t, time.Second, true)
+
+	// All Sentinels are gone. Who knows the master goes on.
+	for _, p := range sentinels {
+		p.kill()
+	}
+	time.Sleep(redisRecheck)
+	if _, found, err := storeGet(context.Background(), s, "user0"); !found {
+		t.Errorf("without Sentinels: %v", err)
+	}
+	_, _, err := storeGet(context.Background(), realStore(t, config, time.Second), "user0")
+	wantWords(t, err, "connection refused", "are endpoints right?")
+}
+
+// TestRedisClusterFaults has six nodes: it loses a master and moves slots, under load.
+func TestRedisClusterFaults(t *testing.T) {
+	var nodes []*redisProcess
+	create := []string{"--cluster", "create"}
+	for i := 0; i < 6; i++ {
+		p := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+		nodes = append(nodes, p)
+		create = append(create, p.address)
+	}
+	runRedisCLI(t, append(create, "--cluster-replicas", "1", "--cluster-yes")...)
+	for i, p := range nodes {
+		i, p := i, p
+		waitUntil(t, "all nodes agree, and replicas have the data", func() bool {
+			info := askRedis(t, redisConfigAt(p.address), "CLUSTER", "INFO") + askRedis(t, redisConfigAt(p.address), "INFO", "replication")
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:6") &&
+				strings.Contains(info, "master_link_status:up") == (i > 2)
+		})
+	}
+	// What is no cluster for us is one for them.
+	_, err := redisDo(context.Background(), redisAt(t, redisConfigAt(nodes[0].address), time.Second), "", "GET", "foo")
+	wantWords(t, err, "MOVED", "this is a Redis Cluster: set cluster")
+	single := startRedis(t)
+	_, err = redisDo(context.Background(), redisAt(t, &RedisConfig{Endpoints: []string{single.address}, Cluster: &ClusterConfig{}}, time.Second), "", "GET", "foo")
+	wantWords(t, err, "CLUSTER", "this is no Redis Cluster: remove cluster")
+
+	config := &RedisConfig{Endpoints: []string{nodes[0].address, nodes[1].address}, Cluster: &ClusterConfig{}}
+	s := realStore(t, config, time.Second)
+	ctx := context.Background()
+	for i := 0; i < 300; i++ {
+		id := "id" + strconv.Itoa(i*7919)
+		if i < 50 {
+			key := s.prefix + "session:{" + id + "}"
+			if slot := tellRedis(t, redisConfigAt(nodes[0].address), "CLUSTER", "KEYSLOT", key); slot != int64(redisSlot(s.redis, key)) {
+				t.Errorf("%s is in slot %v, not %d", key, slot, redisSlot(s.redis, key))
+			}
+		}
+		if err := storeSet(ctx, s, id, []byte("value of "+id), time.Hour, "sid"+id, "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids, err := storeFind(ctx, s, "", "alice"); len(ids) != 300 || err != nil {
+		t.Errorf("found %d, %v", len(ids), err)
+	}
+
+	l := startLoad(t, s)
+	l.recovers(t, "the start")
+	id := func(p *redisProcess) string { return askRedis(t, redisConfigAt(p.address), "CLUSTER", "MYID") }
+	runRedisCLI(t, "--cluster", "reshard", nodes[0].address, "--cluster-from", id(nodes[1]), "--cluster-to", id(nodes[0]), "--cluster-slots", "1500", "--cluster-yes")
+	l.recovers(t, "resharding")
+	if _, bad := l.counts(); bad > 0 {
+		t.Errorf("resharding cost %d answers", bad)
+	}
+
+	// Both configured nodes go, one after the other: the others are known by then.
+	nodes[0].kill()
+	l.recovers(t, "kill -9 of a master")
+	nodes[0].start(t)
+	waitUntil(t, "it is a replica with its data", func() bool {
+		return strings.Contains(askRedis(t, redisConfigAt(nodes[0].address), "INFO", "replication"), "master_link_status:up")
+	})
+	nodes[1].kill()
+	l.recovers(t, "kill -9 of another")
+	l.check(t, time.Second, true)
+	for i := 0; i < 300; i++ {
+		id := "id" + strconv.Itoa(i*7919)
+		if got, found, err := storeGet(ctx, s, id); !found || string(got) != "value of "+id {
+			t.Fatalf("%s: got %q, %v, %v", id, got, found, err)
+		}
+	}
+	if idle := idleConnections(s.redis); idle > 6*redisPoolSize {
+		t.Errorf("%d connections", idle)
+	}
+}
+
+func idleConnections(c *redisClient) int {
+	idle := 0
+	c.mu.Lock()
+	for _, node := range c.nodes {
+		idle += len(node.idle)
+	}
+	c.mu.Unlock()
+	return idle
+}
