@@ -37,7 +37,7 @@ type pendingLogin struct {
 func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
 	mode := g.config.Unauthenticated
 	if mode == "forward" {
-		logf(g.log, levelDebug, "%s %s: anonymous: %s", req.Method, req.URL.Path, reason)
+		logf(g.log, levelDebug, "%s %s: anonymous: %s", clip(req.Method), clip(req.URL.Path), reason)
 		stripAll(g, req)
 		next.ServeHTTP(rw, req)
 		return
@@ -47,7 +47,7 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 		refuse(g, rw, req, http.StatusUnauthorized, reason)
 		return
 	}
-	logf(g.log, levelDebug, "%s %s: sign-in: %s", req.Method, req.URL.Path, reason)
+	logf(g.log, levelDebug, "%s %s: sign-in: %s", clip(req.Method), clip(req.URL.Path), reason)
 	login(g, rw, req, returnAddress(req), nil)
 }
 
@@ -256,6 +256,7 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		refuseLogin(g, rw, req, status, err, pending.Return)
 		return
 	}
+	endReplaced(g, req)
 	logf(g.log, levelInfo, "session %s: signed in sub %q", s.ID, clip(text(s.claims["sub"])))
 	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
@@ -459,7 +460,7 @@ func redirect(rw http.ResponseWriter, req *http.Request, to string) {
 	rw.Header().Set("Cache-Control", "no-store")
 	rw.Header().Set("Referrer-Policy", "no-referrer")
 	rw.Header().Set("Location", to)
-	if req.Method == http.MethodPost {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		rw.WriteHeader(http.StatusSeeOther)
 		return
 	}

@@ -134,7 +134,11 @@ func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	}
 	sid := text(t.claims["sid"])
 	sub := text(t.claims["sub"])
-	if err := logoutEverywhere(req.Context(), g, sid, sub); err != nil {
+	err = logoutEverywhere(req.Context(), g, sid, sub)
+	if err == nil {
+		err = noteUsed(req.Context(), g, t)
+	}
+	if err != nil {
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
@@ -159,12 +163,9 @@ func logoutToken(g *gate, req *http.Request) (*token, error) {
 	if err := checkLogoutToken(g.client.rules, t, g.config.BackchannelLogoutSessionsRequired, now); err != nil {
 		return nil, err
 	}
-	jti := text(t.claims["jti"])
-	used := !rememberOnce(g.client.logoutIDs, jti, true)
-	if g.store != nil && !used {
-		if used, err = storeSeen(req.Context(), g.store, "jti "+jti, 10*time.Minute); err != nil {
-			return nil, err
-		}
+	used, err := wasUsed(req.Context(), g, text(t.claims["jti"]))
+	if err != nil {
+		return nil, err
 	}
 	if used {
 		return nil, errors.New("jti: this logout token was used before")
@@ -172,12 +173,12 @@ func logoutToken(g *gate, req *http.Request) (*token, error) {
 	return t, nil
 }
 
-// logoutEverywhere ends the session sid, or with sub alone all sessions of that user.
-func logoutEverywhere(ctx context.Context, g *gate, sid, sub string) error {
+// logoutEverywhere ends the session sid, or with sub alone all sessions of that user, and notes it on a list.
+func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub string) error {
 	if sid != "" {
-		revoke(g.client, []string{"sid:" + sid}, func(p *pass) bool { return p.sid == sid })
+		revoke(g.client, list, "sid:"+sid, func(p *pass) bool { return p.sid == sid })
 	} else {
-		revoke(g.client, []string{"sub:" + sub}, func(p *pass) bool { return p.sub == sub })
+		revoke(g.client, list, "sub:"+sub, func(p *pass) bool { return p.sub == sub })
 	}
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
 	if g.store != nil {
@@ -190,11 +191,11 @@ func logoutEverywhere(ctx context.Context, g *gate, sid, sub string) error {
 // or any site could sign our users out; the frame carries no cookie in most browsers, so the session is ended by its name.
 func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	query, err := url.ParseQuery(req.URL.RawQuery)
-	if err != nil || len(query["iss"]) != 1 || len(query["sid"]) != 1 || query.Get("iss") != g.client.issuer || query.Get("sid") == "" {
+	if err != nil || len(query["iss"]) != 1 || len(query["sid"]) != 1 || query.Get("iss") != g.client.issuer || query.Get("sid") == "" || len(query.Get("sid")) > maxName {
 		refuse(g, rw, req, http.StatusBadRequest, errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's"))
 		return
 	}
-	if err := logoutEverywhere(req.Context(), g, query.Get("sid"), ""); err != nil {
+	if err := logoutEverywhere(req.Context(), g, g.client.framed, query.Get("sid"), ""); err != nil {
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}

@@ -58,11 +58,13 @@ type client struct {
 	metadataWait  backoff
 
 	answers    *memory // of questions about tokens, and of requests for them (hashed) → *introspected, *upstreamToken
-	refreshed  *memory // refresh token (hashed) → *session it became
-	refreshing *memory // refresh token (hashed) → *backoff after a transient failure
+	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
+	refreshing *memory // the same → *backoff after a transient failure
 	usedStates *memory // state (hashed) → where its sign-in ended
 	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
+	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
 	logoutIDs  *memory // jti of logout tokens seen
+	replica    string  // tells this process from the others that use the same store
 }
 
 // metadata is what a provider says of itself (OpenID Connect Discovery 3, RFC 8414 2).
@@ -74,8 +76,7 @@ type metadata struct {
 	pushedAuthorization            string
 	requirePushedAuthorization     bool
 	requireIssuerInResponse        bool // RFC 9207
-	signingAlgs, authMethods, pkce []string
-	scopes                         []string
+	signingAlgs, authMethods       []string
 }
 
 // discover returns the provider's metadata: from memory while it is fresh, else by one request however many wait.
@@ -181,8 +182,7 @@ func readDocument(c *client, document map[string]interface{}) (*metadata, error)
 		}
 	}
 	for name, field := range map[string]*[]string{
-		"id_token_signing_alg_values_supported": &m.signingAlgs, "scopes_supported": &m.scopes,
-		"token_endpoint_auth_methods_supported": &m.authMethods, "code_challenge_methods_supported": &m.pkce,
+		"id_token_signing_alg_values_supported": &m.signingAlgs, "token_endpoint_auth_methods_supported": &m.authMethods,
 	} {
 		*field = texts(document[name])
 	}
@@ -213,7 +213,7 @@ func get(ctx context.Context, c *client, what, url, bearer string) ([]byte, erro
 	for attempt := 0; attempt <= c.retries; attempt++ {
 		if attempt > 0 {
 			select {
-			case <-time.After(retryPause << uint(attempt-1)):
+			case <-time.After(retryPause * time.Duration(attempt)):
 			case <-ctx.Done():
 				return nil, err
 			}
@@ -445,11 +445,15 @@ func chooseAuthMethod(c *client, m *metadata) string {
 // clientAssertion makes the JWT of private_key_jwt (OIDC Core 9, RFC 7523 3).
 func clientAssertion(c *client) (string, error) {
 	now := time.Now()
+	audience := c.issuer
+	if audience == "" {
+		audience = c.overrides.Token // a client of a token endpoint alone; configured as well
+	}
 	return signToken(c.signer, c.signerAlg, c.signerKeyID, map[string]interface{}{
 		"iss": c.id,
 		"sub": c.id,
 		// The issuer, one string, never an address from metadata: who can choose the address could replay the assertion elsewhere (RFC 9700 update).
-		"aud": c.issuer,
+		"aud": audience,
 		"jti": randomText(),
 		"iat": now.Unix(),
 		"exp": now.Add(time.Minute).Unix(),

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const (
 	ticketName = 16 // bytes
 	ticketKey  = 32
 	leasePause = 50 * time.Millisecond
+	lastWords  = 30 * time.Second // that a replaced session goes on, for what its browser has under way
 )
 
 func newTicket() []byte { return randomBytes(ticketName + ticketKey) }
@@ -57,6 +59,10 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 // storeSession writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
 // while we worked on it, and stays so.
 func storeSession(ctx context.Context, g *gate, s *session) error {
+	return storeFor(ctx, g, s, time.Until(time.Unix(sessionEnd(g, s), 0)))
+}
+
+func storeFor(ctx context.Context, g *gate, s *session, life time.Duration) error {
 	isNew := s.ticket == nil
 	if isNew {
 		s.ticket = newTicket()
@@ -67,7 +73,6 @@ func storeSession(ctx context.Context, g *gate, s *session) error {
 	}
 	id := ticketID(s.ticket)
 	sealed := []byte(seal(ticketSealer(g, s.ticket), id, packed))
-	life := time.Until(time.Unix(sessionEnd(g, s), 0))
 	sid := text(s.claims["sid"])
 	sub := text(s.claims["sub"])
 	if isNew {
@@ -80,54 +85,127 @@ func storeSession(ctx context.Context, g *gate, s *session) error {
 	return err
 }
 
-// storeRefreshed writes what a refresh made of a session, when there is a store.
-func storeRefreshed(ctx context.Context, g *gate, s *session) error {
+// endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still.
+func endReplaced(g *gate, req *http.Request) {
 	if g.store == nil {
-		return nil
+		return
 	}
-	return storeSession(ctx, g, s)
+	old, err := anySession(g, req)
+	if old != nil && err == nil {
+		err = storeFor(req.Context(), g, old, lastWords)
+	}
+	if err != nil {
+		logf(g.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
+	}
 }
 
-// redeemOnce is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it. If the holder
-// dies, the lease ends and the next one takes over. A session may come back beside an error: then only the store failed.
-func redeemOnce(ctx context.Context, g *gate, s *session) (*session, error) {
-	if g.store == nil {
-		return redeem(ctx, g, s)
-	}
-	id := ticketID(s.ticket)
-	mine := randomText()
-	life := time.Duration(2*g.config.ClientConfig.TimeoutSeconds+2) * time.Second // a discovery and a grant, each with its time limit
-	for deadline := time.Now().Add(2 * life); time.Now().Before(deadline); {
-		held, err := storeLease(ctx, g.store, id, mine, life)
+// keepStored is what admit does for a session in the store: a refresh has written it already, a renewal is written here, and the
+// browser gets its ticket anew, for its life has changed. It returns the session as it is kept now.
+func keepStored(g *gate, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
+	kept := fresh
+	if isDue {
+		renewed, err := renewStored(req.Context(), g, fresh, now)
+		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
+			logf(g.log, levelWarn, "session %s: renewal: %s", s.ID, err)
+			return fresh, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		known, err := fetchSession(ctx, g, s.ticket)
-		if err == nil && known.refreshToken != s.refreshToken {
-			err = errRefreshed
+		kept = renewed
+	}
+	if kept == s && current {
+		return s, nil
+	}
+	return kept, setSessionCookie(g, rw, req, kept, kept.ticket, now)
+}
+
+// A session that is there is only written by whoever has its lease and has read it since: two replicas at once would undo each
+// other's work, and bring a spent refresh token back.
+
+// lockSession tries for a session's lease. known is the session as it is in the store now, with the lease or without.
+func lockSession(ctx context.Context, g *gate, s *session, mine string) (held bool, known *session, err error) {
+	id := ticketID(s.ticket)
+	life := 2*timeLimit(g) + 2*time.Second // a grant, and what its verification may need, each with its time limit
+	if held, err = storeLease(ctx, g.store, id, mine, life); err != nil {
+		return false, nil, err
+	}
+	known, err = fetchSession(ctx, g, s.ticket)
+	if held && err != nil {
+		unlockSession(ctx, g, s, mine)
+	}
+	return held, known, err
+}
+
+func unlockSession(ctx context.Context, g *gate, s *session, mine string) {
+	_ = storeRelease(ctx, g.store, ticketID(s.ticket), mine) // or it ends by itself
+}
+
+func timeLimit(g *gate) time.Duration {
+	return time.Duration(g.config.ClientConfig.TimeoutSeconds) * time.Second
+}
+
+// renewStored notes that a session was used now, unless another request has done so or is about to.
+func renewStored(ctx context.Context, g *gate, s *session, now time.Time) (*session, error) {
+	mine := randomText()
+	held, known, err := lockSession(ctx, g, s, mine)
+	if err != nil || !held {
+		return known, err
+	}
+	defer unlockSession(ctx, g, s, mine)
+	if known.Renewed != s.Renewed {
+		return known, nil
+	}
+	renewed := *known // sessions are shared among requests: never changed
+	renewed.Renewed = now.Unix()
+	return &renewed, storeSession(ctx, g, &renewed)
+}
+
+// redeemOnce is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it, though not
+// longer than for the provider itself. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
+// before, when the store could not be written. A session may come back beside an error: again only the store failed.
+func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string) (*session, error) {
+	if g.store == nil {
+		return redeem(ctx, g, s)
+	}
+	if _, err := discover(ctx, g.client); err != nil {
+		return nil, err // before the lease: it may take time
+	}
+	mine := g.client.replica + key
+	for deadline := time.Now().Add(timeLimit(g)); time.Now().Before(deadline); {
+		held, known, err := lockSession(ctx, g, s, mine)
+		if err != nil {
+			return fresh, err
 		}
-		if held && err == nil {
-			var fresh *session
-			if fresh, err = redeem(ctx, g, s); err == nil {
-				err = storeSession(ctx, g, fresh)
-			}
-			known = fresh
+		if known.RefreshAt == s.RefreshAt && held {
+			return redeemHeld(ctx, g, known, fresh, mine)
 		}
 		if held {
-			_ = storeRelease(ctx, g.store, id, mine) // it ends by itself
+			unlockSession(ctx, g, s, mine)
 		}
-		if errors.Is(err, errRefreshed) {
-			return known, nil
-		}
-		if held || err != nil {
-			return known, err
+		if known.RefreshAt != s.RefreshAt {
+			return known, nil // another replica has refreshed it
 		}
 		time.Sleep(leasePause)
 	}
 	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errUnavailable, s.ID)
 }
 
-var errRefreshed = errors.New("another replica has refreshed it")
+// redeemHeld refreshes with the lease in hand. If the result cannot be written the lease is kept, so that no other replica spends
+// the refresh token again while this one tries to.
+func redeemHeld(ctx context.Context, g *gate, s, fresh *session, mine string) (*session, error) {
+	var err error
+	if fresh == nil {
+		fresh, err = redeem(ctx, g, s)
+	}
+	if err == nil {
+		err = storeSession(ctx, g, fresh)
+	}
+	if fresh == nil || !errors.Is(err, errUnavailable) {
+		unlockSession(ctx, g, s, mine)
+	}
+	return fresh, err
+}
 
 // forgetStored ends the sessions that a pushed logout names, for all replicas.
 func forgetStored(ctx context.Context, s *store, sid, sub string) error {
@@ -136,6 +214,30 @@ func forgetStored(ctx context.Context, s *store, sid, sub string) error {
 		if err == nil {
 			err = storeDelete(ctx, s, id)
 		}
+	}
+	return err
+}
+
+// wasUsed says whether a logout token was taken before, by any replica.
+func wasUsed(ctx context.Context, g *gate, jti string) (bool, error) {
+	if g.store == nil {
+		return recall(g.client.logoutIDs, jti) != nil, nil
+	}
+	reply, err := storeDo(ctx, g.store, hashedKey(g.store, "seen", "jti "+jti), "GET")
+	return reply != nil, err
+}
+
+// noteUsed keeps a logout token's jti for as long as the token is good. It comes last: a logout that the store failed half-way
+// must be possible to repeat.
+func noteUsed(ctx context.Context, g *gate, t *token) error {
+	jti := text(t.claims["jti"])
+	if g.store == nil {
+		remember(g.client.logoutIDs, jti, true)
+		return nil
+	}
+	end, err := numericDate(t.claims, "exp")
+	if err == nil {
+		_, err = storeSeen(ctx, g.store, "jti "+jti, time.Until(time.Unix(end, 0))+clockSkew*time.Second)
 	}
 	return err
 }

@@ -95,12 +95,18 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 	name := cookieName(&g.sessionCookie, https)
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
-		if p := recallPass(g, value); p != nil {
+		credential := name + "=" + value // a session is good under its own cookie's name only
+		if p := recallPass(g, credential); p != nil {
 			return p, nil
 		}
 		s, current, err := openSession(req.Context(), g, name, value)
 		if err == nil {
-			return admit(g, rw, req, s, value, current)
+			p, err := admit(g, rw, req, s, credential, current)
+			if !errors.Is(err, errNoCredentials) {
+				return p, err
+			}
+			reason = err // there may be a good one behind it
+			continue
 		}
 		reason = err
 		if errors.Is(err, errUnavailable) {
@@ -111,7 +117,7 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 }
 
 // admit takes an opened session through everything that may end or change it, and judges it.
-func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value string, current bool) (*pass, error) {
+func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*pass, error) {
 	now := time.Now()
 	if err := checkSession(g, s, now); err != nil {
 		return nil, err
@@ -120,24 +126,27 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 	if err != nil {
 		return nil, err
 	}
+	if err = checkSession(g, fresh, now); err != nil { // logged out while it was refreshed
+		return nil, err
+	}
 	p, err := judgeSession(g, fresh)
 	if err != nil && !errors.Is(err, errNotAllowed) {
 		return nil, err
 	}
 	until := passEnd(g, fresh, again, now)
 	isDue := now.Unix() >= renewTime(g, fresh)
-	if fresh != s || !current || isDue {
-		var saveErr error
-		if g.store != nil && !isDue {
-			setSessionCookie(g, rw, req, fresh, fresh.ticket, now) // its refresh has written it to the store
-		} else {
-			saveErr = saveSession(g, rw, req, fresh, now)
-		}
+	if g.store != nil {
+		kept, saveErr := keepStored(g, rw, req, s, fresh, current, isDue, now)
 		if saveErr != nil {
 			return nil, saveErr
 		}
+		until = passEnd(g, kept, again, now)
+	} else if fresh != s || !current || isDue {
+		if saveErr := saveSession(g, rw, req, fresh, now); saveErr != nil {
+			return nil, saveErr
+		}
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = now.Add(lateGrace)
+		until = atMost(g, now.Add(lateGrace), now)
 		if end := time.Unix(sessionEnd(g, s), 0); end.Before(until) {
 			until = end
 		}
@@ -145,7 +154,15 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, value
 	if err != nil {
 		return nil, err // the rule says no: the session stays, for pages with another rule
 	}
-	return letIn(req.Context(), g, value, p, until)
+	p, err = letIn(req.Context(), g, credential, p, until)
+	if err != nil {
+		return nil, err
+	}
+	if err = checkSession(g, fresh, now); err != nil { // logged out before there was a pass to drop
+		dropPasses(g, func(remembered *pass) bool { return remembered.session == fresh.ID })
+		return nil, err
+	}
+	return p, nil
 }
 
 // letIn finishes the pass of a credential that was judged good, and remembers it.
@@ -169,8 +186,10 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	if now.Unix() >= sessionEnd(g, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
-	for _, mark := range []string{"id:" + s.ID, "sid:" + text(s.claims["sid"]), "sub:" + text(s.claims["sub"])} {
-		if at, _ := recall(g.client.revoked, mark).(*logoutMark); at != nil && s.Start <= at.unixMilli {
+	c := g.client
+	sid := "sid:" + text(s.claims["sid"])
+	for _, mark := range []interface{}{recall(c.revoked, "id:"+s.ID), recall(c.revoked, sid), recall(c.revoked, "sub:"+text(s.claims["sub"])), recall(c.framed, sid)} {
+		if at, _ := mark.(*logoutMark); at != nil && s.Start <= at.unixMilli {
 			return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 		}
 	}
@@ -216,20 +235,23 @@ func renewTime(g *gate, s *session) int64 {
 // passEnd is when a session must be looked at again: before it ends, is renewed or is refreshed.
 func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
 	end := sessionEnd(g, s)
-	if at := renewTime(g, s); at < end {
+	if at := renewTime(g, s); at < end && at > now.Unix() { // else it could not be renewed just now
 		end = at
 	}
 	if refreshAgain > 0 && refreshAgain < end {
 		end = refreshAgain
 	}
-	until := time.Unix(end, 0)
-	if last := now.Add(longestCheck); until.After(last) {
-		until = last
-	}
+	return atMost(g, time.Unix(end, 0), now)
+}
+
+// atMost is until, or how long a pass may be used without another look.
+func atMost(g *gate, until, now time.Time) time.Time {
+	last := now.Add(longestCheck)
 	if g.store != nil {
-		if last := now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second); until.After(last) {
-			until = last // another replica may end the session
-		}
+		last = now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second) // another replica may end the session
+	}
+	if until.After(last) {
+		return last
 	}
 	return until
 }
@@ -257,19 +279,20 @@ func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (fresh *
 // old cookie get the session it became, also when the client that paid for it went away.
 func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
 	c := g.client
-	key := hashText(s.refreshToken)
+	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
 	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (interface{}, error) {
-		if fresh, _ := recall(c.refreshed, key).(*session); fresh != nil {
-			return fresh, storeRefreshed(ctx, g, fresh)
+		fresh, _ := recall(c.refreshed, key).(*session)
+		if fresh != nil && g.store == nil {
+			return fresh, nil
 		}
 		failed, _ := recall(c.refreshing, key).(*backoff)
 		if failed == nil {
 			failed = &backoff{}
 		}
-		if time.Now().Before(failed.until) {
+		if fresh == nil && time.Now().Before(failed.until) {
 			return nil, failed.err
 		}
-		fresh, err := redeemOnce(ctx, g, s)
+		fresh, err := redeemOnce(ctx, g, s, fresh, key)
 		if fresh != nil { // also when the store could not be written: the refresh token is spent
 			remember(c.refreshed, key, fresh)
 			return fresh, err
@@ -455,29 +478,19 @@ func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) 
 	https := isHTTPS(req)
 	name := cookieName(&g.sessionCookie, https)
 	setCookie(rw, &g.sessionCookie, name, "", https, -1)
-	for _, line := range req.Header["Cookie"] {
-		for i := 1; i < maxChunks && strings.Contains(line, name+"."); i++ {
-			chunk := fmt.Sprintf("%s.%d", name, i)
-			if start, _ := findCookie(line, chunk+"=", 0); start >= 0 {
-				setCookie(rw, &g.sessionCookie, chunk, "", https, -1)
-			}
-		}
-	}
+	dropChunks(rw, req, &g.sessionCookie, name, 1, https)
 	if g.csrf != nil {
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
 	}
 	if s != nil {
-		revoke(g.client, []string{"id:" + s.ID}, func(p *pass) bool { return p.session == s.ID })
+		revoke(g.client, g.client.revoked, "id:"+s.ID, func(p *pass) bool { return p.session == s.ID })
 	}
 	return nil
 }
 
-// revoke puts marks on the logout list and takes the passes that match out of every gate of this client.
-func revoke(c *client, marks []string, matches func(p *pass) bool) {
-	now := time.Now().UnixMilli()
-	for _, mark := range marks {
-		remember(c.revoked, mark, &logoutMark{now})
-	}
+// revoke puts a mark on a list of logouts and takes the passes that match out of every gate of this client.
+func revoke(c *client, list *memory, mark string, matches func(p *pass) bool) {
+	remember(list, mark, &logoutMark{time.Now().UnixMilli()})
 	gates.mu.Lock()
 	defer gates.mu.Unlock()
 	for _, entry := range gates.entries {
