@@ -197,7 +197,7 @@ func recallAnswer(job *tokenJob, key string) *introspected {
 	if answer.claims == nil && lasts > negativeAnswer {
 		lasts = negativeAnswer
 	}
-	if time.Since(answer.asked) >= lasts {
+	if time.Until(earlier(answer.asked.Add(lasts), answer.claims)) <= 0 {
 		return nil
 	}
 	return answer

@@ -19,7 +19,7 @@ import (
 // and used to its end while the provider is away.
 
 const (
-	renewLead     = 30 * time.Second // a token is renewed this long before it ends, or at nine tenths of a short life
+	renewLead     = 30 * time.Second // a token is renewed this long before it ends, or at three quarters of a short life
 	unknownLife   = time.Minute      // of a token that nobody says the end of
 	credentialGap = 10 * time.Second // how long a refusal stands, and how long a renewal may take, before the provider is asked again
 	absenceGap    = time.Second      // the same for a provider that is away
@@ -255,8 +255,8 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 		logf(c.log, levelInfo, "client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for %s", life)
 	}
 	lead := renewLead
-	if lead > life/10 {
-		lead = life / 10
+	if lead > life/4 {
+		lead = life / 4
 	}
 	return &upstreamToken{raw: t.accessToken, renewAt: now.Add(life - lead), endAt: now.Add(life)}, nil
 }

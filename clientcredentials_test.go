@@ -1,0 +1,289 @@
+package oidc
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// gatewayOptions are those of a middleware with the oAuthClientCredentials block alone, and a client of its own.
+func gatewayOptions(p *fakeProvider, more map[string]interface{}) map[string]interface{} {
+	return map[string]interface{}{"oAuthClientCredentials": merge(map[string]interface{}{
+		"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "clientConfig": map[string]interface{}{"maxRetries": 0},
+	}, more)}
+}
+
+// callersOptions are the same for clients of the callers.
+func callersOptions(p *fakeProvider) map[string]interface{} {
+	return map[string]interface{}{"oAuthClientCredentials": map[string]interface{}{"url": p.issuer + "/token", "clientConfig": map[string]interface{}{"maxRetries": 0}}}
+}
+
+func password(id, secret string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+}
+
+// tokenOf is the token that the upstream got.
+func (r *reply) tokenOf() string {
+	r.t.Helper()
+	token, isBearer := strings.CutPrefix(r.upstream().Headers.Get("Authorization"), "Bearer ")
+	if !isBearer || token == "" {
+		r.t.Errorf("the upstream got no token:\n%s", r.story())
+	}
+	return token
+}
+
+func TestClientCredentialsOfTheGateway(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, gatewayOptions(p, map[string]interface{}{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]interface{}{"tenant": "one"}}))
+	first := apiCall(t, s, "GET", "/", "").tokenOf()
+	for i := 0; i < 4; i++ { // whoever calls, and with whatever
+		if token := apiCall(t, s, "GET", "/", "", "Authorization: Bearer mine", "Connection: authorization").tokenOf(); token != first {
+			t.Errorf("request %d got %q, not %q", i, token, first)
+		}
+	}
+	asked := p.lastCall("token")
+	form := asked.form
+	if p.count("token") != 1 || form.Get("grant_type") != "client_credentials" || form.Get("audience") != "api" || form.Get("scope") != "read write" || form.Get("tenant") != "one" ||
+		asked.header.Get("Authorization") != basicAuthorization(p.clientID, p.clientSecret) {
+		t.Errorf("%d calls, the last with %v, %v", p.count("token"), form, asked.header)
+	}
+	if strings.Contains(s.logs(), first) || strings.Contains(s.logs(), p.clientSecret) {
+		t.Errorf("a secret is in the log")
+	}
+	// Another middleware of the same client needs no token of its own; one that asks for something else does.
+	same := start(t, gatewayOptions(p, map[string]interface{}{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]interface{}{"X-A": "b"}}))
+	other := start(t, gatewayOptions(p, nil))
+	if apiCall(t, same, "GET", "/", "").tokenOf() != first || apiCall(t, other, "GET", "/", "").tokenOf() == first || p.count("token") != 2 {
+		t.Errorf("%d tokens", p.count("token"))
+	}
+}
+
+func TestClientCredentialsOfTheCaller(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, callersOptions(p))
+	challenge := `Basic realm="NAME", charset="UTF-8"`
+	apiCall(t, s, "GET", "/", "").challenged(401, challenge, "GET /: 401: not signed in")
+	bearer(t, s, "mine").challenged(401, challenge, "not signed in")
+	apiCall(t, s, "GET", "/", "", "Authorization: Basic ?").challenged(401, challenge)
+	for i := 0; i < 3; i++ {
+		apiCall(t, s, "GET", "/", "", password(p.clientID, "wrong")).challenged(401, challenge,
+			"client credentials: POST "+p.issuer+`/token: 401 invalid_client "bad credentials": the caller's credentials are wrong`)
+	}
+	if p.count("token") != 1 {
+		t.Errorf("%d calls for one wrong password", p.count("token"))
+	}
+	first := apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret)).tokenOf()
+	for i := 0; i < 3; i++ {
+		if apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret)).tokenOf() != first {
+			t.Errorf("another token")
+		}
+	}
+	apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret), password("eve", "x")).challenged(400, challenge, "more than one Authorization header")
+	if logs := s.logs(); p.count("token") != 2 || strings.Contains(logs, p.clientSecret) || strings.Contains(logs, "wrong:") || strings.Contains(logs, "YXBw") {
+		t.Errorf("%d calls, log:\n%s", p.count("token"), logs)
+	}
+}
+
+// TestClientCredentialsAnswers: what the token endpoint may answer, at both levels.
+func TestClientCredentialsAnswers(t *testing.T) {
+	t.Parallel()
+	good := map[string]interface{}{"access_token": "good", "token_type": "bearer", "expires_in": 60}
+	with := func(name string, value interface{}) http.HandlerFunc {
+		return answerJSON(200, merge(good, map[string]interface{}{name: value}))
+	}
+	for _, row := range []struct {
+		name         string
+		answer       http.HandlerFunc
+		own, callers int
+		words        []string
+	}{
+		{"good", with("", nil), 200, 200, nil},
+		{"no access_token", with("access_token", nil), 503, 503, []string{"client credentials: ", "the answer has no access_token"}},
+		{"expires_in 0", with("expires_in", 0), 200, 200, []string{"client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for 1m0s"}},
+		{"token_type mac", with("token_type", "mac"), 503, 503, []string{"client credentials: ", `token_type: expected "Bearer", got "mac"`}},
+		{"no token_type", with("token_type", nil), 503, 503, []string{`token_type: expected "Bearer", got ""`}},
+		{"HTML", answerHTML(), 503, 503, []string{"client credentials: ", "JSON: must be an object"}},
+		{"500", answerJSON(500, nil), 503, 503, []string{"client credentials: ", "500"}},
+		{"429", answerJSON(429, nil), 503, 503, []string{"client credentials: ", "429"}},
+		{"wrong credentials", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 502, 401, []string{"401 invalid_client"}},
+		{"wrong credentials as Google says it", answerJSON(400, map[string]interface{}{"error": "invalid_client"}), 502, 401, []string{"400 invalid_client"}},
+		{"wrong scope", answerJSON(400, map[string]interface{}{"error": "invalid_scope"}), 502, 502, []string{"400 invalid_scope", "check clientId, clientSecret, scopes and audience of oAuthClientCredentials"}},
+		{"a page", answerText(404, "text/html", "<h1>404</h1>"), 502, 502, []string{"404"}},
+		{"broken off", answerBroken(), 503, 503, []string{"client credentials: POST"}},
+		{"silence", answerNothing(), 503, 503, []string{"client credentials: POST", "no answer in time"}},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			p.answer("token", row.answer)
+			quick := map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}
+			callers := callersOptions(p)
+			callers["oAuthClientCredentials"].(map[string]interface{})["clientConfig"] = quick
+			for want, s := range map[*testSite]int{start(t, gatewayOptions(p, map[string]interface{}{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
+				r := apiCall(t, want, "GET", "/", "", password("app", "x"))
+				if s == 200 {
+					r.tokenOf()
+					apiCall(t, want, "GET", "/", "", password("app", "x")).tokenOf()
+				} else if r.expect(s); (s == 503) != (r.header.Get("Retry-After") != "") || (s == 401) != (r.header.Get("WWW-Authenticate") != "") {
+					t.Errorf("the headers are %v", r.header)
+				}
+				if row.words != nil {
+					want.expectLog(row.words...)
+				}
+			}
+		})
+	}
+}
+
+// TestClientCredentialsOneCall: a thousand requests that need a new token are one request for it.
+func TestClientCredentialsOneCall(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("token", rw, req)
+	})
+	b := newBrowser(t, start(t, gatewayOptions(p, nil)))
+	var wrong int64
+	inParallel(1000, func(int) {
+		if r := b.fetch(http.MethodGet, "/", ""); !r.isUpstream() {
+			atomic.AddInt64(&wrong, 1)
+		}
+	})
+	if wrong > 0 || p.count("token") != 1 {
+		t.Errorf("%d were refused, %d calls", wrong, p.count("token"))
+	}
+}
+
+// TestClientCredentialsRenewal: a token is renewed before it ends; while the provider is away the old one goes on, and nobody waits.
+func TestClientCredentialsRenewal(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 8
+	s := start(t, gatewayOptions(p, nil))
+	first := apiCall(t, s, "GET", "/", "").tokenOf()
+	time.Sleep(6100 * time.Millisecond) // three quarters have passed
+	p.answer("token", answerNothing())
+	asking := make(chan *reply)
+	go func() { asking <- apiCall(t, s, "GET", "/", "") }() // asks for a new one, and waits
+	eventually(t, "the provider is asked", func() bool { return p.count("token") == 2 })
+	for i := 0; i < 2; i++ {
+		if apiCall(t, s, "GET", "/", "").tokenOf() != first || p.count("token") != 2 {
+			t.Errorf("request %d did not go on with the old token", i)
+		}
+	}
+	p.answer("token", nil)
+	p.CloseClientConnections() // who asked gets no answer, and the old token
+	if (<-asking).tokenOf() != first {
+		t.Errorf("another token from nowhere")
+	}
+	time.Sleep(2 * time.Second)
+	if apiCall(t, s, "GET", "/", "").tokenOf() == first {
+		t.Errorf("the token has ended and is still used")
+	}
+	p.answer("token", answerJSON(401, map[string]interface{}{"error": "invalid_client"}))
+	time.Sleep(6500 * time.Millisecond) // the client was deleted: its token is not used any more
+	apiCall(t, s, "GET", "/", "").expect(502)
+}
+
+// TestClientCredentialsAfterRefusal: a provider that was away is asked again within seconds.
+func TestClientCredentialsAfterRefusal(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.away(true)
+	s := start(t, gatewayOptions(p, nil))
+	began := time.Now()
+	apiCall(t, s, "GET", "/", "").expect(503)
+	apiCall(t, s, "GET", "/", "").expect(503)
+	if p.count("token") != 1 && time.Since(began) < time.Second {
+		t.Errorf("%d calls within a second", p.count("token"))
+	}
+	p.away(false)
+	eventually(t, "a token", func() bool { return apiCall(t, s, "GET", "/", "").isUpstream() })
+}
+
+// TestClientCredentialsClaims: rule, headers and user name read the token when it is a JWT.
+func TestClientCredentialsClaims(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	options := map[string]interface{}{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]interface{}{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
+	s := start(t, gatewayOptions(p, merge(options, map[string]interface{}{"scopes": "read"})))
+	for i := 0; i < 3; i++ {
+		r := apiCall(t, s, "GET", "/", "", "X-Client: root", "X-None: root")
+		if seen := r.upstream(); seen.Headers.Get("X-Client") != p.clientID || seen.Headers["X-None"] != nil || seen.User != p.clientID {
+			t.Errorf("the upstream got %v, %q", seen.Headers, seen.User)
+		}
+	}
+	apiCall(t, start(t, gatewayOptions(p, options)), "GET", "/", "").expect(403)
+	p.jwtAccessTokens = false
+	apiCall(t, start(t, gatewayOptions(p, merge(options, map[string]interface{}{"audience": "opaque"}))), "GET", "/", "").expect(403)
+}
+
+// TestClientCredentialsAuthentication: the ways in which the gateway's client proves itself.
+func TestClientCredentialsAuthentication(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	for _, row := range []struct {
+		options map[string]interface{}
+		alg     string
+	}{
+		{map[string]interface{}{"clientAuthMethod": "client_secret_post"}, ""},
+		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("RS256"))}, "RS256"},
+		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("ES256"))}, "ES256"},
+		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("EdDSA")), "clientAuthMethod": "private_key_jwt"}, "EdDSA"},
+	} {
+		apiCall(t, start(t, gatewayOptions(p, row.options)), "GET", "/", "").tokenOf()
+		form := p.lastCall("token").form
+		if row.alg == "" {
+			if form.Get("client_secret") != p.clientSecret || form.Get("client_id") != p.clientID {
+				t.Errorf("the form is %v", form)
+			}
+		} else if assertion, err := parseToken(form.Get("client_assertion")); err != nil || assertion.alg != row.alg || assertion.claims["aud"] != p.issuer+"/token" {
+			t.Errorf("%v: the form is %v", err, form)
+		}
+	}
+	if _, err := build(t, gatewayOptions(p, map[string]interface{}{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), "clientKey: must be PEM") {
+		t.Errorf("a broken key: %v", err)
+	}
+}
+
+// TestClientCredentialsBehindSignIn: sign-in first, then the gateway's token to the upstream, which still learns who the user is.
+func TestClientCredentialsBehindSignIn(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	block := gatewayOptions(p, map[string]interface{}{"forwardHeaders": map[string]interface{}{"X-User": "client_id", "X-Client": "client_id"}})
+	s := start(t, p.options(block, map[string]interface{}{"jwt": map[string]interface{}{"audience": "api"}, "usernameClaim": "sub",
+		"forwardHeaders": map[string]interface{}{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
+	apiCall(t, s, "GET", "/", "").challenged(401, noToken)
+	if p.count("token") > 0 {
+		t.Errorf("a token for nobody")
+	}
+	ada := newBrowser(t, s)
+	ada.signIn("/")
+	brought := p.accessToken(&providerGrant{kind: "access", subject: "bob"})
+	for i := 0; i < 3; i++ {
+		seen := ada.open("/").accepted("ada")
+		other := bearer(t, s, brought).accepted("bob")
+		for _, seen := range []*received{seen, other} {
+			sent, err := parseToken(strings.TrimPrefix(seen.Headers.Get("Authorization"), "Bearer "))
+			if err != nil || sent.claims["sub"] != p.clientID || seen.Headers.Get("X-Client") != p.clientID || seen.User == p.clientID {
+				t.Errorf("%v: the upstream got %v, %q", err, seen.Headers, seen.User)
+			}
+		}
+	}
+	if p.count("token") != 2 { // the code, and one token for the upstream
+		t.Errorf("%d calls", p.count("token"))
+	}
+	_, err := build(t, p.options(callersOptions(p)))
+	if err == nil || !strings.Contains(err.Error(), "oAuthClientCredentials.clientId: required beside another job") {
+		t.Errorf("callers with two kinds of credentials: %v", err)
+	}
+}

@@ -1,0 +1,262 @@
+package oidc
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// introspectionOptions are those of a middleware with the oAuthIntrospection block alone; the client proves itself by a header.
+func introspectionOptions(p *fakeProvider, more map[string]interface{}) map[string]interface{} {
+	return map[string]interface{}{"oAuthIntrospection": merge(map[string]interface{}{
+		"tokenSource":    map[string]interface{}{"header": "Authorization", "headerAuthScheme": "Bearer"},
+		"clientConfig":   map[string]interface{}{"url": p.issuer + "/introspect", "headers": map[string]interface{}{"Authorization": "Basic YXBwOnM="}},
+		"forwardHeaders": map[string]interface{}{"X-User": "sub"},
+	}, more)}
+}
+
+// opaque is a token of a user that only the provider can read.
+func (p *fakeProvider) opaque(subject string) string {
+	return p.keep(&providerGrant{kind: "access", form: url.Values{"scope": {"read"}}, subject: subject})
+}
+
+func TestIntrospection(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, introspectionOptions(p, map[string]interface{}{"claims": "Contains(`scope`, `read`)", "tokenTypeHint": "access_token"}))
+	token := p.opaque("ada")
+	for i := 0; i < 5; i++ {
+		if seen := bearer(t, s, token, "X-User: root").accepted("ada"); seen.Headers.Get("Authorization") != "" {
+			t.Errorf("the upstream got the token")
+		}
+	}
+	asked := p.lastCall("introspection")
+	if p.count("introspection") != 1 || asked.form.Get("token") != token || asked.form.Get("token_type_hint") != "access_token" || asked.header.Get("Authorization") != "Basic YXBwOnM=" {
+		t.Errorf("%d calls, the last with %v, %v", p.count("introspection"), asked.form, asked.header)
+	}
+	for i := 0; i < 3; i++ {
+		bearer(t, s, "unknown").challenged(401, badToken, "GET /api: 401: invalid_token: introspection: active: expected true, got false")
+	}
+	if p.count("introspection") != 2 {
+		t.Errorf("a token that is not active was asked about %d times", p.count("introspection")-1)
+	}
+	weak := p.keep(&providerGrant{kind: "access", form: url.Values{"scope": {"none"}}, subject: "bob"})
+	bearer(t, s, weak).challenged(403, tooFewRights, `the rule says no to sub "bob"`)
+	bearer(t, s, "").challenged(401, badToken, "token: must have 1 to 65536 bytes, got 0")
+	bearer(t, s, strings.Repeat("x", 70000)).challenged(401, badToken, "got 70000")
+	apiCall(t, s, "GET", "/?access_token="+token, "").challenged(401, noToken, "not signed in")
+	if p.count("introspection") != 3 || strings.Contains(s.logs(), token) {
+		t.Errorf("%d calls, log:\n%s", p.count("introspection"), s.logs())
+	}
+}
+
+// TestIntrospectionAnswers: only a 200 with the JSON value true is a yes, and what it says of time and purpose is checked.
+func TestIntrospectionAnswers(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Unix()
+	active := func(more map[string]interface{}) http.HandlerFunc {
+		return answerJSON(200, merge(map[string]interface{}{"active": true, "sub": "ada", "aud": "api"}, more))
+	}
+	for _, row := range []struct {
+		name   string
+		answer http.HandlerFunc
+		status int // 200: let in
+		words  []string
+	}{
+		{"yes", active(nil), 200, nil},
+		{"yes, to several", active(map[string]interface{}{"aud": []string{"x", "api"}}), 200, nil},
+		{"the text true", active(map[string]interface{}{"active": "true"}), 401, []string{`active: expected true, got "true"`}},
+		{"the number 1", active(map[string]interface{}{"active": 1}), 401, []string{`active: expected true, got 1`}},
+		{"nothing", answerJSON(200, map[string]interface{}{}), 401, []string{`active: expected true, got null`}},
+		{"expired", active(map[string]interface{}{"exp": now - 100}), 401, []string{"exp: expired"}},
+		{"exp is text", active(map[string]interface{}{"exp": "soon"}), 401, []string{"exp: must be a date"}},
+		{"not yet", active(map[string]interface{}{"nbf": now + 100}), 401, []string{"nbf:", "in the future"}},
+		{"for somebody else", active(map[string]interface{}{"aud": "other"}), 401, []string{`audience: expected "api", got "other"`}},
+		{"for nobody", answerJSON(200, map[string]interface{}{"active": true}), 401, []string{"audience: expected"}},
+		{"HTML", answerHTML(), 503, []string{"introspection: POST", "JSON: must be an object"}},
+		{"500", answerJSON(500, map[string]interface{}{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
+		{"201", answerJSON(201, map[string]interface{}{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
+		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 503, []string{"401 Unauthorized invalid_client; check the client's credentials"}},
+		{"a redirect", answerRedirect("/elsewhere"), 503, []string{"307 Temporary Redirect"}},
+		{"two names", answerText(200, "application/json", `{"active":false,"active":true,"aud":"api"}`), 503, []string{"must not have a name twice"}},
+		{"endless", answerEndless(), 503, []string{"larger than 1 MiB"}},
+		{"broken off", answerBroken(), 503, []string{"introspection: POST"}},
+		{"silence", answerNothing(), 503, []string{"no answer in time"}},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			p.answer("introspection", row.answer)
+			s := start(t, introspectionOptions(p, map[string]interface{}{"audience": "api", "clientConfig": map[string]interface{}{
+				"url": p.issuer + "/introspect", "timeoutSeconds": 1, "maxRetries": 0}}))
+			r := bearer(t, s, "token")
+			switch row.status {
+			case 200:
+				r.accepted("ada")
+			case 401:
+				r.challenged(401, badToken, row.words...)
+			default:
+				if r.challenged(503, "", append(row.words, "GET /api: 503: unavailable: ")...); r.header.Get("Retry-After") == "" {
+					t.Errorf("no Retry-After:\n%s", r.story())
+				}
+			}
+		})
+	}
+}
+
+// TestIntrospectionOneCall: a thousand requests with one new token are one question.
+func TestIntrospectionOneCall(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, introspectionOptions(p, nil))
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("introspection", rw, req)
+	})
+	token := p.opaque("ada")
+	b := newBrowser(t, s)
+	b.header.Set("Authorization", "Bearer "+token)
+	var wrong int64
+	inParallel(1000, func(int) {
+		if r := b.fetch(http.MethodGet, "/", ""); !r.isUpstream() {
+			atomic.AddInt64(&wrong, 1)
+		}
+	})
+	if wrong > 0 || p.count("introspection") != 1 {
+		t.Errorf("%d were refused, %d calls", wrong, p.count("introspection"))
+	}
+}
+
+// TestIntrospectionCache: answers are used again for a while, and never longer than the token lasts.
+func TestIntrospectionCache(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name         string
+		cacheSeconds int
+		life, pause  time.Duration
+		calls        int
+	}{
+		{"never", 0, time.Minute, 0, 3},
+		{"for a second", 1, time.Minute, 1100 * time.Millisecond, 3},
+		{"for a minute", 60, time.Minute, 1100 * time.Millisecond, 1},
+		{"not past the token's end", 60, time.Second, 1100 * time.Millisecond, 3},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			p.edit("introspection", func(answer map[string]interface{}) { answer["exp"] = time.Now().Add(row.life).Unix() })
+			s := start(t, introspectionOptions(p, map[string]interface{}{"cacheSeconds": row.cacheSeconds}))
+			token := p.opaque("ada")
+			for i := 0; i < 3; i++ {
+				bearer(t, s, token).accepted("ada")
+				time.Sleep(row.pause)
+			}
+			if p.count("introspection") != row.calls {
+				t.Errorf("expected %d calls, got %d", row.calls, p.count("introspection"))
+			}
+		})
+	}
+	// A token that was revoked is refused when its answer ends, and while the provider is away the answer goes on to its end.
+	p := newProvider(t)
+	s := start(t, introspectionOptions(p, map[string]interface{}{"cacheSeconds": 2}))
+	token, other := p.opaque("ada"), p.opaque("bob")
+	bearer(t, s, token).accepted("ada")
+	p.away(true)
+	bearer(t, s, token).accepted("ada")
+	bearer(t, s, other).challenged(503, "", "503: unavailable: introspection")
+	p.away(false)
+	bearer(t, s, other).accepted("bob")
+	p.mu.Lock()
+	delete(p.grants, token)
+	p.mu.Unlock()
+	time.Sleep(2100 * time.Millisecond)
+	bearer(t, s, token).challenged(401, badToken, "active: expected true, got false")
+}
+
+// TestIntrospectionSharedAnswers: two middlewares that ask the same share answers, and judge them each by its own rules.
+func TestIntrospectionSharedAnswers(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.edit("introspection", func(answer map[string]interface{}) { answer["aud"] = "first" })
+	first := start(t, introspectionOptions(p, map[string]interface{}{"audience": "first"}))
+	second := start(t, introspectionOptions(p, map[string]interface{}{"audience": "second"}))
+	third := start(t, introspectionOptions(p, map[string]interface{}{"claims": "Equals(`sub`, `bob`)"}))
+	token := p.opaque("ada")
+	bearer(t, first, token).accepted("ada")
+	bearer(t, second, token).challenged(401, badToken, `audience: expected "second", got "first"`)
+	bearer(t, third, token).challenged(403, tooFewRights)
+	if p.count("introspection") != 1 {
+		t.Errorf("%d calls", p.count("introspection"))
+	}
+}
+
+// TestIntrospectionTemplates: headers of the question are made of the request, whose answer is then for such requests only.
+func TestIntrospectionTemplates(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		p.reply(rw, 200, map[string]interface{}{"active": req.Header.Get("X-Tenant") == "one", "sub": "ada"})
+	})
+	s := start(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect",
+		"headers": map[string]interface{}{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"}}}))
+	for i := 0; i < 3; i++ {
+		bearer(t, s, "token", "Tenant: one").accepted("ada")
+		bearer(t, s, "token", "Tenant: two").challenged(401, badToken)
+		bearer(t, s, "token").challenged(401, badToken)
+	}
+	if p.count("introspection") != 3 || p.lastCall("introspection").header.Get("Authorization") != "Basic "+"app.example.com" {
+		t.Errorf("%d calls, the last with %v", p.count("introspection"), p.lastCall("introspection").header)
+	}
+	for _, wrong := range []string{"{{", "{{ .Request.Header.Get }", "{{ nothing }}"} {
+		_, err := build(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer, "headers": map[string]interface{}{"X-A": wrong}}}))
+		if err == nil || !strings.Contains(err.Error(), "oAuthIntrospection.clientConfig.headers.X-A: ") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// TestIntrospectionRetries: asking changes nothing, so a failure that comes at once is tried again.
+func TestIntrospectionRetries(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	var calls int64
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		if atomic.AddInt64(&calls, 1) < 3 {
+			answerBroken()(rw, req)
+		}
+		p.usual("introspection", rw, req)
+	})
+	s := start(t, introspectionOptions(p, nil))
+	bearer(t, s, p.opaque("ada")).accepted("ada")
+	if calls != 3 {
+		t.Errorf("%d calls", calls)
+	}
+}
+
+// TestIntrospectionClientAuthentication: beside a sign-in its client proves itself, in every way that it can.
+func TestIntrospectionClientAuthentication(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"} {
+		p := newProvider(t)
+		options := p.options(map[string]interface{}{"oAuthIntrospection": map[string]interface{}{}, "clientAuthMethod": method, "forwardHeaders": map[string]interface{}{"X-User": "sub"}})
+		if method == "private_key_jwt" {
+			options["clientKey"] = pemOf(t, commonKey("RS256"))
+		}
+		s := start(t, options)
+		bearer(t, s, p.opaque("ada")).accepted("ada")
+		asked := p.lastCall("introspection")
+		got := map[string]bool{"client_secret_basic": asked.header.Get("Authorization") == basicAuthorization(p.clientID, p.clientSecret),
+			"client_secret_post": asked.form.Get("client_secret") == p.clientSecret, "private_key_jwt": asked.form.Get("client_assertion") != "",
+			"none": asked.form.Get("client_id") == p.clientID && asked.form.Get("client_secret") == ""}
+		if !got[method] {
+			t.Errorf("%s: %v, %v", method, asked.header, asked.form)
+		}
+		p.edit("introspection", func(answer map[string]interface{}) { answer["iss"] = "https://other.example" })
+		bearer(t, s, p.opaque("bob")).challenged(401, badToken, "issuer: expected")
+	}
+}
