@@ -12,6 +12,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -46,6 +47,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// Cases wait more than they compute. What -parallel says comes later, and wins.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if theLab != nil {
 		theLab.stop()
