@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -344,6 +345,18 @@ func TestExampleTwoRules(t *testing.T) {
 	alice.post("/logout", nil)
 	if got := alice.outcome(alice.look("/")); got != "sign-in" {
 		t.Errorf("after the sign-out: got %s", got)
+	}
+}
+
+// TestExampleCompose has Docker read the Compose file, where there is one.
+func TestExampleCompose(t *testing.T) {
+	docker, err := exec.LookPath("docker")
+	if err != nil || exec.Command(docker, "compose", "version").Run() != nil {
+		t.Skip("SKIPPED: docker compose is not installed, so it does not read examples/docker-compose/compose.yml")
+	}
+	output, err := exec.Command(docker, "compose", "-f", "../examples/docker-compose/compose.yml", "config").CombinedOutput()
+	if err != nil || !strings.Contains(string(output), "$${OIDC_ISSUER}") {
+		t.Errorf("docker compose config: %v\n%s", err, output)
 	}
 }
 
