@@ -57,6 +57,7 @@ type gate struct {
 	harmless               map[string]bool  // replaced as a whole, never changed
 	harmlessToToken        map[string]bool  // the same, beside a token
 	sawHTTPS               bool
+	complained             time.Time // of an outage
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
@@ -323,7 +324,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000)}
+		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
 		p.add(at, "%s", err)

@@ -256,6 +256,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	}
 	if a.status == http.StatusServiceUnavailable {
 		a.retryAfter = 5
+		level = outageLevel(g)
 	}
 	challenge(g, a, reason)
 	if len(a.actions) == 0 {
@@ -264,6 +265,19 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	logf(g.log, level, "%s %s: %d: %s (reference %s)", clip(req.Method), clip(req.URL.Path), a.status, reason, a.id)
 	writeAnswer(g.pages, rw, req, a)
 }
+
+// outageLevel is the level at which an outage is logged: the operator's now and then, the requests' story between.
+func outageLevel(g *gate) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.complained) < outagePause {
+		return levelInfo
+	}
+	g.complained = time.Now()
+	return levelWarn
+}
+
+const outagePause = 10 * time.Second
 
 // wayOut is what a visitor can do about an answer.
 func wayOut(g *gate, req *http.Request, status int) []action {
