@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/traefik-oidc/oidc/e2e/internal/browser"
+	"github.com/traefik-oidc/oidc/e2e/internal/parts"
+	"github.com/traefik-oidc/oidc/e2e/internal/provider"
+)
+
+// replicas are several Traefiks that serve one app, as behind a load balancer. Cookies do not tell ports apart, so a browser
+// that signed in at one of them is signed in at all.
+type replicas struct {
+	apps   []*app
+	served site
+}
+
+// serveReplicas starts n Traefiks of their own with one site, until the test ends.
+func serveReplicas(t *testing.T, n int, s site) *replicas {
+	t.Helper()
+	l := start(t)
+	r := &replicas{served: s}
+	for i := range n {
+		traefik, err := l.newTraefik(fmt.Sprintf("replica-%d", names.Add(1)), parts.TraefikOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(traefik.Stop)
+		own := &lab{root: l.root, dir: l.dir, ca: l.ca, traefik: traefik, provider: l.provider, upstream: l.upstream}
+		a := own.newApp(t, s)
+		if i > 0 {
+			first := r.apps[0]
+			a.URL = strings.Replace(a.URL, a.host, first.host, 1)
+			a.name, a.host = first.name, first.host
+		}
+		r.apps = append(r.apps, a)
+	}
+	for _, a := range r.apps {
+		s.callbacks = append(s.callbacks, a.URL+"/oidc/callback")
+		s.landings = append(s.landings, a.URL+"/")
+	}
+	r.apps[0].register(s)
+	for _, a := range r.apps {
+		if err := a.set(s); err != nil {
+			t.Fatal(err, a.log())
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			anyFailed.Store(true)
+			for i, a := range r.apps {
+				t.Logf("What Traefik %d wrote:\n%.6000s", i, a.log())
+			}
+		}
+	})
+	return r
+}
+
+// old is a client that sends the cookies a browser has now, for ever, as the requests do that are under way.
+func (a *app) old(t *testing.T, v *visitor) *browser.Browser {
+	late := a.visitor(t)
+	late.Header = http.Header{"Cookie": {cookieHeader(v.Cookies(v.url("/")))}}
+	late.Jar = nil
+	late.Client().Jar = nil
+	return late.Browser
+}
+
+// storm sends requests over all replicas at once, and counts the answers.
+func (r *replicas) storm(t *testing.T, v *visitor, requests int) map[string]int {
+	t.Helper()
+	answers := make([]string, requests)
+	var all sync.WaitGroup
+	for i := range answers {
+		a := r.apps[i%len(r.apps)]
+		client := a.old(t, v)
+		all.Go(func() { answers[i] = fetchStatus(client, a.URL+"/") })
+	}
+	all.Wait()
+	return count(answers)
+}
+
+func fetchStatus(client *browser.Browser, address string) string {
+	page, err := client.Fetch(http.MethodGet, address, "", nil)
+	if err != nil {
+		return "no answer"
+	}
+	return fmt.Sprint(page.Status)
+}
+
+func count(answers []string) map[string]int {
+	counted := map[string]int{}
+	for _, answer := range answers {
+		counted[answer]++
+	}
+	return counted
+}
+
+// TestReplicaSession: who signed in at one replica is signed in at all, and who signs out at one is signed out of all at once.
+func TestReplicaSession(t *testing.T) {
+	t.Parallel()
+	s := site{with: both(storing(newRedis(t)), with{"logoutUrl": "/logout"})}
+	r := serveReplicas(t, 2, s)
+	alice := r.apps[0].visitor(t)
+	alice.signIn("/", provider.Alice)
+	copied := r.apps[1].old(t, alice)
+	if got := fetchStatus(copied, r.apps[1].URL); got != "200" {
+		t.Fatalf("the other replica answers %s", got)
+	}
+	alice.post("/logout", nil)
+	began := time.Now()
+	for fetchStatus(copied, r.apps[1].URL) == "200" {
+		time.Sleep(50 * time.Millisecond)
+		if time.Since(began) > 3*time.Second {
+			t.Fatal("signed out for three seconds, and still let in by the other replica")
+		}
+	}
+	t.Logf("the other replica noticed the sign-out after %s", time.Since(began).Round(10*time.Millisecond))
+}
+
+// TestReplicaRefreshedOnce: 300 requests over three replicas, on one session that has to be refreshed, make one call, and
+// all succeed. The provider takes a second use of a refresh token for theft and would end the session.
+func TestReplicaRefreshedOnce(t *testing.T) {
+	t.Parallel()
+	s := refreshing(2)
+	s.with = both(s.with, storing(newRedis(t)))
+	r := serveReplicas(t, 3, s)
+	own := r.apps[0].provider
+	for round := 1; round <= 3; round++ {
+		alice := r.apps[0].visitor(t)
+		alice.signIn("/", provider.Alice)
+		for _, a := range r.apps {
+			if got := fetchStatus(a.old(t, alice), a.URL); got != "200" {
+				t.Fatalf("before the refresh: %s", got)
+			}
+		}
+		before := own.Grants("refresh_token", r.apps[0].name)
+		time.Sleep(2500 * time.Millisecond)
+		began := time.Now()
+		answers := r.storm(t, alice, 300)
+		refreshes := own.Grants("refresh_token", r.apps[0].name) - before
+		t.Logf("round %d: %v in %s, %d refreshes", round, answers, time.Since(began).Round(10*time.Millisecond), refreshes)
+		if answers["200"] != 300 {
+			t.Errorf("of 300 requests: %v", answers)
+		}
+		// The tokens last two seconds, so a storm that takes longer has to refresh again.
+		if refreshes != 1 && time.Since(began) < 1800*time.Millisecond {
+			t.Errorf("%d refreshes", refreshes)
+		}
+	}
+	if own.Reused() > 0 {
+		t.Errorf("%d refresh tokens were used twice", own.Reused())
+	}
+}
+
+// TestReplicaKilled: the replica that refreshes is killed half-way. If the provider has not rotated the token yet, another
+// replica takes over and nobody notices; if it has, the session ends with a sign-in. Nothing but that may happen.
+func TestReplicaKilled(t *testing.T) {
+	t.Parallel()
+	for name, rotated := range map[string]bool{"before the rotation": false, "after the rotation": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own, err := provider.Start(provider.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(own.Stop)
+			s := refreshing(2)
+			s.provider = own
+			s.with = both(both(s.with, storing(newRedis(t))), with{"clientConfig.timeoutSeconds": 2})
+			r := serveReplicas(t, 3, s)
+			alice := r.apps[0].visitor(t)
+			alice.signIn("/", provider.Alice)
+			time.Sleep(2500 * time.Millisecond)
+
+			// The first call of the token endpoint kills the replica it comes from.
+			var calls atomic.Int64
+			asked := make(chan struct{})
+			own.Instead("token", func(rw http.ResponseWriter, req *http.Request) {
+				if calls.Add(1) > 1 {
+					own.Pass(rw, req)
+					return
+				}
+				if rotated {
+					own.Pass(discarded{http.Header{}}, req)
+				}
+				close(asked)
+				<-req.Context().Done()
+			})
+			go fetchStatus(r.apps[0].old(t, alice), r.apps[0].URL)
+			<-asked
+			r.apps[0].lab.traefik.Kill()
+			r.apps = r.apps[1:]
+			answers := r.storm(t, alice, 200)
+			t.Logf("while the dead replica has the lease: %v", answers)
+			if answers["200"] != 200 {
+				t.Errorf("200 requests after a replica died: %v", answers)
+			}
+
+			life := 2*2*time.Second + 2*time.Second
+			time.Sleep(life) // of the lease
+			answers = r.storm(t, alice, 200)
+			t.Logf("afterwards: %v, %d calls, %d reused", answers, calls.Load(), own.Reused())
+			if !rotated && (answers["200"] != 200 || own.Reused() != 0 || calls.Load() < 2) {
+				t.Errorf("the next replica did not take over: %v, %d calls of the token endpoint", answers, calls.Load())
+			}
+			if rotated && answers["401"] != 200 {
+				t.Errorf("a session whose tokens are lost got %v", answers)
+			}
+			alice.open(r.apps[0].URL)
+			if got := alice.outcome(alice.look(r.apps[0].URL)); got != "application" {
+				t.Errorf("after all, whoever is signed in at the provider gets %s", got)
+			}
+		})
+	}
+}
+
+// discarded is an answer that never arrives.
+type discarded struct{ header http.Header }
+
+func (d discarded) Header() http.Header         { return d.header }
+func (d discarded) Write(b []byte) (int, error) { return len(b), nil }
+func (d discarded) WriteHeader(int)             {}
