@@ -304,3 +304,8 @@ func TestJWTConnectionOptions(t *testing.T) {
 			return bring("Authorization: Bearer " + token)
 		}, "Service Unavailable")
 }
+
+// plainBasic is what people and curl send.
+func plainBasic(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+}
