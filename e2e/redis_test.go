@@ -456,3 +456,28 @@ func replicate(t *testing.T, r, master *redis) {
 		t.Fatal(err)
 	}
 }
+
+// TestRedisKeptRefreshToken: a provider that does not rotate refresh tokens gets the same one again each time it is due.
+func TestRedisKeptRefreshToken(t *testing.T) {
+	t.Parallel()
+	r := newRedis(t)
+	for name, where := range map[string]with{"in Redis": storing(r), "in cookies": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := refreshing(1)
+			s.with = both(s.with, where)
+			s.client = func(c *provider.Client) { c.AccessTokenLifetime, c.KeepRefreshToken = time.Second, true }
+			app := start(t).serve(t, s)
+			alice := app.visitor(t)
+			alice.signIn("/", provider.Alice)
+			seen := map[string]bool{}
+			for range 3 {
+				time.Sleep(1300 * time.Millisecond)
+				seen[alice.received(alice.fetch(http.MethodGet, "/")).Header.Get("X-Token")] = true
+			}
+			if n := app.provider.Grants("refresh_token", app.name); n != 3 || len(seen) != 3 {
+				t.Errorf("three times due, refreshed %d times, %d access tokens", n, len(seen))
+			}
+		})
+	}
+}
