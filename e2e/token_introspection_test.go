@@ -111,6 +111,19 @@ func TestIntrospectionConnectionOptions(t *testing.T) {
 	}, "Service Unavailable")
 }
 
+// TestIntrospectionBesideSignIn: the sign-in's client asks where discovery says, in every way that it can prove itself.
+func TestIntrospectionBesideSignIn(t *testing.T) {
+	t.Parallel()
+	start(t)
+	own := func(v *visitor) string {
+		return bring("Authorization: Bearer " + ownToken(v.t, v.app.provider.Issuer, v.app.name, v.app.secret(), nil))(v)
+	}
+	machines := func(c *provider.Client) { c.ClientCredentials = true }
+	beside := with{"oAuthIntrospection.cacheSeconds": 1}
+	p, address := elsewhere(t, "introspect")
+	try(t, "endpoints.introspection", site{provider: p, client: machines, with: beside}, own, row{drop, "Service Unavailable"}, row{address, in})
+}
+
 // TestIntrospectionBadAnswers: status and log line for what stands in front of providers, or has gone wrong behind them.
 func TestIntrospectionBadAnswers(t *testing.T) {
 	t.Parallel()
