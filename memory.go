@@ -3,7 +3,6 @@ package oidc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -31,11 +30,18 @@ func recall(m *memory, key string) interface{} {
 		m.mu.RUnlock()
 		return value
 	}
-	value = m.old[key]
+	isOld := m.old[key] != nil
 	m.mu.RUnlock()
-	if value != nil {
-		remember(m, key, value)
+	if !isOld {
+		return nil
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if value = m.old[key]; value == nil {
+		return m.young[key] // it was moved meanwhile, or forgotten, which must stay so
+	}
+	makeRoom(m)
+	m.young[key] = value
 	return value
 }
 
@@ -102,7 +108,7 @@ type flight struct {
 
 // share runs work once however many ask for key at the same time, and gives all of them its result.
 // It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
-// handed out (a rotated refresh token above all) must not be lost. Whoever waits gives up with its own request.
+// handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
 func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (interface{}, error)) (interface{}, error) {
 	f.mu.Lock()
 	if f.running == nil {
@@ -111,12 +117,8 @@ func share(ctx context.Context, f *flights, key string, work func(ctx context.Co
 	under := f.running[key]
 	if under != nil {
 		f.mu.Unlock()
-		select {
-		case <-under.landed:
-			return under.value, under.err
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: the client went away while it waited", errUnavailable)
-		}
+		<-under.landed // not a select: in the interpreter goroutines that wait at the same one get each other's channels
+		return under.value, under.err
 	}
 	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
 	f.running[key] = mine
