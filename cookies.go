@@ -11,7 +11,8 @@ import (
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
 	maxChunks     = 8
-	maxCandidates = 4 // cookies of one name that are looked at: a neighbour domain may have planted some before ours
+	maxOwnCookies = 100 // that are cut out of one line; no browser has more, and such a line goes as a whole
+	maxCandidates = 4   // cookies of one name that are looked at: a neighbour domain may have planted some before ours
 )
 
 // cookie says how one of our cookies is written.
@@ -66,15 +67,20 @@ func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, valu
 		first = strconv.Itoa(count) + "~" + value[:chunkSize]
 	}
 	setCookie(rw, c, name, first, https, maxAge)
-	for i := 1; i < maxChunks; i++ {
-		chunk := name + "." + strconv.Itoa(i)
-		if i < count {
-			setCookie(rw, c, chunk, part(value, i), https, maxAge)
-		} else if len(cookieValues(req, chunk)) > 0 {
+	for i := 1; i < count; i++ {
+		setCookie(rw, c, name+"."+strconv.Itoa(i), part(value, i), https, maxAge)
+	}
+	dropChunks(rw, req, c, name, count, https)
+	return true
+}
+
+// dropChunks removes the chunks that a browser has from a number on.
+func dropChunks(rw http.ResponseWriter, req *http.Request, c *cookie, name string, from int, https bool) {
+	for i := from; i < maxChunks; i++ {
+		if chunk := name + "." + strconv.Itoa(i); len(cookieValues(req, chunk)) > 0 {
 			setCookie(rw, c, chunk, "", https, -1)
 		}
 	}
-	return true
 }
 
 func part(value string, i int) string {
@@ -167,9 +173,11 @@ func stripCookies(g *gate, req *http.Request) {
 
 // cutCookies removes the cookies called base, its chunks (base.1) and pending logins (base.0123456789ab), with any prefix.
 func cutCookies(line, base string) string {
+	line = strings.Trim(line, "; ")
+	cuts := 0
 	for _, prefix := range []string{"", "__Host-", "__Secure-"} {
 		at := 0
-		for strings.Contains(line, base) {
+		for strings.Contains(line[at:], base) {
 			start, end := findCookie(line, prefix+base, at)
 			if start < 0 {
 				break
@@ -179,8 +187,14 @@ func cutCookies(line, base string) string {
 				at = end
 				continue
 			}
+			cuts++
+			if cuts > maxOwnCookies {
+				return ""
+			}
 			line = strings.Trim(line[:start]+strings.TrimLeft(line[end:], "; "), "; ")
-			at = 0
+			if at = start; at > len(line) {
+				at = len(line)
+			}
 		}
 	}
 	return line
