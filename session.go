@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -146,7 +145,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 			return nil, saveErr
 		}
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = atMost(g, now.Add(lateGrace), now)
+		until = now.Add(lateGrace)
 		if end := time.Unix(sessionEnd(g, s), 0); end.Before(until) {
 			until = end
 		}
@@ -241,19 +240,14 @@ func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
 	if refreshAgain > 0 && refreshAgain < end {
 		end = refreshAgain
 	}
-	return atMost(g, time.Unix(end, 0), now)
-}
-
-// atMost is until, or how long a pass may be used without another look.
-func atMost(g *gate, until, now time.Time) time.Time {
 	last := now.Add(longestCheck)
 	if g.store != nil {
 		last = now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second) // another replica may end the session
 	}
-	if until.After(last) {
-		return last
+	if until := time.Unix(end, 0); until.Before(last) {
+		return until
 	}
-	return until
+	return last
 }
 
 // keepFresh refreshes the session's tokens when it is time. again is when to look next, 0 when there is nothing to refresh.
