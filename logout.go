@@ -123,23 +123,15 @@ func isForeign(req *http.Request) bool {
 func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
 	t, err := logoutToken(g, req)
-	if errors.Is(err, errUnavailable) {
-		refuse(g, rw, req, http.StatusServiceUnavailable, err) // we could not look: the provider may try again
-		return
+	if err == nil {
+		err = logoutEverywhere(req.Context(), g, g.client.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
 	}
-	if err != nil {
-		logf(g.log, levelWarn, "back-channel logout: %s", err)
-		http.Error(rw, "invalid_request", http.StatusBadRequest)
-		return
-	}
-	sid := text(t.claims["sid"])
-	sub := text(t.claims["sub"])
-	err = logoutEverywhere(req.Context(), g, sid, sub)
 	if err == nil {
 		err = noteUsed(req.Context(), g, t)
 	}
 	if err != nil {
-		refuse(g, rw, req, http.StatusServiceUnavailable, err)
+		logf(g.log, levelWarn, "back-channel logout: %s", err)
+		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also when the logout failed
 		return
 	}
 	rw.WriteHeader(http.StatusOK)
