@@ -2,10 +2,8 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -118,11 +116,7 @@ return 0`, token)
 
 // storeSeen says whether key was seen before, on any replica, and keeps it in mind for ttl.
 func storeSeen(ctx context.Context, s *store, key string, ttl time.Duration) (bool, error) {
-	token := make([]byte, 16)
-	if _, err := rand.Read(token); err != nil {
-		return false, fmt.Errorf("%w: random bytes: %s", errUnavailable, err.Error())
-	}
-	first, err := storeOnce(ctx, s, hashedKey(s, "seen", key), base64.RawURLEncoding.EncodeToString(token), ttl)
+	first, err := storeOnce(ctx, s, hashedKey(s, "seen", key), randomText(), ttl)
 	return !first, err
 }
 
