@@ -85,6 +85,7 @@ func foldName(name string) string {
 
 // manage notes the headers that are ours to set, of all policies together.
 func manage(g *gate, by *policy) {
+	g.namesUser = g.namesUser || by.username != nil
 	for _, h := range by.headers {
 		if !g.managed[foldName(h.name)] {
 			g.managed[foldName(h.name)] = true
@@ -126,6 +127,9 @@ func stripHeaders(g *gate, req *http.Request) {
 // stripAll takes off what is ours from a request that goes on as nobody's: cookies, and what looks like an identity.
 func stripAll(g *gate, req *http.Request) {
 	stripCookies(g, req)
+	if g.namesUser {
+		req.URL.User = nil // `GET http://name@host/` sets it
+	}
 	for _, name := range g.managedNames {
 		delete(req.Header, name)
 	}
