@@ -42,6 +42,7 @@ type gate struct {
 	ownCookies                      []string        // base names, to take out of requests
 	managed                         map[string]bool // folded names of the headers we set
 	managedNames                    []string
+	namesUser                       bool            // usernameClaim: req.URL.User is ours to set
 	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
 
 	passes *memory // credential → *pass
@@ -51,6 +52,7 @@ type gate struct {
 	hiddenTokens, ownToken bool             // tokens may be elsewhere as well; everybody gets the gateway's own token
 	warmHeader             string           // whose line says who sends a request
 	secureName, plainName  string           // of the session's cookie, with the equals sign
+	ownStem                string           // with which the names of all our cookies begin
 	closed                 *io.PipeWriter   // refuses whatever is written
 	mu                     sync.RWMutex     // of what follows
 	lines                  map[string]*pass // by the warm header's value
@@ -228,7 +230,9 @@ func buildCookies(g *gate) {
 func buildEndpoints(g *gate) {
 	g.endpoints = map[string]*endpoint{}
 	for _, job := range g.tokenJobs {
-		addEndpoint(g, "resource", job.metadataPath, []string{http.MethodGet, http.MethodHead, http.MethodOptions})
+		if job.metadataPath != "" {
+			g.endpoints[job.metadataPath] = &endpoint{name: "resource", methods: []string{http.MethodGet, http.MethodHead, http.MethodOptions}}
+		}
 	}
 	if !g.login {
 		return
@@ -324,7 +328,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), logoutIDs: newMemory(10000), replica: randomText()}
+		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
 		p.add(at, "%s", err)
