@@ -69,14 +69,14 @@ type client struct {
 
 // metadata is what a provider says of itself (OpenID Connect Discovery 3, RFC 8414 2).
 type metadata struct {
-	issuer                         string
-	authorization, token, jwks     string
-	userinfo, introspection        string
-	revocation, endSession         string
-	pushedAuthorization            string
-	requirePushedAuthorization     bool
-	requireIssuerInResponse        bool // RFC 9207
-	signingAlgs, authMethods       []string
+	issuer                     string
+	authorization, token, jwks string
+	userinfo, introspection    string
+	revocation, endSession     string
+	pushedAuthorization        string
+	requirePushedAuthorization bool
+	requireIssuerInResponse    bool // RFC 9207
+	signingAlgs, authMethods   []string
 }
 
 // discover returns the provider's metadata: from memory while it is fresh, else by one request however many wait.
@@ -212,11 +212,7 @@ func get(ctx context.Context, c *client, what, url, bearer string) ([]byte, erro
 	var err error
 	for attempt := 0; attempt <= c.retries; attempt++ {
 		if attempt > 0 {
-			select {
-			case <-time.After(retryPause * time.Duration(attempt)):
-			case <-ctx.Done():
-				return nil, err
-			}
+			time.Sleep(retryPause * time.Duration(attempt))
 		}
 		var body []byte
 		var again bool
