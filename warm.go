@@ -13,37 +13,45 @@ import (
 const (
 	maxLines        = 4096 // lines remembered by a gate; then it starts anew
 	linesOfPass     = 4    // lines of one credential: where cookies change all the time no more are worth keeping
-	maxHarmless     = 512  // header names learnt by a gate
+	longestLine     = 16 << 10
+	maxHarmless     = 512 // header names learnt by a gate
 	longestHarmless = 64
 )
 
 // passOn is ServeHTTP for browsers whose other cookies change with each request: it knows the session's cookie among them.
 func passOn(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) bool {
 	header := req.Header
-	lines := header["Cookie"]
-	if len(lines) != 1 {
-		return false
-	}
 	name := g.secureName
 	if proto := header["X-Forwarded-Proto"]; len(proto) == 1 && proto[0] == "http" {
 		name = g.plainName
 	}
-	before, value, found := strings.Cut(lines[0], name)
-	if !found || before != "" && !strings.HasSuffix(before, "; ") {
+	lines := header["Cookie"]
+	if len(lines) != 1 {
 		return false
 	}
+	others, value, found := strings.Cut(lines[0], name)
 	value, after, _ := strings.Cut(value, ";")
 	g.mu.RLock()
-	p := g.lines[" "+value]
+	p := g.lines[" "+name+value]
 	g.mu.RUnlock()
 	if p == nil || time.Until(p.until) <= 0 || header.WriteSubset(g.closed, p.harmless) != nil || req.Trailer != nil || g.endpoints[req.URL.Path] != nil {
 		return false
 	}
-	before += strings.TrimPrefix(after, " ")
-	if before == "" || strings.Contains(before, g.sessionCookie.base) || strings.Contains(before, g.stateCookie.base) {
+	if !found || others != "" && !strings.HasSuffix(others, "; ") {
 		return false
 	}
-	header["Cookie"] = []string{strings.TrimSuffix(before, "; ")}
+	if after == "" {
+		after = "; "
+		others = strings.TrimSuffix(others, after)
+	} else if after[0] != ' ' {
+		return false // no browser's
+	} else {
+		others += after[1:]
+	}
+	if others == "" || strings.Contains(others, g.ownStem) {
+		return false
+	}
+	header["Cookie"] = []string{others}
 	for i, name := range p.names {
 		header[name] = p.values[i]
 	}
@@ -80,15 +88,16 @@ func known(g *gate, req *http.Request) *pass {
 	if start < 0 {
 		return nil
 	}
-	p := recallPass(g, lines[0][start+len(name):end])
+	line := lines[0]
+	credential := line[start:end]
+	p := recallPass(g, credential)
 	if p == nil {
 		return nil
 	}
-	line := lines[0]
 	stripCookies(g, req)
-	rememberLine(g, "Cookie", line, p, req.Header["Cookie"], harmless, plain)
+	rememberLine(g, credential, "Cookie", line, p, req.Header["Cookie"], harmless, plain)
 	if len(req.Header["Cookie"]) > 0 {
-		rememberLine(g, "Cookie", " "+line[start+len(name):end], p, nil, harmless, plain)
+		rememberLine(g, credential, "Cookie", " "+credential, p, nil, harmless, plain)
 	}
 	return p
 }
@@ -112,16 +121,16 @@ func knownToken(g *gate, req *http.Request, harmless map[string]bool) *pass {
 	if p != nil && has(p.drop, name) {
 		rest = nil
 	}
-	if !g.login || req.Header["Cookie"] == nil { // else our cookies would have to be taken out
-		rememberLine(g, name, lines[0], p, rest, harmless, false)
+	if name == g.warmHeader { // beside a sign-in it is not: a cookie that reads like a token must not be taken for one
+		rememberLine(g, credential, name, lines[0], p, rest, harmless, false)
 	}
 	return p
 }
 
-// rememberLine keeps a pass under a whole line of a header, or under a space and a cookie's value; rest is what becomes of that header.
-// A line whose cookie is plain, without prefix, is not kept once the gate serves https.
-func rememberLine(g *gate, header, line string, p *pass, rest []string, harmless map[string]bool, isPlain bool) {
-	if p == nil {
+// rememberLine keeps a credential's pass under a whole line of a header, or under a space and a cookie; rest is what becomes of that
+// header. A line whose cookie is plain, without prefix, is not kept once the gate serves https, and no line of a pass that is gone.
+func rememberLine(g *gate, credential, header, line string, p *pass, rest []string, harmless map[string]bool, isPlain bool) {
+	if p == nil || len(line) > longestLine {
 		return
 	}
 	g.mu.Lock()
@@ -130,10 +139,13 @@ func rememberLine(g *gate, header, line string, p *pass, rest []string, harmless
 		return
 	}
 	if g.lines[line] == nil {
-		if p.lines >= linesOfPass && line[0] != ' ' {
+		if p.lines >= linesOfPass && !strings.HasPrefix(line, " ") {
 			return
 		}
 		p.lines++
+	}
+	if recallPass(g, credential) != p {
+		return // it was revoked a moment ago
 	}
 	if len(g.lines) >= maxLines {
 		g.lines = map[string]*pass{}
@@ -232,6 +244,9 @@ func buildWarmPath(g *gate) {
 	g.secureName = cookieName(&g.sessionCookie, true) + "="
 	g.plainName = cookieName(&g.sessionCookie, false) + "="
 	g.lines = map[string]*pass{}
+	for i := 1; i <= len(g.stateCookie.base) && strings.HasPrefix(g.sessionCookie.base, g.stateCookie.base[:i]); i++ {
+		g.ownStem = g.stateCookie.base[:i]
+	}
 	g.hiddenTokens = len(g.credentials) > 1
 	for _, job := range g.tokenJobs {
 		g.hiddenTokens = g.hiddenTokens || job.source.Query+job.source.Cookie+job.tokenKey != "" || job.isTemplated
