@@ -32,6 +32,7 @@ var (
 	errNotAllowed    = errors.New("not allowed")
 	errForged        = errors.New("forged request")
 	errUnavailable   = errors.New("unavailable")
+	errUnusable      = errors.New("unusable answer of the provider")
 )
 
 // Middleware is one router's use of the middleware. All routers with the same configuration share one gate.
@@ -82,7 +83,7 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 						for i, name := range p.names {
 							header[name] = p.values[i]
 						}
-						if p.user != nil {
+						if g.namesUser {
 							req.URL.User = p.user // Traefik's access log reads it
 						}
 						m.next.ServeHTTP(rw, req)
@@ -92,18 +93,13 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			}
 		}
 	}
-	serve(g, m.next, rw, req)
+	if g.warmHeader != "Cookie" || !passOn(g, m.next, rw, req) {
+		serve(g, m.next, rw, req)
+	}
 }
 
 // serve is every other request.
 func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
-	if g.warmHeader != "Cookie" || !passOn(g, next, rw, req) {
-		serveUnknown(g, next, rw, req)
-	}
-}
-
-// serveUnknown is the table of contents.
-func serveUnknown(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
 	isOpen := g.bypass != nil && bypasses(g.bypass, req)
 	if !isOpen {
 		if who := known(g, req); who != nil {
@@ -180,7 +176,7 @@ func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req 
 	for i, name := range who.names {
 		req.Header[name] = who.values[i]
 	}
-	if who.user != nil {
+	if g.namesUser {
 		req.URL.User = who.user
 	}
 	next.ServeHTTP(rw, req)
@@ -246,16 +242,21 @@ func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int,
 		a.detail = "The sign-in service did not let you in, or you cancelled. You can try again."
 	}
 	a.actions = []action{{text: "Sign in again", href: back}}
+	if status == http.StatusServiceUnavailable {
+		rw.Header().Set("Retry-After", "5") // but the page does not sign in again by itself: it might go on for ever
+	}
 	refuseWith(g, rw, req, a, reason)
 }
 
 func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, reason error) {
 	level := levelInfo
-	if a.status == http.StatusInternalServerError {
+	if a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway {
 		level = levelError
 	}
-	if a.status == http.StatusServiceUnavailable {
+	if a.status == http.StatusServiceUnavailable && len(a.actions) == 0 {
 		a.retryAfter = 5
+	}
+	if a.status == http.StatusServiceUnavailable {
 		level = outageLevel(g)
 	}
 	challenge(g, a, reason)
@@ -284,14 +285,14 @@ func wayOut(g *gate, req *http.Request, status int) []action {
 	here := localPath(req.URL.RequestURI())
 	switch status {
 	case http.StatusForbidden:
-		if g.login {
+		if g.login && !g.config.DisableLogin && (g.redirect.host == "" || strings.EqualFold(g.redirect.host, req.Host)) {
 			return []action{{text: "Sign in as someone else", href: g.redirect.path + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
 		if g.login && g.config.LoginURL != "" {
 			return []action{{text: "Sign in", href: g.config.LoginURL}}
 		}
-	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
 		return []action{{text: "Try again", href: here}}
 	}
 	return nil
