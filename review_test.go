@@ -1,0 +1,339 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What an attacker, or bad luck, tries at the seams between the rooms: memories that outlive a decision, cookies of neighbours, loops
+// over foreign text.
+
+func TestSessionIsBoundToItsCookieInMemoryToo(t *testing.T) {
+	// A session of http stands under another name than one of https, and the one is not the other, also when it is remembered.
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	b.plainHTTP = true
+	b.signIn("/")
+	plain := strings.TrimPrefix(s.sessionCookie(), "__Host-")
+	value := b.cookie(plain).Value
+	b.setCookie("other", "1") // so that all memories have it
+	for i := 0; i < 3; i++ {
+		b.open("/").upstream()
+	}
+	for _, line := range []string{s.sessionCookie() + "=" + value, "other=2; " + s.sessionCookie() + "=" + value} {
+		if res := b.raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+			t.Errorf("a session of http was taken for one of https")
+		}
+	}
+}
+
+func TestSessionAmongEndedOnes(t *testing.T) {
+	// A cookie with a longer path comes first. When its session was ended, the good one behind it counts.
+	p := newProvider(t)
+	s, b := signedIn(t, p, logoutOptions)
+	ended := b.cookie(s.sessionCookie()).Value
+	b.open("/logout")
+	b.signIn("/")
+	good := b.cookie(s.sessionCookie()).Value
+	for i := 0; i < 2; i++ {
+		rawUpstream(b, "/", "Cookie: "+s.sessionCookie()+"="+ended+"; "+s.sessionCookie()+"="+good)
+	}
+	if res := b.raw("/", "Cookie: "+s.sessionCookie()+"="+ended); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("an ended session alone: %s", res.Status)
+	}
+}
+
+func TestSessionCookieThatLooksLikeAToken(t *testing.T) {
+	// A neighbour's host can plant a cookie without a name. It must not stand for the token of whoever planted it.
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	s := start(t, p.options(map[string]interface{}{"jwt": map[string]interface{}{"audience": "api"}}))
+	b := newBrowser(t, s)
+	token := "Bearer " + p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "mallory"})
+	for i := 0; i < 3; i++ {
+		rawUpstream(b, "/", "Authorization: "+token)
+	}
+	if res := b.raw("/", "Cookie: "+token); res.StatusCode == http.StatusOK {
+		t.Error("a cookie was taken for a token")
+	}
+}
+
+func TestSessionManyCookiesOfOurNames(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"bypass": "Path(`/public`)"}))
+	b := newBrowser(t, s)
+	name := s.sessionCookie()
+	line := strings.Repeat(name+"x=1; ", 8000) + strings.Repeat(name+"=1; ", 8000) + "z=1"
+	begin := time.Now()
+	seen := rawUpstream(b, "/public", "Cookie: "+line)
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if strings.Contains(seen.Headers.Get("Cookie"), name+"=") {
+		t.Error("the upstream was shown cookies of ours")
+	}
+	seen = rawUpstream(b, "/public", "Cookie: ;; "+name+"=1; a=1; "+name+".1=1; __Secure-"+strings.TrimPrefix(name, "__Host-")+"=1;b=2; "+name+"=2")
+	if got := seen.Headers.Get("Cookie"); got != "a=1; b=2" {
+		t.Errorf("expected those of others alone, got %q", got)
+	}
+}
+
+func TestSessionCookiesWithoutBlanks(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	for i := 0; i < 6; i++ { // other cookies change each time
+		for line, want := range map[string]string{"a=%d; " + mine + ";b=2": "a=%d; b=2", "a=%d;" + mine + "; b=2": "a=%d; b=2", "a=%d; " + mine + ";": "a=%d", mine + ";b=%d": "b=%d"} {
+			if got := rawUpstream(b, "/", "Cookie: "+fmt.Sprintf(line, i)).Headers.Get("Cookie"); strings.ReplaceAll(got, ";b", "; b") != fmt.Sprintf(want, i) {
+				t.Errorf("%q: got %q", strings.ReplaceAll(line, mine, "session"), got)
+			}
+		}
+	}
+}
+
+func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
+	g := &gate{passes: newMemory(10), lines: map[string]*pass{}}
+	p := &pass{until: time.Now().Add(time.Hour)}
+	remember(g.passes, "credential", p)
+	rememberLine(g, "credential", "Cookie", strings.Repeat("a", 100000), p, nil, nil, false)
+	rememberLine(g, "credential", "Cookie", "", p, nil, nil, false)
+	if len(g.lines) != 1 {
+		t.Errorf("expected the short line alone, got %d", len(g.lines))
+	}
+	forget(g.passes, "credential") // logged out after it was looked up
+	rememberLine(g, "credential", "Cookie", "b", p, nil, nil, false)
+	if len(g.lines) != 1 {
+		t.Error("a line was kept of a pass that is gone")
+	}
+}
+
+func TestSessionMemoryForgets(t *testing.T) {
+	// Whoever looks an entry up while it is forgotten must not bring it back.
+	for i := 0; i < 3000; i++ {
+		m := newMemory(1)
+		remember(m, "gone", true)
+		remember(m, "new", true) // pushes the other into the old half
+		done := make(chan bool)
+		go func() {
+			recall(m, "gone")
+			close(done)
+		}()
+		forget(m, "gone")
+		<-done
+		if recall(m, "gone") != nil {
+			t.Fatalf("attempt %d: it is back", i)
+		}
+	}
+}
+
+func TestSessionLoggedOutWhileItIsRefreshed(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	p.expiresIn = 300
+	sid := sidOf(p)
+	time.Sleep(2200 * time.Millisecond)
+	waiting, goOn := make(chan bool), make(chan bool)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		close(waiting)
+		<-goOn
+		p.usual("token", rw, req)
+	})
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	answered := make(chan *http.Response)
+	go func() { answered <- b.raw("/", line) }()
+	<-waiting
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": sid}))).expect(http.StatusOK)
+	close(goOn)
+	res := <-answered
+	if res.StatusCode != http.StatusUnauthorized || len(res.Header["Set-Cookie"]) > 0 {
+		t.Errorf("the session goes on: %s %q", res.Status, res.Header["Set-Cookie"])
+	}
+	if res := b.raw("/", line); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("its cookie is good: %s", res.Status)
+	}
+}
+
+func TestSessionUserOfTheRequestLine(t *testing.T) {
+	// `GET http://eve@host/` names a user to Traefik's access log: with usernameClaim that is ours to say.
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options(map[string]interface{}{"usernameClaim": "no_such_claim", "unauthenticated": "forward", "bypass": "Path(`/x`)"})))
+	b.open("/oidc/callback?switch=/") // signs in
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	_, c := signedIn(t, p, map[string]interface{}{"usernameClaim": "no_such_claim"})
+	other := "Cookie: " + c.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	for i := 0; i < 3; i++ {
+		for _, seen := range []*received{rawUpstream(b, "http://eve@app.example.com/"), rawUpstream(b, "http://eve@app.example.com/", line),
+			rawUpstream(c, "http://eve@app.example.com/", other), rawUpstream(c, "http://eve@app.example.com/", other+"; a=1")} {
+			if seen.User != "" {
+				t.Errorf("nobody is called %q", seen.User)
+			}
+		}
+	}
+}
+
+func TestSessionLogHasOneLinePerRequest(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"logLevel": "debug"}))
+	b := newBrowser(t, s)
+	b.raw("/a%0a"+s.name+":%20forged", "Sec-Fetch-Mode: navigate")
+	f := start(t, p.options(map[string]interface{}{"logLevel": "debug", "unauthenticated": "forward"}))
+	newBrowser(t, f).raw("/a%0a" + f.name + ":%20forged")
+	for _, site := range []*testSite{s, f} {
+		for _, line := range strings.Split(site.logs(), "\n") {
+			if strings.HasPrefix(line, site.name+": forged") {
+				t.Errorf("a visitor wrote a line: %q", line)
+			}
+		}
+	}
+}
+
+func TestSessionDomainIsToldToTheOperator(t *testing.T) {
+	p := newProvider(t)
+	start(t, p.options(sessionOptions("domain", "example.com"))).expectLog("session.domain", "example.com")
+}
+
+func TestLoginRedirectsWithoutTheBody(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"unauthenticated": "login"}))
+	b := newBrowser(t, s)
+	for method, status := range map[string]int{http.MethodGet: 302, http.MethodHead: 302, http.MethodPost: 303, http.MethodPut: 303, http.MethodPatch: 303, http.MethodDelete: 303} {
+		if r := b.fetch(method, "/", "a=1"); r.status != status {
+			t.Errorf("%s: expected %d, got %d", method, status, r.status)
+		}
+	}
+}
+
+func TestLoginIsNotRetriedByItself(t *testing.T) {
+	// A page that signs in again by itself would lead around in circles while the provider is in trouble.
+	p := newProvider(t)
+	s := start(t, p.options())
+	p.answer("token", answerText(500, "text/plain", ""))
+	r := newBrowser(t, s).open("/page").expect(http.StatusServiceUnavailable, "Sign in again")
+	if r.header.Get("Refresh") != "" || r.header.Get("Retry-After") == "" {
+		t.Errorf("expected Retry-After and no Refresh, got %q", r.header)
+	}
+}
+
+func TestLoginCallbackAnswersTellNobody(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	for _, r := range []*reply{b.look(back.String()), newBrowser(t, s).look(back.String())} {
+		if r.header.Get("Referrer-Policy") != "no-referrer" || r.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%d: got %q", r.status, r.header)
+		}
+	}
+}
+
+func TestLoginSwitchOnAnotherHost(t *testing.T) {
+	// The callback is on another host: the page cannot lead there with a path.
+	p := newProvider(t)
+	s := start(t, p.options(map[string]interface{}{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)", "session": map[string]interface{}{"domain": "example.com"},
+		"stateCookie": map[string]interface{}{"domain": "example.com"}}))
+	b := newBrowser(t, s)
+	b.routes["https://login.example.com"] = s
+	if page := b.open("/page").expect(http.StatusForbidden); strings.Contains(page.body, `href="/back`) {
+		t.Errorf("the link leads nowhere: %s", page.body)
+	}
+}
+
+func TestLoginReturnAddressIsOurs(t *testing.T) {
+	for given, want := range map[string]string{
+		"/": "/", "": "/", "/a?b=c": "/a?b=c", "//evil/": "/evil/", "/\\evil": "/evil", "\\\\evil": "/evil", "/\t/evil": "/evil", "/\r\n/evil": "/evil", "\x00//evil": "/evil",
+		"https://evil/": "/https://evil/", "@evil": "/@evil", "/a?b=\\\n": "/a?b=/", "/" + strings.Repeat("a", 3000): "/", "/a?" + strings.Repeat("b", 3000): "/a",
+	} {
+		if got := localPath(given); got != want {
+			t.Errorf("%q: expected %q, got %q", given, want, got)
+		}
+	}
+}
+
+func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
+	// Redis is away, the logout fails with 400; when the provider tries again, its token is not "used".
+	p := newProvider(t)
+	away := newFakeRedis(t, answering(map[string]string{"": hangUp}))
+	s := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "session": map[string]interface{}{
+		"store": map[string]interface{}{"redis": map[string]interface{}{"endpoints": []string{away.address}}}}}))
+	form := logoutForm(p.logoutToken(map[string]interface{}{"sid": "one"}))
+	r := sendLogoutToken(s, form).expect(http.StatusBadRequest)
+	if r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("got %q", r.header)
+	}
+	away.say(func(args []string) string {
+		switch args[0] {
+		case "SET":
+			return "+OK\r\n"
+		case "ZRANGE":
+			return array()
+		case "HELLO", "AUTH", "SELECT", "CLIENT", "PING":
+			return "+OK\r\n"
+		}
+		return "$-1\r\n"
+	})
+	eventually(t, "the logout succeeds", func() bool { return sendLogoutToken(s, form).status == http.StatusOK })
+}
+
+func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
+	// Anybody may load that page: what it leaves in memory is small, and pushes no other logout out.
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
+	frame := newBrowser(t, s)
+	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)
+	copied := b.copyOf()
+	b.open("/logout")
+	if os := s.server; os != nil { // the memory can be filled in this process alone
+		c := testGateOf(s).client
+		for i := 0; i < 3*c.framed.limit; i++ {
+			remember(c.framed, fmt.Sprint("sid:", i), &logoutMark{time.Now().UnixMilli()})
+		}
+	}
+	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+// testGateOf is the gate of a site in this process.
+func testGateOf(s *testSite) *gate {
+	m, _ := s.handler.Load().(*testHandler).handler.(*Middleware)
+	return m.gate
+}
+
+func TestProviderAssertionNamesTheIssuerOrTheEndpoint(t *testing.T) {
+	signer, err := parsePrivateKeyPEM(pemOf(t, commonKey("ES256")), "ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{id: "app", signer: signer, signerAlg: "ES256", issuer: "https://id.example.com"}
+	c.overrides.Token = "https://id.example.com/token"
+	for _, want := range []string{"https://id.example.com", "https://id.example.com/token"} {
+		raw, err := clientAssertion(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := parseToken(raw)
+		if err != nil || made.claims["aud"] != want {
+			t.Errorf("expected aud %q, got %v %v", want, made.claims["aud"], err)
+		}
+		c.issuer = "" // a client of a token endpoint alone
+	}
+}
+
+func TestProviderIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	broken := httptest.NewServer(answerText(500, "text/plain", ""))
+	t.Cleanup(broken.Close)
+	c := &client{http: broken.Client(), retries: 5}
+	begin := time.Now()
+	if _, err := get(context.Background(), c, "discovery", broken.URL, ""); err == nil || time.Since(begin) > 4*time.Second {
+		t.Errorf("five repetitions took %s: %v", time.Since(begin), err)
+	}
+}
