@@ -14,6 +14,17 @@ import (
 // What an attacker, or bad luck, tries at the seams between the rooms: memories that outlive a decision, cookies of neighbours, loops
 // over foreign text.
 
+// withHeaders sends a page's fetch with just these headers, over a connection that stays: only such requests are remembered by the line.
+func withHeaders(s *testSite, header ...string) *reply {
+	s.t.Helper()
+	b := newBrowser(s.t, s)
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		b.header.Set(name, value)
+	}
+	return b.fetch(http.MethodGet, "/", "")
+}
+
 func TestSessionIsBoundToItsCookieInMemoryToo(t *testing.T) {
 	// A session of http stands under another name than one of https, and the one is not the other, also when it is remembered.
 	p := newProvider(t)
@@ -28,7 +39,7 @@ func TestSessionIsBoundToItsCookieInMemoryToo(t *testing.T) {
 		b.open("/").upstream()
 	}
 	for _, line := range []string{s.sessionCookie() + "=" + value, "other=2; " + s.sessionCookie() + "=" + value} {
-		if res := b.raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+		if withHeaders(s, "Cookie: "+line).isUpstream() {
 			t.Errorf("a session of http was taken for one of https")
 		}
 	}
@@ -43,7 +54,7 @@ func TestSessionAmongEndedOnes(t *testing.T) {
 	b.signIn("/")
 	good := b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 2; i++ {
-		rawUpstream(b, "/", "Cookie: "+s.sessionCookie()+"="+ended+"; "+s.sessionCookie()+"="+good)
+		withHeaders(s, "Cookie: "+s.sessionCookie()+"="+ended+"; "+s.sessionCookie()+"="+good).upstream()
 	}
 	if res := b.raw("/", "Cookie: "+s.sessionCookie()+"="+ended); res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("an ended session alone: %s", res.Status)
@@ -55,12 +66,11 @@ func TestSessionCookieThatLooksLikeAToken(t *testing.T) {
 	p := newProvider(t)
 	p.jwtAccessTokens = true
 	s := start(t, p.options(map[string]interface{}{"jwt": map[string]interface{}{"audience": "api"}}))
-	b := newBrowser(t, s)
 	token := "Bearer " + p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "mallory"})
 	for i := 0; i < 3; i++ {
-		rawUpstream(b, "/", "Authorization: "+token)
+		withHeaders(s, "Authorization: "+token).upstream()
 	}
-	if res := b.raw("/", "Cookie: "+token); res.StatusCode == http.StatusOK {
+	if withHeaders(s, "Cookie: "+token).isUpstream() {
 		t.Error("a cookie was taken for a token")
 	}
 }
@@ -92,7 +102,7 @@ func TestSessionCookiesWithoutBlanks(t *testing.T) {
 	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 6; i++ { // other cookies change each time
 		for line, want := range map[string]string{"a=%d; " + mine + ";b=2": "a=%d; b=2", "a=%d;" + mine + "; b=2": "a=%d; b=2", "a=%d; " + mine + ";": "a=%d", mine + ";b=%d": "b=%d"} {
-			if got := rawUpstream(b, "/", "Cookie: "+fmt.Sprintf(line, i)).Headers.Get("Cookie"); strings.ReplaceAll(got, ";b", "; b") != fmt.Sprintf(want, i) {
+			if got := withHeaders(s, "Cookie: "+fmt.Sprintf(line, i)).upstream().Headers.Get("Cookie"); strings.ReplaceAll(got, ";b", "; b") != fmt.Sprintf(want, i) {
 				t.Errorf("%q: got %q", strings.ReplaceAll(line, mine, "session"), got)
 			}
 		}
@@ -292,7 +302,7 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)
 	copied := b.copyOf()
 	b.open("/logout")
-	if os := s.server; os != nil { // the memory can be filled in this process alone
+	if s.server != nil { // the memory can be filled in this process alone
 		c := testGateOf(s).client
 		for i := 0; i < 3*c.framed.limit; i++ {
 			remember(c.framed, fmt.Sprint("sid:", i), &logoutMark{time.Now().UnixMilli()})
