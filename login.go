@@ -247,6 +247,9 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		err = saveSession(g, rw, req, s, time.Now())
 	}
 	if err != nil {
+		if errors.Is(err, errUnusable) {
+			status = http.StatusBadGateway // our configuration, the clock, or an attack: nothing the visitor can mend
+		}
 		if errors.Is(err, errUnavailable) {
 			status = http.StatusServiceUnavailable
 		}
@@ -290,7 +293,7 @@ func authorizationResponse(g *gate, req *http.Request) (url.Values, error) {
 
 // visit is the callback without an answer: a bookmark, or the 403 page's way to another account.
 func visit(g *gate, rw http.ResponseWriter, req *http.Request, query url.Values) {
-	if back := query.Get("switch"); back != "" && g.login {
+	if back := query.Get("switch"); back != "" && !g.config.DisableLogin {
 		login(g, rw, req, origin(req)+localPath(back), url.Values{"prompt": {"login"}})
 		return
 	}
@@ -359,16 +362,16 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 		return nil, err
 	}
 	if t.idToken == "" {
-		return nil, fmt.Errorf("token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", g.config.Issuer)
+		return nil, fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errUnusable, g.config.Issuer)
 	}
 	verified, err := verifyIDToken(ctx, g.client, t.idToken)
 	if err != nil {
-		return nil, fmt.Errorf("id token: %w", err)
+		return nil, fmt.Errorf("%w: id token: %w", errUnusable, err)
 	}
 	now := time.Now()
 	wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: g.config.MaxAge, acrValues: g.config.ACRValues}
 	if err := checkIDToken(g.client.rules, verified, wanted, now); err != nil {
-		return nil, fmt.Errorf("id token: %w", err)
+		return nil, fmt.Errorf("%w: id token: %w", errUnusable, err)
 	}
 	var info map[string]interface{}
 	if g.config.Userinfo {

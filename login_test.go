@@ -436,11 +436,11 @@ func TestLoginTokenEndpointTroubles(t *testing.T) {
 		{"broken connection", answerBroken(), 503, []string{"token endpoint"}},
 		{"redirect", answerRedirect(thief.URL + "/token"), 503, []string{"token endpoint", "307"}},
 		{"no access token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "id_token": "x"}), 503, []string{"access_token"}},
-		{"no ID token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x"}), 400, []string{"id_token"}},
+		{"no ID token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x"}), 502, []string{"id_token"}},
 		{"type we do not know", answerJSON(200, map[string]interface{}{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503, []string{"token_type", "mac"}},
 		{"array", answerText(200, "application/json", `[1]`), 503, []string{"token endpoint"}},
 		{"two access tokens", answerText(200, "application/json", `{"access_token":"a","access_token":"b","token_type":"Bearer"}`), 503, []string{"token endpoint"}},
-		{"ID token that is none", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 400, []string{"id token"}},
+		{"ID token that is none", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 502, []string{"id token"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -522,7 +522,7 @@ func TestLoginIDToken(t *testing.T) {
 				b.signIn("/page")
 				return
 			}
-			b.open("/page").expect(http.StatusBadRequest)
+			b.open("/page").expect(http.StatusBadGateway)
 			if b.cookie(s.sessionCookie()) != nil {
 				t.Error("there is a session")
 			}
@@ -844,7 +844,7 @@ func TestLoginClockDifference(t *testing.T) {
 	p := newProvider(t)
 	p.clockSkew = 5 * time.Minute
 	s := start(t, p.options())
-	newBrowser(t, s).open("/").expect(http.StatusBadRequest)
+	newBrowser(t, s).open("/").expect(http.StatusBadGateway)
 	s.expectLog("id token", "iat")
 }
 

@@ -83,7 +83,7 @@ func newProvider(t *testing.T) *fakeProvider {
 
 func unstartedProvider() *fakeProvider {
 	p := &fakeProvider{
-		clientID: "app", clientSecret: "app-secret-of-the-tests",
+		clientID: "app", clientSecret: "app-secret-" + randomText()[:20], // never the one of an earlier test whose port came back: clients are shared by address and secret
 		user: map[string]interface{}{"sub": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "groups": []interface{}{"admins", "staff"}},
 		alg:  "RS256", expiresIn: 300, idTokenLife: 5 * time.Minute,
 		calls: map[string]int{}, last: map[string]*providerCall{}, edits: map[string]func(map[string]interface{}){},
