@@ -18,6 +18,7 @@ type session struct {
 	idToken, accessToken, refreshToken string
 	claims                             map[string]interface{} // of the ID token, read once when the session was opened
 	ticket                             []byte                 // with a store: the session's id and key there
+	stored                             string                 // with a store: the entry there (hashed)
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
@@ -44,11 +45,16 @@ type pass struct {
 	user     *url.Userinfo
 	session  string // the session's id, "" for a token
 	sid, sub string // by which a pushed logout finds it
+
+	// With a store: the session's entry there, and what is in it (hashed). While it still is, the pass is good until end.
+	entry, stored string
+	end           time.Time
 }
 
 const (
 	renewShare   = 10              // a session is sealed anew when this share of its idle time has passed
 	lateGrace    = 5 * time.Second // how long a replaced cookie is good for without another look
+	shortLife    = 300             // seconds, of tokens that do not tell their end
 	longestCheck = time.Hour       // a pass is looked at again at least this often
 )
 
@@ -68,13 +74,13 @@ func newSession(t *tokens, claims, userinfo map[string]interface{}, now time.Tim
 	return s
 }
 
-// refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is; 0 without either.
+// refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
 func refreshTime(t *tokens, claims map[string]interface{}, now time.Time) int64 {
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
 		if lifetime = end - now.Unix(); err != nil || lifetime <= 0 {
-			return 0
+			lifetime = shortLife // a refresh that brought neither: ask again before long
 		}
 	}
 	lead := lifetime / 10
@@ -97,6 +103,9 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 		credential := name + "=" + value // a session is good under its own cookie's name only
 		if p := recallPass(g, credential); p != nil {
 			return p, nil
+		}
+		if p, err := unchangedPass(req.Context(), g, credential); p != nil || err != nil {
+			return p, err
 		}
 		s, current, err := openSession(req.Context(), g, name, value)
 		if err == nil {
@@ -134,8 +143,10 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 	}
 	until := passEnd(g, fresh, again, now)
 	isDue := now.Unix() >= renewTime(g, fresh)
+	kept := fresh
 	if g.store != nil {
-		kept, saveErr := keepStored(g, rw, req, s, fresh, current, isDue, now)
+		var saveErr error
+		kept, saveErr = keepStored(g, rw, req, s, fresh, current, isDue, now)
 		if saveErr != nil {
 			return nil, saveErr
 		}
@@ -152,6 +163,12 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 	}
 	if err != nil {
 		return nil, err // the rule says no: the session stays, for pages with another rule
+	}
+	if g.store != nil {
+		p.entry = ticketID(kept.ticket)
+		p.stored = kept.stored
+		p.end = until
+		until = copyEnd(g, until, now)
 	}
 	p, err = letIn(req.Context(), g, credential, p, until)
 	if err != nil {
@@ -174,6 +191,9 @@ func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.
 		if renewAt.Before(until) {
 			until = renewAt
 		}
+		if renewAt.Before(p.end) {
+			p.end = renewAt
+		}
 	}
 	p.until = until
 	remember(g.passes, credential, p)
@@ -185,14 +205,21 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	if now.Unix() >= sessionEnd(g, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
-	c := g.client
-	sid := "sid:" + text(s.claims["sid"])
-	for _, mark := range []interface{}{recall(c.revoked, "id:"+s.ID), recall(c.revoked, sid), recall(c.revoked, "sub:"+text(s.claims["sub"])), recall(c.framed, sid)} {
-		if at, _ := mark.(*logoutMark); at != nil && s.Start <= at.unixMilli {
-			return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
-		}
+	if isRevoked(g.client, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
+		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
 	return nil
+}
+
+// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later.
+func isRevoked(c *client, id, sid, sub string, start int64) bool {
+	sid = "sid:" + sid
+	for _, mark := range []interface{}{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
+		if at, _ := mark.(*logoutMark); at != nil && start <= at.unixMilli {
+			return true
+		}
+	}
+	return false
 }
 
 // logoutMark says when a session, or all of a user, was logged out.
@@ -240,14 +267,11 @@ func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
 	if refreshAgain > 0 && refreshAgain < end {
 		end = refreshAgain
 	}
-	last := now.Add(longestCheck)
-	if g.store != nil {
-		last = now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second) // another replica may end the session
+	until := time.Unix(end, 0)
+	if last := now.Add(longestCheck); last.Before(until) {
+		until = last
 	}
-	if until := time.Unix(end, 0); until.Before(last) {
-		return until
-	}
-	return last
+	return until
 }
 
 // keepFresh refreshes the session's tokens when it is time. again is when to look next, 0 when there is nothing to refresh.
