@@ -31,14 +31,22 @@ func signCSRF(key []byte, sessionID, salt string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// checkCSRF refuses a request of a session that changes something and does not repeat its token. Tokens of APIs need none:
+// checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has no token yet, because
+// the option is newer than the session, gets one with a request that changes nothing. Tokens of APIs need none:
 // no browser adds them by itself.
-func checkCSRF(g *gate, req *http.Request, who *pass) error {
-	if g.csrf == nil || who.session == "" || isSafe(req.Method) {
+func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) error {
+	if g.csrf == nil || who.session == "" {
+		return nil
+	}
+	tokens := cookieValues(req, cookieName(&g.csrf.cookie, isHTTPS(req)))
+	if isSafe(req.Method) {
+		if len(tokens) == 0 && rw.Header()["Set-Cookie"] == nil {
+			issueCSRFToken(g, rw, who.session, isHTTPS(req))
+		}
 		return nil
 	}
 	sent := req.Header.Get(g.csrf.header)
-	for _, kept := range cookieValues(req, cookieName(&g.csrf.cookie, isHTTPS(req))) {
+	for _, kept := range tokens {
 		if subtle.ConstantTimeCompare([]byte(sent), []byte(kept)) == 1 && isCSRFToken(g.csrf, who.session, sent) {
 			return nil
 		}

@@ -176,7 +176,7 @@ func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pe
 	for i := 0; i+maxPendingLogins <= len(marks); i++ {
 		setCookie(rw, &g.stateCookie, name+"."+marks[i], "", https, -1)
 	}
-	mark := fmt.Sprintf("%08x%x", uint32(pending.At), randomBytes(2))
+	mark := fmt.Sprintf("%010x%x", time.Now().UnixMilli()&0xffffffffff, randomBytes(1))
 	name += "." + mark
 	content, _ := json.Marshal(pending) // strings and a number: cannot fail
 	setCookie(rw, &g.stateCookie, name, seal(g.stateSealer, name, content), https, g.config.StateCookie.MaxAge)

@@ -119,7 +119,7 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 	}
 	who, err := authenticate(g, rw, req)
 	if err == nil {
-		err = checkCSRF(g, req, who)
+		err = checkCSRF(g, rw, req, who)
 	}
 	switch {
 	case err == nil:
