@@ -226,3 +226,49 @@ type discarded struct{ header http.Header }
 func (d discarded) Header() http.Header         { return d.header }
 func (d discarded) Write(b []byte) (int, error) { return len(b), nil }
 func (d discarded) WriteHeader(int)             {}
+
+// TestReplicaBusy: renewals and refreshes of the same sessions, on three replicas at once, never undo each other: no spent
+// refresh token comes back, and a session that is used outlives its expiry.
+func TestReplicaBusy(t *testing.T) {
+	t.Parallel()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	s := refreshing(2)
+	s.provider = own
+	s.with = both(both(s.with, storing(newRedis(t))), with{"session.store.cacheSeconds": 0, "session.expiry": 5, "logLevel": "warn"})
+	r := serveReplicas(t, 3, s)
+	name := r.apps[0].name
+	var users []*visitor
+	for range 4 {
+		alice := r.apps[0].visitor(t)
+		alice.signIn("/", provider.Alice)
+		users = append(users, alice)
+	}
+	var mu sync.Mutex
+	answers := map[string]int{}
+	var all sync.WaitGroup
+	end := time.Now().Add(9 * time.Second)
+	for i, a := range r.apps {
+		for _, v := range users {
+			client := a.old(t, v)
+			all.Go(func() {
+				for n := i; time.Now().Before(end); n++ {
+					answer := fetchStatus(client, a.URL)
+					mu.Lock()
+					answers[answer]++
+					mu.Unlock()
+					time.Sleep(15 * time.Millisecond)
+				}
+			})
+		}
+	}
+	all.Wait()
+	refreshes := own.Grants("refresh_token", name)
+	t.Logf("%v, %d refreshes of 4 sessions, %d tokens used twice", answers, refreshes, own.Reused())
+	if len(answers) != 1 || answers["200"] < 100 || own.Reused() > 0 || refreshes > 4*8 {
+		t.Errorf("answers %v, %d refreshes, %d tokens used twice", answers, refreshes, own.Reused())
+	}
+}
