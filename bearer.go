@@ -52,35 +52,35 @@ type tokenJob struct {
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
-// broughtToken is a token that came with a request; credential is what its pass is remembered by.
-type broughtToken struct{ raw, credential string }
-
 // bearerPass judges the token a request brings. found is false when it brings none.
 func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
-	brought, err := findToken(g, req)
-	if err != nil || brought == nil {
+	raw, credential, err := findToken(g, req)
+	if err != nil || credential == "" {
 		return nil, err != nil, err
 	}
-	credential := brought.credential
-	if g.introspection != nil && g.introspection.isTemplated {
-		headers, err := introspectionHeaders(g.introspection, req)
-		if err != nil {
+	var headers map[string]string
+	if g.introspection != nil {
+		if headers, err = introspectionHeaders(g.introspection, req); err != nil {
 			return nil, true, err
 		}
-		credential += fmt.Sprint("\x00", headers) // another request may get another answer
+		if g.introspection.isTemplated {
+			credential += fmt.Sprint("\x00", headers) // another request may get another answer
+		}
 	}
 	if p := recallPass(g, credential); p != nil {
 		return p, true, nil
 	}
 	ctx := req.Context()
-	job, claims, until, err := judgeToken(ctx, g, req, brought.raw)
+	job, claims, until, err := judgeToken(ctx, g, raw, headers)
+	if err != nil && !errors.Is(err, errUnavailable) {
+		err = fmt.Errorf("%w: %s", errInvalidToken, err)
+	}
 	if err != nil {
 		return nil, true, err
 	}
-	id := &identity{claims: withoutClientSubject(claims), rawAccessToken: brought.raw}
+	id := &identity{claims: withoutClientSubject(claims), rawAccessToken: raw}
 	id.accessToken = id.claims
-	p, err = judge(g, job.policy, id)
-	if err != nil {
+	if p, err = judge(g, job.policy, id); err != nil {
 		return nil, true, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]))
 	}
 	if !job.keep && job.source.Header != "" {
@@ -106,34 +106,23 @@ func withoutClientSubject(claims map[string]interface{}) map[string]interface{} 
 }
 
 // judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider. until is how long its word is good.
-func judgeToken(ctx context.Context, g *gate, req *http.Request, raw string) (job *tokenJob, claims map[string]interface{}, until time.Time, err error) {
+func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]string) (*tokenJob, map[string]interface{}, time.Time, error) {
 	t, err := parseToken(raw)
-	if g.jwt != nil && (err == nil || g.introspection == nil) {
-		if err == nil {
-			err = verifyJWT(ctx, g.jwt, t)
-		}
-		if err != nil {
-			return g.jwt, nil, until, refusedToken(err)
-		}
-		return g.jwt, t.claims, earlier(time.Now().Add(tokenCheck), t.claims), nil
+	if g.jwt == nil || err != nil && g.introspection != nil {
+		claims, until, err := introspect(ctx, g.introspection, raw, headers)
+		return g.introspection, claims, until, err
 	}
-	claims, until, err = introspect(ctx, g.introspection, req, raw)
-	return g.introspection, claims, until, refusedToken(err)
-}
-
-// refusedToken is err as an outcome: what is not the provider's absence is the token's fault.
-func refusedToken(err error) error {
-	if err == nil || errors.Is(err, errUnavailable) {
-		return err
+	if err == nil {
+		err = verifyToken(ctx, g.jwt.keys, t, g.jwt.rules.algorithms)
 	}
-	return fmt.Errorf("%w: %s", errInvalidToken, err)
-}
-
-func verifyJWT(ctx context.Context, job *tokenJob, t *token) error {
-	if err := verifyToken(ctx, job.keys, t, job.rules.algorithms); err != nil {
-		return err
+	now := time.Now()
+	if err == nil {
+		err = checkAccessToken(g.jwt.rules, t, now)
 	}
-	return checkAccessToken(job.rules, t, time.Now())
+	if err != nil {
+		return nil, nil, now, err
+	}
+	return g.jwt, t.claims, earlier(now.Add(tokenCheck), t.claims), nil
 }
 
 // earlier is until, or exp if that comes before it.
@@ -152,14 +141,10 @@ type introspected struct {
 }
 
 // introspect asks the provider about a token, once however many requests bring it at the same time.
-func introspect(ctx context.Context, job *tokenJob, req *http.Request, raw string) (map[string]interface{}, time.Time, error) {
+func introspect(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (map[string]interface{}, time.Time, error) {
 	var until time.Time
 	if raw == "" || len(raw) > maxTokenSize {
 		return nil, until, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
-	}
-	headers, err := introspectionHeaders(job, req)
-	if err != nil {
-		return nil, until, err
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
 	key := hashText(fmt.Sprint("introspect\x00", raw, "\x00", job.hint, "\x00", headers))
@@ -224,7 +209,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	}
 	answer, err := parseObject(body)
 	if status != http.StatusOK {
-		err = fmt.Errorf("%d %s %s%s", status, http.StatusText(status), clip(text(answer["error"])), authenticationHint(status))
+		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(answer["error"])))
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, m.introspection, err)
@@ -236,13 +221,6 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 		found.claims = answer
 	}
 	return found, nil
-}
-
-func authenticationHint(status int) string {
-	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		return "; check the client's credentials"
-	}
-	return ""
 }
 
 // postAgain is postWith for what changes nothing at the provider and may be sent twice. Failures that come quickly are tried again.
@@ -261,17 +239,14 @@ func postAgain(ctx context.Context, c *client, m *metadata, what, address string
 // checkActive checks what an active answer says of the token's time and purpose: the provider need not have.
 func checkActive(r *tokenRules, claims map[string]interface{}, now time.Time) error {
 	t := &token{claims: claims}
-	if _, ends := claims["exp"]; ends {
-		if err := checkExpiry(t, now); err != nil {
-			return err
-		}
+	var expiry, issuer error
+	if claims["exp"] != nil {
+		expiry = checkExpiry(t, now)
 	}
-	if _, named := claims["iss"]; named {
-		if err := checkIssuer(r, t); err != nil {
-			return err
-		}
+	if claims["iss"] != nil {
+		issuer = checkIssuer(r, t)
 	}
-	return firstError(checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
+	return firstError(expiry, issuer, checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
 }
 
 // introspectionHeaders fills the templates of the options with the request.
@@ -287,54 +262,49 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 	return headers, nil
 }
 
-// findToken is the token a request brings, nil without one. Two of them are one too many (RFC 6750 2).
-func findToken(g *gate, req *http.Request) (*broughtToken, error) {
-	found := map[string]*broughtToken{} // both jobs may look at the same place
+// findToken is the token a request brings, and what its pass is remembered by; "" without one. Two are one too many (RFC 6750 2).
+func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
+	found := map[string]string{} // by credential: both jobs may look at the same place
 	for _, job := range g.tokenJobs {
-		if err := lookForTokens(job, req, found); err != nil {
-			return nil, err
+		lines := req.Header[job.source.Header]
+		if len(lines) > 1 { // one of them might be what the upstream reads
+			return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
+		}
+		if len(lines) == 1 {
+			if raw, ok := afterScheme(lines[0], job.source.HeaderAuthScheme); ok {
+				found[job.source.Header+": "+lines[0]] = raw
+			}
+		}
+		for _, raw := range hiddenTokens(job, req) {
+			found["hidden: "+raw] = raw
 		}
 	}
 	if len(found) > 1 {
-		return nil, fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
+		return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
 	}
-	for _, t := range found {
-		return t, nil
+	for credential, raw := range found {
+		return raw, credential, nil
 	}
-	return nil, nil
+	return "", "", nil
 }
 
-// lookForTokens adds to found what is at the places where job allows a token.
-func lookForTokens(job *tokenJob, req *http.Request, found map[string]*broughtToken) error {
-	add := func(place string, values []string) {
-		for _, raw := range values {
-			found[place+raw] = &broughtToken{raw: raw, credential: place + raw}
-		}
-	}
-	lines := req.Header[job.source.Header]
-	if len(lines) > 1 { // one of them might be what the upstream reads
-		return fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
-	}
-	if len(lines) == 1 {
-		if raw, ok := afterScheme(lines[0], job.source.HeaderAuthScheme); ok {
-			credential := job.source.Header + ": " + lines[0]
-			found[credential] = &broughtToken{raw: raw, credential: credential}
-		}
-	}
+// hiddenTokens are those in a cookie, the query or a form, where the options allow them.
+func hiddenTokens(job *tokenJob, req *http.Request) []string {
+	var found []string
 	if job.source.Cookie != "" {
-		add("cookie: ", cookieValues(req, job.source.Cookie))
+		found = cookieValues(req, job.source.Cookie)
 	}
-	if job.source.Query+job.tokenKey != "" {
-		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
-		add("query: ", query[job.source.Query])
-		if job.tokenKey != job.source.Query {
-			add("query: ", query[job.tokenKey])
-		}
+	if job.source.Query+job.tokenKey == "" {
+		return found
 	}
+	query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
+	delete(query, "")                            // the name of no option
+	found = append(found, query[job.source.Query]...)
+	found = append(found, query[job.tokenKey]...)
 	if job.tokenKey != "" && req.Method == http.MethodPost {
-		add("form: ", formTokens(req, job.tokenKey))
+		found = append(found, formTokens(req, job.tokenKey)...)
 	}
-	return nil
+	return found
 }
 
 // afterScheme is the token in a header's value. The scheme is matched without regard to case (RFC 9110 11.1).
@@ -462,24 +432,21 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	if j.Issuer != "" {
 		job.rules.issuers = []string{j.Issuer}
 	}
-	var keys []*key
-	var err error
-	option := "jwt.jwksFile"
 	if j.SigningSecret != "" {
-		option = "jwt.signingSecret"
-		keys, err = secretKeys(j, job.rules)
+		one, err := secretKey(j, job.rules)
+		p.addError("jwt.signingSecret", err)
+		job.keys = newFixedKeySet(one)
 	} else if j.PublicKey != "" {
-		option = "jwt.publicKey"
-		keys = make([]*key, 1)
-		keys[0], err = parsePublicKeyPEM(j.PublicKey)
+		one, err := parsePublicKeyPEM(j.PublicKey)
+		p.addError("jwt.publicKey", err)
+		job.keys = newFixedKeySet(one)
 	} else if j.JWKSFile != "" {
-		keys, err = fileKeys(j.JWKSFile)
+		keys, err := fileKeys(j.JWKSFile)
+		p.addError("jwt.jwksFile", err)
+		job.keys = newFixedKeySet(keys...)
 	} else {
 		job.keys = remoteKeys(ctx, g, job, p)
-		return job
 	}
-	p.addError(option, err)
-	job.keys = newFixedKeySet(keys...)
 	return job
 }
 
@@ -504,15 +471,14 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *keySe
 	return c.keys
 }
 
-// secretKeys is the HMAC key, for the algorithms that a shared secret is long enough for (RFC 7518 3.2).
-func secretKeys(j *JWTConfig, rules *tokenRules) ([]*key, error) {
+// secretKey is the HMAC key, for the algorithms that a shared secret is long enough for (RFC 7518 3.2).
+func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	secret := []byte(j.SigningSecret)
 	if j.SigningSecretBase64Encoded {
-		decoded, err := base64.StdEncoding.DecodeString(j.SigningSecret)
-		if err != nil {
+		var err error
+		if secret, err = base64.StdEncoding.DecodeString(j.SigningSecret); err != nil {
 			return nil, errors.New("must be base64, as signingSecretBase64Encoded says")
 		}
-		secret = decoded
 	}
 	if len(j.Algorithms) == 0 {
 		rules.algorithms = []string{"HS256"}
@@ -523,7 +489,7 @@ func secretKeys(j *JWTConfig, rules *tokenRules) ([]*key, error) {
 		}
 	}
 	one, err := newSecretKey(secret, rules.algorithms)
-	return []*key{one}, err
+	return one, err
 }
 
 // fileKeys reads a key set from a file, or from the option itself.

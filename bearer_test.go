@@ -67,12 +67,12 @@ func signed(key *providerKey, header, claims map[string]interface{}) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(key.sign(text))
 }
 
-func secretKey(alg, secret string) *providerKey {
+func hmacKey(alg, secret string) *providerKey {
 	return &providerKey{kid: "s", alg: alg, private: []byte(secret)}
 }
 
 func sharedToken(claims map[string]interface{}) string {
-	return signed(secretKey("HS256", tokenSecret), nil, claims)
+	return signed(hmacKey("HS256", tokenSecret), nil, claims)
 }
 
 // jwtOptions are those of a middleware with the jwt block alone.
@@ -116,7 +116,7 @@ func TestBearerChallenges(t *testing.T) {
 		{"no exp", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"exp": nil})}, "/", 401, badToken, []string{"exp: required"}},
 		{"not yet", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"nbf": time.Now().Unix() + 3600})}, "/", 401, badToken, []string{"nbf: 3", "in the future"}},
 		{"an ID token", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"nonce": "n"})}, "/", 401, badToken, []string{"expected an access token, got an ID token"}},
-		{"another signature", []string{"Authorization: Bearer " + signed(secretKey("HS256", strings.ToUpper(tokenSecret)), nil, nil)}, "/", 401, badToken, []string{"signature: does not match"}},
+		{"another signature", []string{"Authorization: Bearer " + signed(hmacKey("HS256", strings.ToUpper(tokenSecret)), nil, nil)}, "/", 401, badToken, []string{"signature: does not match"}},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {

@@ -71,7 +71,8 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		w.form.Set("scope", strings.Join(c.Scopes, " "))
 	}
 	w.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, block, p)
-	w.policy.headers = append(w.policy.headers, &forwardHeader{name: "Authorization", format: bearerFormat()})
+	format, _ := parseHeaderFormat("Bearer {access_token}")
+	w.policy.headers = append(w.policy.headers, &forwardHeader{name: "Authorization", format: format})
 	manage(g, w.policy)
 	if !w.own {
 		g.credentials["Authorization"] = true
@@ -92,18 +93,12 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		at.Issuer = g.config.Issuer
 	}
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
-		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); err == nil || at.ClientKeyAlg == "" {
+		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); err == nil || alg == "RS256" {
 			at.ClientKeyAlg = alg
 		}
 	}
 	w.client = findClient(ctx, g.log, at, block+"clientConfig", p)
 	return w
-}
-
-// bearerFormat is the header by which the upstream gets its token.
-func bearerFormat() *headerFormat {
-	format, _ := parseHeaderFormat("Bearer {access_token}")
-	return format
 }
 
 // gatewayPass lets a request in because there is a token for the upstream: the gateway's own for everybody, or one for the credentials

@@ -79,7 +79,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 		{"HTML", answerHTML(), 503, []string{"introspection: POST", "JSON: must be an object"}},
 		{"500", answerJSON(500, map[string]interface{}{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
 		{"201", answerJSON(201, map[string]interface{}{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
-		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 503, []string{"401 Unauthorized invalid_client; check the client's credentials"}},
+		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 503, []string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
 		{"a redirect", answerRedirect("/elsewhere"), 503, []string{"307 Temporary Redirect"}},
 		{"two names", answerText(200, "application/json", `{"active":false,"active":true,"aud":"api"}`), 503, []string{"must not have a name twice"}},
 		{"endless", answerEndless(), 503, []string{"larger than 1 MiB"}},

@@ -40,11 +40,11 @@ func TestJWTKeySources(t *testing.T) {
 		options   map[string]interface{}
 		good, bad []*providerKey
 	}{
-		{"a secret", map[string]interface{}{"signingSecret": tokenSecret}, []*providerKey{secretKey("HS256", tokenSecret)}, []*providerKey{secretKey("HS256", long), secretKey("HS384", tokenSecret), p.key}},
-		{"a long secret", map[string]interface{}{"signingSecret": long}, []*providerKey{secretKey("HS256", long), secretKey("HS384", long), secretKey("HS512", long)}, nil},
+		{"a secret", map[string]interface{}{"signingSecret": tokenSecret}, []*providerKey{hmacKey("HS256", tokenSecret)}, []*providerKey{hmacKey("HS256", long), hmacKey("HS384", tokenSecret), p.key}},
+		{"a long secret", map[string]interface{}{"signingSecret": long}, []*providerKey{hmacKey("HS256", long), hmacKey("HS384", long), hmacKey("HS512", long)}, nil},
 		{"a secret in base64", map[string]interface{}{"signingSecret": base64.StdEncoding.EncodeToString([]byte(tokenSecret)), "signingSecretBase64Encoded": true},
-			[]*providerKey{secretKey("HS256", tokenSecret)}, nil},
-		{"one algorithm of a secret", map[string]interface{}{"signingSecret": long, "algorithms": "HS512"}, []*providerKey{secretKey("HS512", long)}, []*providerKey{secretKey("HS256", long)}},
+			[]*providerKey{hmacKey("HS256", tokenSecret)}, nil},
+		{"one algorithm of a secret", map[string]interface{}{"signingSecret": long, "algorithms": "HS512"}, []*providerKey{hmacKey("HS512", long)}, []*providerKey{hmacKey("HS256", long)}},
 		{"a public key", map[string]interface{}{"publicKey": publicPEM(t, ec.private)}, []*providerKey{ec}, []*providerKey{ed, p.key, {alg: "HS256", private: []byte(publicPEM(t, ec.private))}}},
 		{"the path of a key set", map[string]interface{}{"jwksFile": file}, []*providerKey{ec, ed}, []*providerKey{p.key}},
 		{"a key set", map[string]interface{}{"jwksFile": string(set)}, []*providerKey{ec, ed}, []*providerKey{p.key}},
