@@ -1,0 +1,43 @@
+package oidc
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// FuzzSessionCookie gives the readers of our cookies foreign headers and values: none may panic, loop, or take more than they are allowed.
+func FuzzSessionCookie(f *testing.F) {
+	s := newSealer([]string{"0123456789abcdef"}, "https://id.example.com", "app", "session")
+	packed, err := pack(&sessionRecord{ID: "x", Start: 1}, []string{"a.b.c", "opaque", ""})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("login-session="+seal(s, "login-session", packed), packed)
+	f.Add("login-session=3~abc; login-session.1=def; login-session.2=ghi", []byte{0})
+	f.Add("__Host-login-session.7=x;login-state.0123456789ab=y; a=b", packed[:len(packed)/2])
+	f.Add(`login-session="9~";; =; login-session=`, []byte(nil))
+	f.Fuzz(func(t *testing.T, line string, content []byte) {
+		req := &http.Request{Header: http.Header{"Cookie": {line}}}
+		values := chunkedValues(req, "login-session")
+		if len(values) > maxCandidates {
+			t.Errorf("%d values are looked at", len(values))
+		}
+		for _, value := range values {
+			if plain, _, err := open(s, "login-session", value); err == nil && string(plain) != string(packed) {
+				t.Errorf("opened what was never sealed: %q", plain)
+			}
+		}
+		if record, tokens, err := unpack(content, 3); err == nil && (record == nil || len(tokens) != 3) {
+			t.Error("unpacked half a session")
+		}
+		for _, mark := range pendingMarks(req, "login-state") {
+			if len(mark) != stateMarkLength {
+				t.Errorf("mark %q", mark)
+			}
+		}
+		if rest := cutCookies(line, "login-session"); len(rest) > len(line) || strings.Count(rest, "login-session=") > strings.Count(line, "login-session=") {
+			t.Errorf("%q became %q", line, rest)
+		}
+	})
+}
