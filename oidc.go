@@ -3,17 +3,21 @@
 //
 // A request's way: ServeHTTP lets in whom it has seen before. Everybody else goes through serve, which is the table of contents:
 //
-//	headers.go   what the upstream is told, and what a client may not claim
-//	login.go     the sign-in: to the provider and back
-//	logout.go    the four kinds of sign-out
-//	bypass.go    requests that need no sign-in
-//	session.go   the session's life: open, refresh, renew, end; and the passes remembered of it
+//	warm.go                        the memory behind ServeHTTP
+//	headers.go                     what the upstream is told, and what a client may not claim
+//	bypass.go                      requests that need no sign-in
+//	login.go, logout.go            the sign-in, to the provider and back; the four kinds of sign-out
+//	session.go                     the session's life: open, refresh, renew, end; and the pass remembered of it
 //	cookies.go, seal.go, csrf.go   how it is kept at the browser
-//	claims.go    the rule, claim lookup, header formats
-//	provider.go, token.go, jwks.go   the provider's side: calls, tokens, keys
-//	pages.go     our own answers
-//	config.go, options.go, gate.go   the options, and what is made of them
-//	memory.go    what requests share
+//	replicas.go, store.go          how it is kept in Redis, for more than one Traefik
+//	bearer.go                      tokens that are brought: JWT and introspection
+//	clientcredentials.go           tokens for the upstream
+//	claims.go, expression.go       the rule, claim lookup, header formats; the language of both kinds of rule
+//	provider.go, token.go, jwks.go the provider's side: calls, tokens, keys
+//	redis.go                       the protocol of Redis
+//	pages.go, log.go               our own answers, and our log lines
+//	config.go, options.go, gate.go the options, how they are read, and what is made of them
+//	memory.go                      what requests share
 package oidc
 
 import (
