@@ -242,8 +242,11 @@ func got(tag reflect.StructTag, text string) string {
 	if tag.Get("secret") != "" {
 		return ""
 	}
-	return fmt.Sprintf(", got %q", text)
+	return fmt.Sprintf(", got %q", userInfo.ReplaceAllString(text, "$1…@"))
 }
+
+// userInfo is what stands before the host of an address, where people put passwords.
+var userInfo = regexp.MustCompile(`(//|^).*@`)
 
 // toText is a scalar as a label would write it. Lists and blocks are none.
 func toText(raw interface{}) (string, bool) {
