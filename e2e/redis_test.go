@@ -481,3 +481,33 @@ func TestRedisKeptRefreshToken(t *testing.T) {
 		})
 	}
 }
+
+// TestRedisRefused: what cannot work is refused when Traefik reads it, with the option's name and what to write instead.
+func TestRedisRefused(t *testing.T) {
+	t.Parallel()
+	const at = "session.store.redis"
+	for name, test := range map[string]struct {
+		with with
+		says string
+	}{
+		"no endpoints":            {with{at + ".username": "x"}, at + ".endpoints: required"},
+		"empty endpoint":          {with{at + ".endpoints": []string{""}}, at + ".endpoints"},
+		"unknown scheme":          {with{at + ".endpoints": "https://redis:6379"}, at + ".endpoints"},
+		"password in the URL":     {with{at + ".endpoints": "redis://:pa55word@redis:6379"}, at + ".endpoints"},
+		"Sentinel without a name": {with{at + ".endpoints": "redis:26379", at + ".sentinel.username": "x"}, at + ".sentinel.masterSet: required"},
+		"cluster with a database": {with{at + ".endpoints": "redis:6379", at + ".cluster": "true", at + ".database": 1}, at + ".database: must be 0 in a cluster"},
+		"cluster and Sentinel":    {with{at + ".endpoints": "redis:6379", at + ".cluster": "true", at + ".sentinel.masterSet": "x"}, at + ".cluster: must not stand beside sentinel"},
+		"database as a word":      {with{at + ".endpoints": "redis:6379", at + ".database": "two"}, at + ".database"},
+		"misspelt option":         {with{at + ".endpoint": "redis:6379"}, `endpoints`},
+		"plain and TLS":           {with{at + ".endpoints": "redis://redis:6379", at + ".tls.insecureSkipVerify": "true"}, "redis:// is without TLS"},
+		"CA that is none":         {with{at + ".endpoints": "redis:6379", at + ".tls.ca": "x"}, at + ": tls.ca: no certificate found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			said := start(t).refuse(t, site{with: test.with})
+			if !strings.Contains(said, test.says) || strings.Contains(said, "pa55word") {
+				t.Errorf("refused with %s\nwant %s", said, test.says)
+			}
+		})
+	}
+}
