@@ -4,7 +4,7 @@
 //
 // It listens on a free port of 127.0.0.1, prints that port on its first line, and expects to be reached through a proxy
 // at the issuer's address (e2e/internal/provider does that). The further settings are read in configuration() below.
-import { generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import dns from 'node:dns';
 import http from 'node:http';
 import Provider from 'oidc-provider';
@@ -16,9 +16,13 @@ const users = new Map(settings.users.map((user) => [user.claims.sub ?? user.name
 const { lookup } = dns;
 dns.lookup = (name, ...rest) => lookup(name.endsWith('.localhost') ? '127.0.0.1' : name, ...rest);
 
-// keys makes one key of each kind, so that a client can have its tokens signed by any algorithm.
+// keys makes one key of each kind, so that a client can have its tokens signed by any algorithm. They go through PEM: when
+// Node 20 collects garbage while it writes a key just made as JWK, it waits for its own lock forever.
 function keys() {
-  const jwk = (alg, ...args) => ({ ...generateKeyPairSync(...args).privateKey.export({ format: 'jwk' }), use: 'sig', ...alg });
+  const pem = { publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } };
+  const jwk = (alg, kind, options) => ({
+    ...createPrivateKey(generateKeyPairSync(kind, { ...options, ...pem }).privateKey).export({ format: 'jwk' }), use: 'sig', ...alg,
+  });
   return [
     jwk({}, 'rsa', { modulusLength: 2048 }),
     jwk({}, 'ec', { namedCurve: 'P-256' }),
