@@ -511,3 +511,42 @@ func TestRedisRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestRedisCommands counts what each kind of work asks of Redis: the numbers that docs/scaling.md reckons with.
+func TestRedisCommands(t *testing.T) {
+	t.Parallel()
+	r := newRedis(t)
+	s := refreshing(2)
+	s.with = both(both(s.with, storing(r)), both(listening, with{"logoutUrl": "/logout", "session.store.cacheSeconds": 60}))
+	app := start(t).serve(t, s)
+	alice := app.visitor(t)
+	asked := func(what, want string, work func()) {
+		t.Helper()
+		r.do(t, "CONFIG", "RESETSTAT")
+		work()
+		var got []string
+		for _, command := range []string{"get", "set", "del", "eval", "zrange"} {
+			_, rest, found := strings.Cut(r.do(t, "INFO", "commandstats"), "cmdstat_"+command+":calls=")
+			if found {
+				calls, _, _ := strings.Cut(rest, ",")
+				got = append(got, calls+" "+command)
+			}
+		}
+		if all := strings.Join(got, ", "); all != want {
+			t.Errorf("%s: %s, expected %s", what, all, want)
+		}
+	}
+	asked("a sign-in and the page after it", "1 get, 1 set, 2 eval", func() { alice.signIn("/", provider.Alice) })
+	asked("ten requests on a fresh copy", "", func() {
+		for range 10 {
+			alice.fetch(http.MethodGet, "/")
+		}
+	})
+	time.Sleep(2200 * time.Millisecond)
+	// One get and the del are the release's own, in its script.
+	asked("a request that refreshes", "3 get, 2 set, 1 del, 3 eval", func() { alice.fetch(http.MethodGet, "/") })
+	app.visitor(t).signIn("/", provider.Alice)
+	asked("a pushed logout of two sessions", "1 get, 1 set, 2 del, 1 zrange", func() {
+		app.push(t, app.logoutToken(t, map[string]any{"sub": "user-alice"}))
+	})
+}
