@@ -140,7 +140,7 @@ func keepStored(g *gate, rw http.ResponseWriter, req *http.Request, s, fresh *se
 	if isDue {
 		renewed, err := renewStored(req.Context(), g, fresh, now)
 		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
-			logf(g.log, levelWarn, "session %s: renewal: %s", s.ID, err)
+			logf(g.log, outageLevel(g), "session %s: renewal: %s", s.ID, err)
 			return fresh, nil
 		}
 		if err != nil {

@@ -313,6 +313,9 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		fresh, err := redeemOnce(ctx, g, s, fresh, key)
 		if fresh != nil { // also when the store could not be written: the refresh token is spent
 			remember(c.refreshed, key, fresh)
+			if err != nil {
+				logf(g.log, outageLevel(g), "session %s: refreshed, and not kept: %s", s.ID, err)
+			}
 			return fresh, err
 		}
 		next := &backoff{failures: failed.failures}
