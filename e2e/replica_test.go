@@ -272,3 +272,43 @@ func TestReplicaBusy(t *testing.T) {
 		t.Errorf("answers %v, %d refreshes, %d tokens used twice", answers, refreshes, own.Reused())
 	}
 }
+
+// TestReplicaUnwritten: Redis is full at the very moment when refreshed tokens are to be written. The replica that has them keeps
+// the lease and tries again; no other spends the refresh token a second time.
+func TestReplicaUnwritten(t *testing.T) {
+	t.Parallel()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	store := newRedis(t)
+	s := refreshing(3)
+	s.provider = own
+	s.with = both(both(s.with, storing(store)), with{"session.store.cacheSeconds": 0, "logLevel": "warn"})
+	r := serveReplicas(t, 2, s)
+	alice := r.apps[0].visitor(t)
+	alice.signIn("/", provider.Alice)
+	var calls atomic.Int64
+	own.Instead("token", func(rw http.ResponseWriter, req *http.Request) {
+		if calls.Add(1) == 1 {
+			store.do(t, "CONFIG", "SET", "maxmemory", "1")
+		}
+		own.Pass(rw, req)
+	})
+	time.Sleep(3200 * time.Millisecond)
+	answers := r.storm(t, alice, 40)
+	t.Logf("while Redis is full: %v, %d calls", answers, calls.Load())
+	if answers["200"] != 40 || calls.Load() != 1 {
+		t.Errorf("while Redis is full: %v, %d calls of the token endpoint", answers, calls.Load())
+	}
+	store.do(t, "CONFIG", "SET", "maxmemory", "0")
+	answers = r.storm(t, alice, 40)
+	t.Logf("afterwards: %v, %d calls, %d tokens used twice", answers, calls.Load(), own.Reused())
+	if answers["200"] != 40 || own.Reused() != 0 {
+		t.Errorf("afterwards: %v, %d tokens used twice", answers, own.Reused())
+	}
+	if !strings.Contains(r.apps[0].log()+r.apps[1].log(), "Redis is full: raise its maxmemory") {
+		t.Error("no log line says that Redis is full")
+	}
+}
