@@ -74,27 +74,21 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		g.mu.RLock()
 		p := g.lines[line[0]]
 		g.mu.RUnlock()
-		if p != nil {
-			if time.Until(p.until) > 0 {
-				// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
-				if header.WriteSubset(g.closed, p.harmless) == nil {
-					if req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
-						if p.rest == nil {
-							delete(header, p.header)
-						} else {
-							header[p.header] = p.rest
-						}
-						for i, name := range p.names {
-							header[name] = p.values[i]
-						}
-						if g.namesUser {
-							req.URL.User = p.user // Traefik's access log reads it
-						}
-						m.next.ServeHTTP(rw, req)
-						return
-					}
-				}
+		// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
+		if p != nil && time.Until(p.until) > 0 && header.WriteSubset(g.closed, p.harmless) == nil && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
+			if p.rest == nil {
+				delete(header, p.header)
+			} else {
+				header[p.header] = p.rest
 			}
+			for i, name := range p.names {
+				header[name] = p.values[i]
+			}
+			if g.namesUser {
+				req.URL.User = p.user // Traefik's access log reads it
+			}
+			m.next.ServeHTTP(rw, req)
+			return
 		}
 	}
 	if g.warmHeader != "Cookie" || !passOn(g, m.next, rw, req) {
