@@ -29,6 +29,9 @@ func newKeycloak(t *testing.T, clients []map[string]any) string {
 	home, _ := os.UserHomeDir()
 	archive := filepath.Join(home, ".m2/repository/org/keycloak/keycloak-quarkus-dist", keycloakVersion, "keycloak-quarkus-dist-"+keycloakVersion+".tar.gz")
 	if _, err := os.Stat(archive); err != nil {
+		if parts.Strict() {
+			t.Fatalf("Keycloak is not there; get it with %s", keycloakFetch)
+		}
 		t.Skipf("SKIPPED: Keycloak is not there; get it with %s", keycloakFetch)
 	}
 	dir := t.TempDir()
