@@ -53,6 +53,21 @@ var bans = []ban{
 		},
 	},
 	{
+		name: "select", harm: "goroutines that wait at the same statement get each other's channels", instead: "a plain receive from a channel that is sure to be closed",
+		find: findSelect,
+		caught: []string{
+			`func f(a chan int, done chan struct{}) { select { case v := <-a: use(v); case <-done: } }`,
+		},
+	},
+	{
+		name: "= with several values of which one is a call", harm: "the other variables are not written", instead: "one assignment each",
+		find: findCallAmongValues,
+		caught: []string{
+			`func f(text string) { n := 1; word := "x"; n, word = len(text), ""; use(n); use(word) }`,
+			`func f(list []int) { last := 1; list, last = append(list, last), 0; use(list); use(last) }`,
+		},
+	},
+	{
 		name: "defer in a loop", harm: "every deferred call sees the last turn", instead: "put the body of the loop in a function",
 		find: findDeferInLoop,
 		caught: []string{
@@ -657,6 +672,24 @@ func findLoopVariable(s *sourceTree, n ast.Node, path []ast.Node) bool {
 func findGoroutine(s *sourceTree, n ast.Node, path []ast.Node) bool {
 	_, ok := n.(*ast.GoStmt)
 	return ok || isCall(s, n, "time.AfterFunc", "context.AfterFunc")
+}
+
+func findSelect(s *sourceTree, n ast.Node, path []ast.Node) bool {
+	_, ok := n.(*ast.SelectStmt)
+	return ok
+}
+
+func findCallAmongValues(s *sourceTree, n ast.Node, path []ast.Node) bool {
+	assignment, ok := n.(*ast.AssignStmt)
+	if !ok || assignment.Tok.String() != "=" || len(assignment.Rhs) < 2 {
+		return false
+	}
+	for _, value := range assignment.Rhs {
+		if _, isCall := value.(*ast.CallExpr); isCall {
+			return true
+		}
+	}
+	return false
 }
 
 func findDeferInLoop(s *sourceTree, n ast.Node, path []ast.Node) bool {

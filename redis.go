@@ -313,7 +313,8 @@ func redisLookup(ctx context.Context, c *redisClient, needed bool) error {
 	c.mu.Lock()
 	c.looking = false
 	if err == nil || ctx.Err() == nil { // our lack of time is not the others'
-		c.found, c.findErr = time.Now(), err
+		c.found = time.Now()
+		c.findErr = err
 	}
 	c.mu.Unlock()
 	return err
