@@ -778,7 +778,7 @@ func TestRedisClusterFaults(t *testing.T) {
 	var nodes []*redisProcess
 	create := []string{"--cluster", "create"}
 	for i := 0; i < 6; i++ {
-		p := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+		p := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
 		nodes = append(nodes, p)
 		create = append(create, p.address)
 	}

@@ -355,7 +355,8 @@ func TestRedisCluster(t *testing.T) {
 	var nodes []*redis
 	var addresses []string
 	for range 6 {
-		n := newRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", freePort(t), "--appendonly", "yes")
+		n := newRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-port", freePort(t), "--appendonly", "yes",
+			"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
 		nodes = append(nodes, n)
 		addresses = append(addresses, n.addr())
 	}
@@ -374,7 +375,8 @@ func TestRedisCluster(t *testing.T) {
 				continue
 			default:
 			}
-			if !strings.Contains(n.try("CLUSTER", "INFO"), "cluster_state:ok") {
+			// A replica that has not yet copied its master cannot take its place.
+			if !strings.Contains(n.try("CLUSTER", "INFO"), "cluster_state:ok") || strings.Contains(n.try("INFO", "replication"), "master_link_status:down") {
 				return false
 			}
 		}
