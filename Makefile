@@ -8,7 +8,7 @@ TOOLS := .cache
 MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
 
 .NOTPARALLEL:
-.PHONY: demo test go lint unit interpreted modules bench reference help
+.PHONY: demo test go lint unit interpreted modules bench reference release-check help
 
 help:
 	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
@@ -20,6 +20,7 @@ help:
 	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
 	@echo "make bench       what a request costs, as a table"
 	@echo "make reference   docs/reference.md from the comments in config.go"
+	@echo "make release-check VERSION=v0.1.0   whether the last commit can be published"
 
 demo: go
 	@$(GO) build -C e2e -o ../$(TOOLS)/demo ./cmd/demo
@@ -57,3 +58,6 @@ bench: go
 
 reference: go
 	@$(GO) run -C docs/reference .
+
+release-check: go
+	@$(GO) run -C e2e ./cmd/release

@@ -9,6 +9,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/traefik/paerser v0.2.2
 	github.com/zitadel/oidc/v3 v3.51.17
+	golang.org/x/mod v0.43.0
 	golang.org/x/net v0.55.0
 	gopkg.in/yaml.v3 v3.0.1
 )

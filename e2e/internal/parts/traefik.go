@@ -39,6 +39,8 @@ type TraefikOptions struct {
 	// Plugin is the folder of the plugin; only what a plugin consists of is copied. More plugins by alias are in Plugins.
 	Plugin  string
 	Plugins map[string]Plugin
+	// WholePlugin copies everything in the plugin's folder, as Traefik does when it unpacks a download.
+	WholePlugin bool
 	// Addr is where http is served, default a free port of 127.0.0.1; https always has a free port.
 	Addr string
 	// Static is merged into the static configuration.
@@ -69,12 +71,12 @@ func StartTraefik(o TraefikOptions) (*Traefik, error) {
 		return nil, err
 	}
 	plugins := map[string]any{"oidc": map[string]any{"moduleName": pluginModule}}
-	if err := copyPlugin(o.Dir, Plugin{pluginModule, o.Plugin}); err != nil {
+	if err := copyPlugin(o.Dir, Plugin{pluginModule, o.Plugin}, o.WholePlugin); err != nil {
 		return nil, err
 	}
 	for alias, plugin := range o.Plugins {
 		plugins[alias] = map[string]any{"moduleName": plugin.Module}
-		if err := copyPlugin(o.Dir, plugin); err != nil {
+		if err := copyPlugin(o.Dir, plugin, false); err != nil {
 			return nil, err
 		}
 	}
@@ -179,12 +181,14 @@ func directClient(web, websecure string) *http.Client {
 	}
 }
 
-// copyPlugin lays a plugin out as Traefik wants it. Tests and everything else of the repository stay away: the
-// interpreter would read them.
-func copyPlugin(dir string, plugin Plugin) error {
+// copyPlugin lays a plugin out as Traefik wants it: what the interpreter reads, or the whole folder.
+func copyPlugin(dir string, plugin Plugin, whole bool) error {
 	target := filepath.Join(dir, "plugins-local", "src", filepath.FromSlash(plugin.Module))
 	if err := os.RemoveAll(target); err != nil {
 		return err
+	}
+	if whole {
+		return os.CopyFS(target, os.DirFS(plugin.Dir))
 	}
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
