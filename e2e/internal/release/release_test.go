@@ -54,7 +54,7 @@ func publishable(t *testing.T) (dir string, edit func(name, old, new string), co
 func TestReleaseTree(t *testing.T) {
 	for _, c := range []struct{ name, version, file, old, new, wantErr string }{
 		{"ready", version, "", "", "", ""},
-		{"no version", "0.1.0", "", "", "", `invalid version: not of form v1.2.3`},
+		{"no version", "0.1.0", "", "", "", `not a semantic version`},
 		{"a version of another path", "v2.0.0", "", "", "", `should be v0 or v1`},
 		{"changes without a section", version, "CHANGELOG.md", "## " + version, "## Next", `no section "## v0.1.0"`},
 		{"changes left behind", version, "CHANGELOG.md", "## " + version, "## Next\n\n- One more.\n\n## " + version, "Next is not empty"},
