@@ -36,6 +36,8 @@ type lab struct {
 	traefik  *parts.Traefik
 	provider *provider.Provider
 	upstream *upstream.Upstream
+
+	isLabelled bool // routes come as text; see labels_test.go
 }
 
 var (
@@ -52,6 +54,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
+	stopLabels()
 	if theLab != nil {
 		theLab.stop()
 	}
@@ -204,6 +207,8 @@ type app struct {
 	provider *provider.Provider
 
 	logStart int64
+	version  int               // of its labels
+	keys     map[string]string // its labels
 }
 
 // serve sets a site up, until the test ends.
@@ -231,7 +236,11 @@ func (l *lab) tryServe(t *testing.T, s site) (*app, error) {
 	a := l.newApp(t, s)
 	a.register(s)
 	t.Cleanup(func() {
-		l.traefik.RemoveFile(a.name)
+		if l.isLabelled {
+			a.forgetLabels(nil)
+		} else {
+			l.traefik.RemoveFile(a.name)
+		}
 		if t.Failed() {
 			anyFailed.Store(true)
 			t.Logf("What Traefik wrote about %s:\n%s", a.name, a.log())
@@ -303,6 +312,9 @@ func (a *app) set(s site) error {
 	route := parts.Route{Name: a.name, Rule: rule, Options: options.nested(), Backend: a.lab.upstream.URL}
 	if s.plain {
 		route.Options = nil
+	}
+	if a.lab.isLabelled {
+		return a.setLabels(route)
 	}
 	return a.lab.traefik.SetRoutes(a.name, route)
 }

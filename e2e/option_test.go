@@ -23,7 +23,7 @@ type row struct {
 }
 
 // try is the case of an option: for each value a site is set up that has it, beside what base says, and see must come to
-// the row's words there. At least two rows must want different words, so no case passes when its option is ignored.
+// the row's words there. What is not a text is tried once more as the text of a label. At least two rows must want different words, so no case passes when its option is ignored.
 //
 //	try(t, "session.httpOnly", site{}, func(v *visitor) string { … return attributes }, row{drop, "HttpOnly"}, row{false, ""})
 func try(t *testing.T, option string, base site, see func(v *visitor) string, rows ...row) {
@@ -39,11 +39,19 @@ func try(t *testing.T, option string, base site, see func(v *visitor) string, ro
 			for name, value := range base.with {
 				s.with[name] = value
 			}
-			app := start(t).serve(t, s)
-			if got := see(app.visitor(t)); got != r.want {
-				t.Errorf("with %s: %v\n got %s\nwant %s", option, r.value, got, r.want)
+			l := start(t)
+			seeIn(t, l, s, option, r, see)
+			if _, isText := r.value.(string); !isText && r.value != drop && !s.plain && s.rule == "" {
+				t.Run("labels", func(t *testing.T) { seeIn(t, l.labelled(t), s, option, r, see) })
 			}
 		})
+	}
+}
+
+func seeIn(t *testing.T, l *lab, s site, option string, r row, see func(v *visitor) string) {
+	t.Helper()
+	if got := see(l.serve(t, s).visitor(t)); got != r.want {
+		t.Errorf("with %s: %v\n got %s\nwant %s", option, r.value, got, r.want)
 	}
 }
 

@@ -303,12 +303,17 @@ func (t *Traefik) SetFile(file, text string) error {
 	if err := t.write(marker, fmt.Sprintf(`{"http":{"middlewares":{%q:{"headers":{"customRequestHeaders":{"Version":%q}}}}}}`, marker, version)); err != nil {
 		return err
 	}
-	return t.WaitFor("serving "+file+".yml", 20*time.Second, func() bool {
+	return t.WaitForMark(marker+"@file", "Version", version)
+}
+
+// WaitForMark waits until both entry points serve a configuration in which the headers middleware has this request header.
+func (t *Traefik) WaitForMark(middleware, header, value string) error {
+	return t.WaitFor("serving "+middleware, 20*time.Second, func() bool {
 		for _, scheme := range []string{"http", "https"} {
 			var seen struct {
 				Headers struct{ CustomRequestHeaders map[string]string }
 			}
-			if t.api(scheme, "/api/http/middlewares/"+marker+"@file", &seen) != nil || seen.Headers.CustomRequestHeaders["Version"] != version {
+			if t.api(scheme, "/api/http/middlewares/"+middleware, &seen) != nil || seen.Headers.CustomRequestHeaders[header] != value {
 				return false
 			}
 		}
@@ -331,13 +336,16 @@ func (t *Traefik) write(file, text string) error {
 	return os.Rename(temporary, filepath.Join(t.Dir, "dynamic", file+".yml"))
 }
 
-// RouteError is nil if Traefik serves the route, else why it does not.
+// RouteError is nil if Traefik serves the route, else why it does not. A name without provider is of a file.
 func (t *Traefik) RouteError(name string) error {
+	if !strings.Contains(name, "@") {
+		name += "@file"
+	}
 	var router struct {
 		Status string
 		Error  []string
 	}
-	if err := t.api("http", "/api/http/routers/"+name+"@file", &router); err != nil {
+	if err := t.api("http", "/api/http/routers/"+name, &router); err != nil {
 		return err
 	}
 	if len(router.Error) > 0 {
