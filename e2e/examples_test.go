@@ -236,10 +236,10 @@ func readExample(path string) ([]example, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch folder := filepath.Base(filepath.Dir(path)); folder {
-	case "kubernetes":
+	if strings.Contains(string(text), "apiVersion:") {
 		return kubernetesExamples(string(text))
-	case "docker-compose":
+	}
+	if filepath.Base(path) == "compose.yml" {
 		var compose struct {
 			Services map[string]struct{ Labels []string }
 		}

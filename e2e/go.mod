@@ -7,6 +7,7 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/go-jose/go-jose/v4 v4.1.6
 	github.com/google/uuid v1.6.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/traefik/paerser v0.2.2
 	github.com/zitadel/oidc/v3 v3.51.17
 	golang.org/x/mod v0.43.0
