@@ -54,7 +54,7 @@ type Config struct {
 	// Endpoints replaces single addresses of the provider's metadata.
 	Endpoints EndpointsConfig `json:"endpoints"`
 	// ClientID is the name under which the provider knows this application. Required for sign-in.
-	ClientID string `json:"clientId"`
+	ClientID string `json:"clientId" alias:"clientID"`
 	// ClientSecret is the application's secret. Leave it out for a public client, which is protected by PKCE; then set
 	// `session.secret`.
 	ClientSecret string `json:"clientSecret" secret:"true"`
@@ -448,7 +448,7 @@ type ClientCredentialsConfig struct {
 	// URL is the provider's token endpoint. Required.
 	URL string `json:"url" is:"url"`
 	// ClientID is the gateway's own client. Without it callers bring theirs.
-	ClientID string `json:"clientId"`
+	ClientID string `json:"clientId" alias:"clientID"`
 	// ClientSecret is its secret. Required with `clientId`, unless `clientKey` is set or `clientAuthMethod` needs none.
 	ClientSecret string `json:"clientSecret" secret:"true"`
 	// ClientAuthMethod is how the client proves itself. Default: `private_key_jwt` with `clientKey`, else `client_secret_basic`.

@@ -224,12 +224,12 @@ var anchored = regexp.MustCompile(`<a id="([^"]+)">`)
 
 // TestDocsLinks: every relative link of the pages leads to a file that is there, and to a heading in it.
 func TestDocsLinks(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+		found, _ := filepath.Glob(pattern)
+		pages = append(pages, found...)
 	}
-	more, _ := filepath.Glob("*.md")
-	for _, page := range append(pages, more...) {
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

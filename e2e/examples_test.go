@@ -360,7 +360,7 @@ func TestExampleCompose(t *testing.T) {
 	}
 }
 
-// fence is a block of YAML in a page.
+// fence is a block of YAML in a page. One that is fenced as "yaml before" is another program's.
 var fence = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 
 // lineStart is where an indentation goes.
@@ -406,7 +406,8 @@ func TestExamplePages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range append(pages, "../README.md") {
+	below, _ := filepath.Glob("../docs/*/*.md")
+	for _, page := range append(append(pages, below...), "../README.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -79,7 +79,7 @@ func TestSchema(t *testing.T) {
 		{"a misspelt option in a block", `{"session": {"expire": 5}}`, "'expire'"},
 		{"a misspelt option in a block with a switch", `{"jwt": {"jwksUri": "x"}}`, "'jwksUri'"},
 		{"a misspelt option far below", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caFile": "x"}}}}}`, "'caFile'"},
-		{"another case", `{"clientID": "x"}`, "'clientID'"},
+		{"another case", `{"clientid": "x"}`, "'clientid'"},
 		{"a word for a bool", `{"pkce": "yes"}`, "/pkce"},
 		{"a fraction", `{"session": {"expiry": 1.5}}`, "/session/expiry"},
 		{"a duration", `{"session": {"expiry": "24h"}}`, "/session/expiry"},
