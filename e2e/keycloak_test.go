@@ -1,29 +1,46 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/traefik-oidc/oidc/e2e/internal/parts"
 	"github.com/traefik-oidc/oidc/e2e/internal/provider"
 )
+
+// The third provider is a real Keycloak, one for all tests, each with a realm of its own, made by Keycloak's administration API.
 
 const (
 	keycloakVersion = "26.4.0"
 	keycloakFetch   = "mvn dependency:get -Dartifact=org.keycloak:keycloak-quarkus-dist:" + keycloakVersion + ":tar.gz -Dtransitive=false"
 )
 
-// newKeycloak runs a Keycloak with the realm "tests", Alice in it, and these clients; it returns the issuer. Its archive is the one
-// that Maven keeps; without it the test is skipped.
-func newKeycloak(t *testing.T, clients []map[string]any) string {
+type keycloak struct {
+	*parts.Process
+	base string
+}
+
+var theKeycloak struct {
+	once sync.Once
+	*keycloak
+	err error
+}
+
+// keycloak is the one that all tests share. Its archive is the one that Maven keeps; without it the test is skipped.
+func (l *lab) keycloak(t *testing.T) *keycloak {
 	t.Helper()
 	need(t, "java")
 	home, _ := os.UserHomeDir()
@@ -34,48 +51,335 @@ func newKeycloak(t *testing.T, clients []map[string]any) string {
 		}
 		t.Skipf("SKIPPED: Keycloak is not there; get it with %s", keycloakFetch)
 	}
-	dir := t.TempDir()
+	theKeycloak.once.Do(func() {
+		theKeycloak.keycloak, theKeycloak.err = startKeycloak(filepath.Join(l.dir, "keycloak"), archive)
+	})
+	if theKeycloak.err != nil {
+		t.Fatal(theKeycloak.err)
+	}
+	return theKeycloak.keycloak
+}
+
+func startKeycloak(dir, archive string) (*keycloak, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
 	if out, err := exec.Command("tar", "xzf", archive, "-C", dir, "--strip-components=1").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		return nil, fmt.Errorf("%w: %s", err, out)
 	}
-	realm := map[string]any{
-		"realm": "tests", "enabled": true, "sslRequired": "none", "accessTokenLifespan": 60, "clients": clients,
-		"users": []any{map[string]any{
-			"username": provider.Alice.Name, "enabled": true, "email": "alice@example.com", "emailVerified": true, "firstName": "Alice", "lastName": "Liddell",
-			"credentials": []any{map[string]any{"type": "password", "value": provider.Alice.Password}},
-		}},
+	port, err := parts.FreePort()
+	if err != nil {
+		return nil, err
 	}
-	text, _ := json.Marshal(realm)
-	imports := filepath.Join(dir, "data", "import")
-	if err := os.MkdirAll(imports, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(imports, "tests-realm.json"), text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	port := freePort(t)
-	issuer := "http://127.0.0.1:" + port + "/realms/tests"
-	process, err := parts.StartProcess(parts.Command{
+	k := &keycloak{base: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	k.Process, err = parts.StartProcess(parts.Command{
 		Name: "Keycloak", Path: filepath.Join(dir, "bin", "kc.sh"), LogFile: filepath.Join(dir, "keycloak.log"),
-		Args: []string{"start-dev", "--import-realm", "--http-host", "127.0.0.1", "--http-port", port},
+		Args: []string{"start-dev", "--http-host", "127.0.0.1", "--http-port", fmt.Sprint(port)},
 		Env:  []string{"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin", "JAVA_OPTS_APPEND=-Xmx512m"},
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(process.Stop)
-	err = process.WaitFor("it told its metadata", 4*time.Minute, func() bool {
-		resp, err := http.Get(issuer + "/.well-known/openid-configuration")
+	return k, k.WaitFor("it told its metadata", 4*time.Minute, func() bool {
+		resp, err := http.Get(k.base + "/realms/master/.well-known/openid-configuration")
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
+}
+
+// stopKeycloak ends it, if a test has started it.
+func stopKeycloak() {
+	if theKeycloak.keycloak != nil && theKeycloak.Process != nil {
+		theKeycloak.Stop()
+	}
+}
+
+// admin calls the administration API.
+func (k *keycloak) admin(t *testing.T, method, path string, body, answer any) {
+	t.Helper()
+	var token struct {
+		Token string `json:"access_token"`
+	}
+	resp, err := http.PostForm(k.base+"/realms/master/protocol/openid-connect/token",
+		url.Values{"grant_type": {"password"}, "client_id": {"admin-cli"}, "username": {"admin"}, "password": {"admin"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return issuer
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&token); err != nil || token.Token == "" {
+		t.Fatalf("no administrator's token: %s, %v", resp.Status, err)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest(method, k.base+"/admin/realms"+path, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token.Token)
+	req.Header.Set("Content-Type", "application/json")
+	done, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done.Body.Close()
+	said, _ := io.ReadAll(done.Body)
+	if done.StatusCode >= 300 {
+		t.Fatalf("Keycloak: %s %s: %s %s", method, path, done.Status, said)
+	}
+	if answer != nil {
+		if err := json.Unmarshal(said, answer); err != nil {
+			t.Fatalf("Keycloak: %s %s: %v", method, path, err)
+		}
+	}
+}
+
+// realm makes a realm with Alice, who has the role admin and is in the group admins, with Bob, who does not, and with these settings;
+// it returns the issuer. Access tokens last three seconds, so that tests see refreshes.
+func (k *keycloak) realm(t *testing.T, name string, settings map[string]any) string {
+	t.Helper()
+	person := func(user provider.User, groups, roles []string) map[string]any {
+		return map[string]any{
+			"username": user.Name, "enabled": true, "email": user.Claims["email"], "emailVerified": true, "firstName": user.Claims["given_name"], "lastName": user.Claims["family_name"],
+			"credentials": []any{map[string]any{"type": "password", "value": user.Password}}, "groups": groups, "realmRoles": roles,
+		}
+	}
+	realm := map[string]any{
+		"realm": name, "enabled": true, "sslRequired": "none", "accessTokenLifespan": 3,
+		"groups": []any{map[string]any{"name": "admins"}, map[string]any{"name": "users"}}, "roles": map[string]any{"realm": []any{map[string]any{"name": "admin"}}},
+		"users": []any{person(provider.Alice, []string{"/admins", "/users"}, []string{"admin"}), person(provider.Bob, []string{"/users"}, nil)},
+	}
+	for setting, value := range settings {
+		realm[setting] = value
+	}
+	k.admin(t, http.MethodPost, "", realm, nil)
+	t.Cleanup(func() { k.admin(t, http.MethodDelete, "/"+name, nil, nil) })
+	return k.base + "/realms/" + name
+}
+
+// client registers an app in a realm, with the mapper of groups and with these attributes.
+func (k *keycloak) client(t *testing.T, realm string, a *app, more map[string]any, attributes map[string]string) {
+	t.Helper()
+	all := map[string]string{"post.logout.redirect.uris": a.URL + "/"}
+	for name, value := range attributes {
+		all[name] = value
+	}
+	client := map[string]any{
+		"clientId": a.name, "secret": a.secret(), "protocol": "openid-connect", "redirectUris": []string{a.URL + "/oidc/callback"},
+		"standardFlowEnabled": true, "publicClient": false, "attributes": all,
+		"protocolMappers": []any{map[string]any{"name": "groups", "protocol": "openid-connect", "protocolMapper": "oidc-group-membership-mapper",
+			"config": map[string]string{"claim.name": "groups", "full.path": "false", "id.token.claim": "true", "access.token.claim": "true", "userinfo.token.claim": "true"}}},
+	}
+	for name, value := range more {
+		client[name] = value
+	}
+	k.admin(t, http.MethodPost, "/"+realm+"/clients", client, nil)
+}
+
+// app is an app in a realm of its own.
+func (k *keycloak) app(t *testing.T, settings, client map[string]any, attributes map[string]string, more with) *app {
+	t.Helper()
+	a := start(t).newApp(t, site{})
+	t.Cleanup(func() { a.lab.traefik.RemoveFile(a.name) })
+	issuer := k.realm(t, a.name, settings)
+	k.client(t, a.name, a, client, attributes)
+	options := both(with{"issuer": issuer, "logoutUrl": "/logout", "postLogoutRedirectUrl": "/", "forwardHeaders": map[string]any{"X-User": "preferred_username"}, "clientConfig.timeoutSeconds": 20}, more)
+	if err := a.set(site{with: options}); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// inTime opens a page until it is answered so, ten seconds at most.
+func (v *visitor) inTime(path, want string) string {
+	v.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		got := "sign-in"
+		if page := v.look(path); page.Status != http.StatusFound {
+			got = v.outcome(page)
+		}
+		if got == want || time.Now().After(deadline) {
+			return got
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// TestKeycloak has the cases of a real Keycloak. They begin when it is there: until then they would keep others from running.
+func TestKeycloak(t *testing.T) {
+	t.Parallel()
+	k := start(t).keycloak(t)
+	for name, test := range map[string]func(t *testing.T, k *keycloak){
+		"page": testKeycloakPage, "keys": testKeycloakKeys, "private_key_jwt": testKeycloakPrivateKeyJWT, "session limits": testKeycloakSessionLimits,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, k) })
+	}
+}
+
+// testKeycloakPage signs in with the configuration of docs/providers/keycloak.md: roles are in the access token, groups come by a mapper.
+func testKeycloakPage(t *testing.T, k *keycloak) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/providers/keycloak.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := pageExamples(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := examples[0].site().with
+	for _, own := range []string{"issuer", "clientId", "clientSecret"} {
+		delete(options, own)
+	}
+	a := k.app(t, nil, nil, nil, options)
+	alice, bob := a.visitor(t), a.visitor(t)
+	told := alice.received(alice.signIn("/", provider.Alice)).Header
+	if got := told.Get("X-User") + " of " + told.Get("X-Groups"); got != "alice of admins,users" && got != "alice of users,admins" {
+		t.Errorf("the application is told %q", got)
+	}
+	if got := bob.outcome(bob.must(bob.SignIn(a.URL+"/", provider.Bob.Name, provider.Bob.Password))); got != "Forbidden" {
+		t.Errorf("Bob: got %s", got)
+	}
+	alice.post("/logout", nil)
+	if page := alice.open("/"); !strings.Contains(page.Body, `type="password"`) {
+		t.Errorf("after the sign-out Keycloak does not ask for the password: %s", page)
+	}
+
+	roles := k.app(t, nil, nil, nil, with{"claims": "Contains(`access_token.realm_access.roles`, `admin`)"})
+	alice, bob = roles.visitor(t), roles.visitor(t)
+	alice.signIn("/", provider.Alice)
+	if got := bob.outcome(bob.must(bob.SignIn(roles.URL+"/", provider.Bob.Name, provider.Bob.Password))); got != "Forbidden" {
+		t.Errorf("Bob without the role: got %s", got)
+	}
+}
+
+// testKeycloakKeys: new keys while people are signed in, and keys on a curve.
+func testKeycloakKeys(t *testing.T, k *keycloak) {
+	t.Parallel()
+	t.Run("rotation", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, nil, nil, nil, nil)
+		alice := a.visitor(t)
+		alice.signIn("/", provider.Alice)
+		k.admin(t, http.MethodPost, "/"+a.name+"/components", map[string]any{
+			"name": "newer", "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider",
+			"config": map[string]any{"priority": []string{"1000"}, "enabled": []string{"true"}, "active": []string{"true"}, "algorithm": []string{"RS256"}},
+		}, nil)
+		time.Sleep(3100 * time.Millisecond) // the refresh brings a token signed with the new key
+		if got := alice.outcome(alice.open("/")); got != in {
+			t.Errorf("after the rotation: got %s", got)
+		}
+		if said := a.log(); strings.Contains(said, "refresh:") {
+			t.Errorf("the refresh has failed: %s", said)
+		}
+		bob := a.visitor(t)
+		bob.signIn("/", provider.Bob)
+	})
+	t.Run("ES256", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, map[string]any{"defaultSignatureAlgorithm": "ES256"}, nil, nil, with{
+			"idTokenSigningAlg": "ES256", "forwardHeaders": map[string]any{"X-User": "preferred_username", "X-Token": "{id_token}"},
+		})
+		alice := a.visitor(t)
+		told := alice.received(alice.signIn("/", provider.Alice)).Header
+		parsed, err := jose.ParseSigned(told.Get("X-Token"), []jose.SignatureAlgorithm{jose.ES256})
+		if err != nil || parsed.Signatures[0].Header.Algorithm != "ES256" {
+			t.Errorf("the token is not ES256: %v", err)
+		}
+	})
+}
+
+// testKeycloakPrivateKeyJWT: the application proves itself with a key.
+func testKeycloakPrivateKeyJWT(t *testing.T, k *keycloak) {
+	t.Parallel()
+	key, err := provider.NewPrivateKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := provider.NewPrivateKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "ours", Algorithm: "ES256", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		pem  string
+		want string
+	}{"its key": {encodeKey(t, key), in}, "another key": {encodeKey(t, other), "Service Unavailable"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := k.app(t, nil, map[string]any{"clientAuthenticatorType": "client-jwt"},
+				map[string]string{"use.jwks.string": "true", "jwks.string": string(set), "token.endpoint.auth.signing.alg": "ES256"},
+				with{"clientSecret": drop, "session.secret": strings.Repeat("secret", 6), "clientKey": c.pem, "clientKeyId": "ours", "clientKeyAlg": "ES256"})
+			alice := a.visitor(t)
+			if got := alice.outcome(alice.must(alice.SignIn(a.URL+"/", provider.Alice.Name, provider.Alice.Password))); got != c.want {
+				t.Errorf("got %s, want %s\n%s", got, c.want, a.log())
+			}
+		})
+	}
+}
+
+// testKeycloakSessionLimits: a session that Keycloak ends, because it has lasted long enough or because its user has signed in
+// elsewhere, ends here at the next refresh, with a sign-in and nothing worse.
+func testKeycloakSessionLimits(t *testing.T, k *keycloak) {
+	t.Parallel()
+	t.Run("time", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, map[string]any{"ssoSessionMaxLifespan": 8}, nil, nil, nil)
+		alice := a.visitor(t)
+		alice.signIn("/", provider.Alice)
+		time.Sleep(3100 * time.Millisecond)
+		if got := alice.outcome(alice.open("/")); got != in {
+			t.Errorf("while the session lasts: got %s", got)
+		}
+		time.Sleep(6 * time.Second)
+		if got := alice.inTime("/", "sign-in"); got != "sign-in" {
+			t.Errorf("afterwards: got %s", got)
+		}
+	})
+	t.Run("number", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, nil, nil, nil, nil)
+		k.limitSessions(t, a.name)
+		here, there := a.visitor(t), a.visitor(t)
+		here.signIn("/", provider.Alice)
+		there.signIn("/", provider.Alice)
+		time.Sleep(3100 * time.Millisecond)
+		if got := here.inTime("/", "sign-in"); got != "sign-in" {
+			t.Errorf("the older session: got %s", got)
+		}
+		if got := there.outcome(there.open("/")); got != in {
+			t.Errorf("the newer session: got %s", got)
+		}
+	})
+}
+
+// limitSessions lets a user of a realm have one session; a new one ends the old.
+func (k *keycloak) limitSessions(t *testing.T, realm string) {
+	t.Helper()
+	at := "/" + realm + "/authentication"
+	k.admin(t, http.MethodPost, at+"/flows/browser/copy", map[string]any{"newName": "limited"}, nil)
+	k.admin(t, http.MethodPost, at+"/flows/"+url.PathEscape("limited forms")+"/executions/execution", map[string]any{"provider": "user-session-limits"}, nil)
+	var executions []map[string]any
+	k.admin(t, http.MethodGet, at+"/flows/limited/executions", nil, &executions)
+	for _, execution := range executions {
+		if execution["providerId"] != "user-session-limits" {
+			continue
+		}
+		execution["requirement"] = "REQUIRED"
+		k.admin(t, http.MethodPut, at+"/flows/limited/executions", execution, nil)
+		k.admin(t, http.MethodPost, at+"/executions/"+execution["id"].(string)+"/config", map[string]any{
+			"alias": "one", "config": map[string]string{"userRealmLimit": "1", "userClientLimit": "0", "behavior": "Terminate oldest session"},
+		}, nil)
+	}
+	k.admin(t, http.MethodPut, "/"+realm, map[string]any{"browserFlow": "limited"}, nil)
 }
 
 // TestBackChannelKeycloak: Keycloak tells the applications of a session when its user signs out of one, and when an administrator
@@ -83,23 +387,16 @@ func newKeycloak(t *testing.T, clients []map[string]any) string {
 func TestBackChannelKeycloak(t *testing.T) {
 	t.Parallel()
 	l := start(t)
+	k := l.keycloak(t)
 	store := newRedis(t)
 	one, two := l.newApp(t, site{}), l.newApp(t, site{})
-	var clients []map[string]any
+	issuer := k.realm(t, one.name, map[string]any{"accessTokenLifespan": 60})
 	for _, a := range []*app{one, two} {
 		// Keycloak resolves names as Java does, which knows no *.localhost: it posts to the address, and the route takes both.
-		clients = append(clients, map[string]any{
-			"clientId": a.name, "secret": a.secret(), "protocol": "openid-connect", "redirectUris": []string{a.URL + "/oidc/callback"},
-			"standardFlowEnabled": true, "publicClient": false,
-			"attributes": map[string]any{
-				"backchannel.logout.url": l.traefik.URL + "/gone/" + a.name, "backchannel.logout.session.required": "true",
-				"post.logout.redirect.uris": a.URL + "/",
-			},
+		k.client(t, one.name, a, nil, map[string]string{
+			"backchannel.logout.url": l.traefik.URL + "/gone/" + a.name, "backchannel.logout.session.required": "true",
 		})
 		t.Cleanup(func() { l.traefik.RemoveFile(a.name) })
-	}
-	issuer := newKeycloak(t, clients)
-	for _, a := range []*app{one, two} {
 		options := both(storing(store), with{"issuer": issuer, "logoutUrl": "/logout", "backchannelLogoutUrl": "/gone/" + a.name, "clientConfig.timeoutSeconds": 20})
 		if err := a.set(site{with: options, rule: "(HOST || Path(`/gone/" + a.name + "`))"}); err != nil {
 			t.Fatal(err)
@@ -130,53 +427,12 @@ func TestBackChannelKeycloak(t *testing.T) {
 	gone("signed out")
 
 	signIn()
-	base := strings.TrimSuffix(issuer, "/realms/tests")
-	token := keycloakAdmin(t, base)
 	var users []struct{ ID string }
-	keycloakCall(t, token, http.MethodGet, base+"/admin/realms/tests/users?username=alice", &users)
-	keycloakCall(t, token, http.MethodPost, base+"/admin/realms/tests/users/"+users[0].ID+"/logout", nil)
+	k.admin(t, http.MethodGet, "/"+one.name+"/users?username=alice", nil, &users)
+	k.admin(t, http.MethodPost, "/"+one.name+"/users/"+users[0].ID+"/logout", nil, nil)
 	deadline := time.Now().Add(3 * time.Second)
 	for alice.look(two.URL).Status == http.StatusOK && time.Now().Before(deadline) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	gone("thrown out by an administrator")
-}
-
-func keycloakAdmin(t *testing.T, base string) string {
-	t.Helper()
-	resp, err := http.PostForm(base+"/realms/master/protocol/openid-connect/token",
-		url.Values{"grant_type": {"password"}, "client_id": {"admin-cli"}, "username": {"admin"}, "password": {"admin"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Token string `json:"access_token"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Token == "" {
-		t.Fatalf("no administrator's token: %s, %v", resp.Status, err)
-	}
-	return answer.Token
-}
-
-func keycloakCall(t *testing.T, token, method, address string, answer any) {
-	t.Helper()
-	req, err := http.NewRequest(method, address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		t.Fatal(fmt.Sprint(method, " ", address, ": ", resp.Status))
-	}
-	if answer != nil {
-		if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

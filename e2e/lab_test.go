@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	stopLabels()
+	stopKeycloak()
 	if theLab != nil {
 		theLab.stop()
 	}
