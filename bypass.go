@@ -25,163 +25,124 @@ import (
 //   - ClientIP is the peer of the connection, never X-Forwarded-For. Behind a load balancer that is the load balancer, for
 //     everybody, unless PROXY protocol tells Traefik better.
 
-// bypassRule is a bypass expression, ready to be judged.
-type bypassRule struct{ conditions []*condition }
-
 // bypassFunctions are the matchers of Traefik's routers and their parameters.
-var bypassFunctions = map[string]string{
-	"Host":         "host",
-	"HostRegexp":   "pattern",
-	"Path":         "path",
-	"PathPrefix":   "path",
-	"PathRegexp":   "pattern",
-	"Method":       "method",
-	"Header":       "name, value",
-	"HeaderRegexp": "name, pattern",
-	"Query":        "name, [value]",
-	"QueryRegexp":  "name, [pattern]",
-	"ClientIP":     "address or range",
+const bypassFunctions = "ClientIP(address or range) Header(name, value) HeaderRegexp(name, pattern) Host(host) HostRegexp(pattern) Method(method) " +
+	"Path(path) PathPrefix(path) PathRegexp(pattern) Query(name, [value]) QueryRegexp(name, [pattern])"
+
+// parseBypass reads a bypass rule. No text is no rule, which lets nobody pass.
+func parseBypass(text string) (rule, error) {
+	return parseExpression(text, bypassFunctions, prepareBypass)
 }
 
-// parseBypass reads a bypass rule. No text is no rule, nil, which lets nobody pass.
-func parseBypass(text string) (*bypassRule, error) {
-	if text == "" {
-		return nil, nil
-	}
-	conditions, err := parseExpression(text, bypassFunctions, prepareBypass)
-	if err != nil {
-		return nil, err
-	}
-	return &bypassRule{conditions: conditions}, nil
-}
-
-// prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match.
+// prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition
+// becomes a pattern for the values that its kind looks at, which is then its name.
 func prepareBypass(c *condition) (err error) {
 	if has(c.args, "") {
 		return errors.New("an empty argument")
 	}
-	first, last := c.args[0], c.args[len(c.args)-1]
-	if c.name == "Query" || c.name == "QueryRegexp" && len(c.args) == 1 {
-		c.args = append(c.args, "") // as in Traefik: without a value, the parameter is there and empty
-	} else if strings.HasSuffix(c.name, "Regexp") {
-		c.pattern, err = regexp.Compile(last)
+	name := c.name
+	last := c.args[len(c.args)-1]
+	if strings.HasPrefix(name, "Query") && len(c.args) == 1 {
+		name = "Query"
+		last = "" // as in Traefik: without a value, the parameter is there and empty
 	}
-	switch c.name {
+	pattern := "^" + regexp.QuoteMeta(last) + "$"
+	switch name {
 	case "Host":
-		c.args[0] = strings.TrimSuffix(strings.ToLower(first), ".")
-		if utf8.RuneCountInString(first) != len(first) {
+		last = strings.TrimSuffix(strings.ToLower(last), ".")
+		pattern = "^" + regexp.QuoteMeta(last) + `\.?$`
+		if last == "*" {
+			pattern = ""
+		} else if strings.HasPrefix(last, "*.") {
+			pattern = `^[^.]*` + pattern[3:]
+		}
+		if utf8.RuneCountInString(last) != len(last) {
 			err = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
 		}
 	case "Path", "PathPrefix":
-		if first[0] != '/' || strings.ContainsAny(first, `?#%;\`) || strings.Contains(first, "//") {
-			err = fmt.Errorf(`expected a decoded path that begins with "/", without query, "%%", ";", "\" or "//", got %q`, first)
+		if last[0] != '/' || strings.ContainsAny(last, `?#%;\`) || strings.Contains(last, "//") {
+			err = fmt.Errorf(`expected a decoded path that begins with "/", without query, "%%", ";", "\" or "//", got %q`, last)
+		}
+		if name == "PathPrefix" {
+			pattern = strings.TrimSuffix(pattern, "$")
 		}
 	case "Method":
-		c.args[0] = strings.ToUpper(first)
-	case "Header", "HeaderRegexp":
-		c.args[0] = http.CanonicalHeaderKey(first)
+		pattern = strings.ToUpper(pattern)
 	case "ClientIP":
-		if !strings.Contains(first, "/") && strings.Contains(first, ":") {
-			first += "/128"
-		} else if !strings.Contains(first, "/") {
-			first += "/32"
+		pattern = "" // the value is there or not
+		if !strings.Contains(last, "/") && strings.Contains(last, ":") {
+			last += "/128"
+		} else if !strings.Contains(last, "/") {
+			last += "/32"
 		}
-		_, c.network, err = net.ParseCIDR(first)
+		_, c.network, err = net.ParseCIDR(last)
+	}
+	if strings.HasSuffix(name, "Regexp") {
+		pattern = last
+	}
+	if err == nil {
+		c.pattern, err = regexp.Compile(pattern)
+	}
+	if c.name = strings.TrimSuffix(strings.TrimSuffix(name, "Regexp"), "Prefix"); c.name == "Header" {
+		c.args[0] = http.CanonicalHeaderKey(c.args[0])
 	}
 	return err
 }
 
-// bypasses tells whether a request needs no sign-in. It runs on every request of the route, so the usual conditions stand here
-// without a call, and a path is examined only once the rule would let it pass.
-func bypasses(b *bypassRule, req *http.Request) bool {
-	if b == nil {
+// bypasses tells whether a request needs no sign-in. It runs on every request of the route, so the path, which most rules are about,
+// is looked at without a call, and examined only once the rule would let it pass. What cannot be read with certainty ends the rule as
+// false, also behind a "!": fails closed.
+func bypasses(r rule, req *http.Request) bool {
+	if r == nil {
 		return false
 	}
-	conditions, text, i := b.conditions, req.URL.Path, 0
+	here, i := []string{req.URL.Path}, 0
 	for i >= 0 {
-		c := conditions[i]
-		want := c.args[0]
-		met := false
-		if c.name == "PathPrefix" {
-			met = len(text) >= len(want) && text[:len(want)] == want
-		} else if c.name == "Path" {
-			met = text == want
-		} else if c.name == "Method" {
-			met = req.Method == want
-		} else {
-			i = judgeRequest(c, req)
-			continue
+		c, values, known := r[i], here, true
+		if c.name != "Path" {
+			values, known = valuesFor(c, req)
 		}
-		if met {
-			i = c.yes
-		} else {
-			i = c.no
+		if !known {
+			return false
+		}
+		i = c.no
+		for _, value := range values {
+			if c.pattern.MatchString(value) {
+				i = c.yes
+			}
 		}
 	}
 	return i == exitTrue && isPlainPath(req)
 }
 
-// judgeRequest judges one condition and returns where to go on. What cannot be read with certainty ends the rule as false,
-// also behind a "!": fails closed.
-func judgeRequest(c *condition, req *http.Request) int {
-	met, known := false, true
+// valuesFor are the values in a request that a condition is about. They are not known when the request cannot be read with certainty.
+func valuesFor(c *condition, req *http.Request) (values []string, known bool) {
 	switch c.name {
-	case "PathRegexp":
-		met = c.pattern.MatchString(req.URL.Path)
-	case "Host", "HostRegexp":
-		met, known = judgeHost(c, req.Host)
-	case "Header", "HeaderRegexp":
-		met = judgeValues(c, req.Header[c.args[0]])
-	case "Query", "QueryRegexp":
-		values, err := url.ParseQuery(req.URL.RawQuery)
-		met = judgeValues(c, values[c.args[0]])
-		known = err == nil
-	case "ClientIP":
-		host, _, err := net.SplitHostPort(req.RemoteAddr)
-		if err != nil {
-			host = req.RemoteAddr
-		}
-		host, _, _ = strings.Cut(host, "%") // the zone of a link-local address
-		address := net.ParseIP(host)
-		met = c.network.Contains(address)
-		known = address != nil
+	case "Method":
+		return []string{req.Method}, true
+	case "Header":
+		return req.Header[c.args[0]], true
+	case "Query":
+		query, err := url.ParseQuery(req.URL.RawQuery)
+		return query[c.args[0]], err == nil
+	case "Host": // without port and without regard to case. Only ASCII, because Unicode folds other letters into it (U+212A is a k)
+		host := hostOf(req.Host)
+		return []string{strings.ToLower(strings.Trim(host, "[]"))}, utf8.RuneCountInString(host) == len(host)
 	}
-	if !known {
-		return exitFalse
+	host, _, _ := strings.Cut(hostOf(req.RemoteAddr), "%") // the zone of a link-local address
+	address := net.ParseIP(host)
+	if c.network.Contains(address) {
+		values = []string{host}
 	}
-	if met {
-		return c.yes
-	}
-	return c.no
+	return values, address != nil
 }
 
-// judgeHost compares the host without port and without regard to case. `*.example.com` is any one label before the rest, `*` any
-// host; a final dot does not count. Only ASCII is compared, because Unicode folds other letters into it (U+212A is a k).
-func judgeHost(c *condition, host string) (met, known bool) {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+// hostOf takes the port off.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
 	}
-	known = utf8.RuneCountInString(host) == len(host)
-	host = strings.ToLower(strings.Trim(host, "[]"))
-	if c.pattern != nil {
-		return c.pattern.MatchString(host), known
-	}
-	host, want := strings.TrimSuffix(host, "."), c.args[0]
-	if want[0] == '*' && want != "*" {
-		_, rest, _ := strings.Cut(host, ".")
-		host = "*." + rest
-	}
-	return host == want || want == "*", known
-}
-
-// judgeValues looks for a value among those of a header or a query parameter.
-func judgeValues(c *condition, values []string) bool {
-	for _, value := range values {
-		if c.pattern == nil && value == c.args[1] || c.pattern != nil && c.pattern.MatchString(value) {
-			return true
-		}
-	}
-	return false
+	return address
 }
 
 // ambiguousDecoded are characters that a path may have only as they are, or not at all: control characters, what separates parts

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -33,11 +32,9 @@ type identity struct {
 	rawAccessToken string                 // {access_token}
 }
 
-// claimKey says where a claim is: a token, and the names that lead to it through objects.
-type claimKey struct {
-	source string // "id_token", "access_token", "userinfo", or "": identity.claims; "raw": a token itself, named by path
-	path   []string
-}
+// claimKey is the way to a claim: where it begins, and the names that lead on through objects. It begins with a token's name, with ""
+// at identity.claims, or with "raw" at the tokens themselves.
+type claimKey []string
 
 // keyName matches one name of a key, with a dot written `\.` and a backslash `\\`; keyEscapes takes these away.
 var (
@@ -46,7 +43,7 @@ var (
 )
 
 // parseClaimKey reads a key such as realm_access.roles, access_token.scope or https://example\.com/roles.
-func parseClaimKey(text string) (*claimKey, error) {
+func parseClaimKey(text string) (claimKey, error) {
 	path := keyName.FindAllString(text, -1)
 	if text == "" || strings.Join(path, ".") != text {
 		return nil, fmt.Errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
@@ -58,29 +55,17 @@ func parseClaimKey(text string) (*claimKey, error) {
 		}
 		path[i] = keyEscapes.Replace(name)
 	}
-	first := path[0]
-	if len(path) > 1 && (first == "id_token" || first == "access_token" || first == "userinfo") {
-		return &claimKey{source: first, path: path[1:]}, nil
+	if len(path) == 1 || path[0] != "userinfo" && !isRawToken(path[0]) {
+		path = append([]string{""}, path...)
 	}
-	return &claimKey{path: path}, nil
+	return path, nil
 }
 
 // findClaim looks a claim up. A claim that is null is as good as missing: nil.
-func findClaim(id *identity, key *claimKey) interface{} {
-	claims := id.claims
-	if key.source == "id_token" {
-		claims = id.idToken
-	} else if key.source == "access_token" {
-		claims = id.accessToken
-	} else if key.source == "userinfo" {
-		claims = id.userinfo
-	} else if key.source == "raw" {
-		claims = map[string]interface{}{
-			"id_token": id.rawIDToken, "access_token": id.rawAccessToken,
-		}
-	}
-	value := claims[key.path[0]]
-	for _, name := range key.path[1:] {
+func findClaim(id *identity, key claimKey) interface{} {
+	var value interface{} = map[string]interface{}{"": id.claims, "id_token": id.idToken, "access_token": id.accessToken, "userinfo": id.userinfo,
+		"raw": map[string]interface{}{"id_token": id.rawIDToken, "access_token": id.rawAccessToken}}
+	for _, name := range key {
 		object, ok := value.(map[string]interface{})
 		if !ok {
 			return nil
@@ -90,66 +75,41 @@ func findClaim(id *identity, key *claimKey) interface{} {
 	return value
 }
 
-// rule is a claims expression, ready to be judged.
-type rule struct{ conditions []*condition }
-
 // claimFunctions are the functions of the claims language and their parameters.
-var claimFunctions = map[string]string{
-	"Equals":        "key, value",
-	"Prefix":        "key, value",
-	"Suffix":        "key, value",
-	"Contains":      "key, value",
-	"SplitContains": "key, separator, value",
-	"OneOf":         "key, value, …",
-	"AllOf":         "key, value, …",
-	"Matches":       "key, pattern",
-	"Exists":        "key",
-}
+const claimFunctions = "AllOf(key, value, …) Contains(key, value) Equals(key, value) Exists(key) Matches(key, pattern) OneOf(key, value, …) " +
+	"Prefix(key, value) SplitContains(key, separator, value) Suffix(key, value)"
 
-// parseRule reads a claims expression. No text is no rule, nil, which allows everybody; white space alone is a mistake.
-func parseRule(text string) (*rule, error) {
-	if text == "" {
-		return nil, nil
-	}
-	conditions, err := parseExpression(text, claimFunctions, prepareClaim)
-	if err != nil {
-		return nil, err
-	}
-	return &rule{conditions: conditions}, nil
+// parseRule reads a claims expression. No text is no rule, which allows everybody; white space alone is a mistake.
+func parseRule(text string) (rule, error) {
+	return parseExpression(text, claimFunctions, prepareClaim)
 }
 
 // prepareClaim completes a condition on a claim.
 func prepareClaim(c *condition) (err error) {
-	last := c.args[len(c.args)-1]
+	if has(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
+		return errors.New("an empty argument; Exists asks whether a claim is there")
+	}
 	c.key, err = parseClaimKey(c.args[0])
 	if err == nil && c.name == "Matches" {
 		// Compiled alone first: "a)|(b" is no longer wrong when it stands in parentheses.
-		_, err = regexp.Compile(last)
-		if err == nil {
-			c.pattern, err = regexp.Compile("^(?:" + last + ")$")
+		if _, err = regexp.Compile(c.args[1]); err == nil {
+			c.pattern, err = regexp.Compile("^(?:" + c.args[1] + ")$")
 		}
-	}
-	if has(c.args, "") && !has([]string{"Equals", "OneOf", "AllOf"}, c.name) {
-		return errors.New("an empty argument; Exists asks whether a claim is there")
 	}
 	return err
 }
 
 // allows judges a rule. It fails closed: nobody at all satisfies no rule, not even one that only forbids.
-func allows(r *rule, id *identity) bool {
-	if r == nil {
-		return true
-	}
-	if id == nil {
-		return false
+func allows(r rule, id *identity) bool {
+	if r == nil || id == nil {
+		return r == nil
 	}
 	i := 0
 	for i >= 0 {
-		c := r.conditions[i]
+		c := r[i]
+		i = c.no
 		if claimHolds(c, findClaim(id, c.key)) {
 			i = c.yes
-		} else {
-			i = c.no
 		}
 	}
 	return i == exitTrue
@@ -161,82 +121,96 @@ func allows(r *rule, id *identity) bool {
 // OneOf, AllOf and SplitContains look at the items of a list, and take a single value as a list of one, because some providers
 // send a list with one item as a bare text. Contains looks for an item in a list, for a part in a text.
 func claimHolds(c *condition, claim interface{}) bool {
-	values, text := c.args[1:], ""
 	items, isList := claim.([]interface{})
 	if !isList {
 		items = []interface{}{claim}
 	}
-	texts := itemTexts(items)
-	single := !isList && len(texts) > 0
-	if single {
+	texts, values := itemTexts(items), c.args[1:]
+	text, isSingle := "", !isList && len(texts) > 0
+	if isSingle {
 		text = texts[0]
 	}
 	switch c.name {
 	case "Exists":
 		return claim != nil
 	case "Equals":
-		return single && has(texts, values[0])
+		return isSingle && has(texts, values[0])
 	case "Prefix":
-		return single && strings.HasPrefix(text, values[0])
+		return isSingle && strings.HasPrefix(text, values[0])
 	case "Suffix":
-		return single && strings.HasSuffix(text, values[0])
+		return isSingle && strings.HasSuffix(text, values[0])
 	case "Matches":
-		return single && c.pattern.MatchString(text)
+		return isSingle && c.pattern.MatchString(text)
 	case "Contains":
-		return single && strings.Contains(text, values[0]) || has(texts, values[0])
+		return isSingle && strings.Contains(text, values[0]) || has(texts, values[0])
 	case "SplitContains":
+		var parts []string
 		for _, text := range texts {
-			if has(strings.Split(text, values[0]), values[1]) {
-				return true
-			}
+			parts = append(parts, strings.Split(text, values[0])...)
 		}
-		return false
+		return has(parts, values[1])
 	}
-	missing := 0
+	found := 0
 	for _, value := range values {
-		if !has(texts, value) {
-			missing++
+		if has(texts, value) {
+			found++
 		}
 	}
-	return missing == 0 || c.name == "OneOf" && missing < len(values)
+	return found == len(values) || c.name == "OneOf" && found > 0
 }
 
 // itemTexts are the texts of the single values among the items: those that a condition compares with. Some JSON writers make 1.0
 // of 1, so a number is there twice if it ends in zeros, with and without. It is never read as a float: two account numbers of
 // 17 digits can be the same float.
 func itemTexts(items []interface{}) []string {
-	texts := make([]string, 0, len(items))
+	var texts []string
 	for _, item := range items {
-		text, ok := scalarText(item)
-		if ok {
-			texts = append(texts, text)
+		_, isList := item.([]interface{})
+		_, isObject := item.(map[string]interface{})
+		if isList || isObject || item == nil {
+			continue
 		}
-		_, isNumber := item.(json.Number)
-		if isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
+		text := valueText(item)
+		texts = append(texts, text)
+		if _, isNumber := item.(json.Number); isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
 			texts = append(texts, strings.TrimSuffix(strings.TrimRight(text, "0"), "."))
 		}
 	}
 	return texts
 }
 
-// scalarText is the text of a single value; false for a list, an object, or nothing.
-func scalarText(claim interface{}) (string, bool) {
-	switch value := claim.(type) {
-	case string:
-		return value, true
-	case bool:
-		return strconv.FormatBool(value), true
-	case json.Number:
-		return value.String(), true
+// addScopes adds to scopes those that a rule asks of the claims scope and scp (RFC 6749 3.3, RFC 9068 2.2.3): of alternatives all, as
+// there is no telling which of them a client may have.
+func addScopes(scopes []string, r rule) []string {
+	for _, c := range r {
+		if c.isNegated || !has(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
+			!strings.Contains("AllOf Contains Equals OneOf SplitContains", c.name) {
+			continue
+		}
+		values := c.args[1:]
+		if c.name == "SplitContains" {
+			values = c.args[2:]
+		}
+		for _, scope := range strings.Fields(strings.Join(values, " ")) {
+			if scopeToken.MatchString(scope) && !has(scopes, scope) {
+				scopes = append(scopes, scope)
+			}
+		}
 	}
-	return "", false
+	return scopes
 }
+
+// scopeToken is what a scope may be made of (RFC 6749 3.3).
+var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
 
 // headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
 type headerFormat struct {
 	texts []string
-	keys  []*claimKey
+	keys  []claimKey
 }
+
+// inBraces matches a key in a format.
+var inBraces = regexp.MustCompile(`\{[^{}]*\}`)
 
 // parseHeaderFormat reads the right side of a forwardHeaders entry: a claim key, or a text with keys in braces such as
 // "Bearer {access_token}". There is no escape for a brace: no header needs one.
@@ -253,22 +227,20 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 		}
 		text = "{" + text + "}"
 	}
-	pieces := strings.Split(text, "{")
-	f := &headerFormat{texts: []string{pieces[0]}}
-	for _, piece := range pieces[1:] {
-		name, after, closed := strings.Cut(piece, "}")
+	f := &headerFormat{texts: inBraces.Split(text, -1)}
+	if strings.ContainsAny(strings.Join(f.texts, ""), "{}") {
+		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
+	}
+	for _, name := range inBraces.FindAllString(text, -1) {
+		name = strings.Trim(name, "{}")
 		key, err := parseClaimKey(name)
-		if closed && err != nil {
+		if err != nil {
 			return nil, err
 		}
-		if closed && isRawToken(name) {
-			key.source = "raw"
+		if isRawToken(name) {
+			key[0] = "raw"
 		}
 		f.keys = append(f.keys, key)
-		f.texts = append(f.texts, after)
-	}
-	if strings.Count(text, "}") != len(f.keys) || strings.Contains(strings.Join(f.texts, ""), "}") {
-		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
 	}
 	return f, nil
 }
@@ -299,7 +271,7 @@ func formatHeader(f *headerFormat, id *identity) (string, bool) {
 }
 
 // claimText is a claim as the text of a header; false when it is missing or empty.
-func claimText(id *identity, key *claimKey) (string, bool) {
+func claimText(id *identity, key claimKey) (string, bool) {
 	text := claimString(findClaim(id, key))
 	return headerSafe(text), text != ""
 }
@@ -310,7 +282,7 @@ func claimString(claim interface{}) string {
 	if !isList {
 		return valueText(claim)
 	}
-	items := make([]string, 0, len(list))
+	var items []string
 	for _, item := range list {
 		text := valueText(item)
 		if strings.Contains(text, ",") {
@@ -323,10 +295,10 @@ func claimString(claim interface{}) string {
 	return strings.Join(items, ",")
 }
 
-// valueText is the text of a single value, or JSON.
+// valueText is a text as it is, nothing for nothing, and any other value as JSON.
 func valueText(claim interface{}) string {
-	text, ok := scalarText(claim)
-	if !ok && claim != nil {
+	text, isText := claim.(string)
+	if !isText && claim != nil {
 		encoded, _ := json.Marshal(claim)
 		text = string(encoded)
 	}

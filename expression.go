@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"sort"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,11 +18,11 @@ import (
 // is true and when it is false. Judging is then one loop over a slice, without recursion or function values: the interpreter
 // charges most for calls, and a hostile text has no stack to exhaust.
 
-// A condition leads to the number of another one further on, or out of the expression.
+// A condition leads to the number of another one further on, or out of the expression. The two exits add up to bothExits.
 const (
 	exitTrue  = -1
 	exitFalse = -2
-	exitAside = -3 // only while the two are exchanged
+	bothExits = -3
 )
 
 // Limits that no rule written by a person meets.
@@ -33,36 +32,45 @@ const (
 	maxDepth      = 32 // parentheses in parentheses
 )
 
+// rule is an expression, ready to be judged. Nil is no rule.
+type rule []*condition
+
 // condition is one Name(`argument`, …).
 type condition struct {
-	name    string // as in the language's table, whatever case the text has
-	args    []string
-	yes, no int // where to go on: the number of a condition, exitTrue or exitFalse
+	name      string // as in the language's table, whatever case the text has
+	args      []string
+	yes, no   int  // where to go on: the number of a condition, exitTrue or exitFalse
+	isNegated bool // an odd number of "!" stands before it
 
 	// Worked out once by the language, for those conditions that need it.
-	key     *claimKey
+	key     claimKey
 	pattern *regexp.Regexp
 	network *net.IPNet
 }
 
 // expressionParser is at one word of a text. After the first error it is at the end, so that every loop ends by itself.
 type expressionParser struct {
-	text       string
-	functions  map[string]string
-	prepare    func(c *condition) error
-	at         int    // where word begins
-	word       string // "" at the end
-	depth      int
-	conditions []*condition
-	err        error
+	text, functions string
+	prepare         func(c *condition) error
+	at              int    // where word begins
+	word            string // "" at the end
+	depth           int
+	conditions      rule
+	err             error
 }
 
 // expressionWord matches an operator, a name, a text in quotes, or else any one character, for the error that will name it.
 var expressionWord = regexp.MustCompile("^(?:&&|\\|\\||[A-Za-z]\\w*|`[^`]*`|\"(?:[^\"\\\\]|\\\\.)*\"|(?s:.))")
 
-// parseExpression reads a text. The table of functions has each name's parameters, such as "key, value": a last "…" stands for
-// any number of further ones, brackets for one that may be left out. prepare checks a condition and completes it.
-func parseExpression(text string, functions map[string]string, prepare func(c *condition) error) ([]*condition, error) {
+// functionName matches those of a language; names of parameters are in lower case.
+var functionName = regexp.MustCompile(`[A-Z]\w+`)
+
+// parseExpression reads a text; without one there is no rule. functions are the language's, with their parameters: a last "…" stands
+// for any number of further arguments, brackets for one that may be left out. prepare checks a condition and completes it.
+func parseExpression(text, functions string, prepare func(c *condition) error) (rule, error) {
+	if text == "" {
+		return nil, nil
+	}
 	if len(text) > maxExpression {
 		return nil, fmt.Errorf("a rule has at most %d bytes, got %d", maxExpression, len(text))
 	}
@@ -114,9 +122,9 @@ func rewire(conditions []*condition, exit, target int) {
 
 // parseTerm reads a condition or a group in parentheses, with any number of "!". To negate is to exchange the two exits.
 func parseTerm(p *expressionParser) {
-	negated, from := false, len(p.conditions)
+	isNegated, from := false, len(p.conditions)
 	for ; p.word == "!"; nextWord(p) {
-		negated = !negated
+		isNegated = !isNegated
 	}
 	if p.word == "(" {
 		p.depth++
@@ -130,39 +138,41 @@ func parseTerm(p *expressionParser) {
 	} else {
 		parseCondition(p)
 	}
-	if negated {
-		rewire(p.conditions[from:], exitTrue, exitAside)
-		rewire(p.conditions[from:], exitFalse, exitTrue)
-		rewire(p.conditions[from:], exitAside, exitFalse)
+	if !isNegated {
+		return
+	}
+	for _, c := range p.conditions[from:] {
+		c.isNegated = !c.isNegated
+		if c.yes < 0 {
+			c.yes = bothExits - c.yes
+		}
+		if c.no < 0 {
+			c.no = bothExits - c.no
+		}
 	}
 }
 
 // parseCondition reads Name(`argument`, …). Names are taken in any case, as Traefik takes `pathprefix`.
 func parseCondition(p *expressionParser) {
-	start, name := p.at, p.word
-	if name == "" || !unicode.IsLetter(rune(name[0])) {
+	start, word := p.at, p.word
+	if word == "" || !unicode.IsLetter(rune(word[0])) {
 		expect(p, "", `a condition, "!" or "("`)
 		return
 	}
-	c := &condition{yes: exitTrue, no: exitFalse}
-	known := make([]string, 0, len(p.functions))
-	for function := range p.functions {
-		known = append(known, function)
-		if strings.EqualFold(name, function) {
-			c.name = function
-		}
-	}
-	if c.name == "" {
-		sort.Strings(known)
-		complain(p, start, "unknown function %.40q; did you mean %s?", name, nearest(name, known))
+	function := regexp.MustCompile(`(?i)\b(` + word + `)\(([^)]*)`).FindStringSubmatch(p.functions)
+	if function == nil {
+		complain(p, start, "unknown function %.40q; did you mean %s?", word, nearest(word, functionName.FindAllString(p.functions, -1)))
 		return
 	}
+	name, parameters := function[1], function[2]
+	c := &condition{name: name, yes: exitTrue, no: exitFalse}
 	nextWord(p)
 	parseArguments(p, c)
-	if parameters := p.functions[c.name]; !takes(parameters, len(c.args)) {
-		complain(p, start, `%s takes (%s), got %d arguments; several conditions are joined with "||"`, c.name, parameters, len(c.args))
+	most, got, isOpen := 1+strings.Count(parameters, ","), len(c.args), strings.Contains(parameters, "…")
+	if got > most && !isOpen || got < most-1 || got == most-1 && !isOpen && !strings.Contains(parameters, "[") {
+		complain(p, start, `%s takes (%s), got %d arguments; several conditions are joined with "||"`, name, parameters, got)
 	} else if err := p.prepare(c); err != nil {
-		complain(p, start, "%s: %v", c.name, err)
+		complain(p, start, "%s: %v", name, err)
 	}
 	if len(p.conditions) == maxConditions {
 		complain(p, start, "more than %d conditions", maxConditions)
@@ -187,15 +197,6 @@ func parseArguments(p *expressionParser, c *condition) {
 		}
 	}
 	nextWord(p)
-}
-
-// takes tells whether a function with these parameters takes so many arguments.
-func takes(parameters string, count int) bool {
-	least := 1 + strings.Count(parameters, ",")
-	if strings.HasSuffix(parameters, "…") {
-		return count >= least-1
-	}
-	return count == least || count == least-1 && strings.HasSuffix(parameters, "]")
 }
 
 // expect takes a word that must come next, or complains with what could have stood there.

@@ -31,7 +31,7 @@ type gate struct {
 	introspection   *tokenJob
 	tokenJobs       []*tokenJob // those of both that there are
 	gateway         *gateway
-	bypass          *bypassRule
+	bypass          rule
 	pages           *pages
 	csrf            *csrf
 	endpoints       map[string]*endpoint // by path

@@ -13,9 +13,9 @@ import (
 
 // policy is what is asked of whoever comes in one way (sign-in, bearer token), and what the upstream is told of them.
 type policy struct {
-	rule     *rule
+	rule     rule
 	headers  []*forwardHeader
-	username *claimKey
+	username claimKey
 }
 
 // forwardHeader is one header for the upstream; name is canonical.
