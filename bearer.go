@@ -58,17 +58,21 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	if err != nil || credential == "" {
 		return nil, err != nil, err
 	}
-	var headers map[string]string
-	if g.introspection != nil {
-		if headers, err = introspectionHeaders(g.introspection, req); err != nil {
-			return nil, true, err
-		}
-		if g.introspection.isTemplated {
-			credential += fmt.Sprint("\x00", headers) // another request may get another answer
-		}
+	p, err = tokenPass(g, req, raw, credential)
+	return p, true, err
+}
+
+// tokenPass is the pass of a token: the one remembered by its credential, or a new one.
+func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error) {
+	headers, err := introspectionHeaders(g.introspection, req)
+	if err != nil {
+		return nil, err
 	}
-	if p := recallPass(g, credential); p != nil {
-		return p, true, nil
+	if g.introspection != nil && g.introspection.isTemplated {
+		credential += fmt.Sprint("\x00", headers) // another request may get another answer
+	}
+	if known := recallPass(g, credential); known != nil {
+		return known, nil
 	}
 	ctx := req.Context()
 	job, claims, until, err := judgeToken(ctx, g, raw, headers)
@@ -76,12 +80,13 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)
 	}
 	if err != nil {
-		return nil, true, err
+		return nil, err
 	}
 	id := &identity{claims: withoutClientSubject(claims), rawAccessToken: raw}
 	id.accessToken = id.claims
-	if p, err = judge(g, job.policy, id); err != nil {
-		return nil, true, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]))
+	p, err := judge(g, job.policy, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]))
 	}
 	if !job.keep && job.source.Header != "" {
 		p.drop = append(p.drop, job.source.Header)
@@ -89,7 +94,7 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	p.sub = text(id.claims["sub"])
 	p.sid = text(claims["sid"])
 	p, err = letIn(ctx, g, credential, p, until)
-	return p, true, err
+	return p, err
 }
 
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
@@ -133,59 +138,48 @@ func earlier(until time.Time, claims map[string]interface{}) time.Time {
 	return until
 }
 
-// introspected is the provider's answer about a token. Claims of one that is not active are nil.
+// introspected is the provider's answer about a token.
 type introspected struct {
-	claims map[string]interface{}
-	asked  time.Time
-	active string // what it said
+	claims   map[string]interface{}
+	asked    time.Time
+	isActive bool
 }
 
-// introspect asks the provider about a token, once however many requests bring it at the same time.
+// introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
+// is too old for job.
 func introspect(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (map[string]interface{}, time.Time, error) {
-	var until time.Time
+	now := time.Now()
 	if raw == "" || len(raw) > maxTokenSize {
-		return nil, until, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
+		return nil, now, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
 	key := hashText(fmt.Sprint("introspect\x00", raw, "\x00", job.hint, "\x00", headers))
-	answer := recallAnswer(job, key)
-	if answer == nil {
-		value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
-			answer := recallAnswer(job, key) // of a flight that landed between our look and our turn
-			var err error
-			if answer == nil {
-				answer, err = askIntrospection(ctx, job, raw, headers)
-			}
-			if err == nil {
-				remember(job.client.answers, key, answer)
-			}
-			return answer, err
-		})
-		if err != nil {
-			return nil, until, err
+	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
+		if known, _ := recall(job.client.answers, key).(*introspected); known != nil && time.Until(answerEnd(job, known)) > 0 {
+			return known, nil
 		}
-		answer, _ = value.(*introspected)
+		answer, err := askIntrospection(ctx, job, raw, headers)
+		if err == nil {
+			remember(job.client.answers, key, answer)
+		}
+		return answer, err
+	})
+	if err != nil {
+		return nil, now, err
 	}
-	if answer.claims == nil {
-		return nil, until, fmt.Errorf("introspection: active: expected true, got %s", answer.active)
+	answer, _ := value.(*introspected)
+	if !answer.isActive {
+		return nil, now, fmt.Errorf("introspection: active: expected true, got %s", shown(answer.claims["active"]))
 	}
-	return answer.claims, earlier(answer.asked.Add(job.cache), answer.claims), checkActive(job.rules, answer.claims, time.Now())
+	return answer.claims, answerEnd(job, answer), checkActive(job.rules, answer.claims, now)
 }
 
-// recallAnswer is the answer that was given a moment ago, nil when it is too old for job.
-func recallAnswer(job *tokenJob, key string) *introspected {
-	answer, _ := recall(job.client.answers, key).(*introspected)
-	if answer == nil {
-		return nil
+// answerEnd is how long an answer is believed: for as long as the options say, and no longer than the token lasts.
+func answerEnd(job *tokenJob, answer *introspected) time.Time {
+	if !answer.isActive && job.cache > negativeAnswer {
+		return answer.asked.Add(negativeAnswer)
 	}
-	lasts := job.cache
-	if answer.claims == nil && lasts > negativeAnswer {
-		lasts = negativeAnswer
-	}
-	if time.Until(earlier(answer.asked.Add(lasts), answer.claims)) <= 0 {
-		return nil
-	}
-	return answer
+	return earlier(answer.asked.Add(job.cache), answer.claims)
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
@@ -207,20 +201,16 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	if err != nil {
 		return nil, err
 	}
-	answer, err := parseObject(body)
+	claims, err := parseObject(body)
 	if status != http.StatusOK {
-		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(answer["error"])))
+		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(claims["error"])))
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, m.introspection, err)
 		logf(c.log, levelError, "%s", err)
 		return nil, err
 	}
-	found := &introspected{asked: now, active: shown(answer["active"])}
-	if answer["active"] == true {
-		found.claims = answer
-	}
-	return found, nil
+	return &introspected{claims: claims, asked: now, isActive: claims["active"] == true}, nil
 }
 
 // postAgain is postWith for what changes nothing at the provider and may be sent twice. Failures that come quickly are tried again.
@@ -239,19 +229,22 @@ func postAgain(ctx context.Context, c *client, m *metadata, what, address string
 // checkActive checks what an active answer says of the token's time and purpose: the provider need not have.
 func checkActive(r *tokenRules, claims map[string]interface{}, now time.Time) error {
 	t := &token{claims: claims}
-	var expiry, issuer error
-	if claims["exp"] != nil {
-		expiry = checkExpiry(t, now)
+	err := firstError(checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
+	if err == nil && claims["exp"] != nil {
+		err = checkExpiry(t, now)
 	}
-	if claims["iss"] != nil {
-		issuer = checkIssuer(r, t)
+	if err == nil && claims["iss"] != nil {
+		err = checkIssuer(r, t)
 	}
-	return firstError(expiry, issuer, checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
+	return err
 }
 
-// introspectionHeaders fills the templates of the options with the request.
+// introspectionHeaders fills the templates of the options, if that job is on, with the request.
 func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, error) {
 	headers := map[string]string{}
+	if job == nil {
+		return headers, nil
+	}
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		if err := made.Execute(&value, map[string]interface{}{"Request": req}); err != nil {
@@ -270,9 +263,9 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 		if len(lines) > 1 { // one of them might be what the upstream reads
 			return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
 		}
-		if len(lines) == 1 {
-			if raw, ok := afterScheme(lines[0], job.source.HeaderAuthScheme); ok {
-				found[job.source.Header+": "+lines[0]] = raw
+		for _, line := range lines {
+			if raw, ok := afterScheme(line, job.source.HeaderAuthScheme); ok {
+				found[job.source.Header+": "+line] = raw
 			}
 		}
 		for _, raw := range hiddenTokens(job, req) {
@@ -282,10 +275,10 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 	if len(found) > 1 {
 		return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
 	}
-	for credential, raw := range found {
-		return raw, credential, nil
+	for only := range found {
+		credential = only
 	}
-	return "", "", nil
+	return found[credential], credential, nil
 }
 
 // hiddenTokens are those in a cookie, the query or a form, where the options allow them.
@@ -294,15 +287,17 @@ func hiddenTokens(job *tokenJob, req *http.Request) []string {
 	if job.source.Cookie != "" {
 		found = cookieValues(req, job.source.Cookie)
 	}
-	if job.source.Query+job.tokenKey == "" {
-		return found
+	if job.source.Query+job.tokenKey != "" {
+		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
+		delete(query, "")                            // the name of no option
+		found = append(append(found, query[job.source.Query]...), query[job.tokenKey]...)
 	}
-	query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
-	delete(query, "")                            // the name of no option
-	found = append(found, query[job.source.Query]...)
-	found = append(found, query[job.tokenKey]...)
-	if job.tokenKey != "" && req.Method == http.MethodPost {
-		found = append(found, formTokens(req, job.tokenKey)...)
+	if job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 && req.ContentLength <= maxForm {
+		if text, err := readForm(req); err == nil {
+			req.Body = io.NopCloser(strings.NewReader(text)) // back, for the upstream
+			form, _ := url.ParseQuery(text)
+			found = append(found, form[job.tokenKey]...)
+		}
 	}
 	return found
 }
@@ -315,20 +310,6 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 	word, raw, _ := strings.Cut(value, " ")
 	raw = strings.TrimSpace(raw)
 	return raw, strings.EqualFold(word, scheme)
-}
-
-// formTokens reads the fields of a small posted form, and puts the body back for the upstream.
-func formTokens(req *http.Request, name string) []string {
-	if req.ContentLength < 0 || req.ContentLength > maxForm {
-		return nil
-	}
-	text, err := readForm(req)
-	if err != nil {
-		return nil
-	}
-	req.Body = io.NopCloser(strings.NewReader(text))
-	form, _ := url.ParseQuery(text)
-	return form[name]
 }
 
 // challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
@@ -353,11 +334,18 @@ func challenge(g *gate, a *answer, reason error) {
 		a.title = "This access token is not accepted"
 		a.detail = "It may have ended, or have been made for something else."
 	}
+	var scopes []string
+	metadata := ""
 	for _, job := range g.tokenJobs {
-		if job.metadataURL != "" && !strings.Contains(a.challenge, "resource_metadata") { // RFC 9728 5.1
-			a.challenge += fmt.Sprintf(", resource_metadata=%q", job.metadataURL)
+		scopes = addScopes(scopes, job.policy.rule)
+		if job.metadataURL != "" && metadata == "" {
+			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
 		}
 	}
+	if code == errInsufficientScope.Error() && scopes != nil {
+		a.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3.1
+	}
+	a.challenge += metadata
 }
 
 // describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
@@ -376,6 +364,9 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 		document := map[string]interface{}{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
 		if len(job.rules.issuers) > 0 {
 			document["authorization_servers"] = job.rules.issuers[:1]
+		}
+		if scopes := addScopes(nil, job.policy.rule); scopes != nil {
+			document["scopes_supported"] = scopes
 		}
 		body, _ := json.Marshal(document) // texts only
 		_, _ = rw.Write(body)
@@ -400,12 +391,11 @@ func newTokenJob(g *gate, by *policy, source TokenSourceConfig, audience []strin
 		g.credentials[job.source.Header] = true
 	}
 	if at, err := url.Parse(resource); err == nil && resource != "" {
-		path := strings.TrimSuffix(at.EscapedPath(), "/")
-		if path != "" {
-			path = at.EscapedPath() // RFC 9728 3.1: only a slash that is the whole path is left out
+		if at.Path == "/" {
+			at.Path = "" // RFC 9728 3.1: only a slash that is the whole path is left out
 		}
-		job.metadataURL = at.Scheme + "://" + at.Host + wellKnown + path
-		job.metadataPath, _ = url.PathUnescape(wellKnown + path)
+		job.metadataURL = at.Scheme + "://" + at.Host + wellKnown + at.EscapedPath()
+		job.metadataPath = wellKnown + at.Path
 	}
 	g.tokenJobs = append(g.tokenJobs, job)
 	return job
@@ -453,22 +443,22 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 // remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
 func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *keySet {
 	j := g.config.JWT
-	c := g.client
-	if c == nil || j.JWKSURL != "" || j.Issuer != "" && j.Issuer != g.config.Issuer {
-		at := &Config{ClientConfig: j.ClientConfig}
-		if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
-			at.Issuer = j.Issuer
-		} else if strings.HasPrefix(j.JWKSURL, "/") {
-			at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
+	if g.login && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == g.config.Issuer) {
+		if j.Issuer == "" {
+			job.rules.issuers = g.client.rules.issuers
 		}
-		c = findClient(ctx, g.log, at, "jwt.clientConfig", p)
-	} else if j.Issuer == "" {
-		job.rules.issuers = c.rules.issuers
+		return g.client.keys
 	}
-	if c == nil {
-		return nil // the problem is noted
+	at := &Config{ClientConfig: j.ClientConfig}
+	if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
+		at.Issuer = j.Issuer
+	} else if strings.HasPrefix(j.JWKSURL, "/") {
+		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
-	return c.keys
+	if c := findClient(ctx, g.log, at, "jwt.clientConfig", p); c != nil {
+		return c.keys
+	}
+	return nil // the problem is noted
 }
 
 // secretKey is the HMAC key, for the algorithms that a shared secret is long enough for (RFC 7518 3.2).
@@ -523,14 +513,18 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 		job.headers[canonical] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
-	if g.client != nil {
-		job.rules.issuers = g.client.rules.issuers
+	at := *g.config // whose client proves itself here: the sign-in's, or one for this alone
+	at.ClientConfig = ClientConfig{TLS: i.ClientConfig.TLS, TimeoutSeconds: i.ClientConfig.TimeoutSeconds, MaxRetries: i.ClientConfig.MaxRetries}
+	at.Endpoints.Introspection = i.ClientConfig.URL
+	if !g.login { // with an address, nothing else is needed of the provider, and so nothing discovered
+		at.Issuer = i.Issuer
+		at.Endpoints = EndpointsConfig{Authorization: i.ClientConfig.URL, Token: i.ClientConfig.URL, JWKS: i.ClientConfig.URL, Introspection: i.ClientConfig.URL}
 	}
-	if job.client = g.client; i.ClientConfig.URL != "" {
-		at := *g.config // the client of a sign-in proves itself here, too
-		at.Endpoints.Introspection = i.ClientConfig.URL
-		at.ClientConfig = ClientConfig{TLS: i.ClientConfig.TLS, TimeoutSeconds: i.ClientConfig.TimeoutSeconds, MaxRetries: i.ClientConfig.MaxRetries}
+	if job.client = g.client; !g.login || i.ClientConfig.URL != "" {
 		job.client = findClient(ctx, g.log, &at, block+"clientConfig", p)
+	}
+	if job.client != nil && at.Issuer != "" {
+		job.rules.issuers = job.client.rules.issuers
 	}
 	return job
 }

@@ -396,3 +396,25 @@ func TestResourceMetadata(t *testing.T) {
 		}
 	}
 }
+
+// TestResourceScopes: what the rule asks of a token's scopes is told to clients (RFC 6750 3.1, RFC 9728 2).
+func TestResourceScopes(t *testing.T) {
+	t.Parallel()
+	const metadata = `resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`
+	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "resource": "https://api.example.com",
+		"claims": "SplitContains(`scope`, ` `, `orders:read`) && OneOf(`scp`, `orders:read`, `orders:all`)"}))
+	weak := sharedToken(map[string]interface{}{"aud": "https://api.example.com", "scope": "other"})
+	bearer(t, s, weak).challenged(403, tooFewRights+`, scope="orders:read orders:all", `+metadata)
+	bearer(t, s, "bad").challenged(401, badToken+", "+metadata) // a scope would not help
+	apiCall(t, s, "GET", "/", "").challenged(401, noToken+", "+metadata)
+	told := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200)
+	if !strings.Contains(told.body, `"scopes_supported":["orders:read","orders:all"]`) {
+		t.Errorf("the document is %s", told.body)
+	}
+
+	s = start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "resource": "https://api.example.com", "claims": "Equals(`sub`, `bob`)"}))
+	bearer(t, s, weak).challenged(403, tooFewRights+", "+metadata)
+	if told := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200); strings.Contains(told.body, "scopes") {
+		t.Errorf("the document is %s", told.body)
+	}
+}

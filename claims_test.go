@@ -353,3 +353,28 @@ func TestClaimsText(t *testing.T) {
 		t.Errorf("missing: got %q, %v", text, ok)
 	}
 }
+
+// TestClaimsScopes: the scopes that a rule asks for.
+func TestClaimsScopes(t *testing.T) {
+	for _, row := range []struct{ name, rule, want string }{
+		{"no rule", "", ""},
+		{"a part of a text", "SplitContains(`scope`, ` `, `read`)", "read"},
+		{"a part between commas", "SplitContains(`scope`, `,`, `read`)", "read"},
+		{"an item", "Contains(`scp`, `read`)", "read"},
+		{"a whole text", "Equals(`scope`, `read write`)", "read write"},
+		{"alternatives", "OneOf(`scp`, `read`, `write`) || Contains(`scope`, `admin`)", "read write admin"},
+		{"all, one of them twice", "AllOf(`scp`, `read`, `write`) && Contains(`scope`, `read`)", "read write"},
+		{"by prefix", "Contains(`access_token.scope`, `read`) && Contains(`access_token.scp`, `write`)", "read write"},
+		{"of another token", "Contains(`id_token.scope`, `read`) && Contains(`userinfo.scp`, `read`)", ""},
+		{"of another claim", "Contains(`groups`, `read`) || Contains(`a.scope`, `read`) || Contains(`scope.a`, `read`) || Contains(`access_token\\.scope`, `read`)", ""},
+		{"what names none", "Exists(`scope`) && Prefix(`scope`, `read`) && Suffix(`scope`, `read`) && Matches(`scope`, `read`)", ""},
+		{"what is forbidden", "!Contains(`scope`, `admin`) && Contains(`scope`, `read`)", "read"},
+		{"what is forbidden in a group", "!(Contains(`scope`, `a`) || !Contains(`scope`, `b`) && !!Contains(`scope`, `c`))", "b"},
+		{"what no scope can be", "Contains(`scope`, `a\"b`) || Contains(`scope`, `a\\b`) || Contains(`scope`, `café`)", ""},
+	} {
+		r, err := parseRule(row.rule)
+		if got := strings.Join(addScopes(nil, r), " "); err != nil || got != row.want {
+			t.Errorf("%s: got %q, %v, want %q", row.name, got, err, row.want)
+		}
+	}
+}

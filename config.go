@@ -53,7 +53,8 @@ type Config struct {
 	DiscoveryParams map[string]string `json:"discoveryParams"`
 	// Endpoints replaces single addresses of the provider's metadata.
 	Endpoints EndpointsConfig `json:"endpoints"`
-	// ClientID is the name under which the provider knows this application. Required for sign-in.
+	// ClientID is the name under which the provider knows this application. Required for sign-in. Without a sign-in, it and the
+	// other options of the client prove who we are in `oAuthIntrospection`.
 	ClientID string `json:"clientId" alias:"clientID"`
 	// ClientSecret is the application's secret. Leave it out for a public client, which is protected by PKCE; then set
 	// `session.secret`.
@@ -408,6 +409,9 @@ type IntrospectionConfig struct {
 	ClientConfig IntrospectionClientConfig `json:"clientConfig"`
 	// TokenTypeHint is another place for `clientConfig.tokenTypeHint`.
 	TokenTypeHint string `json:"tokenTypeHint"`
+	// Issuer is the provider, without a sign-in: the `iss` an answer may have, whom a `clientKey` signs for, and, without
+	// `clientConfig.url`, whose metadata says where to ask.
+	Issuer string `json:"issuer" is:"issuer"`
 	// Audience is what the answer's `aud` must name, one of these at least. Default: `resource` if that is set, else not checked.
 	Audience []string `json:"audience"`
 	// CacheSeconds is how long an answer is used again, never past the token's end; that a token is not active, 5 s at most. 0
@@ -427,14 +431,15 @@ type IntrospectionConfig struct {
 
 // IntrospectionClientConfig is whom to ask about tokens, and how.
 type IntrospectionClientConfig struct {
-	// URL is the introspection endpoint. Beside a sign-in: what discovery says. Required without a sign-in.
+	// URL is the introspection endpoint. Default: what discovery says. Required without a sign-in and without `issuer`.
 	URL string `json:"url" is:"url"`
 	// Headers are those of the request, as a rule `Authorization` with our own credentials. Values may be Go templates over `.Request`, the
-	// incoming request. Beside a sign-in, its client proves itself when there is no `Authorization` here.
+	// incoming request. Without an `Authorization` here the client of the top level proves itself: `clientId`, `clientSecret`,
+	// `clientAuthMethod`, `clientKey`.
 	Headers map[string]string `json:"headers" is:"header"`
 	// TokenTypeHint tells the provider what kind of token it is, `access_token` as a rule.
 	TokenTypeHint string `json:"tokenTypeHint"`
-	// TLS is whom to trust, and our own certificate.
+	// TLS is whom to trust, and our own certificate, which `tls_client_auth` shows.
 	TLS TLSConfig `json:"tls"`
 	// TimeoutSeconds is the longest one call may take.
 	TimeoutSeconds int `json:"timeoutSeconds" min:"1" default:"5"`
@@ -590,7 +595,9 @@ var withoutLogin = map[string]bool{"bypass": true, "unauthenticated": true, "err
 func checkJobs(config *Config, raw map[string]interface{}, p *problems) {
 	reason := ""
 	for _, name := range sortedNames("", raw, p) {
-		if !withoutLogin[strings.ToLower(name)] && reason == "" {
+		option := strings.ToLower(name)
+		isClient := config.OAuthIntrospection != nil && strings.HasPrefix(option, "client") && option != "clientconfig" // proves itself there
+		if !withoutLogin[option] && !isClient && reason == "" {
 			reason = fmt.Sprintf(", because %q is set", name)
 		}
 	}
@@ -730,7 +737,18 @@ func checkTokenSource(option string, source *TokenSourceConfig, optional bool, p
 func checkIntrospection(config *Config, in *IntrospectionConfig, p *problems) {
 	checkTokenSource("oAuthIntrospection", &in.TokenSource, config.Issuer != "", p)
 	checkTLS("oAuthIntrospection.clientConfig.tls", &in.ClientConfig.TLS, p)
-	p.must(in.ClientConfig.URL+config.Issuer != "", "oAuthIntrospection.clientConfig.url", "required without a sign-in; write the provider's introspection endpoint")
+	if config.Issuer != "" {
+		p.must(in.Issuer == "", "oAuthIntrospection.issuer", "must not stand beside a sign-in, whose issuer is asked; leave it out")
+		return
+	}
+	p.must(in.ClientConfig.URL+in.Issuer != "", "oAuthIntrospection.clientConfig.url", "required without a sign-in; write the provider's introspection endpoint")
+	prefix := ""
+	if config.ClientAuthMethod == "tls_client_auth" { // the certificate is this block's, the rest is the top level's
+		prefix = "oAuthIntrospection."
+	}
+	checkClientAuth(prefix, config.ClientAuthMethod, config.ClientSecret, config.ClientKey, &in.ClientConfig.TLS, p)
+	p.must(config.ClientID != "" || config.ClientAuthMethod+config.ClientSecret+config.ClientKey == "", "clientId",
+		"required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API")
 }
 
 // checkClientCredentials: the gateway's own client is given wholly, or callers bring theirs.

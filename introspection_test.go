@@ -44,7 +44,7 @@ func TestIntrospection(t *testing.T) {
 		t.Errorf("a token that is not active was asked about %d times", p.count("introspection")-1)
 	}
 	weak := p.keep(&providerGrant{kind: "access", form: url.Values{"scope": {"none"}}, subject: "bob"})
-	bearer(t, s, weak).challenged(403, tooFewRights, `the rule says no to sub "bob"`)
+	bearer(t, s, weak).challenged(403, tooFewRights+`, scope="read"`, `the rule says no to sub "bob"`)
 	bearer(t, s, "").challenged(401, badToken, "token: must have 1 to 65536 bytes, got 0")
 	bearer(t, s, strings.Repeat("x", 70000)).challenged(401, badToken, "got 70000")
 	apiCall(t, s, "GET", "/?access_token="+token, "").challenged(401, noToken, "not signed in")
@@ -238,25 +238,121 @@ func TestIntrospectionRetries(t *testing.T) {
 	}
 }
 
-// TestIntrospectionClientAuthentication: beside a sign-in its client proves itself, in every way that it can.
+// TestIntrospectionClientAuthentication: its client proves itself, in every way that it can, beside a sign-in and without one.
 func TestIntrospectionClientAuthentication(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"} {
 		p := newProvider(t)
-		options := p.options(map[string]interface{}{"oAuthIntrospection": map[string]interface{}{}, "clientAuthMethod": method, "forwardHeaders": map[string]interface{}{"X-User": "sub"}})
+		options := map[string]interface{}{"clientAuthMethod": method, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}
+		alone := introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
+		alone = merge(alone, map[string]interface{}{"clientAuthMethod": method, "clientId": p.clientID})
 		if method == "private_key_jwt" {
 			options["clientKey"] = pemOf(t, commonKey("RS256"))
+			alone["clientKey"] = options["clientKey"]
+		} else if method != "none" {
+			alone["clientSecret"] = p.clientSecret
 		}
-		s := start(t, options)
-		bearer(t, s, p.opaque("ada")).accepted("ada")
-		asked := p.lastCall("introspection")
-		got := map[string]bool{"client_secret_basic": asked.header.Get("Authorization") == basicAuthorization(p.clientID, p.clientSecret),
-			"client_secret_post": asked.form.Get("client_secret") == p.clientSecret, "private_key_jwt": asked.form.Get("client_assertion") != "",
-			"none": asked.form.Get("client_id") == p.clientID && asked.form.Get("client_secret") == ""}
-		if !got[method] {
-			t.Errorf("%s: %v, %v", method, asked.header, asked.form)
+		beside := start(t, p.options(merge(map[string]interface{}{"oAuthIntrospection": map[string]interface{}{}}, options)))
+		for _, s := range []*testSite{beside, start(t, alone)} {
+			bearer(t, s, p.opaque("ada")).accepted("ada")
+			asked := p.lastCall("introspection")
+			got := map[string]bool{"client_secret_basic": asked.header.Get("Authorization") == basicAuthorization(p.clientID, p.clientSecret),
+				"client_secret_post": asked.form.Get("client_secret") == p.clientSecret, "private_key_jwt": asked.form.Get("client_assertion") != "",
+				"none": asked.form.Get("client_id") == p.clientID && asked.form.Get("client_secret") == ""}
+			if !got[method] {
+				t.Errorf("%s: %v, %v", method, asked.header, asked.form)
+			}
 		}
 		p.edit("introspection", func(answer map[string]interface{}) { answer["iss"] = "https://other.example" })
-		bearer(t, s, p.opaque("bob")).challenged(401, badToken, "issuer: expected")
+		bearer(t, beside, p.opaque("bob")).challenged(401, badToken, "issuer: expected")
+	}
+}
+
+// TestIntrospectionAlone: what a middleware that only asks needs to know of the provider.
+func TestIntrospectionAlone(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	key := pemOf(t, commonKey("RS256"))
+	audience := func() interface{} {
+		parsed, err := parseToken(p.lastCall("introspection").form.Get("client_assertion"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed.claims["aud"]
+	}
+	source := map[string]interface{}{"header": "Authorization", "headerAuthScheme": "Bearer"}
+	site := func(block map[string]interface{}) *testSite {
+		block = merge(map[string]interface{}{"tokenSource": source, "forwardHeaders": map[string]interface{}{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
+		p.edit("introspection", func(answer map[string]interface{}) { answer["aud"] = "https://api.example.com" })
+		return start(t, map[string]interface{}{"clientId": p.clientID, "clientKey": key, "oAuthIntrospection": block})
+	}
+	// The address alone: nothing is discovered, and an assertion is for that address.
+	s := site(map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
+	bearer(t, s, p.opaque("ada")).accepted("ada")
+	if p.count("discovery") != 0 || audience() != p.issuer+"/introspect" {
+		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
+	}
+	// The issuer besides: it is whom the assertion is for, and what the answer must not contradict.
+	s = site(map[string]interface{}{"issuer": p.issuer, "clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
+	bearer(t, s, p.opaque("ada")).accepted("ada")
+	if p.count("discovery") != 0 || audience() != p.issuer {
+		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
+	}
+	if r := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", ""); !strings.Contains(r.body, `"authorization_servers":["`+p.issuer+`"]`) {
+		t.Errorf("the issuer is not told:\n%s", r.story())
+	}
+	// The issuer alone: its metadata says where to ask.
+	s = site(map[string]interface{}{"issuer": p.issuer})
+	bearer(t, s, p.opaque("ada")).accepted("ada")
+	if p.count("discovery") != 1 || audience() != p.issuer {
+		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
+	}
+	p.edit("introspection", func(answer map[string]interface{}) {
+		answer["aud"] = "https://api.example.com"
+		answer["iss"] = "https://other.example"
+	})
+	bearer(t, s, p.opaque("bob")).challenged(401, badToken+`, resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`, "issuer: expected")
+
+	// An Authorization among the headers stands in for the client.
+	options := introspectionOptions(p, nil)
+	options["clientId"] = p.clientID
+	options["clientSecret"] = p.clientSecret
+	bearer(t, start(t, options), p.opaque("ada"))
+	if asked := p.lastCall("introspection"); asked.header.Get("Authorization") != "Basic YXBwOnM=" || len(asked.form) != 1 {
+		t.Errorf("asked with %v, %v", asked.header, asked.form)
+	}
+}
+
+// TestIntrospectionAloneRefuses: what cannot be meant is said when Traefik starts.
+func TestIntrospectionAloneRefuses(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	for _, row := range []struct {
+		name  string
+		top   map[string]interface{}
+		block map[string]interface{}
+		want  string
+	}{
+		{"a secret of nobody", map[string]interface{}{"clientSecret": "s"}, nil, "clientId: required with clientSecret, clientKey or clientAuthMethod"},
+		{"no secret", map[string]interface{}{"clientId": "a", "clientAuthMethod": "client_secret_post"}, nil, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+		{"no key", map[string]interface{}{"clientId": "a", "clientAuthMethod": "private_key_jwt"}, nil, `clientKey: required for clientAuthMethod "private_key_jwt"`},
+		{"a broken key", map[string]interface{}{"clientId": "a", "clientKey": "x"}, nil, "clientKey: "},
+		{"no certificate", map[string]interface{}{"clientId": "a", "clientAuthMethod": "tls_client_auth"}, nil,
+			`oAuthIntrospection.clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
+		{"another connection", map[string]interface{}{"clientId": "a", "clientConfig": map[string]interface{}{"timeoutSeconds": 1}}, nil,
+			`issuer: required for sign-in, because "clientConfig" is set`},
+		{"a sign-in that lacks its issuer", map[string]interface{}{"clientId": "a", "redirectUrl": "/cb"}, nil, `issuer: required for sign-in, because "redirectUrl" is set`},
+		{"an issuer that is none", nil, map[string]interface{}{"issuer": "id.example.com"}, `oAuthIntrospection.issuer: must be an https URL`},
+		{"two issuers", map[string]interface{}{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]interface{}{"issuer": p.issuer},
+			"oAuthIntrospection.issuer: must not stand beside a sign-in"},
+	} {
+		if _, err := build(t, merge(introspectionOptions(p, row.block), row.top)); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: expected %q, got %v", row.name, row.want, err)
+		}
+	}
+	// Without that job, nobody is told of a client that signs nobody in.
+	if _, err := build(t, merge(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), map[string]interface{}{"clientId": "a"})); err == nil ||
+		!strings.Contains(err.Error(), `issuer: required for sign-in, because "clientId" is set`) {
+		t.Errorf("a client without a job: %v", err)
 	}
 }
