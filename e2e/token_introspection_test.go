@@ -124,33 +124,6 @@ func TestIntrospectionBesideSignIn(t *testing.T) {
 	try(t, "endpoints.introspection", site{provider: p, client: machines, with: beside}, own, row{drop, "Service Unavailable"}, row{address, in})
 }
 
-// TestIntrospectionBadAnswers: status and log line for what stands in front of providers, or has gone wrong behind them.
-func TestIntrospectionBadAnswers(t *testing.T) {
-	t.Parallel()
-	l := start(t)
-	for name, test := range map[string]struct {
-		answer http.HandlerFunc
-		want   string
-		line   string
-	}{
-		"HTML":           {func(rw http.ResponseWriter, _ *http.Request) { rw.Write([]byte("<h1>Back soon</h1>")) }, "Service Unavailable", "introspection: POST"},
-		"active as text": {func(rw http.ResponseWriter, _ *http.Request) { rw.Write([]byte(`{"active":"true","sub":"a"}`)) }, out, `active: expected true, got \"true\"`},
-		"500":            {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }, "Service Unavailable", "500 Internal Server Error"},
-		"nothing":        {func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }, "Service Unavailable", "no answer in time"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newProvider(t, provider.Options{})
-			p.Instead("introspect", test.answer)
-			app := l.serve(t, asking(p, with{"oAuthIntrospection.clientConfig.timeoutSeconds": 1}))
-			got := bring("Authorization: Bearer token")(app.visitor(t))
-			if log := strings.ReplaceAll(app.log(), `\\`, `\`); got != test.want || !strings.Contains(log, test.line) && !strings.Contains(log, strings.ReplaceAll(test.line, `\`, "")) {
-				t.Errorf("got %q, want %q and a line with %s:\n%s", got, test.want, test.line, log)
-			}
-		})
-	}
-}
-
 // TestIntrospectionOneCall: a thousand requests with one new token are one question.
 func TestIntrospectionOneCall(t *testing.T) {
 	t.Parallel()
@@ -176,59 +149,6 @@ func TestIntrospectionOneCall(t *testing.T) {
 	}
 }
 
-// TestMixedWithRealTokens: users' own access tokens of a real provider, opaque and as JWTs, on a route where browsers sign in.
-func TestMixedWithRealTokens(t *testing.T) {
-	t.Parallel()
-	l := start(t)
-	for name, test := range map[string]struct {
-		jwt  bool
-		with with
-	}{
-		"jwt":           {true, with{"jwt": true}},
-		"introspection": {false, with{"oAuthIntrospection.cacheSeconds": 60}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test.with["claims"] = "Exists(`sub`)"
-			test.with["forwardHeaders"] = with{"X-User": "sub", "X-Token": "{access_token}", "X-Groups": "groups"}
-			app := l.serve(t, site{with: test.with, client: func(c *provider.Client) { c.JWTAccessTokens, c.ClientCredentials = test.jwt, true }})
-			alice, bob := app.visitor(t), app.visitor(t)
-			alice.signIn("/", provider.Alice)
-			token := bob.received(bob.signIn("/", provider.Bob)).Header.Get("X-Token")
-			for range 3 {
-				for _, page := range []string{"page", "script"} { // with Alice's session, and Bob's token
-					alice.Header = http.Header{"Authorization": {"Bearer " + token}}
-					seen := alice.fetch(http.MethodGet, "/api")
-					if page == "page" {
-						seen = alice.look("/page")
-					}
-					got := alice.received(seen).Header
-					if got.Get("X-User") != "user-bob" || got.Get("X-Groups") != "users" || got.Get("Cookie") != "" || got.Get("Authorization") != "" {
-						t.Errorf("a %s with both: %v", page, got)
-					}
-				}
-				alice.Header = http.Header{"Authorization": {"Bearer bad"}}
-				if page := alice.look("/page"); page.Status != http.StatusUnauthorized || !strings.Contains(page.Header.Get("WWW-Authenticate"), `error="invalid_token"`) {
-					t.Errorf("a bad token beside a session: %s", page)
-				}
-				alice.Header = http.Header{}
-				if got := alice.received(alice.fetch(http.MethodGet, "/api")).Header.Get("X-User"); got != "user-alice" {
-					t.Errorf("the session alone: %s", got)
-				}
-				nobody := app.visitor(t)
-				if got := nobody.outcome(nobody.look("/page")); got != "sign-in" {
-					t.Errorf("nothing: %s", got)
-				}
-			}
-			// A token of the client for itself is nobody's.
-			own := ownToken(t, app.provider.Issuer, app.name, app.secret(), nil)
-			if got := bring("Authorization: Bearer " + own)(app.visitor(t)); got != "Forbidden" {
-				t.Errorf("a client's own token: %s", got)
-			}
-		})
-	}
-}
-
 // TestBearerAtNodeProvider: the other provider's opaque tokens by introspection, and its JWT access tokens (RFC 9068) for a resource.
 func TestBearerAtNodeProvider(t *testing.T) {
 	t.Parallel()
@@ -250,36 +170,4 @@ func TestBearerAtNodeProvider(t *testing.T) {
 	}
 	try(t, "jwt.resource", tokens(with{"jwt.issuer": node.Issuer, "jwt.claims": "Equals(`client_id`, `machine`) && !Exists(`sub`)"}), bring("Authorization: Bearer "+jwt),
 		row{"https://api.example.com", in}, row{"https://other.example.com", out})
-}
-
-// TestBearerUnderPressure: what is sent to confuse, through a real Traefik.
-func TestBearerUnderPressure(t *testing.T) {
-	t.Parallel()
-	l := start(t)
-	const secret = "a shared secret of 32 characters"
-	token := newToken(t, "HS256", []byte(secret), nil)
-	app := l.serve(t, tokens(with{"jwt.signingSecret": secret}))
-	v := app.visitor(t)
-	for want, lines := range map[string][]string{
-		"400 invalid_request": {"Authorization: Bearer " + token, "Authorization: Bearer " + token},
-		"401 invalid_token":   {"Authorization: Bearer a.b.c.d.e"},
-		"401 ":                {"X-Token: " + token},
-	} {
-		page := v.call(http.MethodGet, "/", "", lines...)
-		_, code, _ := strings.Cut(page.Header.Get("WWW-Authenticate"), `error="`)
-		if got := strings.TrimSuffix(http.StatusText(page.Status), " ") + " " + strings.Trim(code, `"`); got != map[string]string{"400": "Bad Request", "401": "Unauthorized"}[want[:3]]+want[3:] {
-			t.Errorf("%v: got %s, want %s", lines, got, want)
-		}
-	}
-	huge, err := http.NewRequest(http.MethodGet, app.URL+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	huge.Header.Set("Authorization", "Bearer "+strings.Repeat("x", 1<<20))
-	if res, err := v.Client().Do(huge); err == nil {
-		res.Body.Close()
-		if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge && res.StatusCode != http.StatusUnauthorized {
-			t.Errorf("a token of 1 MB: %s", res.Status)
-		}
-	}
 }
