@@ -47,7 +47,7 @@ type tokenJob struct {
 	headers     map[string]*template.Template
 	isTemplated bool // the headers differ from request to request
 	hint        string
-	cache       time.Duration
+	cache       time.Duration // how long the word about a token is believed
 
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
@@ -75,25 +75,25 @@ func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error
 		return known, nil
 	}
 	ctx := req.Context()
-	job, claims, until, err := judgeToken(ctx, g, raw, headers)
+	job, answer, err := judgeToken(ctx, g, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{claims: withoutClientSubject(claims), rawAccessToken: raw}
-	id.accessToken = id.claims
+	claims := withoutClientSubject(answer.claims)
+	id := &identity{claims: claims, accessToken: claims, rawAccessToken: raw}
 	p, err := judge(g, job.policy, id)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]))
+		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
 	}
 	if !job.keep && job.source.Header != "" {
 		p.drop = append(p.drop, job.source.Header)
 	}
-	p.sub = text(id.claims["sub"])
+	p.sub = text(claims["sub"])
 	p.sid = text(claims["sid"])
-	p, err = letIn(ctx, g, credential, p, until)
+	p, err = letIn(ctx, g, credential, p, answerEnd(job, answer))
 	return p, err
 }
 
@@ -110,12 +110,19 @@ func withoutClientSubject(claims map[string]interface{}) map[string]interface{} 
 	return rest
 }
 
-// judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider. until is how long its word is good.
-func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]string) (*tokenJob, map[string]interface{}, time.Time, error) {
+// verdict is what is known of a token, from itself or from the provider.
+type verdict struct {
+	claims   map[string]interface{}
+	asked    time.Time
+	isActive bool
+}
+
+// judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider.
+func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]string) (*tokenJob, *verdict, error) {
 	t, err := parseToken(raw)
 	if g.jwt == nil || err != nil && g.introspection != nil {
-		claims, until, err := introspect(ctx, g.introspection, raw, headers)
-		return g.introspection, claims, until, err
+		answer, err := introspect(ctx, g.introspection, raw, headers)
+		return g.introspection, answer, err
 	}
 	if err == nil {
 		err = verifyToken(ctx, g.jwt.keys, t, g.jwt.rules.algorithms)
@@ -125,37 +132,33 @@ func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]str
 		err = checkAccessToken(g.jwt.rules, t, now)
 	}
 	if err != nil {
-		return nil, nil, now, err
+		return nil, nil, err
 	}
-	return g.jwt, t.claims, earlier(now.Add(tokenCheck), t.claims), nil
+	return g.jwt, &verdict{claims: t.claims, asked: now, isActive: true}, nil
 }
 
-// earlier is until, or exp if that comes before it.
-func earlier(until time.Time, claims map[string]interface{}) time.Time {
-	if exp, err := numericDate(claims, "exp"); err == nil && exp > 0 && exp < until.Unix() {
+// answerEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
+func answerEnd(job *tokenJob, answer *verdict) time.Time {
+	if !answer.isActive && job.cache > negativeAnswer {
+		return answer.asked.Add(negativeAnswer)
+	}
+	end := answer.asked.Add(job.cache)
+	if exp, err := numericDate(answer.claims, "exp"); err == nil && exp > 0 && exp < end.Unix() {
 		return time.Unix(exp, 0)
 	}
-	return until
-}
-
-// introspected is the provider's answer about a token.
-type introspected struct {
-	claims   map[string]interface{}
-	asked    time.Time
-	isActive bool
+	return end
 }
 
 // introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
 // is too old for job.
-func introspect(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (map[string]interface{}, time.Time, error) {
-	now := time.Now()
+func introspect(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
 	if raw == "" || len(raw) > maxTokenSize {
-		return nil, now, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
+		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
 	key := hashText(fmt.Sprint("introspect\x00", raw, "\x00", job.hint, "\x00", headers))
 	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
-		if known, _ := recall(job.client.answers, key).(*introspected); known != nil && time.Until(answerEnd(job, known)) > 0 {
+		if known, _ := recall(job.client.answers, key).(*verdict); known != nil && time.Until(answerEnd(job, known)) > 0 {
 			return known, nil
 		}
 		answer, err := askIntrospection(ctx, job, raw, headers)
@@ -165,25 +168,17 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 		return answer, err
 	})
 	if err != nil {
-		return nil, now, err
+		return nil, err
 	}
-	answer, _ := value.(*introspected)
+	answer, _ := value.(*verdict)
 	if !answer.isActive {
-		return nil, now, fmt.Errorf("introspection: active: expected true, got %s", shown(answer.claims["active"]))
+		return nil, fmt.Errorf("introspection: active: expected true, got %s", shown(answer.claims["active"]))
 	}
-	return answer.claims, answerEnd(job, answer), checkActive(job.rules, answer.claims, now)
-}
-
-// answerEnd is how long an answer is believed: for as long as the options say, and no longer than the token lasts.
-func answerEnd(job *tokenJob, answer *introspected) time.Time {
-	if !answer.isActive && job.cache > negativeAnswer {
-		return answer.asked.Add(negativeAnswer)
-	}
-	return earlier(answer.asked.Add(job.cache), answer.claims)
+	return answer, checkActive(job.rules, answer.claims, time.Now())
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
-func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*introspected, error) {
+func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
 	c := job.client
 	m, err := discover(ctx, c)
 	if err != nil {
@@ -210,7 +205,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 		logf(c.log, levelError, "%s", err)
 		return nil, err
 	}
-	return &introspected{claims: claims, asked: now, isActive: claims["active"] == true}, nil
+	return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
 }
 
 // postAgain is postWith for what changes nothing at the provider and may be sent twice. Failures that come quickly are tried again.
@@ -402,7 +397,7 @@ func newTokenJob(g *gate, by *policy, source TokenSourceConfig, audience []strin
 }
 
 // asymmetric are the algorithms whose verifying key signs nothing. Which of them a token may have is what its key is for.
-var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
 // newJWTJob makes the job of the jwt block; nil without one.
 func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
@@ -413,6 +408,7 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	job := newTokenJob(g, newPolicy(j.Claims, j.UsernameClaim, j.ForwardHeaders, "jwt.", p), j.TokenSource, j.Audience, j.Resource)
 	job.tokenKey = j.TokenKey
 	job.keep = j.ForwardAuthorization
+	job.cache = tokenCheck
 	if job.rules.audience == nil && g.login {
 		job.rules.audience = []string{g.config.ClientID}
 	}
@@ -451,8 +447,8 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *keySe
 	}
 	at := &Config{ClientConfig: j.ClientConfig}
 	if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
-		at.Issuer = j.Issuer
-	} else if strings.HasPrefix(j.JWKSURL, "/") {
+		at.Issuer = j.Issuer // discovered
+	} else if j.JWKSURL[0] == '/' {
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
 	if c := findClient(ctx, g.log, at, "jwt.clientConfig", p); c != nil {
@@ -503,24 +499,24 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	const block = "oAuthIntrospection."
 	job := newTokenJob(g, newPolicy(i.Claims, i.UsernameClaim, i.ForwardHeaders, block, p), i.TokenSource, i.Audience, i.Resource)
 	job.keep = i.ForwardAuthorization
-	job.hint = i.ClientConfig.TokenTypeHint
 	job.cache = time.Duration(i.CacheSeconds) * time.Second
+	asks := &i.ClientConfig
+	job.hint = asks.TokenTypeHint
 	job.headers = map[string]*template.Template{}
-	for name, written := range i.ClientConfig.Headers {
+	for name, written := range asks.Headers {
 		made, err := template.New(name).Option("missingkey=error").Parse(written)
 		p.addError(block+"clientConfig.headers."+name, err)
-		canonical := http.CanonicalHeaderKey(name)
-		job.headers[canonical] = made
+		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
 	at := *g.config // whose client proves itself here: the sign-in's, or one for this alone
-	at.ClientConfig = ClientConfig{TLS: i.ClientConfig.TLS, TimeoutSeconds: i.ClientConfig.TimeoutSeconds, MaxRetries: i.ClientConfig.MaxRetries}
-	at.Endpoints.Introspection = i.ClientConfig.URL
+	at.ClientConfig = ClientConfig{TLS: asks.TLS, TimeoutSeconds: asks.TimeoutSeconds, MaxRetries: asks.MaxRetries}
+	at.Endpoints.Introspection = asks.URL
 	if !g.login { // with an address, nothing else is needed of the provider, and so nothing discovered
 		at.Issuer = i.Issuer
-		at.Endpoints = EndpointsConfig{Authorization: i.ClientConfig.URL, Token: i.ClientConfig.URL, JWKS: i.ClientConfig.URL, Introspection: i.ClientConfig.URL}
+		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
-	if job.client = g.client; !g.login || i.ClientConfig.URL != "" {
+	if job.client = g.client; !g.login || asks.URL != "" {
 		job.client = findClient(ctx, g.log, &at, block+"clientConfig", p)
 	}
 	if job.client != nil && at.Issuer != "" {

@@ -40,21 +40,19 @@ func prepareBypass(c *condition) (err error) {
 	if has(c.args, "") {
 		return errors.New("an empty argument")
 	}
-	name := c.name
 	last := c.args[len(c.args)-1]
-	if strings.HasPrefix(name, "Query") && len(c.args) == 1 {
-		name = "Query"
+	if len(c.args) == 1 && strings.HasPrefix(c.name, "Query") {
+		c.name = "Query"
 		last = "" // as in Traefik: without a value, the parameter is there and empty
 	}
 	pattern := "^" + regexp.QuoteMeta(last) + "$"
-	switch name {
+	switch c.name {
 	case "Host":
-		last = strings.TrimSuffix(strings.ToLower(last), ".")
-		pattern = "^" + regexp.QuoteMeta(last) + `\.?$`
+		pattern = "^" + regexp.QuoteMeta(strings.TrimSuffix(strings.ToLower(last), ".")) + `\.?$`
 		if last == "*" {
 			pattern = ""
 		} else if strings.HasPrefix(last, "*.") {
-			pattern = `^[^.]*` + pattern[3:]
+			pattern = strings.Replace(pattern, `\*`, `[^.]*`, 1)
 		}
 		if utf8.RuneCountInString(last) != len(last) {
 			err = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
@@ -63,28 +61,28 @@ func prepareBypass(c *condition) (err error) {
 		if last[0] != '/' || strings.ContainsAny(last, `?#%;\`) || strings.Contains(last, "//") {
 			err = fmt.Errorf(`expected a decoded path that begins with "/", without query, "%%", ";", "\" or "//", got %q`, last)
 		}
-		if name == "PathPrefix" {
+		if c.name == "PathPrefix" {
 			pattern = strings.TrimSuffix(pattern, "$")
 		}
 	case "Method":
 		pattern = strings.ToUpper(pattern)
 	case "ClientIP":
 		pattern = "" // the value is there or not
-		if !strings.Contains(last, "/") && strings.Contains(last, ":") {
+		if strings.Contains(last, ":") && !strings.Contains(last, "/") {
 			last += "/128"
 		} else if !strings.Contains(last, "/") {
 			last += "/32"
 		}
 		_, c.network, err = net.ParseCIDR(last)
+	case "Header", "HeaderRegexp":
+		c.args[0] = http.CanonicalHeaderKey(c.args[0])
 	}
-	if strings.HasSuffix(name, "Regexp") {
+	if strings.HasSuffix(c.name, "Regexp") {
 		pattern = last
 	}
+	c.name = strings.TrimSuffix(strings.TrimSuffix(c.name, "Regexp"), "Prefix")
 	if err == nil {
 		c.pattern, err = regexp.Compile(pattern)
-	}
-	if c.name = strings.TrimSuffix(strings.TrimSuffix(name, "Regexp"), "Prefix"); c.name == "Header" {
-		c.args[0] = http.CanonicalHeaderKey(c.args[0])
 	}
 	return err
 }

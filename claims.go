@@ -126,23 +126,20 @@ func claimHolds(c *condition, claim interface{}) bool {
 		items = []interface{}{claim}
 	}
 	texts, values := itemTexts(items), c.args[1:]
-	text, isSingle := "", !isList && len(texts) > 0
-	if isSingle {
-		text = texts[0]
-	}
+	isSingle := !isList && len(texts) > 0
 	switch c.name {
 	case "Exists":
 		return claim != nil
 	case "Equals":
 		return isSingle && has(texts, values[0])
 	case "Prefix":
-		return isSingle && strings.HasPrefix(text, values[0])
+		return isSingle && strings.HasPrefix(texts[0], values[0])
 	case "Suffix":
-		return isSingle && strings.HasSuffix(text, values[0])
+		return isSingle && strings.HasSuffix(texts[0], values[0])
 	case "Matches":
-		return isSingle && c.pattern.MatchString(text)
+		return isSingle && c.pattern.MatchString(texts[0])
 	case "Contains":
-		return isSingle && strings.Contains(text, values[0]) || has(texts, values[0])
+		return isSingle && strings.Contains(texts[0], values[0]) || has(texts, values[0])
 	case "SplitContains":
 		var parts []string
 		for _, text := range texts {

@@ -54,6 +54,7 @@ type expressionParser struct {
 	prepare         func(c *condition) error
 	at              int    // where word begins
 	word            string // "" at the end
+	goal            int    // the exit of what is true: a "!" exchanges the two
 	depth           int
 	conditions      rule
 	err             error
@@ -74,9 +75,9 @@ func parseExpression(text, functions string, prepare func(c *condition) error) (
 	if len(text) > maxExpression {
 		return nil, fmt.Errorf("a rule has at most %d bytes, got %d", maxExpression, len(text))
 	}
-	p := &expressionParser{text: text, functions: functions, prepare: prepare}
+	p := &expressionParser{text: text, functions: functions, prepare: prepare, goal: exitTrue}
 	nextWord(p)
-	parseJoined(p, "||", exitFalse)
+	parseJoined(p, "||")
 	if p.word != "" {
 		expect(p, "", `"&&", "||" or the end`)
 	}
@@ -92,12 +93,14 @@ func nextWord(p *expressionParser) {
 
 // parseJoined reads what is joined by "||", or one level below by "&&". Whatever would have left the text before an "&&" as true,
 // or before a "||" as false, goes on behind it.
-func parseJoined(p *expressionParser, operator string, exit int) {
-	from := len(p.conditions)
+func parseJoined(p *expressionParser, operator string) {
+	from, exit := len(p.conditions), p.goal
+	if operator == "||" {
+		exit = bothExits - p.goal
+	}
 	for {
-		rewire(p.conditions[from:], exit, len(p.conditions))
 		if operator == "||" {
-			parseJoined(p, "&&", exitTrue)
+			parseJoined(p, "&&")
 		} else {
 			parseTerm(p)
 		}
@@ -105,51 +108,35 @@ func parseJoined(p *expressionParser, operator string, exit int) {
 			return
 		}
 		nextWord(p)
-	}
-}
-
-// rewire makes conditions that left by an exit go on elsewhere.
-func rewire(conditions []*condition, exit, target int) {
-	for _, c := range conditions {
-		if c.yes == exit {
-			c.yes = target
-		}
-		if c.no == exit {
-			c.no = target
+		for _, c := range p.conditions[from:] {
+			if c.yes == exit {
+				c.yes = len(p.conditions)
+			}
+			if c.no == exit {
+				c.no = len(p.conditions)
+			}
 		}
 	}
 }
 
-// parseTerm reads a condition or a group in parentheses, with any number of "!". To negate is to exchange the two exits.
+// parseTerm reads a condition or a group in parentheses, with any number of "!".
 func parseTerm(p *expressionParser) {
-	isNegated, from := false, len(p.conditions)
+	goal := p.goal
 	for ; p.word == "!"; nextWord(p) {
-		isNegated = !isNegated
+		p.goal = bothExits - p.goal
 	}
 	if p.word == "(" {
-		p.depth++
-		if p.depth > maxDepth {
+		if p.depth++; p.depth > maxDepth {
 			complain(p, p.at, "more than %d parentheses in each other", maxDepth)
 		}
 		nextWord(p)
-		parseJoined(p, "||", exitFalse)
+		parseJoined(p, "||")
 		expect(p, ")", `"&&", "||" or ")"`)
 		p.depth--
 	} else {
 		parseCondition(p)
 	}
-	if !isNegated {
-		return
-	}
-	for _, c := range p.conditions[from:] {
-		c.isNegated = !c.isNegated
-		if c.yes < 0 {
-			c.yes = bothExits - c.yes
-		}
-		if c.no < 0 {
-			c.no = bothExits - c.no
-		}
-	}
+	p.goal = goal
 }
 
 // parseCondition reads Name(`argument`, …). Names are taken in any case, as Traefik takes `pathprefix`.
@@ -165,7 +152,7 @@ func parseCondition(p *expressionParser) {
 		return
 	}
 	name, parameters := function[1], function[2]
-	c := &condition{name: name, yes: exitTrue, no: exitFalse}
+	c := &condition{name: name, yes: p.goal, no: bothExits - p.goal, isNegated: p.goal == exitFalse}
 	nextWord(p)
 	parseArguments(p, c)
 	most, got, isOpen := 1+strings.Count(parameters, ","), len(c.args), strings.Contains(parameters, "…")
@@ -217,15 +204,13 @@ func expect(p *expressionParser, word, expected string) {
 // complain keeps the first error, in one line: the place, what is wrong, and the text around it with an arrow at the place.
 func complain(p *expressionParser, at int, format string, args ...interface{}) {
 	if p.err == nil {
-		before, after := p.text[:at], p.text[at:]
+		before := p.text[:at]
 		position := utf8.RuneCountInString(before) + 1
 		if len(before) > 30 {
-			before = "…" + strings.ToValidUTF8(before[len(before)-30:], "")
+			before = "…" + strings.ToValidUTF8(before[at-30:], "")
 		}
-		if len(after) > 30 {
-			after = strings.ToValidUTF8(after[:30], "") + "…"
-		}
-		p.err = fmt.Errorf("position %d: %s; at the arrow in %q", position, fmt.Sprintf(format, args...), before+" --> "+after)
+		around := fmt.Sprintf("%s --> %.30s", before, p.text[at:])
+		p.err = fmt.Errorf("position %d: %s; at the arrow in %q", position, fmt.Sprintf(format, args...), around)
 	}
 	p.at = len(p.text)
 	p.word = ""

@@ -57,7 +57,7 @@ type client struct {
 	metadataUntil time.Time
 	metadataWait  backoff
 
-	answers    *memory // of questions about tokens, and of requests for them (hashed) → *introspected, *upstreamToken
+	answers    *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
 	refreshing *memory // the same → *backoff after a transient failure
 	usedStates *memory // state (hashed) → where its sign-in ended
