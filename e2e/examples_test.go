@@ -75,13 +75,16 @@ var reference = regexp.MustCompile(`^\$\{[^}]+\}$`)
 // host that it gets here.
 func (e example) site() site {
 	s := site{with: with{}}
-	if e.options["issuer"] == nil && e.name != fragment { // tokens only
+	isTokens := e.options["issuer"] == nil && e.name != fragment // only; their client is their own
+	if isTokens {
 		s.with = with{"issuer": drop, "clientId": drop, "clientSecret": drop}
 	}
 	for option, value := range e.options {
 		switch option {
 		case "issuer", "clientId", "clientSecret":
-			continue
+			if !isTokens {
+				continue
+			}
 		}
 		s.with[option] = settled(option, value)
 	}
