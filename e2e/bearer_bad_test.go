@@ -229,7 +229,9 @@ func TestBearerBadIntrospection(t *testing.T) {
 		{"500", says(500, `{"active":true,"sub":"a"}`), 503, away + "500 Internal Server Error"},
 		{"201", says(201, `{"active":true,"sub":"a"}`), 503, away + "201 Created"},
 		{"401", says(401, `{"error":"invalid_client"}`), 503, away + `401 Unauthorized "invalid_client"; check the client's credentials`},
-		{"a redirect", func(rw http.ResponseWriter, req *http.Request) { http.Redirect(rw, req, "/elsewhere", http.StatusTemporaryRedirect) }, 503, away + "307 Temporary Redirect"},
+		{"a redirect", func(rw http.ResponseWriter, req *http.Request) {
+			http.Redirect(rw, req, "/elsewhere", http.StatusTemporaryRedirect)
+		}, 503, away + "307 Temporary Redirect"},
 		{"2 MB", says(200, `{"active":true,"sub":"`+strings.Repeat("x", 2<<20)+`"}`), 503, away + "the answer is larger than 1 MiB"},
 		{"nothing for 30 s", func(_ http.ResponseWriter, req *http.Request) {
 			select {
