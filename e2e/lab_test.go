@@ -36,6 +36,7 @@ type lab struct {
 	traefik  *parts.Traefik
 	provider *provider.Provider
 	upstream *upstream.Upstream
+	chromium chromium
 
 	isLabelled bool // routes come as text; see labels_test.go
 }
@@ -124,6 +125,7 @@ func (l *lab) newTraefik(folder string, o parts.TraefikOptions) (*parts.Traefik,
 }
 
 func (l *lab) stop() {
+	l.chromium.stop()
 	if l.traefik != nil {
 		l.traefik.Stop()
 	}

@@ -37,6 +37,8 @@ type Command struct {
 	Dir     string   // working directory
 	Env     []string // beside our own
 	LogFile string
+	// Stdin and Stdout are ours to talk to the program; without them it reads nothing, and what it says is in LogFile.
+	Stdin, Stdout *os.File
 }
 
 // StartProcess runs a command until Stop, or until this process ends in whatever way.
@@ -50,6 +52,12 @@ func StartProcess(c Command) (*Process, error) {
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if c.Stdin != nil {
+		p.cmd.Stdin = c.Stdin // as an interface, a nil file is not nil
+	}
+	if c.Stdout != nil {
+		p.cmd.Stdout = c.Stdout
+	}
 	p.cmd.SysProcAttr = childAttributes()
 
 	started := make(chan error)

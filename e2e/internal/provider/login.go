@@ -76,6 +76,9 @@ func (p *Provider) login(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	session := &browserSession{id: uuid.NewString(), user: user, authTime: time.Now()}
+	if before := p.sessionOf(req); before != nil && before.user.subject() == user.subject() {
+		session.id = before.id // the password was asked again, or in another tab
+	}
 	p.store.mu.Lock()
 	p.store.sessions[session.id] = session
 	p.store.mu.Unlock()

@@ -383,22 +383,37 @@ func (s *store) RevokeToken(_ context.Context, token, _, _ string) *oidc.Error {
 	return nil
 }
 
-// TerminateSession ends every session and token of the user: an RP-initiated logout (the library calls it for both the
-// request with a hint and the one without).
+// TerminateSessionFromRequest is an RP-initiated logout: it ends the session that the ID token in the request names. The
+// sign-ins of other browsers go on.
+func (s *store) TerminateSessionFromRequest(ctx context.Context, request *op.EndSessionRequest) (string, error) {
+	if request.IDTokenHintClaims == nil {
+		return request.RedirectURI, s.TerminateSession(ctx, request.UserID, request.ClientID)
+	}
+	sid := request.IDTokenHintClaims.SessionID
+	s.end(request.ClientID, func(session *browserSession) bool { return session.id == sid })
+	return request.RedirectURI, nil
+}
+
+// TerminateSession ends every session of the user, since nothing names one.
 func (s *store) TerminateSession(_ context.Context, subject, client string) error {
+	s.end(client, func(session *browserSession) bool { return session.user.subject() == subject })
+	return nil
+}
+
+// end takes away the chosen sessions, and what a client has to refresh them.
+func (s *store) end(client string, chosen func(*browserSession) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, session := range s.sessions {
-		if session.user.subject() == subject {
+		if chosen(session) {
 			delete(s.sessions, id)
 		}
 	}
 	for token, found := range s.refresh {
-		if found.grant.subject == subject && found.grant.client == client {
+		if found.grant.client == client && found.grant.session != nil && chosen(found.grant.session) {
 			delete(s.refresh, token)
 		}
 	}
-	return nil
 }
 
 // Claims

@@ -25,6 +25,9 @@ const NumberHeader = "X-Upstream-Request"
 //go:embed page.html
 var pageHTML string
 
+//go:embed app.html
+var appHTML string
+
 var page = template.Must(template.New("page").Parse(pageHTML))
 
 // Received is a request as the application got it.
@@ -74,6 +77,7 @@ func Start(o Options) (*Upstream, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", u.echo)
 	mux.HandleFunc("/events", u.events)
+	mux.HandleFunc("/app", u.app)
 	mux.HandleFunc("/", u.show)
 	u.server = &http.Server{Handler: u.remember(mux), ReadHeaderTimeout: 10 * time.Second}
 	go u.server.Serve(listener)
@@ -116,6 +120,13 @@ func (u *Upstream) remember(next http.Handler) http.Handler {
 		rw.Header().Set(NumberHeader, strconv.Itoa(n))
 		next.ServeHTTP(rw, req)
 	})
+}
+
+// app is a page that lives by its script, as single-page applications do.
+func (u *Upstream) app(rw http.ResponseWriter, _ *http.Request) {
+	rw.Header().Set("Cache-Control", "no-store")
+	rw.Header().Set("Content-Type", "text/html; charset=utf-8")
+	io.WriteString(rw, appHTML)
 }
 
 // echo sends every websocket message back.
