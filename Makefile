@@ -8,7 +8,7 @@ TOOLS := .cache
 MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
 
 .NOTPARALLEL:
-.PHONY: demo test go lint unit interpreted modules bench reference release-check help
+.PHONY: demo test go lint unit interpreted modules bench screenshots reference release-check help
 
 help:
 	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
@@ -19,6 +19,7 @@ help:
 	@echo "make interpreted the same HTTP tests, with the plugin in the interpreter"
 	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
 	@echo "make bench       what a request costs, as a table"
+	@echo "make screenshots a picture of every page of ours, in a real browser; those in docs/images are renewed"
 	@echo "make reference   docs/reference.md from the comments in config.go"
 	@echo "make release-check VERSION=v0.1.0   whether the last commit can be published"
 
@@ -55,6 +56,12 @@ modules: go
 bench: go
 	@$(GO) run -C e2e ./cmd/prepare
 	@$(GO) run -C e2e ./cmd/bench
+
+screenshots: go
+	@$(GO) run -C e2e ./cmd/prepare
+	@set -e; folder=$$(mktemp -d); \
+	  STRICT=1 $(GO) test -C e2e -count=1 -run '^TestBrowser(Pages|ErrorPageExamples|Demo)$$' . -pictures "$$folder"; \
+	  echo "Every page of ours in every look: $$folder; those in docs/images are renewed."
 
 reference: go
 	@$(GO) run -C docs/reference .

@@ -329,7 +329,7 @@ func TestBrowserSinglePageApp(t *testing.T) {
 }
 
 // TestBrowserForm: a form that is posted arrives. After the session has ended its sender is told, and is not led through a
-// sign-in that would lose what they wrote: with the back button it is still there.
+// sign-in that would lose what they wrote without a word.
 func TestBrowserForm(t *testing.T) {
 	t.Parallel()
 	app := start(t).serve(t, peopled(nil))
@@ -354,13 +354,6 @@ func TestBrowserForm(t *testing.T) {
 	tab.see("You are not signed in")
 	if got := tab.document(); got.Status != http.StatusUnauthorized {
 		t.Errorf("a form after the end of the session: %v", got)
-	}
-	tab.back()
-	var kept string
-	tab.do("waitForSelector", `input[name="text"]`)
-	tab.evaluate(`document.querySelector('input[name="text"]').value`, &kept)
-	if kept != "a long letter" {
-		t.Logf("after going back the field has %q", kept)
 	}
 }
 

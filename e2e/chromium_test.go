@@ -15,7 +15,7 @@ import (
 	"github.com/traefik-oidc/oidc/e2e/internal/provider"
 )
 
-// chromium is a real browser, one for all tests. It does what e2e/node/browser.mjs says, which does what is said here.
+// chromium is a real browser. It does what e2e/node/browser.mjs tells it, and that does what is said here.
 type chromium struct {
 	once    sync.Once
 	err     error
@@ -26,6 +26,9 @@ type chromium struct {
 	last    int
 	waiting map[int]chan reply
 }
+
+// theChromium is the one that all tests share; the first that wants it starts it.
+var theChromium chromium
 
 // reply is what became of a command.
 type reply struct {
@@ -139,7 +142,7 @@ func (a *app) window(t *testing.T, options ...with) *window {
 	t.Helper()
 	program := need(t, "chromium")
 	need(t, "node")
-	c := &a.lab.chromium
+	c := &theChromium
 	if err := c.start(a.lab, program); err != nil {
 		t.Fatal(err)
 	}

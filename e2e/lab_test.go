@@ -36,7 +36,6 @@ type lab struct {
 	traefik  *parts.Traefik
 	provider *provider.Provider
 	upstream *upstream.Upstream
-	chromium chromium
 
 	isLabelled bool // routes come as text; see labels_test.go
 }
@@ -57,6 +56,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	stopLabels()
 	stopKeycloak()
+	theChromium.stop()
 	if theLab != nil {
 		theLab.stop()
 	}
@@ -125,7 +125,6 @@ func (l *lab) newTraefik(folder string, o parts.TraefikOptions) (*parts.Traefik,
 }
 
 func (l *lab) stop() {
-	l.chromium.stop()
 	if l.traefik != nil {
 		l.traefik.Stop()
 	}

@@ -60,7 +60,7 @@ const commands = {
 function note(page) {
   const documents = [], complaints = [];
   page.on('response', (response) => {
-    if (!response.request().isNavigationRequest() || response.frame() !== page.mainFrame()) return;
+    if (!response.request().isNavigationRequest() || response.frame() !== page.mainFrame() || response.status() === 204) return;
     documents.push({ url: response.url(), status: response.status(), headers: response.headers() });
   });
   page.on('console', (message) => {
