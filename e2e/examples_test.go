@@ -107,6 +107,10 @@ func settled(option string, value any) any {
 		if reference.MatchString(value) {
 			return "what " + value + " stands for, and long enough"
 		}
+		if page, ok := strings.CutPrefix(value, "/etc/traefik/error-pages/"); ok {
+			page, _ = filepath.Abs("../examples/error-pages/" + page)
+			return page
+		}
 		if strings.HasSuffix(strings.ToLower(option), "url") {
 			return strings.TrimPrefix(value, "https://app.example.com")
 		}

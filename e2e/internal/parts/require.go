@@ -17,9 +17,9 @@ type Part struct {
 
 // Parts are all programs of this kind. Traefik and the providers in Go are built, so they are not among them.
 var Parts = []Part{
-	{Name: "node", Others: []string{"nodejs"}, Debian: "nodejs npm", Missing: "sign-in with the second provider, npm oidc-provider"},
-	{Name: "npm", Debian: "npm", Missing: "sign-in with the second provider, npm oidc-provider"},
-	{Name: "chromium", Others: []string{"chromium-browser", "google-chrome"}, Debian: "chromium", Missing: "sign-in with a real browser"},
+	{Name: "node", Others: []string{"nodejs"}, Debian: "nodejs npm", Missing: "sign-in with the second provider, npm oidc-provider, and with a real browser"},
+	{Name: "npm", Debian: "npm", Missing: "sign-in with the second provider, npm oidc-provider, and with a real browser"},
+	{Name: "chromium", Others: []string{"chromium-browser", "google-chrome"}, Debian: "chromium", Missing: "sign-in with a real browser, our pages on its screen"},
 	{Name: "redis-server", Debian: "redis-server", Missing: "sessions in Redis, and configuration by labels"},
 	{Name: "redis-sentinel", Debian: "redis-sentinel", Missing: "Redis with Sentinel"},
 	{Name: "wrk", Debian: "wrk", Missing: "the benchmark"},
