@@ -187,10 +187,9 @@ func TestBrowserBackButton(t *testing.T) {
 			tab.back()
 			tab.isAt("/first")
 			tab.see(youAreAlice)
-			// Before that is the provider's form, and nothing of ours between: its page, or the way back to ours.
-			tab.do("goBack", with{"waitUntil": "commit"})
-			tab.do("waitForLoadState")
-			if got := tab.document(); strings.HasPrefix(got.URL, app.URL) && got.Status != http.StatusOK {
+			// Before that is the provider's page: our callback is none that a browser remembers.
+			tab.do("goBack")
+			if got := tab.document(); !strings.HasPrefix(got.URL, app.provider.Issuer) {
 				t.Errorf("going back led to %v", got)
 			}
 			tab.do("goForward")
@@ -249,9 +248,6 @@ func TestBrowserSignOut(t *testing.T) {
 	two.signIn(provider.Bob)
 	two.isAt("/other")
 	two.see(youAreBob)
-	// What was seen before the sign-out is not shown again from the browser's memory.
-	one.do("goBack")
-	one.see("The server says you are Bob Baumeister.")
 }
 
 // TestBrowserSignOutElsewhere: a link on another site signs nobody out, but asks.

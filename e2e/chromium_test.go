@@ -98,9 +98,13 @@ func (c *chromium) listen(read *os.File) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, waiting := range c.waiting {
-		waiting <- reply{Error: "the browser has ended"}
+		waiting <- c.gone()
 	}
 	c.waiting = nil
+}
+
+func (c *chromium) gone() reply {
+	return reply{Error: "the browser has ended; its log is " + c.process.LogFile + ":\n" + c.process.Log(0)}
 }
 
 // send gives a command on a window or tab, and does not wait.
@@ -109,7 +113,7 @@ func (c *chromium) send(on int, do string, with ...any) chan reply {
 	defer c.mu.Unlock()
 	waiting := make(chan reply, 1)
 	if c.waiting == nil {
-		waiting <- reply{Error: "the browser has ended"}
+		waiting <- c.gone()
 		return waiting
 	}
 	c.last++

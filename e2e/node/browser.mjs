@@ -14,7 +14,7 @@ import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const patience = 20_000; // milliseconds for whatever is waited for, on a busy machine
+const patience = 45_000; // milliseconds for whatever is waited for, on a busy machine
 
 const browser = await chromium.launch({
   executablePath: process.argv[2],
