@@ -30,7 +30,6 @@ var (
 const (
 	tokenCheck     = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
 	negativeAnswer = 5 * time.Second  // how long "not active" is believed, at most
-	quickFailure   = time.Second      // a request that fails later than this is not repeated: somebody waits
 	wellKnown      = "/.well-known/oauth-protected-resource"
 )
 
@@ -41,7 +40,7 @@ type tokenJob struct {
 	tokenKey string // of a query and a form
 	keep     bool   // the upstream gets the header with the token
 	rules    *tokenRules
-	keys     *keySet // of the jwt job; nil: introspection
+	keys     *document // of the jwt job; nil: introspection
 
 	client      *client // whom to ask
 	headers     map[string]*template.Template
@@ -180,19 +179,16 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
 func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
 	c := job.client
-	m, err := discover(ctx, c)
+	address, err := endpointOf(ctx, c, "introspection", "introspection_endpoint", "set oAuthIntrospection.clientConfig.url")
 	if err != nil {
 		return nil, err
-	}
-	if m.introspection == "" {
-		return nil, fmt.Errorf("%w: introspection: the provider names no introspection_endpoint; set oAuthIntrospection.clientConfig.url", errUnavailable)
 	}
 	form := url.Values{"token": {raw}}
 	if job.hint != "" {
 		form.Set("token_type_hint", job.hint)
 	}
 	now := time.Now()
-	status, body, err := postAgain(ctx, c, m, "introspection", m.introspection, form, headers)
+	status, body, err := call(ctx, c, "introspection", address, form, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -201,24 +197,11 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(claims["error"])))
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, m.introspection, err)
+		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, address, err)
 		logf(c.log, levelError, "%s", err)
 		return nil, err
 	}
 	return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
-}
-
-// postAgain is postWith for what changes nothing at the provider and may be sent twice. Failures that come quickly are tried again.
-func postAgain(ctx context.Context, c *client, m *metadata, what, address string, form url.Values, headers map[string]string) (int, []byte, error) {
-	began := time.Now()
-	for attempt := 0; ; attempt++ {
-		status, body, err := postWith(ctx, c, m, what, address, form, headers)
-		isPassing := err != nil || status >= 500 || status == http.StatusTooManyRequests
-		if !isPassing || attempt >= c.retries || time.Since(began) > quickFailure {
-			return status, body, err
-		}
-		time.Sleep(retryPause << uint(attempt))
-	}
 }
 
 // checkActive checks what an active answer says of the token's time and purpose: the provider need not have.
@@ -437,7 +420,7 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 }
 
 // remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
-func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *keySet {
+func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *document {
 	j := g.config.JWT
 	if g.login && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == g.config.Issuer) {
 		if j.Issuer == "" {
@@ -487,7 +470,11 @@ func fileKeys(jwksFile string) ([]*key, error) {
 			return nil, err
 		}
 	}
-	return parseKeySet(data)
+	set, err := parseObject(data)
+	if err != nil {
+		return nil, err
+	}
+	return readKeySet(set)
 }
 
 // newIntrospectionJob makes the job of the oAuthIntrospection block; nil without one.

@@ -326,7 +326,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 
 // newClient makes the client that c describes.
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
-	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
+	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg, pkce: c.PKCE,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
 		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
@@ -353,17 +353,17 @@ func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 		return nil, err
 	}
 	made.discoveryURL = discoveryURL(c)
-	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, clientID: c.ClientID}
+	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences}
 	if c.TrustedIssuer != "" {
 		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
 	}
 	if c.DisableIssuerCheck {
 		made.rules.issuers = nil
 	}
-	if made.keys = newFixedKeySet(shared...); shared != nil {
-		return made, nil
+	made.metadata = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchMetadata(ctx, made) }}
+	if made.keys = newFixedKeySet(shared...); shared == nil {
+		made.keys = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchKeys(ctx, made) }}
 	}
-	made.keys = newKeySet(func(ctx context.Context) ([]byte, error) { return fetchKeys(ctx, made) })
 	return made, nil
 }
 

@@ -42,6 +42,16 @@ func jwkOf(signer crypto.Signer, extra string) string {
 	return `{"kty":"OKP","crv":"Ed25519","x":"` + encode(k) + `"` + extra + `}`
 }
 
+// parseKeySet reads a key set as it comes.
+func parseKeySet(data []byte) ([]*key, error) {
+	set, err := parseObject(data)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := readKeySet(set)
+	return keys, err
+}
+
 // keyOf reads the one key of a set.
 func keyOf(t *testing.T, jwk string) *key {
 	t.Helper()
@@ -89,10 +99,15 @@ func TestJWTVectors(t *testing.T) {
 		t.Fatalf("expected 9 vectors, got %d", len(vectors))
 	}
 	for _, v := range vectors {
-		parsed, _, err := parseJWS(v.Token) // not all payloads are JSON
-		if err != nil || parsed.alg != v.Alg {
+		parts := strings.Split(v.Token, ".") // parseToken would refuse some: not all payloads are JSON
+		header, err := decodeObject("header", parts[0])
+		if err != nil || header["alg"] != v.Alg {
 			t.Errorf("%s: %v", v.Name, err)
 			continue
+		}
+		parsed := &token{alg: v.Alg, signed: parts[0] + "." + parts[1]}
+		if parsed.signature, err = decodePart("signature", parts[2]); err != nil {
+			t.Errorf("%s: %v", v.Name, err)
 		}
 		jwk, err := parseObject(v.Key)
 		if err != nil {
@@ -129,7 +144,7 @@ func TestJWTAlgorithms(t *testing.T) {
 	for _, alg := range jwtAlgorithms {
 		parsed := jwtSigned(t, jwtSigner(alg), alg, "")
 		for _, other := range jwtAlgorithms {
-			sameKind := algorithms[alg].kty == algorithms[other].kty && algorithms[alg].crv == algorithms[other].crv
+			sameKind := algorithms[alg] == algorithms[other]
 			k := keyOf(t, jwkOf(jwtSigner(other), ""))
 			if err := verifySignature(parsed, k); (err == nil) != sameKind {
 				t.Errorf("token of %s with key for %s: %v", alg, other, err)
@@ -191,8 +206,6 @@ func TestJWTSecretAttacks(t *testing.T) {
 	wantError(t, err, "must have at least 32 bytes for HS256, got 0")
 	_, err = newSecretKey(make([]byte, 47), []string{"HS256", "HS384"})
 	wantError(t, err, "must have at least 48 bytes for HS384, got 47")
-	_, err = newSecretKey(make([]byte, 64), []string{"RS256"})
-	wantError(t, err, "a secret is not for RS256")
 	short := make([]byte, 32)
 	k, err = newSecretKey(short, []string{"HS256"})
 	if err != nil {
@@ -202,7 +215,7 @@ func TestJWTSecretAttacks(t *testing.T) {
 	wantError(t, verifySignature(forged, k), "signature: does not match")
 	// A key that is not what it says verifies nothing.
 	parsed := jwtSigned(t, signer, "RS256", "")
-	wantError(t, verifySignature(parsed, &key{kty: "RSA"}), "signature: does not match")
+	wantError(t, verifySignature(parsed, &key{kind: "RSA"}), "signature: does not match")
 	// A secret in a published set is nobody's secret.
 	_, err = parseKeySet([]byte(`{"keys":[{"kty":"oct","k":"` + strings.Repeat("A", 86) + `"}]}`))
 	wantError(t, err, `no usable key of 1: kty "oct"`)
@@ -298,7 +311,7 @@ func TestJWTKeySet(t *testing.T) {
 		{"no keys", `{}`, "key set: keys: must be an array, got null"},
 		{"keys is an object", `{"keys":{}}`, "key set: keys: must be an array, got {}"},
 		{"a single key", good, "key set: keys: must be an array"},
-		{"HTML", `<!doctype html>`, "key set: JSON: must be an object"},
+		{"HTML", `<!doctype html>`, "JSON: must be an object"},
 		{"keys twice", `{"keys":[],"keys":[` + good + `]}`, "must not have a name twice"},
 		{"member of a key twice", `{"keys":[{"kty":"RSA","kty":"EC"}]}`, "must not have a name twice"},
 		{"a certificate chain beside the key", `{"keys":[` + jwkOf(jwtSigner("RS256"), `,"x5c":["MIIB"],"x5t":"x","use":"sig","key_ops":["verify"],"alg":"RS256","kid":5`) + `]}`, ""},
@@ -385,6 +398,7 @@ func TestJWTPrivateKeyPEM(t *testing.T) {
 		{"Ed25519", pemOfPrivate(t, jwtSigner("EdDSA")), "EdDSA", ""},
 		{"EC for RSA", pemOfPrivate(t, ecKey), "RS256", "must be a key for RS256, got EC P-256"},
 		{"another curve", pemOfPrivate(t, ecKey), "ES384", "must be a key for ES384, got EC P-256"},
+		{"for no algorithm", pemOfPrivate(t, rsaKey), "none", "must be a key for none, got RSA"},
 		{"for a shared secret", pemOfPrivate(t, rsaKey), "HS256", "must be a key for HS256, got RSA"},
 		{"public key", pemOfPublic(t, ecKey), "ES256", "must be a private key without password, got PUBLIC KEY"},
 		{"with password", keyPEM("ENCRYPTED PRIVATE KEY", sec1[3:]), "ES256", "without password, got ENCRYPTED PRIVATE KEY"},
@@ -409,9 +423,7 @@ func TestJWTPrivateKeyPEM(t *testing.T) {
 }
 
 func TestJWTSign(t *testing.T) {
-	_, err := signToken(jwtSigner("RS256"), "none", "", nil)
-	wantError(t, err, "signing with none: not a known algorithm")
-	_, err = signToken(jwtSigner("ES256"), "ES256", "", map[string]interface{}{"exp": make(chan int)})
+	_, err := signToken(jwtSigner("ES256"), "ES256", "", map[string]interface{}{"exp": make(chan int)})
 	wantError(t, err, "unsupported type")
 }
 
@@ -504,15 +516,20 @@ func (s *jwksSource) fetch(ctx context.Context) ([]byte, error) {
 	return []byte(answer), err
 }
 
-func newSourceKeySet(source *jwksSource) *keySet {
-	return newKeySet(func(ctx context.Context) ([]byte, error) { return source.fetch(ctx) })
+func newSourceKeySet(source *jwksSource) *document {
+	return &document{log: &logger{level: levelError + 1}, fetch: func(ctx context.Context) (interface{}, error) {
+		data, err := source.fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return parseKeySet(data)
+	}}
 }
 
 // age makes the keys, and the allowance of fetches, older.
-func age(s *keySet, by time.Duration) {
+func age(s *document, by time.Duration) {
 	s.mu.Lock()
-	s.fetched = s.fetched.Add(-by)
-	s.paid = s.paid.Add(-by)
+	s.until = s.until.Add(-by)
 	s.wait.until = s.wait.until.Add(-by)
 	s.mu.Unlock()
 }
@@ -612,10 +629,10 @@ func TestJWTKeysWithdrawn(t *testing.T) {
 	parsed := jwtSigned(t, second, "ES256", "k1")
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	source.set(jwksOf(first), nil)
-	age(s, keysLifetime-time.Minute)
+	age(s, lifetime-jitter-time.Minute)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	wantCalls(t, source, 1)
-	age(s, time.Minute)
+	age(s, jitter+time.Minute)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "signature: none of the issuer's 1 keys")
 	wantCalls(t, source, 2)
 }
@@ -647,7 +664,7 @@ func TestJWTKeysProviderAway(t *testing.T) {
 	age(s, time.Minute)
 	source.set(`<html>`, nil)
 	err := verifyToken(ctx, s, parsed, es256)
-	wantError(t, err, "key set: JSON: must be an object")
+	wantError(t, err, "JSON: must be an object")
 	if !errors.Is(err, errUnavailable) {
 		t.Errorf("expected errUnavailable, got %v", err)
 	}
@@ -658,7 +675,7 @@ func TestJWTKeysProviderAway(t *testing.T) {
 	source.set(jwksOf(signer), nil)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	// Away again: the last good keys go on, also when they are old; what they do not fit is unavailable, what they refuse is refused.
-	age(s, 2*keysLifetime)
+	age(s, 2*lifetime)
 	source.set("", errors.New("connection refused"))
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	before := atomic.LoadInt64(&source.calls)
@@ -701,7 +718,7 @@ func TestJWTKeysWaiting(t *testing.T) {
 	source.mu.Lock()
 	source.wait = make(chan struct{})
 	source.mu.Unlock()
-	age(s, 2*keysLifetime)
+	age(s, 2*lifetime)
 	go func() { results <- verifyToken(context.Background(), s, parsed, es256) }()
 	for atomic.LoadInt64(&source.calls) == 1 {
 		time.Sleep(time.Millisecond)
@@ -716,7 +733,7 @@ func TestJWTKeysWaiting(t *testing.T) {
 func TestJWTKeyChoice(t *testing.T) {
 	first, second, ed := newJWTSigner("ES256"), newJWTSigner("ES256"), jwtSigner("EdDSA")
 	ctx := context.Background()
-	set := func(jwks ...string) *keySet {
+	set := func(jwks ...string) *document {
 		return newSourceKeySet(&jwksSource{text: `{"keys":[` + strings.Join(jwks, ",") + `]}`})
 	}
 	named := func(signer crypto.Signer, kid string) string { return jwkOf(signer, `,"kid":"`+kid+`"`) }
@@ -759,12 +776,14 @@ const jwtTypical = `{"exp":1700000300,"iat":1700000000,"auth_time":1699999990,"j
 
 func benchmarkJWT(b *testing.B, alg string) {
 	signer := jwtSigner(alg)
-	signed := base64url.EncodeToString([]byte(`{"alg":"`+alg+`","typ":"JWT","kid":"k0"}`)) + "." + base64url.EncodeToString([]byte(jwtTypical))
-	signature, err := sign(signer, alg, []byte(signed))
+	claims, err := parseObject([]byte(jwtTypical))
 	if err != nil {
 		b.Fatal(err)
 	}
-	raw := signed + "." + base64url.EncodeToString(signature)
+	raw, err := signToken(signer, alg, "k0", claims)
+	if err != nil {
+		b.Fatal(err)
+	}
 	s := newSourceKeySet(&jwksSource{text: jwksOf(signer, jwtSigner("RS256"), jwtSigner("EdDSA"))})
 	r := &tokenRules{issuers: []string{"https://id.example.com/realms/main"}, audience: []string{"https://api.example.com"}, algorithms: []string{alg}}
 	var parsed *token

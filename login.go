@@ -92,14 +92,14 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo string, 
 		pending.Verifier = randomText()
 	}
 	form := authorizationRequest(g, req, pending, extra)
-	if g.config.PAR == "true" || g.config.PAR == "auto" && m.requirePushedAuthorization {
-		if form, err = pushAuthorization(req.Context(), g.client, m, form); err != nil {
+	if g.config.PAR == "true" || g.config.PAR == "auto" && m["require_pushed_authorization_requests"] == true {
+		if form, err = pushAuthorization(req.Context(), g.client, form); err != nil {
 			refuse(g, rw, req, http.StatusServiceUnavailable, err)
 			return
 		}
 	}
 	keepPending(g, rw, req, pending)
-	redirect(rw, req, withQuery(m.authorization, form))
+	redirect(rw, req, withQuery(text(m["authorization_endpoint"]), form))
 }
 
 // authorizationRequest are the parameters of OIDC Core 3.1.2.1.
@@ -153,11 +153,12 @@ func addResource(form url.Values, resource []string) {
 }
 
 // pushAuthorization hands the request to the provider itself and returns what is left for the browser to carry (RFC 9126 2).
-func pushAuthorization(ctx context.Context, c *client, m *metadata, form url.Values) (url.Values, error) {
-	if m.pushedAuthorization == "" {
-		return nil, fmt.Errorf("%w: par: the provider names no pushed_authorization_request_endpoint; set par: false", errUnavailable)
+func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
+	address, err := endpointOf(ctx, c, "par", "pushed_authorization_request_endpoint", "set par: false")
+	if err != nil {
+		return nil, err
 	}
-	status, body, err := post(ctx, c, m, "par", m.pushedAuthorization, form)
+	status, body, err := call(ctx, c, "par", address, form, nil, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -351,8 +352,8 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	}
 	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
 	issuer := answer.Get("iss")
-	if issuer != "" && issuer != m.issuer || issuer == "" && m.requireIssuerInResponse {
-		return nil, fmt.Errorf("callback: iss: expected %q, got %q", m.issuer, clip(issuer))
+	if issuer != "" && issuer != text(m["issuer"]) || issuer == "" && m["authorization_response_iss_parameter_supported"] == true {
+		return nil, fmt.Errorf("callback: iss: expected %q, got %q", text(m["issuer"]), clip(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" {
 		return nil, loginError(problem, answer.Get("error_description"))

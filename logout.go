@@ -52,14 +52,12 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	} else {
 		logf(g.log, levelInfo, "session %s: signed out sub %q", s.ID, clip(text(s.claims["sub"])))
 	}
-	m, err := discover(req.Context(), g.client)
-	if err != nil {
-		m = &metadata{} // signed out here; there we can do nothing
+	m, _ := discover(req.Context(), g.client) // without it we are signed out here, and there we can do nothing
+	revocation, endSession := text(m["revocation_endpoint"]), text(m["end_session_endpoint"])
+	if s != nil && s.refreshToken != "" && revocation != "" {
+		revokeToken(req.Context(), g.client, revocation, s.refreshToken)
 	}
-	if s != nil && s.refreshToken != "" && m.revocation != "" {
-		revokeToken(req.Context(), g.client, m, s.refreshToken)
-	}
-	if m.endSession == "" {
+	if endSession == "" {
 		landed(g, rw, req)
 		return
 	}
@@ -70,7 +68,7 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if g.config.PostLogoutRedirectURL != "" {
 		form.Set("post_logout_redirect_uri", address(&g.postLogout, req))
 	}
-	redirect(rw, req, withQuery(m.endSession, form))
+	redirect(rw, req, withQuery(endSession, form))
 }
 
 // landed ends a sign-out that the provider has no part in.
@@ -95,11 +93,11 @@ func anySession(g *gate, req *http.Request) (*session, error) {
 }
 
 // revokeToken gives a refresh token back (RFC 7009). It is a courtesy: the sign-out goes on without it.
-func revokeToken(ctx context.Context, c *client, m *metadata, refreshToken string) {
+func revokeToken(ctx context.Context, c *client, address, refreshToken string) {
 	form := url.Values{"token": {refreshToken}, "token_type_hint": {"refresh_token"}}
-	status, _, err := post(ctx, c, m, "revocation", m.revocation, form)
+	status, _, err := call(ctx, c, "revocation", address, form, nil, 0)
 	if err == nil && status != http.StatusOK {
-		logf(c.log, levelWarn, "revocation: POST %s: %d %s", m.revocation, status, http.StatusText(status))
+		logf(c.log, levelWarn, "revocation: POST %s: %d %s", address, status, http.StatusText(status))
 	}
 }
 

@@ -1,19 +1,19 @@
 package oidc
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"math/rand"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -21,13 +21,17 @@ import (
 
 // This room holds everything that is sent to the provider. Its house rules:
 //   - every answer is capped in size and time, and no request follows a redirect (a code or a secret would go with it);
-//   - a GET is repeated when it fails, a POST never is: it may have spent a code or a refresh token;
+//   - a GET is repeated when it fails quickly, a POST only where it can have spent no code and no refresh token;
 //   - no secret, code or token reaches an error or the log.
 
 const (
-	maxAnswer        = 1 << 20   // bytes of one answer of the provider
-	metadataLifetime = time.Hour // how long a discovery document is used before it is read again
-	retryPause       = 200 * time.Millisecond
+	maxAnswer     = 1 << 20   // bytes of one answer of the provider
+	lifetime      = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
+	jitter        = lifetime / 10
+	fetchInterval = 10 * time.Second // between two fetches in the long run
+	fetchBurst    = 3                // fetches at once: the first, and two rotations soon after
+	retryPause    = 200 * time.Millisecond
+	quickFailure  = time.Second // a request that fails later than this is not repeated: somebody waits
 )
 
 // errRefused marks an answer by which the provider says a definite no to the grant that was sent:
@@ -37,25 +41,23 @@ var errRefused = errors.New("refused by the provider")
 // client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
 // across routers and reloads: what was learnt from the provider, what is under way, and who was logged out.
 type client struct {
-	log           *logger
-	issuer, id    string
-	secret        string
-	authMethod    string // "" is by discovery
-	signer        crypto.Signer
-	signerAlg     string
-	signerKeyID   string
-	overrides     EndpointsConfig
-	discoveryURL  string
-	http          *http.Client
-	retries       int
-	rules         *tokenRules
-	pinnedAlg     string // idTokenSigningAlg, "" is by discovery
-	keys          *keySet
-	flights       flights
-	mu            sync.Mutex
-	metadata      *metadata // last good discovery document
-	metadataUntil time.Time
-	metadataWait  backoff
+	log          *logger
+	issuer, id   string
+	secret       string
+	authMethod   string // "" is by discovery
+	signer       crypto.Signer
+	signerAlg    string
+	signerKeyID  string
+	overrides    EndpointsConfig
+	discoveryURL string // "": there is nothing to discover
+	http         *http.Client
+	retries      int
+	rules        *tokenRules
+	pinnedAlg    string // idTokenSigningAlg, "" is by discovery
+	pkce         bool
+	metadata     *document // map[string]interface{} by the names of OpenID Connect Discovery 3 and RFC 8414 2
+	keys         *document // []*key
+	flights      flights
 
 	answers    *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
@@ -67,375 +69,246 @@ type client struct {
 	replica    string  // tells this process from the others that use the same store
 }
 
-// metadata is what a provider says of itself (OpenID Connect Discovery 3, RFC 8414 2).
-type metadata struct {
-	issuer                     string
-	authorization, token, jwks string
-	userinfo, introspection    string
-	revocation, endSession     string
-	pushedAuthorization        string
-	requirePushedAuthorization bool
-	requireIssuerInResponse    bool // RFC 9207
-	signingAlgs, authMethods   []string
+// document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
+type document struct {
+	log   *logger
+	fetch func(ctx context.Context) (interface{}, error) // limits its own time; nil: the document never changes
+
+	fetching sync.Mutex  // held while somebody fetches; nobody else changes the rest
+	wait     backoff     // until there may be another fetch, and how the last one failed
+	mu       sync.Mutex  // of what follows
+	value    interface{} // the last good one; replaced as a whole, never changed, so it is read without the lock
+	version  int         // how many have come
+	until    time.Time   // when it is to be fetched anew
 }
 
-// discover returns the provider's metadata: from memory while it is fresh, else by one request however many wait.
-// When the provider is away the last good document goes on, and without one the error wraps errUnavailable.
-func discover(ctx context.Context, c *client) (*metadata, error) {
+// peek is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
+func peek(d *document) (value interface{}, version int, isOld bool) {
 	now := time.Now()
-	c.mu.Lock()
-	known, until, wait := c.metadata, c.metadataUntil, c.metadataWait
-	c.mu.Unlock()
-	if known != nil && now.Before(until) {
-		return known, nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if isOld = d.value == nil || now.After(d.until); isOld {
+		d.until = now.Add(time.Minute)
 	}
-	if now.Before(wait.until) {
-		if known != nil {
-			return known, nil
+	return d.value, d.version, isOld
+}
+
+// renew fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
+// had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
+// fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
+func renew(ctx context.Context, d *document, version int) (value interface{}, isNewer bool, err error) {
+	d.fetching.Lock() // who has to wait here finds what the one before brought
+	defer d.fetching.Unlock()
+	now := time.Now()
+	if d.version != version || now.Before(d.wait.until) {
+		return d.value, d.version != version, d.wait.err
+	}
+	fetched, err := d.fetch(context.WithoutCancel(ctx)) // also when this client goes away: others wait
+	if err != nil {
+		if !errors.Is(err, errUnavailable) {
+			err = fmt.Errorf("%w: %s", errUnavailable, err)
 		}
-		return nil, wait.err
+		logf(d.log, levelError, "%s", err)
+		fail(&d.wait, err, time.Now())
+		return d.value, false, err
 	}
-	value, err := share(ctx, &c.flights, "discovery", func(ctx context.Context) (interface{}, error) {
-		found, err := readMetadata(ctx, c)
-		return found, err
-	})
-	if err == nil {
-		return value.(*metadata), nil
+	least := now.Add(-(fetchBurst - 1) * fetchInterval)
+	if d.wait.err != nil || d.wait.until.Before(least) {
+		d.wait.until = least
 	}
-	if known != nil {
-		return known, nil
+	d.wait = backoff{until: d.wait.until.Add(fetchInterval)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.value = fetched
+	d.version++
+	d.until = now.Add(lifetime - time.Duration(rand.Int63n(int64(jitter)))) // not all replicas at once
+	return fetched, true, nil
+}
+
+// discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
+// last good document goes on, and without one the error wraps errUnavailable.
+func discover(ctx context.Context, c *client) (map[string]interface{}, error) {
+	value, version, isOld := peek(c.metadata)
+	var err error
+	if isOld {
+		value, _, err = renew(ctx, c.metadata, version)
+	}
+	if m, ok := value.(map[string]interface{}); ok {
+		return m, nil
 	}
 	return nil, err
 }
 
-// readMetadata fetches and checks the discovery document and notes the outcome.
-func readMetadata(ctx context.Context, c *client) (*metadata, error) {
-	c.mu.Lock()
-	known, until := c.metadata, c.metadataUntil
-	c.mu.Unlock()
-	if known != nil && time.Now().Before(until) {
-		return known, nil // somebody else's flight landed between our look and our turn
-	}
-	found, err := fetchMetadata(ctx, c)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil {
-		fail(&c.metadataWait, err, time.Now())
-		logf(c.log, levelError, "%s", err)
-		return nil, err
-	}
-	c.metadata = found
-	c.metadataUntil = time.Now().Add(metadataLifetime)
-	c.metadataWait = backoff{}
-	return found, nil
-}
-
-func fetchMetadata(ctx context.Context, c *client) (*metadata, error) {
-	m := &metadata{issuer: c.issuer}
+// fetchMetadata fetches and checks the discovery document.
+func fetchMetadata(ctx context.Context, c *client) (interface{}, error) {
+	m := map[string]interface{}{"issuer": c.issuer}
 	if c.discoveryURL != "" {
-		body, err := get(ctx, c, "discovery", c.discoveryURL, "")
+		found, err := get(ctx, c, "discovery", c.discoveryURL, nil)
+		if err == nil {
+			err = checkMetadata(c, found)
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w; is the issuer right?", err)
 		}
-		document, err := parseObject(body)
-		if err != nil {
-			return nil, fmt.Errorf("%w: discovery: GET %s: %s; is the issuer right?", errUnavailable, c.discoveryURL, err)
-		}
-		if m, err = readDocument(c, document); err != nil {
-			return nil, fmt.Errorf("%w: discovery: %s", errUnavailable, err)
-		}
+		m = found
 	}
-	for _, o := range []struct {
-		endpoint *string
-		override string
-	}{
-		{&m.authorization, c.overrides.Authorization}, {&m.token, c.overrides.Token}, {&m.jwks, c.overrides.JWKS},
-		{&m.userinfo, c.overrides.Userinfo}, {&m.introspection, c.overrides.Introspection},
-		{&m.revocation, c.overrides.Revocation}, {&m.endSession, c.overrides.EndSession},
+	o := &c.overrides
+	for name, address := range map[string]string{
+		"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
+		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession,
 	} {
-		if o.override != "" {
-			*o.endpoint = o.override
+		if address != "" {
+			m[name] = address
 		}
 	}
-	if m.authorization == "" && c.issuer != "" && c.id != "" {
-		return nil, fmt.Errorf("%w: discovery: the provider names no authorization_endpoint; is it for sign-in? else set endpoints.authorization", errUnavailable)
+	if c.issuer != "" && c.id != "" && text(m["authorization_endpoint"]) == "" {
+		return nil, errors.New("discovery: the provider names no authorization_endpoint; is it for sign-in? else set endpoints.authorization")
+	}
+	methods := m["code_challenge_methods_supported"]
+	if c.pkce && c.metadata.version == 0 && methods != nil && !has(texts(methods), "S256") {
+		logf(c.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
 	}
 	return m, nil
 }
 
-// readDocument takes what we use from a discovery document and refuses one that is not this issuer's.
-func readDocument(c *client, document map[string]interface{}) (*metadata, error) {
-	m := &metadata{issuer: text(document["issuer"])}
+// checkMetadata refuses a document that is not this issuer's, and endpoints that are not plain absolute URLs or as secure as the issuer.
+func checkMetadata(c *client, m map[string]interface{}) error {
+	issuer := text(m["issuer"])
 	// OpenID Connect Discovery 4.3: identical, compared byte for byte; a stranger's document would give us a stranger's keys.
-	if !acceptsIssuer(c, m.issuer) {
-		return nil, fmt.Errorf("issuer: expected %q, got %q; set issuer to exactly what the provider calls itself, mind the final slash", c.issuer, m.issuer)
+	if !acceptsIssuer(c, issuer) {
+		return fmt.Errorf("discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself, mind the final slash", c.issuer, issuer)
 	}
-	for name, field := range map[string]*string{
-		"authorization_endpoint": &m.authorization, "token_endpoint": &m.token, "jwks_uri": &m.jwks,
-		"userinfo_endpoint": &m.userinfo, "introspection_endpoint": &m.introspection,
-		"revocation_endpoint": &m.revocation, "end_session_endpoint": &m.endSession,
-		"pushed_authorization_request_endpoint": &m.pushedAuthorization,
-	} {
-		*field = text(document[name])
-		if err := checkEndpoint(c, *field); err != nil {
-			return nil, fmt.Errorf("%s: %s", name, err)
+	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
+		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
+		address := text(m[name])
+		u, err := url.Parse(address)
+		if address != "" && (err != nil || u.Host == "" || u.User != nil || u.Fragment != "" ||
+			u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(c.issuer, "https:"))) {
+			return fmt.Errorf("discovery: %s: must be an absolute https URL, got %q", name, address)
 		}
-	}
-	for name, field := range map[string]*[]string{
-		"id_token_signing_alg_values_supported": &m.signingAlgs, "token_endpoint_auth_methods_supported": &m.authMethods,
-	} {
-		*field = texts(document[name])
-	}
-	m.requirePushedAuthorization = document["require_pushed_authorization_requests"] == true
-	m.requireIssuerInResponse = document["authorization_response_iss_parameter_supported"] == true
-	return m, nil
-}
-
-// checkEndpoint refuses what is not a plain absolute URL, and plain http from an https issuer.
-func checkEndpoint(c *client, endpoint string) error {
-	if endpoint == "" {
-		return nil
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return fmt.Errorf("must be an absolute https URL, got %q", endpoint)
-	}
-	if u.Scheme == "http" && strings.HasPrefix(c.issuer, "https:") {
-		return fmt.Errorf("must be https like the issuer, got %q", endpoint)
 	}
 	return nil
 }
 
-// get fetches url and returns the body of its 200 answer. bearer, when not empty, is sent as the access token.
-// Refused connections, broken answers, 429 and 5xx are tried again up to c.retries times.
-func get(ctx context.Context, c *client, what, url, bearer string) ([]byte, error) {
-	var err error
-	for attempt := 0; attempt <= c.retries; attempt++ {
-		if attempt > 0 {
-			time.Sleep(retryPause * time.Duration(attempt))
-		}
-		var body []byte
-		var again bool
-		body, again, err = getOnce(ctx, c, what, url, bearer)
-		if err == nil {
-			return body, nil
-		}
-		if !again {
+// endpointOf is the address that the provider has for name. cure is what else an operator can do.
+func endpointOf(ctx context.Context, c *client, what, name, cure string) (string, error) {
+	m, err := discover(ctx, c)
+	address := text(m[name])
+	if err == nil && address == "" {
+		err = fmt.Errorf("%w: %s: the provider names no %s; %s", errUnavailable, what, name, cure)
+	}
+	return address, err
+}
+
+// get fetches an address and returns the JSON object of its 200 answer.
+func get(ctx context.Context, c *client, what, address string, headers map[string]string) (map[string]interface{}, error) {
+	status, body, err := call(ctx, c, what, address, nil, headers, c.retries)
+	if err != nil {
+		return nil, err
+	}
+	object, err := parseObject(body)
+	if status != http.StatusOK {
+		err = errors.New(http.StatusText(status))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: GET %s: %d %s", errUnavailable, what, address, status, err)
+	}
+	return object, nil
+}
+
+// call sends a request and reads the capped answer: a POST of form with the client's authentication or, without one, a GET. An
+// Authorization among headers stands in for the client's authentication. What fails quickly, also with 429 or 5xx, is tried again
+// up to retries times.
+func call(ctx context.Context, c *client, what, address string, form url.Values, headers map[string]string, retries int) (status int, body []byte, err error) {
+	method := http.MethodGet
+	header := http.Header{"Accept": {"application/json, application/jwk-set+json"}}
+	if form != nil {
+		method = http.MethodPost
+		header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for name, value := range headers {
+		header.Set(name, value)
+	}
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		status, body, err = exchange(ctx, c, method, address, form, header)
+		isPassing := err != nil || status >= 500 || status == http.StatusTooManyRequests
+		if !isPassing || attempt > retries || time.Since(began) > quickFailure {
 			break
 		}
+		time.Sleep(retryPause * time.Duration(attempt))
 	}
-	return nil, err
+	if len(body) > maxAnswer {
+		err = errors.New("the answer is larger than 1 MiB")
+	} else if os.IsTimeout(err) {
+		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit")
+	} else if wrapped, ok := err.(*url.Error); ok {
+		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
+	}
+	if err == nil {
+		return status, body, nil
+	}
+	err = fmt.Errorf("%w: %s: %s %s: %s", errUnavailable, what, method, address, err)
+	if form != nil {
+		logf(c.log, levelError, "%s", err)
+	}
+	return status, nil, err
 }
 
-func getOnce(ctx context.Context, c *client, what, address, bearer string) (body []byte, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: %s: GET %s: not a usable URL", errUnavailable, what, address)
+// exchange sends one request under the client's time limit.
+func exchange(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
+	err = authenticateClient(c, form, header)
+	req, badURL := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
+	if err = firstError(err, badURL); err != nil {
+		return 0, nil, err
 	}
-	req.Header.Set("Accept", "application/json, application/jwk-set+json")
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	status, body, err := send(c, req)
-	if err != nil {
-		var timeout net.Error
-		slow := errors.As(err, &timeout) && timeout.Timeout() // a provider that hangs once more would hang the visitor too
-		return nil, !slow && !errors.Is(err, errTooLarge), fmt.Errorf("%w: %s: GET %s: %s", errUnavailable, what, address, plain(err))
-	}
-	if status != http.StatusOK {
-		again = status >= 500 || status == http.StatusTooManyRequests
-		return nil, again, fmt.Errorf("%w: %s: GET %s: %d %s%s", errUnavailable, what, address, status, http.StatusText(status), statusHint(status))
-	}
-	return body, false, nil
-}
-
-func statusHint(status int) string {
-	if status == http.StatusNotFound {
-		return "; is the issuer right?"
-	}
-	if status >= 300 && status < 400 {
-		return "; redirects are not followed, configure the final address"
-	}
-	return ""
-}
-
-var errTooLarge = errors.New("the answer is larger than 1 MiB")
-
-// send does one exchange under the client's time limit and reads the capped body.
-func send(c *client, req *http.Request) (status int, body []byte, err error) {
+	req.Header = header
 	res, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer res.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	if err != nil {
-		return 0, nil, err
-	}
-	if len(body) > maxAnswer {
-		return 0, nil, errTooLarge
-	}
-	return res.StatusCode, body, nil
+	return res.StatusCode, body, err
 }
 
-// plain takes the URL off a transport error: ours says it already, and an authorization code never belongs in a log.
-func plain(err error) string {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err
-	}
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return "no answer in time; clientConfig.timeoutSeconds is the limit"
-	}
-	return err.Error()
-}
-
-// tokens is the successful answer of a token endpoint (RFC 6749 5.1).
-type tokens struct {
-	accessToken, refreshToken, idToken string
-	issuedTokenType                    string // RFC 8693 2.2.1
-	expiresIn                          int64  // seconds; 0 when the provider did not say
-}
-
-// requestTokens sends one grant to the token endpoint, with the client's authentication.
-// A definite no to the grant wraps errRefused, everything that may pass wraps errUnavailable.
-func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, error) {
-	m, err := discover(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if m.token == "" {
-		return nil, fmt.Errorf("%w: token endpoint: the provider names none; set endpoints.token", errUnavailable)
-	}
-	status, body, err := post(ctx, c, m, "token endpoint", m.token, form)
-	if err != nil {
-		return nil, err
-	}
-	return readTokens(c, status, body)
-}
-
-func readTokens(c *client, status int, body []byte) (*tokens, error) {
-	answer, err := parseObject(body)
-	if status != http.StatusOK {
-		return nil, tokenError(c, status, answer)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
-	}
-	t := &tokens{
-		accessToken:     text(answer["access_token"]),
-		refreshToken:    text(answer["refresh_token"]),
-		idToken:         text(answer["id_token"]),
-		issuedTokenType: text(answer["issued_token_type"]),
-	}
-	if t.accessToken == "" {
-		return nil, fmt.Errorf("%w: token endpoint: the answer has no access_token", errUnavailable)
-	}
-	// RFC 6749 7.1: a type we do not understand must not be used.
-	if kind := text(answer["token_type"]); !strings.EqualFold(kind, "Bearer") {
-		return nil, fmt.Errorf("%w: token endpoint: token_type: expected \"Bearer\", got %q", errUnavailable, clip(kind))
-	}
-	if seconds, ok := answer["expires_in"].(json.Number); ok {
-		if n, err := seconds.Int64(); err == nil && n > 0 && n < 1<<31 {
-			t.expiresIn = n
-		}
-	}
-	return t, nil
-}
-
-// tokenError words an error answer of the token endpoint (RFC 6749 5.2).
-func tokenError(c *client, status int, answer map[string]interface{}) error {
-	code := text(answer["error"])
-	detail := clip(text(answer["error_description"]))
-	if code == "invalid_grant" {
-		return fmt.Errorf("%w: token endpoint: invalid_grant %q", errRefused, detail)
-	}
-	if status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client" {
-		err := fmt.Errorf("%w: token endpoint: %s %q; check clientId, clientSecret and clientAuthMethod", errUnavailable, clip(code), detail)
-		logf(c.log, levelError, "%s", err)
-		return err
-	}
-	return fmt.Errorf("%w: token endpoint: %d %s %q", errUnavailable, status, clip(code), detail)
-}
-
-// post sends form with the client's authentication, and never twice.
-func post(ctx context.Context, c *client, m *metadata, what, address string, form url.Values) (status int, body []byte, err error) {
-	return postWith(ctx, c, m, what, address, form, nil)
-}
-
-// postWith is post with headers of its own. An Authorization among them stands in for the client's authentication.
-func postWith(ctx context.Context, c *client, m *metadata, what, address string, form url.Values, headers map[string]string) (status int, body []byte, err error) {
-	authorization := headers["Authorization"]
-	if authorization == "" {
-		if authorization, err = authenticateClient(c, m, form); err != nil {
-			return 0, nil, fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
-	if err != nil {
-		return 0, nil, fmt.Errorf("%w: %s: %s is not a usable URL", errUnavailable, what, address)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	for name, value := range headers {
-		req.Header.Set(name, value)
-	}
-	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
-	}
-	status, body, err = send(c, req)
-	if err != nil {
-		err = fmt.Errorf("%w: %s: POST %s: %s", errUnavailable, what, address, plain(err))
-		logf(c.log, levelError, "%s", err)
-	}
-	return status, body, err
-}
-
-// authenticateClient adds the client's authentication to form, or returns it as an Authorization header (RFC 6749 2.3).
-func authenticateClient(c *client, m *metadata, form url.Values) (authorization string, err error) {
-	if c.id == "" {
-		return "", nil // a client that has no name at this provider: only keys are read, or the caller's credentials used
+// authenticateClient adds the client's authentication to a POST (RFC 6749 2.3).
+func authenticateClient(c *client, form url.Values, header http.Header) error {
+	if form == nil || c.id == "" || header.Get("Authorization") != "" {
+		return nil // a GET; a client that has no name at this provider; or somebody else's credentials are used
 	}
 	method := c.authMethod
-	if method == "" {
-		method = chooseAuthMethod(c, m)
+	if method == "" && c.signer != nil {
+		method = "private_key_jwt"
+	} else if method == "" && c.secret != "" {
+		known, _, _ := peek(c.metadata)
+		m, _ := known.(map[string]interface{}) // nil for a client of a token endpoint alone
+		listed := texts(m["token_endpoint_auth_methods_supported"])
+		method = "client_secret_basic" // also where nothing is listed: OpenID Connect Discovery 3
+		if len(listed) > 0 && !has(listed, method) {
+			method = "client_secret_post"
+		}
 	}
 	if method == "client_secret_basic" {
-		return basicAuthorization(c.id, c.secret), nil
+		header.Set("Authorization", basicAuthorization(c.id, c.secret))
+		return nil
 	}
-	form.Set("client_id", c.id)
+	form.Set("client_id", c.id) // "none" and "tls_client_auth" (RFC 8705 2.1) say only who they are
 	if method == "client_secret_post" {
 		form.Set("client_secret", c.secret)
 	}
-	if method == "private_key_jwt" {
-		assertion, err := clientAssertion(c)
-		if err != nil {
-			return "", err
-		}
-		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-		form.Set("client_assertion", assertion)
+	if method != "private_key_jwt" {
+		return nil
 	}
-	return "", nil // "none" and "tls_client_auth" (RFC 8705 2.1) say only who they are
+	assertion, err := clientAssertion(c)
+	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	form.Set("client_assertion", assertion)
+	return err
 }
 
 // basicAuthorization is client_secret_basic: both halves are form-encoded before they are joined (RFC 6749 2.3.1).
 func basicAuthorization(id, secret string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
-}
-
-// chooseAuthMethod picks what the configuration has the means for and the provider lists.
-func chooseAuthMethod(c *client, m *metadata) string {
-	if c.signer != nil {
-		return "private_key_jwt"
-	}
-	if c.secret == "" {
-		return "none"
-	}
-	if len(m.authMethods) == 0 || has(m.authMethods, "client_secret_basic") {
-		return "client_secret_basic" // also the default where nothing is listed: OpenID Connect Discovery 3
-	}
-	return "client_secret_post"
 }
 
 // clientAssertion makes the JWT of private_key_jwt (OIDC Core 9, RFC 7523 3).
@@ -456,26 +329,73 @@ func clientAssertion(c *client) (string, error) {
 	})
 }
 
+// tokens is the successful answer of a token endpoint (RFC 6749 5.1).
+type tokens struct {
+	accessToken, refreshToken, idToken string
+	expiresIn                          int64 // seconds; 0 when the provider did not say
+}
+
+// requestTokens sends one grant to the token endpoint, with the client's authentication.
+// A definite no to the grant wraps errRefused, everything that may pass wraps errUnavailable.
+func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, error) {
+	address, err := endpointOf(ctx, c, "token endpoint", "token_endpoint", "set endpoints.token")
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := call(ctx, c, "token endpoint", address, form, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readTokens(c, status, body)
+}
+
+// readTokens reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
+func readTokens(c *client, status int, body []byte) (*tokens, error) {
+	answer, err := parseObject(body)
+	code, kind := text(answer["error"]), text(answer["token_type"])
+	if status != http.StatusOK {
+		outcome, hint := errUnavailable, ""
+		if code == "invalid_grant" {
+			outcome = errRefused
+		} else if status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client" {
+			hint = "; check clientId, clientSecret and clientAuthMethod"
+		}
+		err = fmt.Errorf("%w: token endpoint: %d %s %q%s", outcome, status, clip(code), clip(text(answer["error_description"])), hint)
+		if hint != "" {
+			logf(c.log, levelError, "%s", err)
+		}
+		return nil, err
+	}
+	if err == nil && text(answer["access_token"]) == "" {
+		err = errors.New("the answer has no access_token")
+	}
+	// RFC 6749 7.1: a type we do not understand must not be used.
+	if err == nil && !strings.EqualFold(kind, "Bearer") {
+		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", clip(kind))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
+	}
+	t := &tokens{accessToken: text(answer["access_token"]), refreshToken: text(answer["refresh_token"]), idToken: text(answer["id_token"])}
+	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
+		t.expiresIn = seconds
+	}
+	return t, nil
+}
+
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]interface{}, error) {
-	m, err := discover(ctx, c)
+	address, err := endpointOf(ctx, c, "userinfo", "userinfo_endpoint", "set endpoints.userinfo or userinfo: false")
 	if err != nil {
 		return nil, err
 	}
-	if m.userinfo == "" {
-		return nil, fmt.Errorf("%w: userinfo: the provider names no userinfo endpoint; set endpoints.userinfo or userinfo: false", errUnavailable)
-	}
-	body, err := get(ctx, c, "userinfo", m.userinfo, accessToken)
+	info, err := get(ctx, c, "userinfo", address, map[string]string{"Authorization": "Bearer " + accessToken})
 	if err != nil {
 		return nil, err
-	}
-	info, err := parseObject(body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: userinfo: %s", errUnavailable, err)
 	}
 	// OIDC Core 5.3.2: without this comparison somebody else's claims could be handed in.
 	if text(info["sub"]) != subject {
-		return nil, fmt.Errorf("userinfo: sub: expected the ID token's, got another one")
+		return nil, errors.New("userinfo: sub: expected the ID token's, got another one")
 	}
 	return info, nil
 }
@@ -490,47 +410,36 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	algorithms, err := signingAlgorithms(c, m)
-	if err != nil {
-		return nil, err
-	}
-	if err := verifyToken(ctx, c.keys, t, algorithms); err != nil {
-		return nil, err
-	}
-	return t, nil
+	alg := signingAlgorithm(c, texts(m["id_token_signing_alg_values_supported"]))
+	return t, verifyToken(ctx, c.keys, t, []string{alg})
 }
 
-// signingAlgorithms is the one algorithm that ID and logout tokens must have: the configured one, else RS256
-// where the provider lists it, else what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
-func signingAlgorithms(c *client, m *metadata) ([]string, error) {
+// signingAlgorithm is the one that ID and logout tokens must have: the configured one, else RS256 where the provider lists it, else
+// what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
+func signingAlgorithm(c *client, listed []string) string {
 	if c.pinnedAlg != "" {
-		return []string{c.pinnedAlg}, nil
+		return c.pinnedAlg
 	}
-	if len(m.signingAlgs) == 0 || has(m.signingAlgs, "RS256") {
-		return []string{"RS256"}, nil
-	}
-	for _, alg := range m.signingAlgs {
-		if alg != "none" && !strings.HasPrefix(alg, "HS") {
-			return []string{alg}, nil
+	for _, alg := range listed {
+		if kind := algorithms[alg]; kind != "" && kind != "oct" && !has(listed, "RS256") {
+			return alg
 		}
 	}
-	return nil, fmt.Errorf("id token: the provider lists no signing algorithm we know, got %q; set idTokenSigningAlg", m.signingAlgs)
+	return "RS256"
 }
 
 // fetchKeys reads the provider's key set.
-func fetchKeys(ctx context.Context, c *client) ([]byte, error) {
-	m, err := discover(ctx, c)
+func fetchKeys(ctx context.Context, c *client) (interface{}, error) {
+	address, err := endpointOf(ctx, c, "key set", "jwks_uri", "set endpoints.jwks")
 	if err != nil {
 		return nil, err
 	}
-	if m.jwks == "" {
-		return nil, fmt.Errorf("%w: keys: the provider names no jwks_uri; set endpoints.jwks", errUnavailable)
-	}
-	body, err := get(ctx, c, "keys", m.jwks, "")
+	set, err := get(ctx, c, "key set", address, nil)
 	if err != nil {
-		logf(c.log, levelError, "%s", err)
+		return nil, err
 	}
-	return body, err
+	keys, err := readKeySet(set)
+	return keys, err
 }
 
 // newHTTPClient makes the client for the connections described by cc. Certificates and keys are PEM.
@@ -543,8 +452,7 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	transport.TLSClientConfig = tlsConfig
 	transport.MaxIdleConnsPerHost = 16
 	transport.MaxResponseHeaderBytes = 64 << 10
-	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second}
-	c.Transport = transport
+	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second, Transport: transport}
 	c.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
@@ -595,17 +503,12 @@ func has(list []string, wanted string) bool {
 	return false
 }
 
+var control = regexp.MustCompile("[[:cntrl:]]")
+
 // clip makes foreign text fit for a log line: one line, printable, short.
 func clip(foreign string) string {
 	if len(foreign) > 200 {
 		foreign = foreign[:200] + "…"
 	}
-	return strings.ToValidUTF8(string(bytes.Map(printable, []byte(foreign))), "?")
-}
-
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return ' '
-	}
-	return r
+	return strings.ToValidUTF8(control.ReplaceAllString(foreign, " "), "?")
 }
