@@ -179,16 +179,12 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
 func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
 	c := job.client
-	address, err := endpointOf(ctx, c, "introspection", "introspection_endpoint", "set oAuthIntrospection.clientConfig.url")
-	if err != nil {
-		return nil, err
-	}
 	form := url.Values{"token": {raw}}
 	if job.hint != "" {
 		form.Set("token_type_hint", job.hint)
 	}
 	now := time.Now()
-	status, body, err := call(ctx, c, "introspection", address, form, headers, c.retries)
+	status, body, at, err := call(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +193,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(claims["error"])))
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: introspection: POST %s: %s", errUnavailable, address, err)
+		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, err)
 		logf(c.log, levelError, "%s", err)
 		return nil, err
 	}

@@ -232,7 +232,7 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 		headers = map[string]string{"Authorization": basicAuthorization(id, secret)}
 	}
 	now := time.Now()
-	status, body, err := call(ctx, c, "client credentials", c.overrides.Token, form, headers, c.retries)
+	status, body, _, err := call(ctx, c, "client credentials", c.overrides.Token, form, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func messageAt(call *ast.CallExpr) int {
 				return 2
 			}
 		}
-		if function.Name == "complain" { // expression.go
+		if function.Name == "complain" || function.Name == "wrong" { // expression.go, token.go
 			return 2
 		}
 	case *ast.SelectorExpr:

@@ -44,6 +44,9 @@ var algorithms = map[string]string{
 // hashes are told by the end of an algorithm's name. That of EdDSA is for at_hash; the signature hashes by itself.
 var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512, "DSA": crypto.SHA512}
 
+// saltLength is that of the hash (RFC 7518 3.5); the library's default takes any.
+var saltLength = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
+
 var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
 
 // key is one key that verifies signatures.
@@ -59,27 +62,19 @@ type key struct {
 func newKey(public interface{}) (*key, error) {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-			return nil, fmt.Errorf("RSA: must have %d to %d bits, got %d", minRSABits, maxRSABits, bits)
-		}
-		if k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32 {
-			return nil, fmt.Errorf("RSA: exponent must be odd, at least 3 and at most 31 bits long, got %d", k.E)
-		}
-		return &key{kind: "RSA", public: k}, nil
+		bits := k.N.BitLen()
+		return &key{kind: "RSA", public: k}, firstError(
+			wrong(bits < minRSABits || bits > maxRSABits, "RSA", "must have %s to %s bits, got %s", minRSABits, maxRSABits, bits),
+			wrong(k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32, "RSA", "exponent must be odd, at least 3 and at most 31 bits long, got %s", k.E))
 	case *ecdsa.PublicKey:
 		curve := k.Curve.Params().Name
-		if curves[curve] == nil {
-			return nil, fmt.Errorf("EC: curve must be P-256, P-384 or P-521, got %q", curve)
-		}
-		if _, err := k.ECDH(); err != nil {
-			return nil, errors.New("EC: not a point on the curve")
-		}
-		return &key{kind: "EC " + curve, public: k}, nil
+		_, err := k.ECDH()
+		return &key{kind: "EC " + curve, public: k}, firstError(
+			wrong(curves[curve] == nil, "EC", "curve must be P-256, P-384 or P-521, got %s", curve),
+			wrong(err != nil, "EC", "not a point on the curve"))
 	case ed25519.PublicKey:
-		if len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) { // without the sign
-			return nil, errors.New("Ed25519: must have 32 bytes, and not a small order")
-		}
-		return &key{kind: "OKP Ed25519", public: k}, nil
+		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign
+		return &key{kind: "OKP Ed25519", public: k}, wrong(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
 	}
 	return nil, errors.New("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
 }
@@ -178,8 +173,8 @@ func verifySignature(t *token, k *key) error {
 	hash, sum, good := hashes[t.alg[2:]], digest(t.alg, t.signed), false
 	switch public := k.public.(type) {
 	case *rsa.PublicKey:
-		if strings.HasPrefix(t.alg, "PS") { // RFC 7518 3.5: a salt as long as the hash; the library's default takes any
-			good = rsa.VerifyPSS(public, hash, sum, t.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		if strings.HasPrefix(t.alg, "PS") {
+			good = rsa.VerifyPSS(public, hash, sum, t.signature, saltLength) == nil
 		} else {
 			good = rsa.VerifyPKCS1v15(public, hash, sum, t.signature) == nil
 		}
@@ -215,7 +210,7 @@ func signToken(signer crypto.Signer, alg, kid string, claims map[string]interfac
 	switch private := signer.(type) { // as in verifySignature
 	case *rsa.PrivateKey:
 		if strings.HasPrefix(alg, "PS") {
-			signature, err = rsa.SignPSS(rand.Reader, private, hash, sum, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+			signature, err = rsa.SignPSS(rand.Reader, private, hash, sum, saltLength)
 		} else {
 			signature, err = rsa.SignPKCS1v15(rand.Reader, private, hash, sum)
 		}
@@ -294,7 +289,7 @@ func newFixedKeySet(keys ...*key) *document {
 func verifyToken(ctx context.Context, s *document, t *token, accepted []string) error {
 	// OIDC Core 3.1.3.7, step 7, RFC 8725 3.1: the algorithm is ours to choose, never the token's.
 	if !has(accepted, t.alg) {
-		return fmt.Errorf("%w; see idTokenSigningAlg, algorithms", wrong("alg", accepted, t.alg))
+		return wrong(true, "alg", "expected %s, got %s; see idTokenSigningAlg, algorithms", accepted, t.alg)
 	}
 	keys, version, isOld := peek(s)
 	found, err := tryKeys(keys, t) // also old ones: when there is nothing newer to be had, they are what counts

@@ -154,11 +154,7 @@ func addResource(form url.Values, resource []string) {
 
 // pushAuthorization hands the request to the provider itself and returns what is left for the browser to carry (RFC 9126 2).
 func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
-	address, err := endpointOf(ctx, c, "par", "pushed_authorization_request_endpoint", "set par: false")
-	if err != nil {
-		return nil, err
-	}
-	status, body, err := call(ctx, c, "par", address, form, nil, 0)
+	status, body, _, err := call(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
 	if err != nil {
 		return nil, err
 	}

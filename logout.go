@@ -53,10 +53,10 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		logf(g.log, levelInfo, "session %s: signed out sub %q", s.ID, clip(text(s.claims["sub"])))
 	}
 	m, _ := discover(req.Context(), g.client) // without it we are signed out here, and there we can do nothing
-	revocation, endSession := text(m["revocation_endpoint"]), text(m["end_session_endpoint"])
-	if s != nil && s.refreshToken != "" && revocation != "" {
-		revokeToken(req.Context(), g.client, revocation, s.refreshToken)
+	if s != nil && s.refreshToken != "" && m["revocation_endpoint"] != nil {
+		revokeToken(req.Context(), g.client, s.refreshToken)
 	}
+	endSession := text(m["end_session_endpoint"])
 	if endSession == "" {
 		landed(g, rw, req)
 		return
@@ -93,11 +93,11 @@ func anySession(g *gate, req *http.Request) (*session, error) {
 }
 
 // revokeToken gives a refresh token back (RFC 7009). It is a courtesy: the sign-out goes on without it.
-func revokeToken(ctx context.Context, c *client, address, refreshToken string) {
+func revokeToken(ctx context.Context, c *client, refreshToken string) {
 	form := url.Values{"token": {refreshToken}, "token_type_hint": {"refresh_token"}}
-	status, _, err := call(ctx, c, "revocation", address, form, nil, 0)
+	status, _, at, err := call(ctx, c, "revocation", "revocation_endpoint", form, nil, 0)
 	if err == nil && status != http.StatusOK {
-		logf(c.log, levelWarn, "revocation: POST %s: %d %s", address, status, http.StatusText(status))
+		logf(c.log, levelWarn, "%s: %d %s; the refresh token stays good there", at, status, http.StatusText(status))
 	}
 }
 

@@ -190,19 +190,9 @@ func checkMetadata(c *client, m map[string]interface{}) error {
 	return nil
 }
 
-// endpointOf is the address that the provider has for name. cure is what else an operator can do.
-func endpointOf(ctx context.Context, c *client, what, name, cure string) (string, error) {
-	m, err := discover(ctx, c)
-	address := text(m[name])
-	if err == nil && address == "" {
-		err = fmt.Errorf("%w: %s: the provider names no %s; %s", errUnavailable, what, name, cure)
-	}
-	return address, err
-}
-
-// get fetches an address and returns the JSON object of its 200 answer.
-func get(ctx context.Context, c *client, what, address string, headers map[string]string) (map[string]interface{}, error) {
-	status, body, err := call(ctx, c, what, address, nil, headers, c.retries)
+// get fetches the JSON object of a 200 answer.
+func get(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]interface{}, error) {
+	status, body, at, err := call(ctx, c, what, endpoint, nil, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -211,15 +201,25 @@ func get(ctx context.Context, c *client, what, address string, headers map[strin
 		err = errors.New(http.StatusText(status))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: GET %s: %d %s", errUnavailable, what, address, status, err)
+		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)
 	}
 	return object, nil
 }
 
-// call sends a request and reads the capped answer: a POST of form with the client's authentication or, without one, a GET. An
-// Authorization among headers stands in for the client's authentication. What fails quickly, also with 429 or 5xx, is tried again
-// up to retries times.
-func call(ctx context.Context, c *client, what, address string, form url.Values, headers map[string]string, retries int) (status int, body []byte, err error) {
+// call sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
+// with the client's authentication or, without one, a GET. An Authorization among headers stands in for the client's authentication.
+// What fails quickly, also with 429 or 5xx, is tried again up to retries times. at is what an error about the answer begins with.
+func call(ctx context.Context, c *client, what, endpoint string, form url.Values, headers map[string]string, retries int) (status int, body []byte, at string, err error) {
+	address := endpoint
+	if !strings.Contains(endpoint, ":") {
+		m, err := discover(ctx, c)
+		if err != nil {
+			return 0, nil, "", err
+		}
+		if address = text(m[endpoint]); address == "" {
+			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errUnavailable, what, endpoint)
+		}
+	}
 	method := http.MethodGet
 	header := http.Header{"Accept": {"application/json, application/jwk-set+json"}}
 	if form != nil {
@@ -229,6 +229,7 @@ func call(ctx context.Context, c *client, what, address string, form url.Values,
 	for name, value := range headers {
 		header.Set(name, value)
 	}
+	at = what + ": " + method + " " + address
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		status, body, err = exchange(ctx, c, method, address, form, header)
@@ -245,14 +246,13 @@ func call(ctx context.Context, c *client, what, address string, form url.Values,
 	} else if wrapped, ok := err.(*url.Error); ok {
 		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
 	}
-	if err == nil {
-		return status, body, nil
+	if err != nil {
+		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, err)
 	}
-	err = fmt.Errorf("%w: %s: %s %s: %s", errUnavailable, what, method, address, err)
-	if form != nil {
+	if err != nil && form != nil {
 		logf(c.log, levelError, "%s", err)
 	}
-	return status, nil, err
+	return status, body, at, err
 }
 
 // exchange sends one request under the client's time limit.
@@ -338,11 +338,7 @@ type tokens struct {
 // requestTokens sends one grant to the token endpoint, with the client's authentication.
 // A definite no to the grant wraps errRefused, everything that may pass wraps errUnavailable.
 func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, error) {
-	address, err := endpointOf(ctx, c, "token endpoint", "token_endpoint", "set endpoints.token")
-	if err != nil {
-		return nil, err
-	}
-	status, body, err := call(ctx, c, "token endpoint", address, form, nil, 0)
+	status, body, _, err := call(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -385,11 +381,7 @@ func readTokens(c *client, status int, body []byte) (*tokens, error) {
 
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]interface{}, error) {
-	address, err := endpointOf(ctx, c, "userinfo", "userinfo_endpoint", "set endpoints.userinfo or userinfo: false")
-	if err != nil {
-		return nil, err
-	}
-	info, err := get(ctx, c, "userinfo", address, map[string]string{"Authorization": "Bearer " + accessToken})
+	info, err := get(ctx, c, "userinfo", "userinfo_endpoint", map[string]string{"Authorization": "Bearer " + accessToken})
 	if err != nil {
 		return nil, err
 	}
@@ -430,11 +422,7 @@ func signingAlgorithm(c *client, listed []string) string {
 
 // fetchKeys reads the provider's key set.
 func fetchKeys(ctx context.Context, c *client) (interface{}, error) {
-	address, err := endpointOf(ctx, c, "key set", "jwks_uri", "set endpoints.jwks")
-	if err != nil {
-		return nil, err
-	}
-	set, err := get(ctx, c, "key set", address, nil)
+	set, err := get(ctx, c, "key set", "jwks_uri", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -327,4 +328,95 @@ func TestProviderDownAtStart(t *testing.T) {
 	p.away(false)
 	time.Sleep(1200 * time.Millisecond)
 	b.signIn("/")
+}
+
+// TestProviderMetadataIsReadAgain: after its lifetime, which differs from document to document; what is worse than the last good one
+// does not replace it.
+func TestProviderMetadataIsReadAgain(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for i := 0; i < 20; i++ {
+		d := &document{log: newLogger("test", "error"), fetch: func(context.Context) (interface{}, error) { return i, nil }}
+		before := time.Now()
+		if _, isNewer, err := renew(context.Background(), d, 0); err != nil || !isNewer {
+			t.Fatalf("expected a document, got %v", err)
+		}
+		lasts := d.until.Sub(before).Round(time.Second)
+		if lasts <= lifetime-jitter-time.Second || lasts > lifetime+time.Second {
+			t.Errorf("expected %s to %s, got %s", lifetime-jitter, lifetime, lasts)
+		}
+		seen[lasts] = true
+	}
+	if len(seen) < 3 {
+		t.Errorf("all documents are read again at the same time: %v", seen)
+	}
+	p := newProvider(t)
+	s := start(t, p.options(impatient))
+	newBrowser(t, s).signIn("/")
+	if s.server == nil {
+		return // its clock can be moved in this process alone
+	}
+	d := testGateOf(s).client.metadata
+	again := func() {
+		d.mu.Lock()
+		d.until = time.Time{}
+		d.wait = backoff{}
+		d.mu.Unlock()
+		newBrowser(t, s).open("/").upstream()
+	}
+	p.answer("discovery", answerText(500, "text/plain", ""))
+	again()
+	p.answer("discovery", nil)
+	p.edit("discovery", func(m map[string]interface{}) { m["issuer"] = "https://other.example.com" })
+	again()
+	s.expectLog("issuer", "other.example.com")
+	moved := newProvider(t)
+	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
+	p.edit("discovery", func(m map[string]interface{}) { m["jwks_uri"] = moved.URL + "/jwks" })
+	again()
+	if m, err := discover(context.Background(), testGateOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
+		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
+	}
+}
+
+// TestProviderWithoutS256 is told once that its metadata deny what is sent all the same.
+func TestProviderWithoutS256(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		methods interface{}
+		options map[string]interface{}
+		lines   int
+	}{
+		{"plain alone", []string{"plain"}, nil, 1},
+		{"no method", []string{}, nil, 1},
+		{"no list", nil, nil, 0},
+		{"S256 among others", []string{"plain", "S256"}, nil, 0},
+		{"PKCE is off", []string{"plain"}, map[string]interface{}{"pkce": false}, 0},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			p := newProvider(t)
+			p.edit("discovery", func(d map[string]interface{}) {
+				d["code_challenge_methods_supported"] = row.methods
+				if row.methods == nil {
+					delete(d, "code_challenge_methods_supported")
+				}
+			})
+			s := start(t, p.options(row.options))
+			newBrowser(t, s).signIn("/")
+			if row.options == nil && p.lastCall("authorize").form.Get("code_challenge_method") != "S256" {
+				t.Errorf("S256 was not sent: %q", p.lastCall("authorize").form)
+			}
+			if s.server != nil { // its clock can be moved in this process alone
+				d := testGateOf(s).client.metadata
+				d.mu.Lock()
+				d.until = time.Time{}
+				d.mu.Unlock()
+			}
+			newBrowser(t, s).signIn("/")
+			if got := strings.Count(s.logs(), "code_challenge_methods_supported: expected S256"); got != row.lines {
+				t.Errorf("expected %d lines, got %d:\n%s", row.lines, got, s.logs())
+			}
+		})
+	}
 }

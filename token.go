@@ -181,13 +181,22 @@ func shown(value interface{}) string {
 	return clip(string(written))
 }
 
-// wrong is the error of a check: what was expected of a claim, and what came.
-func wrong(name string, expected []string, value interface{}) error {
-	list := fmt.Sprintf("one of %q", expected)
-	if len(expected) == 1 {
-		list = strconv.Quote(expected[0])
+// wrong is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
+// what came, as JSON.
+func wrong(failed bool, name, problem string, values ...interface{}) error {
+	if !failed {
+		return nil
 	}
-	return fmt.Errorf("%s: expected %s, got %s", name, list, shown(value))
+	for i, value := range values {
+		list, ok := value.([]string)
+		if ok && len(list) == 1 {
+			value = list[0]
+		}
+		if values[i] = shown(value); ok && len(list) != 1 {
+			values[i] = fmt.Sprintf("one of %q", list)
+		}
+	}
+	return fmt.Errorf(name+": "+problem, values...)
 }
 
 // firstError is the first of several checks that failed. All of them are made, so each must stand by itself.
@@ -209,22 +218,19 @@ func isIn(object map[string]interface{}, name string) bool {
 // checkIDToken judges an ID token by which someone signs in. The steps are those of OIDC Core 3.1.3.7; step 6, the signature, and 7,
 // the algorithm, are verifyToken's.
 func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
-	if err := checkUser(r, t, e.accessToken, now); err != nil {
-		return err
+	var authTime error
+	if e.maxAge != nil { // the user must have proved who they are that many seconds ago at most
+		authTime = checkPast(t, "auth_time", true, int64(*e.maxAge)+clockSkew, now)
 	}
-	// Step 11: one that was stolen or issued elsewhere is of no use here. We always send a nonce, so neither side may be empty.
-	// Nothing of it is shown: the sign-in may still be under way.
-	if e.nonce == "" || text(t.claims["nonce"]) != e.nonce {
-		return errors.New("nonce: not the one sent with this sign-in")
-	}
-	// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
-	if acr := t.claims["acr"]; len(e.acrValues) > 0 && !has(e.acrValues, text(acr)) {
-		return wrong("acr", e.acrValues, acr)
-	}
-	if e.maxAge == nil {
-		return nil
-	}
-	return checkPast(t, "auth_time", true, int64(*e.maxAge)+clockSkew, now) // step 13
+	acr := t.claims["acr"]
+	return firstError(
+		checkUser(r, t, e.accessToken, now),
+		// Step 11: one that was stolen or issued elsewhere is of no use here. We always send a nonce, so neither side may be empty.
+		// Nothing of it is shown: the sign-in may still be under way.
+		wrong(e.nonce == "" || text(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
+		// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
+		wrong(len(e.acrValues) > 0 && !has(e.acrValues, text(acr)), "acr", "expected %s, got %s", e.acrValues, acr),
+		authTime) // step 13
 }
 
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
@@ -234,41 +240,37 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]interface{}
 	for _, name := range strings.Fields("iss sub azp auth_time nonce") { // with another sub someone else would go on in this session
 		value, before := t.claims[name], first[name]
 		isOptional := name == "auth_time" || name == "nonce" // compared when both tokens have it
-		if err == nil && fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil)) {
-			err = fmt.Errorf("%s: not what it was before the refresh", name)
-		}
+		differs := fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil))
+		err = firstError(err, wrong(differs, name, "not what it was before the refresh"))
 	}
 	return err
 }
 
 // checkUser is what all ID tokens have in common: they say who somebody is.
 func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error {
-	// OIDC Core 3.1.3.6: the access token it came with, by the hash of the ID token's alg; for EdDSA that inside Ed25519.
 	sum := digest(t.alg, accessToken)
-	hash := base64url.EncodeToString(sum[:len(sum)/2])
-	if isIn(t.claims, "at_hash") && accessToken != "" && text(t.claims["at_hash"]) != hash {
-		return errors.New("at_hash: not the hash of the access token that came with it")
-	}
+	differs := text(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
 	return firstError(
-		checkType(t, "jwt"),      // RFC 8725 3.11: not a token of another kind,
-		checkAbsent(t, "events"), // nor a logout token that does not say so
+		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind,
+		wrong(isIn(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token that does not say so
 		checkProvenance(r, t, maxLoginAge, now),
+		// OIDC Core 3.1.3.6: the access token it came with, by the hash of the ID token's alg; for EdDSA that inside Ed25519.
+		wrong(isIn(t.claims, "at_hash") && accessToken != "" && differs, "at_hash", "not the hash of the access token that came with it"),
 		checkName(t.claims, "sub", maxName, true))
 }
 
 // checkLogoutToken judges a logout token (Back-Channel Logout 1.0, 2.6). Whether its jti was seen before is the caller's to ask.
 func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) error {
 	events, _ := t.claims["events"].(map[string]interface{})
-	if _, ok := events[logoutEvent].(map[string]interface{}); !ok { // step 6
-		return fmt.Errorf("events: expected {%q: {}}, got %s", logoutEvent, shown(t.claims["events"]))
-	}
+	_, isLogout := events[logoutEvent].(map[string]interface{})
 	return firstError(
 		checkType(t, "jwt", "logout+jwt"),
 		checkProvenance(r, t, anyAge, now),         // step 4
 		checkName(t.claims, "sub", maxName, false), // step 5: which session ends, or whose
 		checkName(t.claims, "sid", maxName, requireSid || text(t.claims["sub"]) == ""),
-		checkAbsent(t, "nonce"),                   // step 7: an ID token must not sign anyone out
-		checkName(t.claims, "jti", maxName, true)) // 2.4
+		wrong(!isLogout, "events", "expected {%s: {}}, got %s", logoutEvent, t.claims["events"]), // step 6
+		wrong(isIn(t.claims, "nonce"), "nonce", "must not be in this kind of token"),             // step 7: an ID token must not sign anyone out
+		checkName(t.claims, "jti", maxName, true))                                                // 2.4
 }
 
 // checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
@@ -298,14 +300,6 @@ func checkType(t *token, accepted ...string) error {
 	return nil
 }
 
-// checkAbsent wants a token not to have a claim that would make it one of another kind (RFC 8725 3.12: mutually exclusive rules).
-func checkAbsent(t *token, name string) error {
-	if isIn(t.claims, name) {
-		return fmt.Errorf("%s: must not be in this kind of token", name)
-	}
-	return nil
-}
-
 // checkProvenance is what ID and logout tokens have in common: who made it, for whom, and when (OIDC Core 3.1.3.7).
 func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error {
 	return firstError(
@@ -319,26 +313,18 @@ func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error
 // checkClient wants aud to name this client, and nobody else who is not trusted. azp must be this client if it is there, and be
 // there if aud has several values.
 func checkClient(r *tokenRules, t *token) error {
-	if len(r.audience) == 0 {
-		return errors.New("audience: no client to expect") // fails closed
-	}
-	if err := checkAudience(r, t); err != nil {
-		return err
-	}
 	audience, aud, azp := audienceOf(t), t.claims["aud"], t.claims["azp"]
+	isForeign := false
 	for _, name := range audience {
-		if !has(r.audience, name) && !has(r.trustedAudiences, name) {
-			return fmt.Errorf("audience: expected only %q, got %s; see trustedAudiences", r.audience[0], shown(aud))
-		}
+		isForeign = isForeign || !has(r.audience, name) && !has(r.trustedAudiences, name)
 	}
-	// Step 8: everybody who may read a token signed with a shared secret could have made it.
-	if len(audience) > 1 && algorithms[t.alg] == "oct" {
-		return fmt.Errorf("audience: expected one value with %s, got %s", t.alg, shown(aud))
-	}
-	if (len(audience) > 1 || isIn(t.claims, "azp")) && text(azp) != r.audience[0] {
-		return wrong("azp", r.audience, azp)
-	}
-	return nil
+	return firstError(
+		wrong(len(r.audience) == 0, "audience", "no client to expect"), // fails closed
+		checkAudience(r, t),
+		wrong(isForeign, "audience", "expected only %s, got %s; see trustedAudiences", r.audience, aud),
+		// Step 8: everybody who may read a token signed with a shared secret could have made it.
+		wrong(len(audience) > 1 && algorithms[t.alg] == "oct", "audience", "expected one value with "+t.alg+", got %s", aud),
+		wrong((len(audience) > 1 || isIn(t.claims, "azp")) && !has(r.audience, text(azp)), "azp", "expected %s, got %s", r.audience, azp))
 }
 
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
@@ -348,7 +334,7 @@ func checkIssuer(r *tokenRules, t *token) error {
 	if r.issuers == nil || iss != "" && has(r.issuers, iss) {
 		return nil
 	}
-	return wrong("issuer", r.issuers, t.claims["iss"])
+	return wrong(true, "issuer", "expected %s, got %s", r.issuers, t.claims["iss"])
 }
 
 // audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else gives nothing, and so fits nobody.
@@ -371,10 +357,7 @@ func checkAudience(r *tokenRules, t *token) error {
 			return nil
 		}
 	}
-	if len(r.audience) == 0 {
-		return nil
-	}
-	return wrong("audience", r.audience, t.claims["aud"])
+	return wrong(len(r.audience) > 0, "audience", "expected %s, got %s", r.audience, t.claims["aud"])
 }
 
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. Without one it is 0,
@@ -430,11 +413,7 @@ func checkPast(t *token, name string, required bool, maxAge int64, now time.Time
 func checkName(object map[string]interface{}, name string, size int, required bool) error {
 	value, found := object[name]
 	s, ok := value.(string)
-	if found && !ok || len(s) > size {
-		return fmt.Errorf("%s: must be a string of at most %d bytes, got %s", name, size, shown(value))
-	}
-	if required && s == "" {
-		return fmt.Errorf("%s: required, got %s", name, shown(value))
-	}
-	return nil
+	return firstError(
+		wrong(found && !ok || len(s) > size, name, "must be a string of at most %s bytes, got %s", size, value),
+		wrong(required && s == "", name, "required, got %s", value))
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -183,6 +184,35 @@ func TestJWTParse(t *testing.T) {
 	parsed, err := parseToken(good)
 	if err != nil || parsed.alg != "RS256" || parsed.kid != "k1" || parsed.typ != "JWT" || parsed.claims["sub"] != "alice" || string(parsed.signature) != "signature" {
 		t.Errorf("taken apart wrongly: %v %v", parsed.claims, err)
+	}
+}
+
+// TestJWTSameHeader: what is kept of a header is kept within bounds, and shares nothing between two tokens.
+func TestJWTSameHeader(t *testing.T) {
+	one, err := parseToken(jwtOf(`{"alg":"RS256","kid":"same"}`, `{"sub":"alice"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := parseToken(jwtOf(`{"alg":"RS256","kid":"same"}`, `{"sub":"bob"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.alg = "none"
+	three, err := parseToken(jwtOf(`{"alg":"RS256","kid":"same"}`, `{}`))
+	if err != nil || one.claims["sub"] != "alice" || two.claims["sub"] != "bob" || three.alg != "RS256" || three.claims["sub"] != nil {
+		t.Errorf("mixed up: %v %v %v, %v", one, two, three, err)
+	}
+	for i := 0; i < 1000; i++ {
+		for _, more := range []string{"", strings.Repeat("x", 2000)} {
+			if _, err := parseToken(jwtOf(fmt.Sprintf(`{"alg":"RS256","kid":"%d","more":"%s"}`, i, more), `{}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	bytes := 0
+	each(headers, func(key string, value interface{}) { bytes += len(key) })
+	if bytes > 2*headers.limit<<10 {
+		t.Errorf("%d bytes of headers are kept", bytes)
 	}
 }
 
