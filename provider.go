@@ -350,14 +350,13 @@ func readTokens(c *client, status int, body []byte) (*tokens, error) {
 	answer, err := parseObject(body)
 	code, kind := text(answer["error"]), text(answer["token_type"])
 	if status != http.StatusOK {
-		outcome, hint := errUnavailable, ""
+		outcome := errUnavailable
 		if code == "invalid_grant" {
 			outcome = errRefused
-		} else if status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client" {
-			hint = "; check clientId, clientSecret and clientAuthMethod"
 		}
-		err = fmt.Errorf("%w: token endpoint: %d %s %q%s", outcome, status, clip(code), clip(text(answer["error_description"])), hint)
-		if hint != "" {
+		err = fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, clip(code), clip(text(answer["error_description"])))
+		if status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client" {
+			err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
 			logf(c.log, levelError, "%s", err)
 		}
 		return nil, err

@@ -279,7 +279,7 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 	kind := text(t.claims["typ"])
 	// An ID token tells a client who someone is and gives no right to call an API (RFC 8725 3.12). Where the header does not tell
 	// the kind, these claims do. Older Keycloaks put nonce into access tokens, too, but with "typ": "Bearer" among the claims.
-	if kind == "ID" || t.claims["token_use"] == "id" || t.claims["at_hash"] != nil || t.claims["events"] != nil || kind != "Bearer" && t.claims["nonce"] != nil {
+	if kind == "ID" || text(t.claims["token_use"]) == "id" || t.claims["at_hash"] != nil || t.claims["events"] != nil || kind != "Bearer" && t.claims["nonce"] != nil {
 		return errors.New("typ: expected an access token, got an ID token or a logout token")
 	}
 	return firstError(
