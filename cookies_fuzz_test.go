@@ -31,9 +31,13 @@ func FuzzSessionCookie(f *testing.F) {
 		if record, tokens, err := unpack(content, 3); err == nil && (record == nil || len(tokens) != 3) {
 			t.Error("unpacked half a session")
 		}
-		for _, mark := range pendingMarks(req, "login-state") {
-			if len(mark) != stateMarkLength {
-				t.Errorf("mark %q", mark)
+		names := pendingNames(line, "login-state.")
+		if len(names) > 4*maxPendingLogins {
+			t.Errorf("%d pending logins are counted", len(names))
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, "login-state.") || strings.ContainsAny(name, "=;") {
+				t.Errorf("name %q", name)
 			}
 		}
 		if rest := cutCookies(line, "login-session"); len(rest) > len(line) || strings.Count(rest, "login-session=") > strings.Count(line, "login-session=") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,25 +19,23 @@ const maxForm = 64 << 10 // bytes of a form that is posted to us
 
 // readForm is the body of a posted form, as text.
 func readForm(req *http.Request) (string, error) {
-	kind, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
+	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	if kind != "application/x-www-form-urlencoded" {
 		return "", fmt.Errorf("form: expected application/x-www-form-urlencoded, got %q", clip(kind))
 	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, maxForm+1))
-	if err != nil {
-		return "", fmt.Errorf("form: %w", err)
+	if err == nil && len(body) > maxForm {
+		err = fmt.Errorf("form: larger than %d bytes", maxForm)
 	}
-	if len(body) > maxForm {
-		return "", fmt.Errorf("form: larger than %d bytes", maxForm)
-	}
-	return string(body), nil
+	return string(body), err
 }
 
 // logout ends the session here first, whatever the provider does, and then sends the browser there.
 // What another site started gets a question instead: such a request proves no wish of the user's.
 func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if isForeign(req) {
-		writeAnswer(g.pages, rw, req, logoutQuestion(req.URL.Path, "/"))
+		stay := action{text: "Stay signed in", href: "/"}
+		writeAnswer(g.pages, rw, req, pageOf("asked", action{text: "Sign out", href: req.URL.Path, method: http.MethodPost}, stay))
 		return
 	}
 	s, err := anySession(g, req)
@@ -48,36 +47,29 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if s == nil {
-		logf(g.log, levelDebug, "logout: no session")
+		s = &session{}
 	} else {
 		logf(g.log, levelInfo, "session %s: signed out sub %q", s.ID, clip(text(s.claims["sub"])))
 	}
+	landing := ""
+	if g.config.PostLogoutRedirectURL != "" {
+		landing = address(&g.postLogout, req)
+	}
 	m, _ := discover(req.Context(), g.client) // without it we are signed out here, and there we can do nothing
-	if s != nil && s.refreshToken != "" && m["revocation_endpoint"] != nil {
+	if s.refreshToken != "" && m["revocation_endpoint"] != nil {
 		revokeToken(req.Context(), g.client, s.refreshToken)
 	}
-	endSession := text(m["end_session_endpoint"])
-	if endSession == "" {
-		landed(g, rw, req)
+	if endSession := text(m["end_session_endpoint"]); endSession != "" {
+		form := url.Values{"client_id": {g.client.id}, "state": {randomText()}}
+		addParam(form, "id_token_hint", s.idToken)
+		addParam(form, "post_logout_redirect_uri", landing)
+		landing = withQuery(endSession, form)
+	}
+	if landing != "" {
+		redirect(rw, req, landing)
 		return
 	}
-	form := url.Values{"client_id": {g.client.id}, "state": {randomText()}}
-	if s != nil {
-		form.Set("id_token_hint", s.idToken)
-	}
-	if g.config.PostLogoutRedirectURL != "" {
-		form.Set("post_logout_redirect_uri", address(&g.postLogout, req))
-	}
-	redirect(rw, req, withQuery(endSession, form))
-}
-
-// landed ends a sign-out that the provider has no part in.
-func landed(g *gate, rw http.ResponseWriter, req *http.Request) {
-	if g.config.PostLogoutRedirectURL != "" {
-		redirect(rw, req, address(&g.postLogout, req))
-		return
-	}
-	writeAnswer(g.pages, rw, req, signedOut("/"))
+	writeAnswer(g.pages, rw, req, pageOf("signed out", action{text: "Sign in again", href: "/"}))
 }
 
 // anySession is the session a request brings, also one that is past its time: its ID token still tells the provider who leaves.
@@ -107,27 +99,19 @@ func isForeign(req *http.Request) bool {
 	if site := req.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "cross-site"
 	}
-	for _, name := range []string{"Origin", "Referer"} {
-		if sent := req.Header.Get(name); sent != "" {
-			from, err := url.Parse(sent)
-			return err != nil || !strings.EqualFold(from.Host, req.Host)
-		}
+	sent := req.Header.Get("Origin")
+	if sent == "" {
+		sent = req.Header.Get("Referer")
 	}
-	return false
+	from, err := url.Parse(sent)
+	return sent != "" && (err != nil || !strings.EqualFold(from.Host, req.Host))
 }
 
 // backchannelLogout takes a logout token that the provider posts (Back-Channel Logout 2.5 to 2.8): 200 when the session is gone,
 // also when it was not here, 400 for anything that is not a good token.
 func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
-	t, err := logoutToken(g, req)
-	if err == nil {
-		err = logoutEverywhere(req.Context(), g, g.client.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
-	}
-	if err == nil {
-		err = noteUsed(req.Context(), g, t)
-	}
-	if err != nil {
+	if err := takeLogoutToken(g, req); err != nil {
 		logf(g.log, levelWarn, "back-channel logout: %s", err)
 		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also when the logout failed
 		return
@@ -135,32 +119,52 @@ func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.WriteHeader(http.StatusOK)
 }
 
-// logoutToken reads and checks the one logout token of a request.
-func logoutToken(g *gate, req *http.Request) (*token, error) {
-	body, err := readForm(req)
-	if err != nil {
-		return nil, err
+// takeLogoutToken checks the one logout token of a request and does what it says.
+func takeLogoutToken(g *gate, req *http.Request) error {
+	form, err := parameters(req)
+	if err == nil && form.Get("logout_token") == "" {
+		err = errors.New("expected exactly one logout_token")
 	}
-	form, err := url.ParseQuery(body)
-	if err != nil || len(form["logout_token"]) != 1 {
-		return nil, errors.New("expected exactly one logout_token")
+	if err != nil {
+		return err
 	}
 	t, err := verifyIDToken(req.Context(), g.client, form.Get("logout_token"))
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = checkLogoutToken(g.client.rules, t, g.config.BackchannelLogoutSessionsRequired, time.Now())
 	}
-	now := time.Now()
-	if err := checkLogoutToken(g.client.rules, t, g.config.BackchannelLogoutSessionsRequired, now); err != nil {
-		return nil, err
+	if err != nil {
+		return err
 	}
 	used, err := wasUsed(req.Context(), g, text(t.claims["jti"]))
-	if err != nil {
-		return nil, err
-	}
 	if used {
-		return nil, errors.New("jti: this logout token was used before")
+		err = errors.New("jti: this logout token was used before")
 	}
-	return t, nil
+	if err == nil {
+		err = logoutEverywhere(req.Context(), g, g.client.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
+	}
+	if err == nil {
+		err = noteUsed(req.Context(), g, t)
+	}
+	return err
+}
+
+// frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). Both iss and sid must be there and fit,
+// or any site could sign our users out; the frame carries no cookie in most browsers, so the session is ended by its name.
+func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
+	query, err := parameters(req)
+	sid := query.Get("sid")
+	if err != nil || query.Get("iss") != g.client.issuer || sid == "" || len(sid) > maxName {
+		err = errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's")
+	} else {
+		err = logoutEverywhere(req.Context(), g, g.client.framed, sid, "")
+	}
+	if err != nil {
+		refuse(g, rw, req, statusOf(err, http.StatusBadRequest), err)
+		return
+	}
+	// The one answer of ours that may be framed.
+	setHeaders(rw, "Cache-Control", "no-store", "Content-Type", "text/html; charset=utf-8", "Content-Security-Policy", "default-src 'none'")
+	_, _ = io.WriteString(rw, "<!doctype html><title>Signed out</title>")
 }
 
 // logoutEverywhere ends the session sid, or with sub alone all sessions of that user, and notes it on a list.
@@ -175,23 +179,4 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 		return forgetStored(ctx, g.store, sid, sub)
 	}
 	return nil
-}
-
-// frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). Both iss and sid must be there and fit,
-// or any site could sign our users out; the frame carries no cookie in most browsers, so the session is ended by its name.
-func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
-	query, err := url.ParseQuery(req.URL.RawQuery)
-	if err != nil || len(query["iss"]) != 1 || len(query["sid"]) != 1 || query.Get("iss") != g.client.issuer || query.Get("sid") == "" || len(query.Get("sid")) > maxName {
-		refuse(g, rw, req, http.StatusBadRequest, errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's"))
-		return
-	}
-	if err := logoutEverywhere(req.Context(), g, g.client.framed, query.Get("sid"), ""); err != nil {
-		refuse(g, rw, req, http.StatusServiceUnavailable, err)
-		return
-	}
-	header := rw.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", "default-src 'none'") // the one answer of ours that may be framed
-	_, _ = io.WriteString(rw, "<!doctype html><title>Signed out</title>")
 }

@@ -125,25 +125,25 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 	case errors.Is(err, errNoCredentials):
 		unauthenticated(g, next, rw, req, err)
 	default:
-		refuse(g, rw, req, statusOf(err), err)
+		refuse(g, rw, req, statusOf(err, http.StatusInternalServerError), err)
 	}
 }
 
-// statusOf is the answer to an outcome. What is not listed is a mistake of ours.
-func statusOf(err error) int {
+// statusOf is the answer to an outcome; otherwise is that to one which is not listed.
+func statusOf(err error, otherwise int) int {
 	for _, outcome := range []struct {
 		reason error
 		status int
 	}{
 		{errNotAllowed, http.StatusForbidden}, {errForged, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
 		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
-		{errRefused, http.StatusBadGateway}, {errUnavailable, http.StatusServiceUnavailable},
+		{errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway}, {errUnavailable, http.StatusServiceUnavailable},
 	} {
 		if errors.Is(err, outcome.reason) {
 			return outcome.status
 		}
 	}
-	return http.StatusInternalServerError
+	return otherwise
 }
 
 // authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
@@ -252,7 +252,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 		level = levelError
 	}
 	if a.status == http.StatusServiceUnavailable && len(a.actions) == 0 {
-		a.retryAfter = 5
+		a.retryAfter = "5"
 	}
 	if a.status == http.StatusServiceUnavailable {
 		level = outageLevel(g)

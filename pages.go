@@ -7,16 +7,14 @@ package oidc
 // reasons are for the log, and the id on the page is how to find them there.
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base32"
-	"encoding/base64"
 	"encoding/json"
 	"html"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -30,74 +28,61 @@ type answer struct {
 	status     int
 	title      string   // what happened, one sentence a visitor understands, without its full stop
 	detail     string   // what they can do, whole sentences
+	icon       string   // the outline of a picture, as SVG writes it
 	id         string   // also in the log line; "" on pages that report no trouble
 	actions    []action // what the page offers, the likeliest first
-	retryAfter int      // seconds, 0: none; a page then loads its first link again by itself
-	atOnce     bool     // the page follows its first link by itself
+	retryAfter string   // seconds, "" none; a page then loads its first link again by itself
 	challenge  string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
 }
 
 // action is a link, or with method POST a button, for what changes something: a link may be followed by a prefetcher.
 type action struct{ text, href, method string }
 
-// pages is what writeAnswer needs beside the answer itself: made once per configuration, only read afterwards.
-type pages struct {
-	custom map[int]string // the operator's pages by status
-	style  string         // CSP source of the built-in page's style sheet
-}
+// pages are the operator's own pages by status.
+type pages struct{ custom map[int]string }
 
-// answerWords are the built-in title and detail of each status that we answer with.
-var answerWords = map[int][]string{
-	http.StatusBadRequest: {"This sign-in has expired", "That happens when the sign-in page stays open for long, " +
-		"or when one is used twice, for example with the back button. Please start again."},
-	http.StatusUnauthorized: {"You are not signed in", "Please sign in to continue. If you were signed in before, your session has ended."},
-	http.StatusForbidden: {"You do not have access here", "You are signed in, but this account may not open this page. " +
-		"Use another account, or ask the people who run this site to let you in."},
-	http.StatusInternalServerError: {"Something went wrong on our side", "It is nothing you did. Please try again; " +
-		"if it happens again, tell the people who run this site and give them the reference."},
-	http.StatusBadGateway: {"The sign-in service sent an answer we cannot use", "It is nothing you did. Please try again; " +
-		"if it happens again, tell the people who run this site and give them the reference."},
-	http.StatusServiceUnavailable: {"Signing in is not possible right now", "The sign-in service does not respond. It is usually back within moments."},
+// pageWords are the built-in words of all pages: by status, or by name where nothing is wrong. The columns are title, detail, icon:
+// a lock if there is none, a clock for what passes, a triangle for what is broken, a door for coming and going.
+const pageWords = `
+400|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.
+401|You are not signed in|Please sign in to continue. If you were signed in before, your session has ended.
+403|You do not have access here|You are signed in, but this account may not open this page. Use another account, or ask the people who run this site to let you in.
+500|Something went wrong on our side|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+502|The sign-in service sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+503|Signing in is not possible right now|The sign-in service does not respond. It is usually back within moments.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
+asked|Do you want to sign out?|Another website asked to sign you out here. It is your choice.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
+signed in|You are signed in|Your page opens now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
+signed out|You are signed out|You can close this window now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
+`
+
+const lockIcon = "M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2"
+
+// pageOf is the page of a name in pageWords, one that reports no trouble.
+func pageOf(name string, actions ...action) *answer {
+	_, row, _ := strings.Cut(pageWords, "\n"+name+"|")
+	row, _, _ = strings.Cut(row, "\n")
+	title, row, _ := strings.Cut(row, "|")
+	detail, icon, _ := strings.Cut(row, "|")
+	if icon == "" {
+		icon = lockIcon
+	}
+	return &answer{status: http.StatusOK, title: title, detail: detail, icon: icon, actions: actions}
 }
 
 // newAnswer is the answer for a status in the built-in words, which the caller may then make more exact.
 func newAnswer(status int, id string) *answer {
-	words := answerWords[status]
-	if words == nil {
-		words = []string{http.StatusText(status), ""}
+	a := pageOf(strconv.Itoa(status))
+	a.status = status
+	a.id = id
+	if a.title == "" {
+		a.title = http.StatusText(status)
 	}
-	return &answer{status: status, title: words[0], detail: words[1], id: id}
-}
-
-// logoutQuestion is what a logout that another site asked for gets instead of being done: such a request proves no wish of the visitor's.
-func logoutQuestion(logoutPath, stayPath string) *answer {
-	return &answer{
-		status: http.StatusOK, title: "Do you want to sign out?", detail: "Another website asked to sign you out here. It is your choice.",
-		actions: []action{{text: "Sign out", href: logoutPath, method: http.MethodPost}, {text: "Stay signed in", href: stayPath}},
-	}
-}
-
-// leadOn goes on from our own site: for cookies that go along only with what our own pages began (SameSite=Strict).
-func leadOn(onward string) *answer {
-	return &answer{
-		status: http.StatusOK, title: "You are signed in", detail: "Your page opens now.", atOnce: true,
-		actions: []action{{text: "Continue", href: onward}},
-	}
-}
-
-// signedOut is where a logout ends when no other page is configured for it.
-func signedOut(againPath string) *answer {
-	return &answer{
-		status: http.StatusOK, title: "You are signed out", detail: "You can close this window now.",
-		actions: []action{{text: "Sign in again", href: againPath}},
-	}
+	return a
 }
 
 // newRequestID names one answer on the page and in the log: 10 characters that can be read out on the telephone (no i, l, o, u).
 func newRequestID() string {
-	raw := make([]byte, 6)
-	_, _ = rand.Read(raw) // an id is no secret: if this ever fails, all are alike and nothing is lost
-	return requestIDs.EncodeToString(raw)
+	return requestIDs.EncodeToString(randomBytes(6))
 }
 
 var requestIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
@@ -105,10 +90,8 @@ var requestIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadd
 // wantsHTML tells a browser's page load from a program's call. Browsers of today say it (Fetch Metadata, on https and localhost);
 // when nothing is said, asking for HTML has to do.
 func wantsHTML(req *http.Request) bool {
-	if mode := req.Header.Get("Sec-Fetch-Mode"); mode != "" {
-		return mode == "navigate"
-	}
-	return strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
+	mode := req.Header.Get("Sec-Fetch-Mode")
+	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
 }
 
 // isNavigation says that the request loads a page and loses nothing when it is sent elsewhere first: it may be redirected to the provider.
@@ -116,70 +99,65 @@ func isNavigation(req *http.Request) bool {
 	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && wantsHTML(req)
 }
 
+// setHeaders sets headers given as name and value in turns. One without a value is left as it is.
+func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
+	for i := 1; i < len(namesAndValues); i += 2 {
+		if namesAndValues[i] != "" {
+			rw.Header().Set(namesAndValues[i-1], namesAndValues[i])
+		}
+	}
+}
+
 // writeAnswer sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
 func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer) {
-	headers, retry := rw.Header(), ""
 	offers, link, posts := actionsHTML(a.actions)
-	if a.retryAfter > 0 {
-		headers.Set("Retry-After", strconv.Itoa(a.retryAfter))
-		// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
-		if link != "" && isNavigation(req) {
-			retry = strconv.Itoa(a.retryAfter)
-			headers.Set("Refresh", retry+"; url="+link)
-		}
+	retry := ""
+	refresh := ""
+	// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
+	if a.retryAfter != "" && link != "" && isNavigation(req) {
+		retry = a.retryAfter
+		refresh = retry + "; url=" + link
 	}
-	if a.atOnce {
-		headers.Set("Refresh", "0; url="+a.actions[0].href)
-	}
-	if a.challenge != "" {
-		headers.Set("WWW-Authenticate", a.challenge)
-	}
-	headers.Set("Cache-Control", "no-store") // RFC 6750 5.3
-	headers.Add("Vary", "Accept, Sec-Fetch-Mode")
-	headers.Set("X-Content-Type-Options", "nosniff")
-	setPolicies(headers, p, a.status, posts)
-
 	body := ""
+	kind := "text/html; charset=utf-8"
 	if wantsHTML(req) {
-		headers.Set("Content-Type", "text/html; charset=utf-8")
 		body = fillPage(p, a, retry, offers, link)
 	} else {
-		headers.Set("Content-Type", "application/problem+json")
-		if a.status < http.StatusBadRequest {
-			headers.Set("Content-Type", "application/json") // reports no trouble
-		}
 		body = problemJSON(a)
+		kind = "application/problem+json"
 	}
-	headers.Set("Content-Length", strconv.Itoa(len(body)))
+	if a.status < http.StatusBadRequest {
+		kind = strings.Replace(kind, "problem+", "", 1) // reports no trouble
+	}
+	referrer := "no-referrer" // the address may hold a code: RFC 9700 4.2.4
+	targets := "'none'"
+	if posts {
+		// Under no-referrer a browser posts with `Origin: null` (Fetch 3.2), and our own button would look foreign to our own check.
+		// And Chromium holds form-action against redirects too: a logout is redirected to the provider, who may send it further.
+		referrer = "same-origin"
+		targets = "'self' https: http:"
+	}
+	// A page can do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be framed:
+	// a frame is how another site gets its visitor to press our buttons.
+	policy := "base-uri 'none'; frame-ancestors 'none'"
+	if p.custom[a.status] == "" {
+		policy = "default-src 'none'; style-src " + pageStyleHash + "; form-action " + targets + "; " + policy
+	}
+	rw.Header().Add("Vary", "Accept, Sec-Fetch-Mode")
+	setHeaders(rw, "Retry-After", a.retryAfter, "Refresh", refresh, "WWW-Authenticate", a.challenge, "Cache-Control", "no-store", // RFC 6750 5.3
+		"X-Content-Type-Options", "nosniff", "Referrer-Policy", referrer, "Content-Security-Policy", policy,
+		"Content-Type", kind, "Content-Length", strconv.Itoa(len(body)))
 	rw.WriteHeader(a.status)
 	if req.Method != http.MethodHead {
 		_, _ = io.WriteString(rw, body) // an error here: the client has gone
 	}
 }
 
-// setPolicies lets a page do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be
-// framed: a frame is how another site gets its visitor to press our buttons.
-func setPolicies(headers http.Header, p *pages, status int, posts bool) {
-	referrer, targets, own := "no-referrer", "'none'", "" // the address may hold a code: RFC 9700 4.2.4
-	if posts {
-		// Under no-referrer a browser posts with `Origin: null` (Fetch 3.2), and our own button would look foreign to our own check.
-		// And Chromium holds form-action against redirects too: a logout is redirected to the provider, who may send it further.
-		referrer, targets = "same-origin", "'self' https: http:"
-	}
-	if p.custom[status] == "" {
-		own = "default-src 'none'; style-src " + p.style + "; form-action " + targets + "; "
-	}
-	headers.Set("Referrer-Policy", referrer)
-	headers.Set("Content-Security-Policy", own+"base-uri 'none'; frame-ancestors 'none'")
-}
-
 // problemJSON is RFC 9457 3.1 with the extension member id (3.2).
 func problemJSON(a *answer) string {
 	// With about:blank the title is the status phrase (RFC 9457 4.2.1), so our sentence leads the detail.
-	object := map[string]interface{}{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status, "detail": a.title}
-	if a.detail != "" {
-		object["detail"] = strings.ReplaceAll(a.title+". "+a.detail, "?.", "?")
-	}
+	object := map[string]interface{}{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status,
+		"detail": strings.TrimSuffix(strings.ReplaceAll(a.title+". "+a.detail, "?.", "?"), " ")}
 	if a.id != "" {
 		object["id"] = a.id
 		object["instance"] = "#" + a.id // resolves to this occurrence at the requested URL, RFC 9457 3.1.5
@@ -197,7 +175,8 @@ func actionsHTML(actions []action) (markup, link string, posts bool) {
 			continue
 		}
 		if act.method == http.MethodPost {
-			markup, posts = markup+`<form method="post" action="`+href+`"><button>`+text+`</button></form>`, true
+			posts = true
+			markup += `<form method="post" action="` + href + `"><button>` + text + `</button></form>`
 			continue
 		}
 		markup += `<a href="` + href + `">` + text + `</a>`
@@ -208,12 +187,14 @@ func actionsHTML(actions []action) (markup, link string, posts bool) {
 	return markup, link, posts
 }
 
+// linkable are complete web addresses, and paths of this site: browsers read `//name` as another site.
+var linkable = regexp.MustCompile(`^(https?:/)?/([^/]|$)`)
+
 // safeAddress gives "" for an address that is neither http(s) nor a path of this site. Escaping does not stop `javascript:`, and
-// browsers read `//name` and `/\name` as another site; String writes a backslash as %5C, Parse refuses control characters.
+// browsers read `/\name` as another site too; String writes a backslash as %5C, Parse refuses control characters.
 func safeAddress(address string) string {
 	u, err := url.Parse(address)
-	if err != nil || strings.HasPrefix(address, "//") || u.Scheme == "" && !strings.HasPrefix(address, "/") ||
-		u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
+	if err != nil || !linkable.MatchString(address) {
 		return ""
 	}
 	return u.String()
@@ -223,73 +204,54 @@ func safeAddress(address string) string {
 func fillPage(p *pages, a *answer, retry, offers, link string) string {
 	page := p.custom[a.status]
 	if page == "" {
-		page = builtInPage(a, retry)
+		page = pageTemplate
+		if retry == "" {
+			page = strings.Replace(page, pageNote, "", 1)
+		}
+		if a.id == "" {
+			page = strings.Replace(page, pageReference, "", 1)
+		}
 	}
 	return strings.NewReplacer(
-		"{status}", strconv.Itoa(a.status), "{title}", html.EscapeString(a.title), "{detail}", html.EscapeString(a.detail),
+		"{status}", strconv.Itoa(a.status), "{title}", html.EscapeString(a.title), "{detail}", html.EscapeString(a.detail), "{icon}", a.icon,
 		"{id}", html.EscapeString(a.id), "{retry}", retry, "{action}", html.EscapeString(link), "{actions}", offers,
 	).Replace(page)
 }
 
 // newPages reads the operator's pages: file names by status, as in errorPages. They are read once, so a change needs a reload.
 func newPages(files map[string]string, p *problems) *pages {
-	sum := sha256.Sum256([]byte(pageStyle))
-	made := &pages{custom: map[int]string{}, style: "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"}
-	for _, status := range []int{401, 403, 500, 503} {
-		if name := strconv.Itoa(status); files[name] != "" {
-			made.custom[status] = readPage("errorPages."+name, files[name], p)
-		}
-	}
-	for name := range files {
-		if name != "401" && name != "403" && name != "500" && name != "503" {
-			p.add("errorPages."+name, "must be one of 401, 403, 500, 503, got %q", name)
+	custom := map[int]string{}
+	for _, name := range strings.Fields("401 403 500 503") {
+		if status, _ := strconv.Atoi(name); files[name] != "" {
+			custom[status] = readPage("errorPages."+name, files[name], p)
 		}
 	}
 	// A visitor sees the operator's page also where ours differs in words only: a sign-in that must be started again, a provider
 	// that answers nonsense.
-	made.custom[http.StatusBadRequest] = made.custom[http.StatusUnauthorized]
-	made.custom[http.StatusBadGateway] = made.custom[http.StatusInternalServerError]
-	return made
+	custom[http.StatusBadRequest] = custom[http.StatusUnauthorized]
+	custom[http.StatusBadGateway] = custom[http.StatusInternalServerError]
+	return &pages{custom}
 }
 
 func readPage(option, path string, p *problems) string {
+	var data []byte
 	file, err := os.Open(path)
-	if err != nil {
-		p.add(option, "must be a readable HTML file: %v", err)
-		return ""
+	if err == nil {
+		defer file.Close()
+		data, err = io.ReadAll(io.LimitReader(file, maxErrorPage+1))
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxErrorPage+1))
-	if err != nil {
-		p.add(option, "must be a readable HTML file: %v", err)
-	} else if len(data) == 0 {
-		p.add(option, "must be an HTML file, got an empty one: %q", path)
-	} else if len(data) > maxErrorPage {
-		p.add(option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, path)
-	} else if !utf8.Valid(data) {
-		p.add(option, "must be UTF-8 text, got other bytes: %q", path)
-	}
+	p.must(err == nil, option, "must be a readable HTML file: %v", err)
+	p.must(len(data) > 0, option, "must be an HTML file, got an empty one: %q", path)
+	p.must(len(data) <= maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, path)
+	p.must(utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", path)
 	return string(data)
 }
 
-// builtInPage is the template for a. Its icon is a lock, a clock for what passes, a triangle for what is broken, a door for signing out.
-func builtInPage(a *answer, retry string) string {
-	icon, note, reference := "M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2", "", ""
-	if a.status == http.StatusServiceUnavailable {
-		icon = "M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z"
-	} else if a.status >= http.StatusInternalServerError {
-		icon = "M12 4 21 19.5H3zM12 10v4.5M12 17v.1"
-	} else if a.status < http.StatusBadRequest {
-		icon = "M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5"
-	}
-	if retry != "" {
-		note = "<p>This page tries again by itself every {retry} seconds.</p>\n"
-	}
-	if a.id != "" {
-		reference = "<footer>Error {status} · Reference <code>{id}</code></footer>\n"
-	}
-	return strings.NewReplacer("{icon}", icon, "{note}", note, "{reference}", reference).Replace(pageTemplate)
-}
+// pageNote and pageReference are the lines of the built-in page that not every answer has.
+const (
+	pageNote      = "<p>This page tries again by itself every {retry} seconds.</p>\n"
+	pageReference = "<footer>Error {status} · Reference <code>{id}</code></footer>\n"
+)
 
 const pageTemplate = `<!doctype html>
 <html lang="en">
@@ -306,11 +268,14 @@ const pageTemplate = `<!doctype html>
 <svg viewBox="0 0 24 24" aria-hidden="true"><path d="{icon}"/></svg>
 <h1>{title}</h1>
 <p>{detail}</p>
-{note}<div>{actions}</div>
-{reference}</main>
+` + pageNote + `<div>{actions}</div>
+` + pageReference + `</main>
 </body>
 </html>
 `
+
+// pageStyleHash is how the policy names the style sheet; a test says what it must be.
+const pageStyleHash = "'sha256-gj6/g4L36207kQNwSXwtCrm5vYjZzCuoRSEiILN8CMc='"
 
 // pageStyle is apart from the page because the policy names it by its hash. Every pair of colours has a contrast of 4.5 or more.
 const pageStyle = `

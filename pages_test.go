@@ -93,27 +93,27 @@ func TestPagesHeaders(t *testing.T) {
 		{"a page", "GET", "text/html", &answer{status: 403, title: "No", actions: link}, map[string]string{
 			"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 			"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
-			"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+			"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'none'; " + neverFramed,
 		}},
 		{"a page with a button keeps its Origin, and its post may be redirected to the provider", "GET", "text/html",
 			&answer{status: 200, title: "Sure?", actions: button}, map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "same-origin",
-				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'self' https: http:; " + neverFramed,
+				"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'self' https: http:; " + neverFramed,
 			}},
-		{"a page that passes loads itself again", "GET", "text/html", &answer{status: 503, title: "Away", actions: link, retryAfter: 5},
+		{"a page that passes loads itself again", "GET", "text/html", &answer{status: 503, title: "Away", actions: link, retryAfter: "5"},
 			map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
 				"Retry-After": "5", "Refresh": "5; url=/reports?year=1",
-				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+				"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'none'; " + neverFramed,
 			}},
 		{"a program gets the challenge and no reload", "GET", "application/json",
-			&answer{status: 401, title: "No", actions: link, retryAfter: 7, challenge: `Bearer error="invalid_token"`}, map[string]string{
+			&answer{status: 401, title: "No", actions: link, retryAfter: "7", challenge: `Bearer error="invalid_token"`}, map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "application/problem+json", "Referrer-Policy": "no-referrer",
 				"Retry-After": "7", "Www-Authenticate": `Bearer error="invalid_token"`,
-				"Content-Security-Policy": "default-src 'none'; style-src " + p.style + "; form-action 'none'; " + neverFramed,
+				"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'none'; " + neverFramed,
 			}},
 	}
 	for _, test := range tests {
@@ -166,7 +166,7 @@ func TestPagesRefreshOnlyWhereNothingIsLost(t *testing.T) {
 		{"an address that is no link", "GET", []action{{text: "Bad", href: "javascript:alert(1)"}}, ""},
 	}
 	for _, test := range tests {
-		rec := ask(t, p, test.method, &answer{status: 503, title: "Away", actions: test.actions, retryAfter: 5}, "Accept: text/html")
+		rec := ask(t, p, test.method, &answer{status: 503, title: "Away", actions: test.actions, retryAfter: "5"}, "Accept: text/html")
 		if got := rec.Header().Get("Refresh"); got != test.refresh {
 			t.Errorf("%s: expected Refresh %q, got %q", test.name, test.refresh, got)
 		}
@@ -281,7 +281,7 @@ func TestPagesAddress(t *testing.T) {
 
 func TestPagesBuiltIn(t *testing.T) {
 	p := builtInPages(t)
-	answers := []*answer{logoutQuestion("/logout", "/"), signedOut("/")}
+	answers := []*answer{pageOf("asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), pageOf("signed out", action{text: "Sign in again", href: "/"})}
 	for _, status := range []int{400, 401, 403, 500, 502, 503, 404} {
 		answers = append(answers, newAnswer(status, newRequestID()))
 	}
@@ -306,7 +306,7 @@ func TestPagesBuiltIn(t *testing.T) {
 		_, style, _ := strings.Cut(body, "<style>")
 		style, _, _ = strings.Cut(style, "</style>")
 		sum := sha256.Sum256([]byte(style))
-		if p.style != "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'" {
+		if pageStyleHash != "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'" {
 			t.Errorf("%d %q: the policy's hash is not that of the style sheet", a.status, a.title)
 		}
 	}
@@ -390,7 +390,7 @@ func TestPagesCustom(t *testing.T) {
 		{"the page for 401 serves a sign-in that expired", &answer{status: 400, title: "Old", id: "8"},
 			"<style>a{color:red}</style>400 Old 8 {unknown} { id } <a href=''>"},
 		{"the page for 500 serves 502", &answer{status: 502}, "broken 502"},
-		{"seconds and links", &answer{status: 503, retryAfter: 5, actions: link}, `away for 5s<a href="/a?b=1&amp;c=2">Sign in</a>`},
+		{"seconds and links", &answer{status: 503, retryAfter: "5", actions: link}, `away for 5s<a href="/a?b=1&amp;c=2">Sign in</a>`},
 	}
 	for _, test := range tests {
 		rec := ask(t, made, "GET", test.answer, "Accept: text/html")
@@ -410,7 +410,7 @@ func TestPagesCustom(t *testing.T) {
 	if got := ask(t, made, "GET", &answer{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("a program gets %q although there is a page", got)
 	}
-	if got := ask(t, made, "GET", signedOut("/"), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
+	if got := ask(t, made, "GET", pageOf("signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
 		t.Errorf("the signed-out page became %s", got)
 	}
 }
@@ -425,7 +425,6 @@ func TestPagesCustomProblems(t *testing.T) {
 		return path
 	}
 	tests := []struct{ name, status, path, wantErr string }{
-		{"a status without a page", "404", "x", `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
 		{"no such file", "401", filepath.Join(folder, "none.html"), "errorPages.401: must be a readable HTML file: open "},
 		{"a folder", "403", folder, "errorPages.403: must be a readable HTML file: read "},
 		{"an empty file", "500", write("empty", nil), "errorPages.500: must be an HTML file, got an empty one: "},

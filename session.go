@@ -336,8 +336,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 
 // redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
 func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}}
-	addResource(form, g.config.Resource)
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": g.config.Resource}
 	t, err := requestTokens(ctx, g.client, form)
 	if err != nil {
 		return nil, err
