@@ -153,33 +153,32 @@ func pendingNames(line, base string) []string {
 }
 
 // takePending finds the pending login of state among the browser's cookies, and removes its cookie: it works once.
-// An error says why the answer does not belong to a sign-in of this browser.
+// An error says why the answer does not belong to a sign-in of this browser, or not any more.
 func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
 	https := isHTTPS(req)
 	name := cookieName(&g.stateCookie, https) + fmt.Sprintf(".%.6x", state)
+	pending := &pendingLogin{}
 	for _, value := range cookieValues(req, name) {
 		content, _, err := open(g.stateSealer, name, value)
-		pending := &pendingLogin{}
 		if err == nil && json.Unmarshal(content, pending) == nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
 			setCookie(rw, &g.stateCookie, name, "", https, -1)
-			return pending, checkPending(g, req, pending)
+			break
 		}
+		pending = &pendingLogin{}
 	}
-	return nil, errors.New("callback: no pending login for this state: it is used, expired, or of another browser; are cookies blocked?")
-}
-
-// checkPending says why a login of this browser cannot be completed any more, or not here.
-func checkPending(g *gate, req *http.Request, pending *pendingLogin) error {
+	if pending.State == "" {
+		return nil, errors.New("callback: no pending login for this state: it is used, expired, or of another browser; are cookies blocked?")
+	}
 	if age := time.Now().Unix() - pending.At; age > int64(g.config.StateCookie.MaxAge) {
-		return fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, g.config.StateCookie.MaxAge)
+		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, g.config.StateCookie.MaxAge)
 	}
 	if here := address(&g.redirect, req); here != pending.RedirectURI {
-		return fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
+		return nil, fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
 	}
-	if !rememberOnce(g.client.usedStates, hashText(pending.State), pending.Return) {
-		return errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
+	if !rememberOnce(g.client.usedStates, hashText(state), pending.Return) {
+		return nil, errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
 	}
-	return nil
+	return pending, nil
 }
 
 // callback is where the provider sends the browser back to.
@@ -217,7 +216,7 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+pending.Return)
-		writeAnswer(g.pages, rw, req, pageOf("signed in", action{text: "Continue", href: pending.Return}))
+		writeAnswer(g.pages, rw, req, newAnswer("200 signed in", action{text: "Continue", href: pending.Return}))
 		return
 	}
 	redirect(rw, req, pending.Return)
@@ -303,33 +302,23 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 // startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for.
 func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	asked, err := parameters(req)
-	issuer := asked.Get("iss")
-	target := asked.Get("target_link_uri")
-	back := homePage(g, req)
-	if target != "" {
-		back = sameOrigin(req, target)
-	}
-	if err == nil && issuer != "" && issuer != g.config.Issuer {
+	if issuer := asked.Get("iss"); issuer != "" && issuer != g.config.Issuer {
 		err = fmt.Errorf("iss: expected %q, got %q", g.config.Issuer, clip(issuer))
 	}
-	if err == nil && back == "" { // OIDC Core 4: or we were an open redirector
-		err = fmt.Errorf("target_link_uri: must be on %q, got %q", origin(req), clip(target))
+	ours := origin(req)
+	back := homePage(g, req)
+	if target := asked.Get("target_link_uri"); target != "" {
+		back = ours + localPath(strings.TrimPrefix(target, ours))
+		to, bad := url.Parse(target)
+		if bad != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours { // OIDC Core 4: or we were an open redirector
+			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, clip(target))
+		}
 	}
 	if err != nil {
 		refuse(g, rw, req, http.StatusBadRequest, fmt.Errorf("login: %w", err))
 		return
 	}
 	login(g, rw, req, back, "", asked.Get("login_hint"))
-}
-
-// sameOrigin is target as a complete address of our own origin, "" when it is another's.
-func sameOrigin(req *http.Request, target string) string {
-	ours := origin(req)
-	to, err := url.Parse(target)
-	if err != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours {
-		return ""
-	}
-	return ours + localPath(strings.TrimPrefix(target, ours))
 }
 
 // parameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.

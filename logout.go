@@ -35,7 +35,7 @@ func readForm(req *http.Request) (string, error) {
 func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if isForeign(req) {
 		stay := action{text: "Stay signed in", href: "/"}
-		writeAnswer(g.pages, rw, req, pageOf("asked", action{text: "Sign out", href: req.URL.Path, method: http.MethodPost}, stay))
+		writeAnswer(g.pages, rw, req, newAnswer("200 asked", action{text: "Sign out", href: req.URL.Path, method: http.MethodPost}, stay))
 		return
 	}
 	s, err := anySession(g, req)
@@ -57,7 +57,12 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	}
 	m, _ := discover(req.Context(), g.client) // without it we are signed out here, and there we can do nothing
 	if s.refreshToken != "" && m["revocation_endpoint"] != nil {
-		revokeToken(req.Context(), g.client, s.refreshToken)
+		// RFC 7009, a courtesy: the sign-out goes on without it.
+		form := url.Values{"token": {s.refreshToken}, "token_type_hint": {"refresh_token"}}
+		status, _, at, err := call(req.Context(), g.client, "revocation", "revocation_endpoint", form, nil, 0)
+		if err == nil && status != http.StatusOK {
+			logf(g.log, levelWarn, "%s: %d %s; the refresh token stays good there", at, status, http.StatusText(status))
+		}
 	}
 	if endSession := text(m["end_session_endpoint"]); endSession != "" {
 		form := url.Values{"client_id": {g.client.id}, "state": {randomText()}}
@@ -69,7 +74,7 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		redirect(rw, req, landing)
 		return
 	}
-	writeAnswer(g.pages, rw, req, pageOf("signed out", action{text: "Sign in again", href: "/"}))
+	writeAnswer(g.pages, rw, req, newAnswer("200 signed out", action{text: "Sign in again", href: "/"}))
 }
 
 // anySession is the session a request brings, also one that is past its time: its ID token still tells the provider who leaves.
@@ -82,15 +87,6 @@ func anySession(g *gate, req *http.Request) (*session, error) {
 		}
 	}
 	return nil, nil
-}
-
-// revokeToken gives a refresh token back (RFC 7009). It is a courtesy: the sign-out goes on without it.
-func revokeToken(ctx context.Context, c *client, refreshToken string) {
-	form := url.Values{"token": {refreshToken}, "token_type_hint": {"refresh_token"}}
-	status, _, at, err := call(ctx, c, "revocation", "revocation_endpoint", form, nil, 0)
-	if err == nil && status != http.StatusOK {
-		logf(c.log, levelWarn, "%s: %d %s; the refresh token stays good there", at, status, http.StatusText(status))
-	}
 }
 
 // isForeign says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and

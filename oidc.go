@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -229,12 +230,12 @@ func address(at *location, req *http.Request) string {
 
 // refuse answers with an error. The reason goes to the log under the id that the visitor sees.
 func refuse(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error) {
-	refuseWith(g, rw, req, newAnswer(status, newRequestID()), reason)
+	refuseWith(g, rw, req, newAnswer(strconv.Itoa(status)), reason)
 }
 
 // refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
 func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
-	a := newAnswer(status, newRequestID())
+	a := newAnswer(strconv.Itoa(status))
 	if status == http.StatusForbidden {
 		a.title = "The sign-in was refused"
 		a.detail = "The sign-in service did not let you in, or you cancelled. You can try again."
@@ -247,6 +248,7 @@ func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int,
 }
 
 func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, reason error) {
+	a.id = newRequestID()
 	level := levelInfo
 	if a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway {
 		level = levelError

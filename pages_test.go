@@ -139,7 +139,7 @@ func TestPagesKeepHeadersOfOthers(t *testing.T) {
 	rec := httptest.NewRecorder()
 	rec.Header().Set("Vary", "Origin")
 	rec.Header().Set("Set-Cookie", "a=b")
-	writeAnswer(builtInPages(t), rec, httptest.NewRequest("GET", "/", nil), newAnswer(401, "x"))
+	writeAnswer(builtInPages(t), rec, httptest.NewRequest("GET", "/", nil), newAnswer("401"))
 	if got := strings.Join(rec.Header()["Vary"], ", "); got != "Origin, Accept, Sec-Fetch-Mode" {
 		t.Errorf("Vary is %q", got)
 	}
@@ -182,8 +182,8 @@ func TestPagesRefreshOnlyWhereNothingIsLost(t *testing.T) {
 func TestPagesHead(t *testing.T) {
 	p := builtInPages(t)
 	for _, accept := range []string{"Accept: text/html", "Accept: */*"} {
-		get := ask(t, p, "GET", newAnswer(403, "0123456789"), accept)
-		head := ask(t, p, "HEAD", newAnswer(403, "0123456789"), accept)
+		get := ask(t, p, "GET", newAnswer("403"), accept)
+		head := ask(t, p, "HEAD", newAnswer("403"), accept)
 		if head.Body.Len() != 0 {
 			t.Errorf("%s: HEAD has a body", accept)
 		}
@@ -281,9 +281,11 @@ func TestPagesAddress(t *testing.T) {
 
 func TestPagesBuiltIn(t *testing.T) {
 	p := builtInPages(t)
-	answers := []*answer{pageOf("asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), pageOf("signed out", action{text: "Sign in again", href: "/"})}
-	for _, status := range []int{400, 401, 403, 500, 502, 503, 404} {
-		answers = append(answers, newAnswer(status, newRequestID()))
+	answers := []*answer{newAnswer("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newAnswer("200 signed out", action{text: "Sign in again", href: "/"})}
+	for _, status := range []string{"400", "401", "403", "405", "500", "502", "503"} {
+		a := newAnswer(status)
+		a.id = newRequestID()
+		answers = append(answers, a)
 	}
 	leftover := regexp.MustCompile(`\{[a-z]+\}`)
 	for _, a := range answers {
@@ -410,7 +412,7 @@ func TestPagesCustom(t *testing.T) {
 	if got := ask(t, made, "GET", &answer{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("a program gets %q although there is a page", got)
 	}
-	if got := ask(t, made, "GET", pageOf("signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
+	if got := ask(t, made, "GET", newAnswer("200 signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
 		t.Errorf("the signed-out page became %s", got)
 	}
 }
