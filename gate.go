@@ -204,7 +204,11 @@ func warn(g *gate) {
 		logf(g.log, levelInfo, "session.domain: every host below %q gets the session's cookie and can replace it", c.Session.Domain)
 	}
 	if c.BackchannelLogoutURL != "" && g.store == nil {
-		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis")
+		then := ""
+		if c.Session.Sliding && c.Session.MaxLifetime == 0 {
+			then = ", after which a copied cookie may be renewed for ever (set session.maxLifetime)"
+		}
+		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts%s; several replicas need session.store.redis", then)
 	}
 }
 
@@ -328,7 +332,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg, pkce: c.PKCE,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
+		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
 		p.add(at, "%s", err)

@@ -165,14 +165,63 @@ func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 
 // logoutEverywhere ends the session sid, or with sub alone all sessions of that user, and notes it on a list.
 func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub string) error {
-	if sid != "" {
-		revoke(g.client, list, "sid:"+sid, func(p *pass) bool { return p.sid == sid })
-	} else {
-		revoke(g.client, list, "sub:"+sub, func(p *pass) bool { return p.sub == sub })
+	mark := "sid:" + sid
+	if sid == "" {
+		mark = "sub:" + sub
 	}
+	revoke(g.client, list, mark)
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
-	if g.store != nil {
-		return forgetStored(ctx, g.store, sid, sub)
+	if g.store == nil {
+		return nil
 	}
-	return nil
+	return forgetStored(ctx, g.store, sid, sub)
+}
+
+// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
+// before and after: a logout between the two finds the session seen, or is found by it.
+func isRevoked(c *client, id, sid, sub string, start int64) bool {
+	sid = "sid:" + sid
+	for _, mark := range []interface{}{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
+		if at, _ := mark.(int64); start <= at {
+			return true
+		}
+	}
+	remember(c.seen, sid, true)
+	return false
+}
+
+// revoke puts a mark on a list of logouts and takes the passes that it names out of every gate of this client. Looking through them all
+// takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
+//
+// A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
+func revoke(c *client, list *memory, mark string) {
+	now := time.Now()
+	remember(list, mark, now.UnixMilli())
+	kind, name, _ := strings.Cut(mark, ":")
+	c.seen.mu.RLock()
+	isForgetful := now.Sub(c.seen.lost) < longestCheck // a pass may be older than what is remembered of its sid
+	c.seen.mu.RUnlock()
+	hasPasses := kind != "sid" || isForgetful || recall(c.seen, mark) != nil
+	forget(c.seen, mark)
+	expiry := 0 // the longest of those whose cookies nothing but the list can end
+	gates.mu.Lock()
+	defer gates.mu.Unlock()
+	for _, entry := range gates.entries {
+		g, _ := entry.value.(*gate)
+		if g == nil || g.client != c {
+			continue
+		}
+		if hasPasses {
+			dropPasses(g, name)
+		}
+		if g.store == nil && g.config.Session.Expiry > expiry {
+			expiry = g.config.Session.Expiry
+		}
+	}
+	list.mu.Lock()
+	defer list.mu.Unlock()
+	if now.Sub(list.lost) < time.Duration(expiry)*time.Second {
+		logf(c.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%d s), the oldest are forgotten; use session.store.redis", list.limit, expiry)
+		list.lost = time.Time{} // said
+	}
 }

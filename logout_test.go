@@ -300,3 +300,107 @@ func TestLogoutByTheProvidersPage(t *testing.T) {
 	}
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 }
+
+// otherLogouts leaves marks on a list, as logouts of others would.
+func otherLogouts(list *memory, count int) {
+	for i := 0; i < count; i++ {
+		remember(list, fmt.Sprint("sid:other", time.Now().UnixNano(), i), time.Now().UnixMilli())
+	}
+}
+
+func TestLogoutListTellsWhenItForgets(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"})
+	if s.server == nil {
+		t.Skip("the memory can be filled in this process alone")
+	}
+	c := testGateOf(s).client
+	c.revoked.limit = 100
+	c.framed.limit = 100
+	told := func() int {
+		return strings.Count(s.logs(), "logout list: full: more than 100 logouts in session.expiry (86400 s)")
+	}
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": sidOf(p)}))).expect(http.StatusOK)
+	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	again := func() int { return b.raw("/", "Cookie: "+line, "Accept: */*").StatusCode }
+	otherLogouts(c.revoked, 150) // all of them are remembered still
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": "x"}))).expect(http.StatusOK)
+	if told() != 0 {
+		t.Errorf("nothing is forgotten yet:\n%s", s.logs())
+	}
+	otherLogouts(c.revoked, 100)
+	if again() != http.StatusOK {
+		t.Fatal("this test means a logout that is forgotten")
+	}
+	for i := 0; i < 3; i++ {
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": fmt.Sprint("y", i)}))).expect(http.StatusOK)
+	}
+	if told() != 1 {
+		t.Errorf("expected the operator to be told, once:\n%s", s.logs())
+	}
+	// A list whose forgotten entries had no session left says nothing.
+	otherLogouts(c.framed, 250)
+	c.framed.lost = time.Now().Add(-25 * time.Hour)
+	frame := "/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid="
+	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
+	if told() != 1 {
+		t.Errorf("what is forgotten was over:\n%s", s.logs())
+	}
+	otherLogouts(c.framed, 100)
+	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
+	if told() != 2 {
+		t.Errorf("expected the operator to be told of front-channel logouts, too:\n%s", s.logs())
+	}
+}
+
+func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
+	// Anybody may load that page, with any sid. One that no session here has must not make us look through all of them, nor hold up
+	// the requests of those who are signed in: it takes no lock of theirs.
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel"})
+	if s.server == nil {
+		t.Skip("the lock can be held in this process alone")
+	}
+	g := testGateOf(s)
+	sid := sidOf(p)
+	done := make(chan bool)
+	g.passes.mu.RLock()
+	go func() {
+		for i := 0; i < 50; i++ {
+			newBrowser(t, s).look(fmt.Sprintf("/frontchannel?iss=%s&sid=stranger%d", url.QueryEscape(p.issuer), i))
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the memory of those who are signed in")
+	}
+	g.passes.mu.RUnlock()
+	b.fetch(http.MethodGet, "/", "").upstream()
+
+	// When so many sessions were seen that some may be forgotten, it looks.
+	for i := 0; i < 2*g.client.seen.limit+1; i++ {
+		remember(g.client.seen, fmt.Sprint("sid:", i), true)
+	}
+	if recall(g.client.seen, "sid:"+sid) != nil {
+		t.Fatal("this test means a sid that is forgotten")
+	}
+	newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sid).expect(http.StatusOK)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+func TestLogoutWarnsOfCookieSessions(t *testing.T) {
+	p := newProvider(t)
+	endless := "renewed for ever"
+	for _, c := range []struct {
+		options map[string]interface{}
+		isTold  bool
+	}{{nil, true}, {sessionOptions("maxLifetime", 604800), false}, {sessionOptions("sliding", false), false}} {
+		s := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel"}, c.options))
+		s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts", "session.store.redis")
+		if told := strings.Contains(s.logs(), endless); told != c.isTold {
+			t.Errorf("%v: expected %t:\n%s", c.options, c.isTold, s.logs())
+		}
+	}
+}

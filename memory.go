@@ -15,7 +15,9 @@ import (
 type memory struct {
 	mu         sync.RWMutex
 	young, old map[string]interface{}
-	limit      int // entries in each half
+	limit      int       // entries in each half
+	turned     time.Time // when old was young for the last time
+	lost       time.Time // nothing newer than this has been forgotten
 }
 
 func newMemory(limit int) *memory {
@@ -56,6 +58,8 @@ func remember(m *memory, key string, value interface{}) {
 // makeRoom turns a full young half into the old one. The caller holds the lock.
 func makeRoom(m *memory) {
 	if len(m.young) >= m.limit {
+		m.lost = m.turned
+		m.turned = time.Now()
 		m.old = m.young
 		m.young = map[string]interface{}{}
 	}
@@ -79,18 +83,6 @@ func forget(m *memory, key string) {
 	delete(m.young, key)
 	delete(m.old, key)
 	m.mu.Unlock()
-}
-
-// each shows every remembered entry, for the rare work that must look at all.
-func each(m *memory, see func(key string, value interface{})) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for key, value := range m.old {
-		see(key, value)
-	}
-	for key, value := range m.young {
-		see(key, value)
-	}
 }
 
 // flights is work under way, by key.

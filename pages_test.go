@@ -1,12 +1,15 @@
 package oidc
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -320,7 +323,13 @@ func TestPagesBuiltIn(t *testing.T) {
 
 // WCAG 2.2, 1.4.3: text has a contrast of at least 4.5 in both colour schemes.
 func TestPagesContrast(t *testing.T) {
-	schemes := regexp.MustCompile(`:root \{.*--on: .* \}`).FindAllString(pageStyle, -1)
+	checkContrast(t, pageStyle, "text card", "soft card", "accent card", "on accent")
+}
+
+// checkContrast compares pairs of a style sheet's colours, "front back", in the light and in the dark.
+func checkContrast(t *testing.T, style string, pairs ...string) {
+	t.Helper()
+	schemes := regexp.MustCompile(`:root \{.*--on: .* \}`).FindAllString(style, -1)
 	if len(schemes) != 2 {
 		t.Fatalf("expected a light and a dark set of colours, got %d", len(schemes))
 	}
@@ -329,7 +338,7 @@ func TestPagesContrast(t *testing.T) {
 		for _, found := range regexp.MustCompile(`--([a-z]+): #([0-9a-f]+)`).FindAllStringSubmatch(scheme, -1) {
 			light[found[1]] = luminance(t, found[2])
 		}
-		for _, pair := range []string{"text card", "soft card", "accent card", "on accent"} {
+		for _, pair := range pairs {
 			front, back, _ := strings.Cut(pair, " ")
 			bright, dark := math.Max(light[front], light[back]), math.Min(light[front], light[back])
 			if contrast := (bright + 0.05) / (dark + 0.05); contrast < 4.5 {
@@ -414,6 +423,174 @@ func TestPagesCustom(t *testing.T) {
 	}
 	if got := ask(t, made, "GET", newAnswer("200 signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
 		t.Errorf("the signed-out page became %s", got)
+	}
+}
+
+// TestPagesExamples loads the German pages in examples/error-pages.
+func TestPagesExamples(t *testing.T) {
+	files, _ := filepath.Glob("examples/error-pages/*.html")
+	if len(files) != 4 {
+		t.Fatalf("expected a page for each status, got %q", files)
+	}
+	options := map[string]string{}
+	for _, file := range files {
+		options[strings.TrimSuffix(filepath.Base(file), ".html")] = file
+	}
+	p := &problems{}
+	made := newPages(options, p)
+	if err := p.err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"400", "401", "403", "500", "502", "503"} {
+		a := newAnswer(name, action{text: "Go on", href: "/a?b=1&c=2"})
+		a.id = "0123456789"
+		if name == "503" {
+			a.retryAfter = "5"
+		}
+		body := ask(t, made, "GET", a, "Accept: text/html").Body.String()
+		_, visible, _ := strings.Cut(body, "<body>")
+		for _, want := range []string{`<html lang="de">`, `name="viewport"`, "<main>", "<h1>", "Fehler " + name + " · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">`, ":focus-visible"} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: no %q", name, want)
+			}
+		}
+		for _, bad := range []string{"{", "}", a.title, a.detail, "Go on"} {
+			if strings.Contains(visible, bad) {
+				t.Errorf("%s: %q is not German:\n%s", name, bad, visible)
+			}
+		}
+		if found := regexp.MustCompile(`(?i)\bsrc=|url\(|@import|<script|<link|//`).FindString(body); found != "" {
+			t.Errorf("%s: %q is an asset from elsewhere", name, found)
+		}
+		if said := strings.Contains(body, "alle 5 Sekunden"); said != (name == "503") {
+			t.Errorf("%s: says that it tries again: %t", name, said)
+		}
+		checkContrast(t, body, "text back", "soft back", "on accent")
+	}
+	// Without a link and without a reload, what belongs to them is hidden by the page's style.
+	body := ask(t, made, "GET", newAnswer("503"), "Accept: text/html").Body.String()
+	if !strings.Contains(body, `a[href=""], [data-seconds=""] { display: none }`) || !strings.Contains(body, `<a href="">`) || !strings.Contains(body, `data-seconds=""`) {
+		t.Errorf("got %s", body)
+	}
+}
+
+// TestPagesPlaceholders: docs/pages.md has every placeholder, with an example, and no other.
+func TestPagesPlaceholders(t *testing.T) {
+	text, err := os.ReadFile("docs/pages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "page.html")
+	a := newAnswer("503", action{text: "Try again", href: "/reports"})
+	a.id = "0123456789"
+	a.retryAfter = "5"
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `\\{([a-z]+)\\}` \\| [^|]+ \\| `[^`]+` \\|$").FindAllStringSubmatch(string(text), -1) {
+		documented[row[1]] = true
+		if err := os.WriteFile(file, []byte("{"+row[1]+"}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, newPages(map[string]string{"503": file}, &problems{}), "GET", a, "Accept: text/html").Body.String(); got == "" || strings.Contains(got, "{") {
+			t.Errorf("{%s} is documented, and becomes %q", row[1], got)
+		}
+	}
+	source, err := os.ReadFile("pages.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, source, _ = bytes.Cut(source, []byte("strings.NewReplacer("))
+	source, _, _ = bytes.Cut(source, []byte(").Replace"))
+	names := regexp.MustCompile(`"\{([a-z]+)\}"`).FindAllSubmatch(source, -1)
+	for _, name := range names {
+		if !documented[string(name[1])] {
+			t.Errorf("docs/pages.md: the table has no {%s} with an example", name[1])
+		}
+	}
+	if len(names) < 7 {
+		t.Errorf("only %d placeholders were found: this test has gone blind", len(names))
+	}
+}
+
+// TestPagesReflectNothing sends markup in everything of a request that comes back in an answer of ours: it comes back as text.
+func TestPagesReflectNothing(t *testing.T) {
+	const markup = `"><script>alert(1)</script><x'y='`
+	page := `/page` + markup + `?q=` + markup + `&{id}{status}`
+	navigate := "Sec-Fetch-Mode: navigate"
+	own := filepath.Join(t.TempDir(), "own.html")
+	if err := os.WriteFile(own, []byte(`<a href="{action}" title="{title}">{detail}</a>{actions}<i>{id}</i>`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+		status  int
+		want    string // that the place was reached: the address, escaped
+		send    func(b *browser, p *fakeProvider) *http.Response
+	}{
+		{"the page asked for, where the rule says no", map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert", func(b *browser, p *fakeProvider) *http.Response {
+			b.open("/page")
+			return b.raw(page, navigate, "Cookie: "+b.cookieLine(mustParse(app+"/"), "none", http.MethodGet))
+		}},
+		{"the page asked for, while the provider is away", nil, 503, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
+			p.away(true)
+			return b.raw(page, navigate)
+		}},
+		{"the page asked for, after a sign-in that was refused", nil, 403, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
+			p.refuse("access_denied", markup)
+			begun := b.raw(page, navigate)
+			b.takeCookies(mustParse(app+"/"), begun.Cookies(), len(begun.Cookies()))
+			back := b.answered(mustParse(begun.Header.Get("Location")))
+			return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
+		}},
+		{"the provider's error", nil, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/oidc/callback?state=x&error="+markup+"&error_description="+markup, navigate)
+		}},
+		{"state and code", nil, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/oidc/callback?state="+markup+"&code="+markup, navigate)
+		}},
+		{"the issuer of a sign-in begun elsewhere", map[string]interface{}{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/login?iss="+markup, navigate)
+		}},
+		{"the target of a sign-in begun elsewhere", map[string]interface{}{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/login?target_link_uri=https://evil.example.com/"+markup, navigate)
+		}},
+		{"issuer and sid of a front-channel logout", map[string]interface{}{"frontchannelLogoutUrl": "/front"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/front?iss="+markup+"&sid="+markup, navigate)
+		}},
+		{"sid of a front-channel logout that works", map[string]interface{}{"frontchannelLogoutUrl": "/front"}, 200, "", func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/front?iss="+url.QueryEscape(p.issuer)+"&sid="+markup, navigate)
+		}},
+		{"the query of a sign-out from another site", map[string]interface{}{"logoutUrl": "/logout"}, 200, `action="/logout"`, func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw("/logout?"+markup, navigate, "Sec-Fetch-Site: cross-site")
+		}},
+		{"the page that leads on", sessionOptions("sameSite", "strict"), 200, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
+			begun := b.raw(page, navigate)
+			b.takeCookies(mustParse(app+"/"), begun.Cookies(), len(begun.Cookies()))
+			back := b.answered(mustParse(begun.Header.Get("Location")))
+			return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
+		}},
+		{"a program's JSON", map[string]interface{}{"unauthenticated": "deny"}, 401, `"status":401`, func(b *browser, p *fakeProvider) *http.Response {
+			return b.raw(page, "Accept: application/json"+markup)
+		}},
+	} {
+		for kind, more := range map[string]map[string]interface{}{"built in": nil, "of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
+			p := newProvider(t)
+			res := c.send(newBrowser(t, start(t, p.options(c.options, more))), p)
+			text, _ := io.ReadAll(res.Body)
+			if res.StatusCode != c.status || !strings.Contains(string(text), c.want) && !(kind != "built in" && c.status == 200) {
+				t.Errorf("%s, page %s: expected %d with %q, got %s\n%s", c.name, kind, c.status, c.want, res.Status, text)
+			}
+			for _, bad := range []string{"<script", `<x`, "'y="} {
+				if strings.Contains(string(text), bad) {
+					t.Errorf("%s, page %s: %q came back:\n%s", c.name, kind, bad, text)
+				}
+			}
+			for name, values := range res.Header {
+				if strings.Contains(strings.Join(values, " "), "<script") && name != "Refresh" { // its address ends with the line, in every browser
+					t.Errorf("%s, page %s: came back in %s: %q", c.name, kind, name, values)
+				}
+			}
+		}
 	}
 }
 

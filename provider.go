@@ -65,6 +65,7 @@ type client struct {
 	usedStates *memory // state (hashed) → where its sign-in ended
 	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
+	seen       *memory // sid of the sessions that may have a pass
 	logoutIDs  *memory // jti of logout tokens seen
 	replica    string  // tells this process from the others that use the same store
 }

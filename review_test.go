@@ -305,7 +305,7 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	if s.server != nil { // the memory can be filled in this process alone
 		c := testGateOf(s).client
 		for i := 0; i < 3*c.framed.limit; i++ {
-			remember(c.framed, fmt.Sprint("sid:", i), &logoutMark{time.Now().UnixMilli()})
+			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli())
 		}
 	}
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)

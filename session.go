@@ -175,7 +175,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		return nil, err
 	}
 	if err = checkSession(g, fresh, now); err != nil { // logged out before there was a pass to drop
-		dropPasses(g, func(remembered *pass) bool { return remembered.session == fresh.ID })
+		dropPasses(g, fresh.ID)
 		return nil, err
 	}
 	return p, nil
@@ -210,20 +210,6 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	}
 	return nil
 }
-
-// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later.
-func isRevoked(c *client, id, sid, sub string, start int64) bool {
-	sid = "sid:" + sid
-	for _, mark := range []interface{}{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
-		if at, _ := mark.(*logoutMark); at != nil && start <= at.unixMilli {
-			return true
-		}
-	}
-	return false
-}
-
-// logoutMark says when a session, or all of a user, was logged out.
-type logoutMark struct{ unixMilli int64 }
 
 // sessionEnd is when a session ends by this middleware's options, in Unix seconds.
 func sessionEnd(g *gate, s *session) int64 {
@@ -503,19 +489,7 @@ func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) 
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
 	}
 	if s != nil {
-		revoke(g.client, g.client.revoked, "id:"+s.ID, func(p *pass) bool { return p.session == s.ID })
+		revoke(g.client, g.client.revoked, "id:"+s.ID)
 	}
 	return nil
-}
-
-// revoke puts a mark on a list of logouts and takes the passes that match out of every gate of this client.
-func revoke(c *client, list *memory, mark string, matches func(p *pass) bool) {
-	remember(list, mark, &logoutMark{time.Now().UnixMilli()})
-	gates.mu.Lock()
-	defer gates.mu.Unlock()
-	for _, entry := range gates.entries {
-		if g, _ := entry.value.(*gate); g != nil && g.client == c {
-			dropPasses(g, matches)
-		}
-	}
 }
