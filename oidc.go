@@ -138,7 +138,7 @@ func statusOf(err error, otherwise int) int {
 	}{
 		{errNotAllowed, http.StatusForbidden}, {errForged, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
 		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
-		{errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway}, {errUnavailable, http.StatusServiceUnavailable},
+		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway},
 	} {
 		if errors.Is(err, outcome.reason) {
 			return outcome.status
