@@ -15,7 +15,12 @@ import (
 )
 
 // This room is the sign-in: out to the provider with a pending login in a cookie of its own, and back with a code for it
-// (authorization code flow, OIDC Core 3.1, with PKCE, RFC 7636).
+// (authorization code flow, OIDC Core 3.1, with PKCE, RFC 7636). What goes out comes back, or the sign-in ends:
+//
+//	state          names the pending login, which only the browser that began has (RFC 9700 4.7)
+//	redirect_uri   where the answer must arrive; for a path the host is the one that Traefik's router matched
+//	nonce          is in the ID token: the token was made for this attempt (OIDC Core 3.1.3.7, step 11)
+//	code_verifier  shows the provider that who brings the code began the attempt; its hash went out as code_challenge
 
 const (
 	stateMarkLength  = 12   // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
@@ -33,7 +38,8 @@ type pendingLogin struct {
 	At          int64  `json:"t"` // Unix seconds
 }
 
-// unauthenticated answers a request that nobody vouches for.
+// unauthenticated answers a request that nobody vouches for. Only a page load may be sent to the provider by itself: what a script or a
+// picture asked for is not shown to anybody, and a form would lose what was written in it.
 func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
 	c := g.config
 	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && c.LoginURL == "" && isNavigation(req)
@@ -129,7 +135,8 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
 
-// keepPending gives the browser the cookie of this sign-in, and drops the oldest when there are too many.
+// keepPending gives the browser the cookie of this sign-in, and drops the oldest when there are too many: each tab has its own, and a
+// browser that never comes back must not fill up the header.
 func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin) {
 	https := isHTTPS(req)
 	base := cookieName(&g.stateCookie, https) + "."
@@ -167,6 +174,7 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 		pending = &pendingLogin{}
 	}
 	if pending.State == "" {
+		// Fails closed: without the cookie it may be somebody else's answer (login CSRF, RFC 9700 4.7).
 		return nil, errors.New("callback: no pending login for this state: it is used, expired, or of another browser; are cookies blocked?")
 	}
 	if age := time.Now().Unix() - pending.At; age > int64(g.config.StateCookie.MaxAge) {
@@ -189,8 +197,12 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	state := answer.Get("state")
-	if state+answer.Get("code")+answer.Get("error") == "" {
-		visit(g, rw, req, answer.Get("switch"))
+	if state+answer.Get("code")+answer.Get("error") == "" { // a bookmark, or the 403 page's way to another account
+		if back := answer.Get("switch"); back != "" && !g.config.DisableLogin {
+			login(g, rw, req, origin(req)+localPath(back), "login", "")
+			return
+		}
+		redirect(rw, req, homePage(g, req))
 		return
 	}
 	pending, err := takePending(g, rw, req, state)
@@ -222,16 +234,8 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 	redirect(rw, req, pending.Return)
 }
 
-// visit is the callback without an answer: a bookmark, or the 403 page's way to another account.
-func visit(g *gate, rw http.ResponseWriter, req *http.Request, back string) {
-	if back != "" && !g.config.DisableLogin {
-		login(g, rw, req, origin(req)+localPath(back), "login", "")
-		return
-	}
-	redirect(rw, req, homePage(g, req))
-}
-
 // stale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
+// Nobody else is sent to the provider again by itself: an answer that never fits would lead around in circles.
 func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := homePage(g, req)
 	if _, err := sessionPass(g, rw, req); err != nil {
@@ -285,7 +289,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	}
 	verified, err := verifyIDToken(ctx, g.client, t.idToken)
 	now := time.Now()
-	if err == nil {
+	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
 		wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: g.config.MaxAge, acrValues: g.config.ACRValues}
 		err = checkIDToken(g.client.rules, verified, wanted, now)
 	}
@@ -299,7 +303,8 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	return newSession(t, verified.claims, info, now), err
 }
 
-// startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for.
+// startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for. Anybody can lead a browser here: so who
+// is asked and where it ends must be ours.
 func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	asked, err := parameters(req)
 	if issuer := asked.Get("iss"); issuer != "" && issuer != g.config.Issuer {

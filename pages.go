@@ -207,29 +207,26 @@ func fillPage(p *pages, a *answer, retry, offers, link string) string {
 func newPages(files map[string]string, p *problems) *pages {
 	custom := map[int]string{}
 	for _, name := range strings.Fields("401 403 500 503") {
-		if status, _ := strconv.Atoi(name); files[name] != "" {
-			custom[status] = readPage("errorPages."+name, files[name], p)
+		if files[name] == "" {
+			continue
 		}
+		option := "errorPages." + name
+		file, err := os.Open(files[name])
+		data, unread := io.ReadAll(io.LimitReader(file, maxErrorPage+1)) // of a file that did not open it fails, too
+		file.Close()
+		p.must(err == nil, option, "must be a readable HTML file: %v", err)
+		p.must(unread == nil, option, "must be a readable HTML file: %v", unread)
+		p.must(len(data) > 0, option, "must be an HTML file, got an empty one: %q", files[name])
+		p.must(len(data) <= maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, files[name])
+		p.must(utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", files[name])
+		status, _ := strconv.Atoi(name)
+		custom[status] = string(data)
 	}
 	// A visitor sees the operator's page also where ours differs in words only: a sign-in that must be started again, a provider
 	// that answers nonsense.
 	custom[http.StatusBadRequest] = custom[http.StatusUnauthorized]
 	custom[http.StatusBadGateway] = custom[http.StatusInternalServerError]
 	return &pages{custom}
-}
-
-func readPage(option, path string, p *problems) string {
-	var data []byte
-	file, err := os.Open(path)
-	if err == nil {
-		defer file.Close()
-		data, err = io.ReadAll(io.LimitReader(file, maxErrorPage+1))
-	}
-	p.must(err == nil, option, "must be a readable HTML file: %v", err)
-	p.must(len(data) > 0, option, "must be an HTML file, got an empty one: %q", path)
-	p.must(len(data) <= maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, path)
-	p.must(utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", path)
-	return string(data)
 }
 
 // pageNote and pageReference are the lines of the built-in page that not every answer has.
