@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -216,6 +218,7 @@ func TestKeycloak(t *testing.T) {
 	k := start(t).keycloak(t)
 	for name, test := range map[string]func(t *testing.T, k *keycloak){
 		"page": testKeycloakPage, "keys": testKeycloakKeys, "private_key_jwt": testKeycloakPrivateKeyJWT, "session limits": testKeycloakSessionLimits,
+		"back channel": testBackChannelKeycloak, "front channel": testFrontChannelKeycloak,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
@@ -382,12 +385,52 @@ func (k *keycloak) limitSessions(t *testing.T, realm string) {
 	k.admin(t, http.MethodPut, "/"+realm, map[string]any{"browserFlow": "limited"}, nil)
 }
 
-// TestBackChannelKeycloak: Keycloak tells the applications of a session when its user signs out of one, and when an administrator
-// throws the user out.
-func TestBackChannelKeycloak(t *testing.T) {
+// frame is what Keycloak's sign-out page loads for each application with front-channel logout.
+var frame = regexp.MustCompile(`<iframe[^>]* src="([^"]+)"`)
+
+// testFrontChannelKeycloak: Keycloak's sign-out page ends the session of another application in a frame (npm oidc-provider 9 has no
+// front-channel logout).
+func testFrontChannelKeycloak(t *testing.T, k *keycloak) {
 	t.Parallel()
 	l := start(t)
-	k := l.keycloak(t)
+	one, two := l.newApp(t, site{}), l.newApp(t, site{})
+	issuer := k.realm(t, one.name, map[string]any{"accessTokenLifespan": 60})
+	for _, a := range []*app{one, two} {
+		k.client(t, one.name, a, map[string]any{"frontchannelLogout": true}, map[string]string{
+			"frontchannel.logout.url": a.URL + "/framed", "frontchannel.logout.session.required": "true",
+		})
+		t.Cleanup(func() { l.traefik.RemoveFile(a.name) })
+		if err := a.set(site{with: with{"issuer": issuer, "logoutUrl": "/logout", "frontchannelLogoutUrl": "/framed", "clientConfig.timeoutSeconds": 20}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice := one.visitor(t)
+	alice.signIn("/", provider.Alice)
+	if page := alice.open(two.URL); page.Status != http.StatusOK {
+		t.Fatalf("whoever is signed in at Keycloak got %s", page)
+	}
+	page := alice.post("/logout", url.Values{})
+	var framed []string
+	for _, found := range frame.FindAllStringSubmatch(page.Body, -1) {
+		address := html.UnescapeString(found[1])
+		framed = append(framed, address)
+		if answer := alice.open(address); answer.Status != http.StatusOK {
+			t.Errorf("%s: %s", address, answer)
+		}
+	}
+	if len(framed) == 0 || !strings.Contains(strings.Join(framed, " "), two.URL+"/framed?") {
+		t.Fatalf("Keycloak frames %q on %s", framed, page)
+	}
+	if page := alice.look(two.URL); page.Status != http.StatusFound {
+		t.Errorf("signed out, and the other application lets Alice in: %s", page)
+	}
+}
+
+// testBackChannelKeycloak: Keycloak tells the applications of a session when its user signs out of one, and when an administrator
+// throws the user out.
+func testBackChannelKeycloak(t *testing.T, k *keycloak) {
+	t.Parallel()
+	l := start(t)
 	store := newRedis(t)
 	one, two := l.newApp(t, site{}), l.newApp(t, site{})
 	issuer := k.realm(t, one.name, map[string]any{"accessTokenLifespan": 60})
