@@ -38,6 +38,10 @@ type lab struct {
 	upstream *upstream.Upstream
 
 	isLabelled bool // routes come as text; see labels_test.go
+
+	theCluster   *cluster // see kubernetes_test.go
+	clusterError error
+	clusterOnce  sync.Once
 }
 
 var (
@@ -116,15 +120,21 @@ func (l *lab) setUp() error {
 
 // newTraefik runs a Traefik with the plugin in a folder of the lab.
 func (l *lab) newTraefik(folder string, o parts.TraefikOptions) (*parts.Traefik, error) {
-	path, err := parts.TraefikPath(context.Background(), l.root, os.Stderr)
-	if err != nil {
-		return nil, err
+	if o.Path == "" {
+		path, err := parts.TraefikPath(context.Background(), l.root, os.Stderr)
+		if err != nil {
+			return nil, err
+		}
+		o.Path = path
 	}
-	o.Path, o.Dir, o.CA, o.Plugin = path, filepath.Join(l.dir, folder), l.ca, parts.PluginDir(l.root)
+	o.Dir, o.CA, o.Plugin = filepath.Join(l.dir, folder), l.ca, parts.PluginDir(l.root)
 	return parts.StartTraefik(o)
 }
 
 func (l *lab) stop() {
+	if l.theCluster != nil {
+		l.theCluster.stop()
+	}
 	if l.traefik != nil {
 		l.traefik.Stop()
 	}

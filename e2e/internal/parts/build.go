@@ -17,8 +17,34 @@ import (
 	"time"
 )
 
-// traefikPackage is what the module e2e/traefik builds.
-const traefikPackage = "github.com/traefik/traefik/v3/cmd/traefik"
+// program is one that is built from its published Go module. A module of ours below e2e/ pins it.
+type program struct {
+	name    string // for messages
+	folder  string // of the module that pins it, below e2e/
+	module  string // its own, whose version is the program's
+	command string // the package that is the program, in module
+	version string // the variable that holds its version
+	missing string // what to say when there is no Go to build it
+}
+
+var (
+	traefikProgram = program{
+		name: "Traefik", folder: "traefik", module: "github.com/traefik/traefik/v3", command: "cmd/traefik",
+		version: "github.com/traefik/traefik/v3/pkg/version.Version",
+		missing: "no Traefik v3 in PATH, and no Go to build one; install Go from https://go.dev/dl/, or set TRAEFIK=/path/to/traefik",
+	}
+	oldestTraefikProgram = program{
+		name: "the oldest Traefik", folder: "traefik-oldest", module: traefikProgram.module, command: traefikProgram.command,
+		version: traefikProgram.version, missing: "no Go to build the oldest Traefik; install it from https://go.dev/dl/",
+	}
+	kubernetesProgram = program{
+		name: "Kubernetes' API server", folder: "kubernetes", module: "k8s.io/kubernetes", command: "cmd/kube-apiserver",
+		version: "k8s.io/component-base/version.gitVersion",
+		missing: "no Go to build Kubernetes' API server; install it from https://go.dev/dl/",
+	}
+)
+
+func (p program) path() string { return p.module + "/" + p.command }
 
 // Root is the top of the repository: the nearest folder above the working directory that has the plugin's manifest or its
 // go.mod.
@@ -61,11 +87,22 @@ func TraefikPath(ctx context.Context, root string, w io.Writer) (string, error) 
 		}
 		fmt.Fprintf(w, "%s is no Traefik v3, so it is not used.\n", path)
 	}
-	return buildTraefik(ctx, filepath.Join(root, "e2e", "traefik"), w)
+	return traefikProgram.build(ctx, root, w)
 }
 
-// buildTraefik builds Traefik, or finds the one that was built from the same go.sum before.
-func buildTraefik(ctx context.Context, module string, w io.Writer) (string, error) {
+// OldestTraefikPath is the oldest Traefik 3, built from e2e/traefik-oldest like the other.
+func OldestTraefikPath(ctx context.Context, root string, w io.Writer) (string, error) {
+	return oldestTraefikProgram.build(ctx, root, w)
+}
+
+// APIServerPath is Kubernetes' API server, built from e2e/kubernetes.
+func APIServerPath(ctx context.Context, root string, w io.Writer) (string, error) {
+	return kubernetesProgram.build(ctx, root, w)
+}
+
+// build builds the program, or finds the one that was built from the same go.sum before.
+func (p program) build(ctx context.Context, root string, w io.Writer) (string, error) {
+	module := filepath.Join(root, "e2e", p.folder)
 	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
 	if err != nil {
 		return "", err
@@ -78,7 +115,7 @@ func buildTraefik(ctx context.Context, module string, w io.Writer) (string, erro
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, fmt.Sprintf("traefik-%x", sha256.Sum256(sums))[:len("traefik-")+16])
+	path := filepath.Join(dir, fmt.Sprintf("%s-%.8x", p.folder, sha256.Sum256(sums)))
 
 	// Two commands started at once build it once.
 	lock, err := os.Create(path + ".lock")
@@ -87,7 +124,7 @@ func buildTraefik(ctx context.Context, module string, w io.Writer) (string, erro
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		fmt.Fprintln(w, "Waiting for another build of Traefik to finish.")
+		fmt.Fprintf(w, "Waiting for another build of %s to finish.\n", p.name)
 		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 			return "", err
 		}
@@ -95,47 +132,50 @@ func buildTraefik(ctx context.Context, module string, w io.Writer) (string, erro
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	return path, compileTraefik(ctx, module, path, w)
+	return path, p.compile(ctx, module, path, w)
 }
 
-// compileTraefik runs the compiler and shows how far it is.
-func compileTraefik(ctx context.Context, module, path string, w io.Writer) error {
+// compile runs the compiler and shows how far it is.
+func (p program) compile(ctx context.Context, module, path string, w io.Writer) error {
 	if _, err := exec.LookPath("go"); err != nil {
-		return errors.New("no Traefik v3 in PATH, and no Go to build one; install Go from https://go.dev/dl/, or set TRAEFIK=/path/to/traefik")
+		return errors.New(p.missing)
 	}
-	version, err := output(module, "go", "list", "-m", "-f", "{{.Version}}", "github.com/traefik/traefik/v3")
+	version, err := output(module, "go", "list", "-m", "-f", "{{.Version}}", p.module)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Building Traefik %s from its Go module. That takes 4 to 10 minutes on two cores, once.\n", version)
-	p := newProgress(w)
-	p.step("downloading modules")
-	list, err := output(module, "go", "list", "-deps", traefikPackage)
+	fmt.Fprintf(w, "Building %s %s from its Go module. That takes 4 to 10 minutes on two cores, once.\n", p.name, version)
+	shown := newProgress(w)
+	shown.step("downloading modules")
+	list, err := output(module, "go", "list", "-deps", p.path())
 	if err != nil {
-		p.end()
+		shown.end()
 		return err
 	}
-	p.total = strings.Count(list, "\n") + 1
-	p.step("compiling")
+	shown.total = strings.Count(list, "\n") + 1
+	shown.step("compiling")
 
+	told := version
+	if p.module == traefikProgram.module { // whose releases tell their version without the letter
+		told = strings.TrimPrefix(version, "v")
+	}
 	partial := path + ".partial"
 	defer os.Remove(partial)
-	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-o", partial,
-		"-ldflags", "-s -w -X github.com/traefik/traefik/v3/pkg/version.Version="+strings.TrimPrefix(version, "v"), traefikPackage)
+	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-o", partial, "-ldflags", "-s -w -X "+p.version+"="+told, p.path())
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.SysProcAttr = childAttributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // and go removes its work folder
-	if err := runCompiler(ctx, cmd, p); err != nil {
+	if err := p.runCompiler(ctx, cmd, shown); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Traefik %s is built, and kept as %s.\n", version, path)
+	fmt.Fprintf(w, "Built %s %s, and kept it as %s.\n", p.name, version, path)
 	return os.Rename(partial, path)
 }
 
 // runCompiler counts the packages that `go build -v` names, and keeps the rest of its words for an error.
-func runCompiler(ctx context.Context, cmd *exec.Cmd, p *progress) error {
-	defer p.end()
+func (p program) runCompiler(ctx context.Context, cmd *exec.Cmd, shown *progress) error {
+	defer shown.end()
 	runtime.LockOSThread() // see StartProcess
 	defer runtime.UnlockOSThread()
 	stderr, err := cmd.StderrPipe()
@@ -150,13 +190,13 @@ func runCompiler(ctx context.Context, cmd *exec.Cmd, p *progress) error {
 		if line := lines.Text(); strings.ContainsAny(line, " \t") {
 			words = append(words, line)
 		} else {
-			p.count(line == traefikPackage)
+			shown.count(line == p.path())
 		}
 	}
 	if err := cmd.Wait(); ctx.Err() != nil {
-		return errors.New("stopped while building Traefik; the next start goes on from here")
+		return fmt.Errorf("stopped while building %s; the next start goes on from here", p.name)
 	} else if err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", traefikPackage, err, tail(strings.Join(words, "\n"), 30))
+		return fmt.Errorf("go build %s: %w\n%s", p.path(), err, tail(strings.Join(words, "\n"), 30))
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ var Parts = []Part{
 	{Name: "chromium", Others: []string{"chromium-browser", "google-chrome"}, Debian: "chromium", Missing: "sign-in with a real browser, our pages on its screen"},
 	{Name: "redis-server", Debian: "redis-server", Missing: "sessions in Redis, and configuration by labels"},
 	{Name: "redis-sentinel", Debian: "redis-sentinel", Missing: "Redis with Sentinel"},
+	{Name: "etcd", Debian: "etcd-server", Missing: "Kubernetes: Middleware, IngressRoute, Secret, Gateway API"},
 	{Name: "wrk", Debian: "wrk", Missing: "the benchmark"},
 }
 

@@ -357,6 +357,29 @@ func (t *Traefik) RouteError(name string) error {
 	return nil
 }
 
+// Router is a router of any provider as Traefik has it.
+type Router struct {
+	Name        string // name@provider
+	Rule        string
+	Status      string
+	Error       []string
+	Middlewares []string
+}
+
+// Routers are all routers that Traefik has.
+func (t *Traefik) Routers() ([]Router, error) {
+	var routers []Router
+	err := t.api("https", "/api/http/routers?per_page=1000", &routers)
+	return routers, err
+}
+
+// Options are the options of the plugin in a middleware, whose name ends in @ and its provider, as the provider gave them.
+func (t *Traefik) Options(middleware string) (map[string]any, error) {
+	var found struct{ Plugin map[string]map[string]any }
+	err := t.api("https", "/api/http/middlewares/"+middleware, &found)
+	return found.Plugin["oidc"], err
+}
+
 // api asks Traefik's API; answer may be nil.
 func (t *Traefik) api(scheme, path string, answer any) error {
 	resp, err := t.client.Get(scheme + "://" + apiHost + path)

@@ -49,6 +49,7 @@ type Link struct {
 // Options say what the page looks like. Traefik's plugin is expected to send the Identity headers; the first that has a
 // value is the name on the page.
 type Options struct {
+	Addr     string // where to listen, default a free port of 127.0.0.1
 	Identity []string
 	Links    []Link
 }
@@ -67,9 +68,12 @@ type Upstream struct {
 // remembered is how many requests are kept; a benchmark sends more than anybody wants to look at.
 const remembered = 10_000
 
-// Start runs the application on a free port of 127.0.0.1 until Stop.
+// Start runs the application until Stop.
 func Start(o Options) (*Upstream, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	listener, err := net.Listen("tcp", o.Addr)
 	if err != nil {
 		return nil, err
 	}
