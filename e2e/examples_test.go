@@ -219,22 +219,35 @@ func kubernetesExamples(text string) ([]example, error) {
 // resolve puts Secrets in the place of their names, as Traefik's Kubernetes CRD provider does.
 func resolve(options map[string]any, secrets map[string]string) error {
 	for name, value := range options {
-		switch value := value.(type) {
-		case map[string]any:
-			if err := resolve(value, secrets); err != nil {
-				return err
-			}
-		case string:
-			if !strings.HasPrefix(value, "urn:k8s:secret:") {
-				continue
-			}
-			if secrets[value] == "" {
-				return fmt.Errorf("%s: there is no Secret for %s", name, value)
-			}
-			options[name] = secrets[value]
+		found, err := resolved(value, secrets)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		options[name] = found
 	}
 	return nil
+}
+
+func resolved(value any, secrets map[string]string) (any, error) {
+	var err error
+	switch value := value.(type) {
+	case map[string]any:
+		return value, resolve(value, secrets)
+	case []any:
+		for i := range value {
+			if value[i], err = resolved(value[i], secrets); err != nil {
+				return nil, err
+			}
+		}
+	case string:
+		if strings.HasPrefix(value, "urn:k8s:secret:") {
+			if secrets[value] == "" {
+				err = fmt.Errorf("there is no Secret for %s", value)
+			}
+			return secrets[value], err
+		}
+	}
+	return value, nil
 }
 
 // readExample finds the uses of the plugin in a file below examples/.
@@ -243,7 +256,7 @@ func readExample(path string) ([]example, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.Contains(string(text), "apiVersion:") {
+	if strings.Contains(string(text), "apiVersion:") { // kubernetes_test.go applies them to a Kubernetes, where there is one
 		return kubernetesExamples(string(text))
 	}
 	if filepath.Base(path) == "compose.yml" {
@@ -254,9 +267,6 @@ func readExample(path string) ([]example, error) {
 			return nil, err
 		}
 		return labelExamples(compose.Services["app"].Labels)
-	}
-	if filepath.Base(path) == "traefik.yml" {
-		return nil, checkStatic(text)
 	}
 	return fileExamples(string(text))
 }
@@ -387,6 +397,8 @@ func pageExamples(text string) ([]example, error) {
 		switch {
 		case strings.HasPrefix(content, "http:"):
 			more, err = fileExamples(content)
+		case isApplied(content):
+			// tried by kubernetes_test.go
 		case strings.Contains(content, "apiVersion:"):
 			more, err = kubernetesExamples(content)
 		case strings.HasPrefix(content, "labels:"):
@@ -405,6 +417,41 @@ func pageExamples(text string) ([]example, error) {
 		found = append(found, more...)
 	}
 	return found, nil
+}
+
+// isApplied tells whether a file of examples/kubernetes/, which are applied to a Kubernetes, has this block as it is.
+func isApplied(block string) bool {
+	paths, _ := filepath.Glob("../examples/kubernetes/*.yml")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(text), block) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestExampleKubernetesPages: what the pages for Kubernetes show is what kubernetes_test.go applies, to the letter.
+func TestExampleKubernetesPages(t *testing.T) {
+	for page, least := range map[string]int{"kubernetes.md": 6, "getting-started.md": 1} {
+		text, err := os.ReadFile("../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for i, block := range fence.FindAllStringSubmatch(string(text), -1) {
+			if page != "kubernetes.md" && !strings.Contains(block[1], "apiVersion:") {
+				continue
+			}
+			found++
+			if !isApplied(block[1]) {
+				t.Errorf("%s, block %d is in no file of examples/kubernetes/:\n%s", page, i+1, block[1])
+			}
+		}
+		if found < least {
+			t.Errorf("%s has %d such blocks, expected %d at least: this test has gone blind", page, found, least)
+		}
+	}
 }
 
 // TestExamplePages sets every configuration up that a page shows.

@@ -1,10 +1,12 @@
 // Command prepare gets ready what the end-to-end tests need: it tells which programs are missing, builds Traefik unless
-// there is one, and installs the locked npm packages. The tests would do the last two themselves, but without showing it.
+// there is one, Kubernetes' API server where there is an etcd for it, and the oldest Traefik where that is wanted, and installs the
+// locked npm packages. The tests would do all but the first themselves, but without showing it.
 package main
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,13 +35,38 @@ func prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path, err := parts.TraefikPath(ctx, root, os.Stderr)
-	if err != nil {
+	if err := build(ctx, root); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "Traefik:", path)
 	if _, err := parts.Find("npm"); err != nil {
 		return nil // reported above
 	}
 	return parts.InstallNodeModules(filepath.Join(root, "e2e", "node"))
+}
+
+// build makes the programs that no package of a system has.
+func build(ctx context.Context, root string) error {
+	_, noEtcd := parts.Find("etcd")
+	for _, program := range []struct {
+		name   string
+		wanted bool
+		path   func(context.Context, string, io.Writer) (string, error)
+	}{
+		{"Traefik", true, parts.TraefikPath},
+		{"Kubernetes' API server", noEtcd == nil, parts.APIServerPath},
+		{"The oldest Traefik", parts.WantsOldest(), parts.OldestTraefikPath},
+	} {
+		if !program.wanted {
+			continue
+		}
+		path, err := program.path(ctx, root, os.Stderr)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, program.name+":", path)
+	}
+	if !parts.WantsOldest() {
+		fmt.Fprintf(os.Stderr, "SKIPPED: the oldest Traefik; %s=1 builds it, in some minutes, and tests it, too\n", parts.OldestVariable)
+	}
+	return nil
 }

@@ -27,7 +27,15 @@ var Parts = []Part{
 }
 
 // Strict is how CI runs: a missing part is a failure.
-func Strict() bool { return os.Getenv("STRICT") != "" && os.Getenv("STRICT") != "0" }
+func Strict() bool { return isSet("STRICT") }
+
+// OldestVariable names the environment variable by which somebody who is not CI asks for the oldest Traefik.
+const OldestVariable = "OLDEST_TRAEFIK"
+
+// WantsOldest tells whether the oldest Traefik is to be built and tested, too. It takes minutes the first time, and is what CI does.
+func WantsOldest() bool { return Strict() || isSet(OldestVariable) }
+
+func isSet(variable string) bool { return os.Getenv(variable) != "" && os.Getenv(variable) != "0" }
 
 // Find returns the path of a part, or an error that says what to install.
 func Find(name string) (string, error) {

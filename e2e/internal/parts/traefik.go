@@ -357,20 +357,11 @@ func (t *Traefik) RouteError(name string) error {
 	return nil
 }
 
-// Router is a router of any provider as Traefik has it.
-type Router struct {
-	Name        string // name@provider
-	Rule        string
-	Status      string
-	Error       []string
-	Middlewares []string
-}
-
-// Routers are all routers that Traefik has.
-func (t *Traefik) Routers() ([]Router, error) {
-	var routers []Router
-	err := t.api("https", "/api/http/routers?per_page=1000", &routers)
-	return routers, err
+// Version is what Traefik says of itself.
+func (t *Traefik) Version() (string, error) {
+	var answer struct{ Version string }
+	err := t.api("http", "/api/version", &answer)
+	return answer.Version, err
 }
 
 // Options are the options of the plugin in a middleware, whose name ends in @ and its provider, as the provider gave them.
