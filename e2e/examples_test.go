@@ -268,6 +268,9 @@ func readExample(path string) ([]example, error) {
 		}
 		return labelExamples(compose.Services["app"].Labels)
 	}
+	if filepath.Base(path) == "traefik.yml" {
+		return nil, checkStatic(text)
+	}
 	return fileExamples(string(text))
 }
 
