@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,16 +30,27 @@ type cluster struct {
 	lab *lab
 }
 
-// cluster returns the Kubernetes that all tests share, which the first that wants it starts.
-func (l *lab) cluster(t *testing.T) *cluster {
+var (
+	theCluster   *cluster
+	clusterError error
+	clusterOnce  sync.Once
+)
+
+// startCluster returns the Kubernetes that all tests share, which the first that wants it sets up.
+func startCluster(t *testing.T) *cluster {
 	t.Helper()
+	l := start(t)
 	need(t, "etcd")
 	address := ownAddress(t)
-	l.clusterOnce.Do(func() { l.theCluster, l.clusterError = l.newCluster(address) })
-	if l.clusterError != nil {
-		t.Fatal(l.clusterError)
+	clusterOnce.Do(func() {
+		if theCluster, clusterError = l.newCluster(address); clusterError != nil {
+			t.Error(clusterError)
+		}
+	})
+	if clusterError != nil {
+		t.Fatal("no Kubernetes to test with; the first failure says why")
 	}
-	return l.theCluster
+	return theCluster
 }
 
 // ownAddress is an address of this machine that is not loopback: Kubernetes refuses 127.0.0.1 as an endpoint, because in a pod it
@@ -301,7 +313,7 @@ func (n *tenant) reads(option, value string) {
 // TestKubernetesSignIn applies login.yml in two namespaces, whose Secrets differ.
 func TestKubernetesSignIn(t *testing.T) {
 	t.Parallel()
-	c := start(t).cluster(t)
+	c := startCluster(t)
 	first, second := c.tenant(t, "first"), c.tenant(t, "second")
 	second.register(provider.Client{ID: "other-app", Secret: "another-secret"})
 	first.apply("login.yml")
@@ -333,7 +345,7 @@ func TestKubernetesSignIn(t *testing.T) {
 // TestKubernetesRotation applies rotated.yml over login.yml: the next reload uses the new secrets, and who was signed in still is.
 func TestKubernetesRotation(t *testing.T) {
 	t.Parallel()
-	n := start(t).cluster(t).tenant(t, "rotation")
+	n := startCluster(t).tenant(t, "rotation")
 	n.apply("login.yml")
 	a := n.app("app")
 	n.protected(a)
@@ -369,7 +381,7 @@ func TestKubernetesRotation(t *testing.T) {
 // everybody, and the log says why. When the Secret is back, who was signed in still is.
 func TestKubernetesSecretMissing(t *testing.T) {
 	t.Parallel()
-	n := start(t).cluster(t).tenant(t, "missing")
+	n := startCluster(t).tenant(t, "missing")
 	n.apply("login.yml")
 	a := n.app("app")
 	n.protected(a)
@@ -407,7 +419,7 @@ func (n *tenant) says(words ...string) {
 // it is allowed to.
 func TestKubernetesNamespaces(t *testing.T) {
 	t.Parallel()
-	c := start(t).cluster(t)
+	c := startCluster(t)
 	n := c.tenant(t, "shop")
 	n.apply("two-rules.yml")
 	shop := n.app("shop")
@@ -493,7 +505,7 @@ func notAllowed(t *testing.T, n *tenant) {
 // TestKubernetesIngress applies ingress.yml, whose annotation names the middleware. Without that, nobody reaches the application.
 func TestKubernetesIngress(t *testing.T) {
 	t.Parallel()
-	n := start(t).cluster(t).tenant(t, "default")
+	n := startCluster(t).tenant(t, "default")
 	a := n.app("ingress")
 	nobody := a.secureVisitor(t)
 	n.apply("ingress.yml")
@@ -513,7 +525,7 @@ func TestKubernetesIngress(t *testing.T) {
 // TestKubernetesGateway applies gateway.yml: a filter of the kind ExtensionRef puts the middleware before a route of the Gateway API.
 func TestKubernetesGateway(t *testing.T) {
 	t.Parallel()
-	c := start(t).cluster(t)
+	c := startCluster(t)
 	n := c.tenant(t, "gateway")
 	a := n.app("gateway")
 	certificate, key, err := c.lab.ca.Issue(a.host)

@@ -38,10 +38,6 @@ type lab struct {
 	upstream *upstream.Upstream
 
 	isLabelled bool // routes come as text; see labels_test.go
-
-	theCluster   *cluster // see kubernetes_test.go
-	clusterError error
-	clusterOnce  sync.Once
 }
 
 var (
@@ -61,6 +57,9 @@ func TestMain(m *testing.M) {
 	stopLabels()
 	stopKeycloak()
 	theChromium.stop()
+	if theCluster != nil {
+		theCluster.stop()
+	}
 	if theLab != nil {
 		theLab.stop()
 	}
@@ -132,9 +131,6 @@ func (l *lab) newTraefik(folder string, o parts.TraefikOptions) (*parts.Traefik,
 }
 
 func (l *lab) stop() {
-	if l.theCluster != nil {
-		l.theCluster.stop()
-	}
 	if l.traefik != nil {
 		l.traefik.Stop()
 	}
