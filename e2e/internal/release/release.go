@@ -83,7 +83,7 @@ func checkChangelog(dir, version string) error {
 // checkInstructions: the version that the documents tell people to install is this one.
 func checkInstructions(dir, version string) error {
 	named := regexp.MustCompile(`(?m)^\s*version: (v\d\S*)$`)
-	for _, page := range []string{"README.md", "docs/getting-started.md"} {
+	for _, page := range []string{"README.md", "docs/getting-started.md", "docs/kubernetes.md"} {
 		text, err := os.ReadFile(filepath.Join(dir, page))
 		if err != nil {
 			return err
