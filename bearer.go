@@ -83,12 +83,12 @@ func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error
 	}
 	claims := withoutClientSubject(answer.claims)
 	id := &identity{claims: claims, accessToken: claims, rawAccessToken: raw}
-	p, err := judge(g, job.policy, id)
+	p, err := judge(job.policy, id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
 	}
 	if !job.keep && job.source.Header != "" {
-		p.drop = append(p.drop, job.source.Header)
+		p.drop = job.source.Header
 	}
 	p.sub = text(claims["sub"])
 	p.sid = text(claims["sid"])

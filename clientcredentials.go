@@ -140,7 +140,7 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 	if err != nil {
 		return until, err
 	}
-	made, err := judge(g, g.gateway.policy, &identity{claims: t.claims, accessToken: t.claims, rawAccessToken: t.raw})
+	made, err := judge(g.gateway.policy, &identity{claims: t.claims, accessToken: t.claims, rawAccessToken: t.raw})
 	if err != nil {
 		return until, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -11,8 +12,8 @@ import (
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
 	maxChunks     = 8
-	maxOwnCookies = 100 // that are cut out of one line; no browser has more, and such a line goes as a whole
-	maxCandidates = 4   // cookies of one name that are looked at: a neighbour domain may have planted some before ours
+	maxCookies    = 3000 // of a request; no browser sends more, and the library reads none then
+	maxCandidates = 4    // cookies of one name that are looked at: a neighbour domain may have planted some before ours
 )
 
 // cookie says how one of our cookies is written.
@@ -55,60 +56,52 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 	})
 }
 
-// setChunked writes value in as many cookies as it takes, says whether it fits, and removes chunks of a longer one before it.
-// The first is called name and says how many there are ("3~…"), the others name.1, name.2, …
+// setChunked writes value in as many cookies as it takes, and says whether it fits. The first is called name and says how many there
+// are ("3~…"), the others name.1, name.2, … What the browser has of a longer one is removed; no value removes all.
 func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, value string, https bool, maxAge int) bool {
-	count := (len(value) + chunkSize - 1) / chunkSize
-	if count > maxChunks {
+	if len(value) > chunkSize {
+		value = strconv.Itoa((len(value)+1)/chunkSize+1) + "~" + value
+	}
+	if len(value) > maxChunks*chunkSize {
 		return false
 	}
-	first := value
-	if count > 1 {
-		first = strconv.Itoa(count) + "~" + value[:chunkSize]
+	for i := 0; i < maxChunks; i++ {
+		chunk, rest := value, ""
+		if len(value) > chunkSize {
+			chunk, rest = value[:chunkSize], value[chunkSize:]
+		}
+		if value != "" {
+			setCookie(rw, c, chunkName(name, i), chunk, https, maxAge)
+		} else if len(cookieValues(req, chunkName(name, i))) > 0 {
+			setCookie(rw, c, chunkName(name, i), "", https, -1)
+		}
+		value = rest
 	}
-	setCookie(rw, c, name, first, https, maxAge)
-	for i := 1; i < count; i++ {
-		setCookie(rw, c, name+"."+strconv.Itoa(i), part(value, i), https, maxAge)
-	}
-	dropChunks(rw, req, c, name, count, https)
 	return true
 }
 
-// dropChunks removes the chunks that a browser has from a number on.
-func dropChunks(rw http.ResponseWriter, req *http.Request, c *cookie, name string, from int, https bool) {
-	for i := from; i < maxChunks; i++ {
-		if chunk := name + "." + strconv.Itoa(i); len(cookieValues(req, chunk)) > 0 {
-			setCookie(rw, c, chunk, "", https, -1)
-		}
+func chunkName(name string, i int) string {
+	if i == 0 {
+		return name
 	}
-}
-
-func part(value string, i int) string {
-	rest := value[i*chunkSize:]
-	if len(rest) > chunkSize {
-		return rest[:chunkSize]
-	}
-	return rest
+	return name + "." + strconv.Itoa(i)
 }
 
 // chunkedValues are the values under name, with chunks joined.
 func chunkedValues(req *http.Request, name string) []string {
 	values := cookieValues(req, name)
 	for i, value := range values {
-		count, first, isChunked := strings.Cut(value, "~")
-		if !isChunked {
-			continue
-		}
-		n, err := strconv.Atoi(count)
-		if err != nil || n < 2 || n > maxChunks {
-			continue // it will not open
+		count, whole, _ := strings.Cut(value, "~")
+		n, _ := strconv.Atoi(count)
+		if n < 2 || n > maxChunks {
+			continue // it is whole, or will not open
 		}
 		for j := 1; j < n; j++ {
-			if rest := cookieValues(req, name+"."+strconv.Itoa(j)); len(rest) > 0 {
-				first += rest[0]
+			if rest := cookieValues(req, chunkName(name, j)); len(rest) > 0 {
+				whole += rest[0]
 			}
 		}
-		values[i] = first
+		values[i] = whole
 	}
 	return values
 }
@@ -116,95 +109,42 @@ func chunkedValues(req *http.Request, name string) []string {
 // cookieValues are the first few values of the cookies called name.
 func cookieValues(req *http.Request, name string) []string {
 	var values []string
-	for _, line := range req.Header["Cookie"] {
-		at := 0
-		for len(values) < maxCandidates {
-			start, end := findCookie(line, name+"=", at)
-			if start < 0 {
-				break
-			}
-			values = append(values, strings.Trim(line[start+len(name)+1:end], ` "`))
-			at = end
+	for _, c := range cookies(req) {
+		if c.Name == name && len(values) < maxCandidates {
+			values = append(values, c.Value)
 		}
 	}
 	return values
 }
 
-// findCookie finds the next cookie that begins with prefix: it stands at line[start:end], start is -1 when there is none.
-// It searches with library calls only: a loop over the bytes of a Cookie header is slow in the interpreter.
-func findCookie(line, prefix string, from int) (start, end int) {
-	for {
-		i := strings.Index(line[from:], prefix)
-		if i < 0 {
-			return -1, -1
-		}
-		start = from + i
-		end = strings.IndexByte(line[start:], ';')
-		if end < 0 {
-			end = len(line)
-		} else {
-			end += start
-		}
-		if start == 0 || line[start-1] == ' ' || line[start-1] == ';' {
-			return start, end
-		}
-		from = end
+// cookies are those of a request, none where there are more than a browser sends.
+func cookies(req *http.Request) []*http.Cookie {
+	if strings.Count(strings.Join(req.Header["Cookie"], ";"), ";") >= maxCookies {
+		return nil
 	}
+	return req.Cookies()
+}
+
+// ownCookies matches what is no cookie of others: ours with any prefix, their chunks (.1) and pending logins (.0123456789ab), and nothing.
+func ownCookies(session, state *cookie) *regexp.Regexp {
+	bases := regexp.QuoteMeta(session.base) + "|" + regexp.QuoteMeta(state.base)
+	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)
 }
 
 // stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
 func stripCookies(g *gate, req *http.Request) {
-	lines := req.Header["Cookie"]
+	parts := strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1)
+	if len(parts) > maxCookies {
+		parts = parts[:maxCookies]
+	}
 	var kept []string
-	for _, line := range lines {
-		for _, base := range g.ownCookies {
-			line = cutCookies(line, base)
-		}
-		if line != "" {
-			kept = append(kept, line)
+	for _, part := range parts {
+		if !g.ownCookies.MatchString(part) {
+			kept = append(kept, strings.TrimSpace(part))
 		}
 	}
-	if len(kept) == 0 {
-		delete(req.Header, "Cookie")
-		return
+	delete(req.Header, "Cookie")
+	if kept != nil {
+		req.Header["Cookie"] = []string{strings.Join(kept, "; ")}
 	}
-	req.Header["Cookie"] = kept
-}
-
-// cutCookies removes the cookies called base, its chunks (base.1) and pending logins (base.0123456789ab), with any prefix.
-func cutCookies(line, base string) string {
-	line = strings.Trim(line, "; ")
-	cuts := 0
-	for _, prefix := range []string{"", "__Host-", "__Secure-"} {
-		at := 0
-		for strings.Contains(line[at:], base) {
-			start, end := findCookie(line, prefix+base, at)
-			if start < 0 {
-				break
-			}
-			name, _, _ := strings.Cut(line[start:end], "=")
-			if !isOwnSuffix(strings.TrimPrefix(name, prefix+base)) {
-				at = end
-				continue
-			}
-			cuts++
-			if cuts > maxOwnCookies {
-				return ""
-			}
-			line = strings.Trim(line[:start]+strings.TrimLeft(line[end:], "; "), "; ")
-			if at = start; at > len(line) {
-				at = len(line)
-			}
-		}
-	}
-	return line
-}
-
-// isOwnSuffix says whether what follows our cookie's base name makes it ours as well: nothing, a chunk's number, or a pending login's mark.
-func isOwnSuffix(suffix string) bool {
-	if suffix == "" {
-		return true
-	}
-	digits := strings.TrimPrefix(suffix, ".")
-	return digits != suffix && (len(digits) == 1 || len(digits) == stateMarkLength) && strings.Trim(digits, "0123456789abcdef") == ""
 }

@@ -3,7 +3,6 @@ package oidc
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -18,17 +17,17 @@ type csrf struct {
 	keys   [][]byte // the first signs, all verify
 }
 
-// issueCSRFToken gives the browser a new token for a session.
-func issueCSRFToken(g *gate, rw http.ResponseWriter, sessionID string, https bool) {
-	salt := randomText()[:22]
-	token := salt + "." + signCSRF(g.csrf.keys[0], sessionID, salt)
-	setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), token, https, g.config.Session.Expiry)
-}
-
-func signCSRF(key []byte, sessionID, salt string) string {
+// newCSRFToken signs a token for a session.
+func newCSRFToken(key []byte, sessionID, salt string) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(sessionID + "\x00" + salt))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	return salt + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// issueCSRFToken gives the browser a new token for a session.
+func issueCSRFToken(g *gate, rw http.ResponseWriter, sessionID string, https bool) {
+	token := newCSRFToken(g.csrf.keys[0], sessionID, randomText()[:22])
+	setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), token, https, g.config.Session.Expiry)
 }
 
 // checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has no token yet, because
@@ -38,30 +37,22 @@ func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) er
 	if g.csrf == nil || who.session == "" {
 		return nil
 	}
-	tokens := cookieValues(req, cookieName(&g.csrf.cookie, isHTTPS(req)))
+	https := isHTTPS(req)
+	tokens := cookieValues(req, cookieName(&g.csrf.cookie, https))
 	if isSafe(req.Method) {
 		if len(tokens) == 0 && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(g, rw, who.session, isHTTPS(req))
+			issueCSRFToken(g, rw, who.session, https)
 		}
 		return nil
 	}
 	sent := req.Header.Get(g.csrf.header)
-	for _, kept := range tokens {
-		if subtle.ConstantTimeCompare([]byte(sent), []byte(kept)) == 1 && isCSRFToken(g.csrf, who.session, sent) {
+	salt, _, _ := strings.Cut(sent, ".")
+	for _, key := range g.csrf.keys {
+		if hmac.Equal([]byte(sent), []byte(newCSRFToken(key, who.session, salt))) && has(tokens, sent) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errForged, g.csrf.header, g.csrf.cookie.base)
-}
-
-func isCSRFToken(c *csrf, sessionID, token string) bool {
-	salt, signature, _ := strings.Cut(token, ".")
-	for _, key := range c.keys {
-		if hmac.Equal([]byte(signature), []byte(signCSRF(key, sessionID, salt))) {
-			return true
-		}
-	}
-	return false
 }
 
 // isSafe says that a method changes nothing (RFC 9110 9.2.1).

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -39,27 +38,21 @@ type gate struct {
 	redirect, postLogin, postLogout location
 	sessionCookie, stateCookie      cookie
 	sessionSealer, stateSealer      *sealer
-	ownCookies                      []string        // base names, to take out of requests
+	ownCookies                      *regexp.Regexp  // to take out of requests
 	managed                         map[string]bool // folded names of the headers we set
-	managedNames                    []string
 	namesUser                       bool            // usernameClaim: req.URL.User is ours to set
 	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
 
 	passes *memory // credential → *pass
 
-	// The memory of warm.go.
-	tokenHeader            string           // that brings tokens, "" if none or several do
-	hiddenTokens, ownToken bool             // tokens may be elsewhere as well; everybody gets the gateway's own token
-	warmHeader             string           // whose line says who sends a request
-	secureName, plainName  string           // of the session's cookie, with the equals sign
-	ownStem                string           // with which the names of all our cookies begin
-	closed                 *io.PipeWriter   // refuses whatever is written
-	mu                     sync.RWMutex     // of what follows
-	lines                  map[string]*pass // by the warm header's value
-	harmless               map[string]bool  // replaced as a whole, never changed
-	harmlessToToken        map[string]bool  // the same, beside a token
-	sawHTTPS               bool
-	complained             time.Time // of an outage
+	// The memory of warm.go, whose lock guards it.
+	warmHeader string           // whose line says who sends a request, "" for none
+	mark       string           // with sign-in: how the session's cookie begins among others
+	ownStem    string           // with which the names of all our cookies begin
+	ownPaths   map[string]bool  // of the endpoints
+	lines      map[string]*pass // by the warm header's line; with a space in front, by the session's cookie
+	harmless   map[string]bool  // replaced as a whole, never changed
+	complained time.Time        // of an outage
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
@@ -144,7 +137,7 @@ func findGate(ctx context.Context, raw map[string]interface{}, name string) (*ga
 func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
 	p := &problems{}
 	c := readConfig(raw, p)
-	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096), closed: closedPipe()}
+	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096)}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
 		c.Scopes = append([]string{"openid"}, c.Scopes...)
@@ -184,13 +177,6 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 	g.gateway = newGateway(ctx, g, p)
 }
 
-// closedPipe is a writer that refuses everything.
-func closedPipe() *io.PipeWriter {
-	reader, writer := io.Pipe()
-	reader.Close()
-	return writer
-}
-
 // warn says what works but should be known.
 func warn(g *gate) {
 	c := g.config
@@ -227,7 +213,7 @@ func buildCookies(g *gate) {
 		g.stateCookie.sameSite = http.SameSiteNoneMode
 		g.stateCookie.secure = &always
 	}
-	g.ownCookies = []string{g.sessionCookie.base, g.stateCookie.base}
+	g.ownCookies = ownCookies(&g.sessionCookie, &g.stateCookie)
 }
 
 // buildEndpoints lists our own addresses.
@@ -332,7 +318,7 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg, pkce: c.PKCE,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
-		answers: newMemory(4096), refreshed: newMemory(2048), refreshing: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
+		answers: newMemory(4096), refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
 	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
 		p.add(at, "%s", err)

@@ -3,6 +3,7 @@ package oidc
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -28,41 +29,30 @@ type forwardHeader struct {
 func newPolicy(claims, username string, headers map[string]string, at string, p *problems) *policy {
 	made := &policy{}
 	var err error
-	if made.rule, err = parseRule(claims); err != nil {
-		p.add(at+"claims", "%s", err)
-	}
+	made.rule, err = parseRule(claims)
+	p.addError(at+"claims", err)
 	if username != "" {
-		if made.username, err = parseClaimKey(username); err != nil {
-			p.add(at+"usernameClaim", "%s", err)
-		}
+		made.username, err = parseClaimKey(username)
+		p.addError(at+"usernameClaim", err)
 	}
 	for name, text := range headers {
 		format, err := parseHeaderFormat(text)
-		if err != nil {
-			p.add(at+"forwardHeaders."+name, "%s", err)
-		}
+		p.addError(at+"forwardHeaders."+name, err)
 		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format})
 	}
 	return made
 }
 
-// judge asks the rule, and finishes the headers of whoever satisfies it. Every managed header is either set or dropped.
-func judge(g *gate, by *policy, id *identity) (*pass, error) {
+// judge asks the rule, and finishes the headers of whoever satisfies it.
+func judge(by *policy, id *identity) (*pass, error) {
 	if !allows(by.rule, id) {
 		return nil, errNotAllowed
 	}
 	p := &pass{}
-	set := map[string]bool{}
 	for _, h := range by.headers {
 		if value, ok := formatHeader(h.format, id); ok {
 			p.names = append(p.names, h.name)
 			p.values = append(p.values, []string{value})
-			set[h.name] = true
-		}
-	}
-	for _, name := range g.managedNames {
-		if !set[name] {
-			p.drop = append(p.drop, name)
 		}
 	}
 	if by.username != nil {
@@ -73,73 +63,38 @@ func judge(g *gate, by *policy, id *identity) (*pass, error) {
 	return p, nil
 }
 
-// oddCharacters are those a header name may have beside letters, digits and the hyphen (RFC 9110 5.6.2).
-const oddCharacters = "_.!#$%&'*+^`|~"
-
-var foldOdd = strings.NewReplacer("_", "-", ".", "-", "!", "-", "#", "-", "$", "-", "%", "-", "&", "-", "'", "-", "*", "-", "+", "-", "^", "-", "`", "-", "|", "-", "~", "-")
+var oddCharacter = regexp.MustCompile("[^a-z0-9]")
 
 // foldName is what a header name is to the most careless backend.
 func foldName(name string) string {
-	return foldOdd.Replace(strings.ToLower(name))
+	return oddCharacter.ReplaceAllString(strings.ToLower(name), "-")
 }
 
 // manage notes the headers that are ours to set, of all policies together.
 func manage(g *gate, by *policy) {
 	g.namesUser = g.namesUser || by.username != nil
 	for _, h := range by.headers {
-		if !g.managed[foldName(h.name)] {
-			g.managed[foldName(h.name)] = true
-			// The name with hyphens has no odd character: it would pass the look for aliases, so it is dropped by name.
-			if plain := http.CanonicalHeaderKey(foldName(h.name)); plain != h.name {
-				g.managedNames = append(g.managedNames, plain)
-			}
-		}
-		if !has(g.managedNames, h.name) {
-			g.managedNames = append(g.managedNames, h.name)
-		}
+		g.managed[foldName(h.name)] = true
 	}
 }
 
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
 func stripHeaders(g *gate, req *http.Request) {
-	if len(g.managed) == 0 {
+	known, isAll := harmlessTo(g, req.Header)
+	if isAll && req.Trailer == nil {
 		return
 	}
-	for _, name := range g.managedNames {
-		if !g.credentials[name] { // read first; the pass then sets or drops it
+	for name := range req.Header {
+		if name == "Connection" || name == "Trailer" {
+			stripMentions(g, req.Header, name)
+		} else if !known[name] && !g.credentials[name] && g.managed[foldName(name)] { // credentials are read first
 			delete(req.Header, name)
 		}
 	}
-	stripAliases(g, req.Header)
 	for name := range req.Trailer {
 		if g.managed[foldName(name)] {
 			delete(req.Trailer, name)
-		}
-	}
-	for _, list := range []string{"Connection", "Trailer"} {
-		if req.Header[list] != nil {
-			stripMentions(g, req.Header, list)
-		}
-	}
-}
-
-// stripAll takes off what is ours from a request that goes on as nobody's: cookies, and what looks like an identity.
-func stripAll(g *gate, req *http.Request) {
-	stripCookies(g, req)
-	if g.namesUser {
-		req.URL.User = nil // `GET http://name@host/` sets it
-	}
-	for _, name := range g.managedNames {
-		delete(req.Header, name)
-	}
-}
-
-// stripAliases removes the headers whose names have odd characters and fold into one of ours.
-func stripAliases(g *gate, header http.Header) {
-	for name := range header {
-		if strings.ContainsAny(name, oddCharacters) && g.managed[foldName(name)] {
-			delete(header, name)
 		}
 	}
 }
@@ -148,14 +103,28 @@ func stripAliases(g *gate, header http.Header) {
 func stripMentions(g *gate, header http.Header, list string) {
 	var kept []string
 	for _, name := range strings.Split(strings.Join(header[list], ","), ",") {
-		name = strings.TrimSpace(name)
-		if name != "" && !g.managed[foldName(name)] {
+		if name = strings.TrimSpace(name); name != "" && !g.managed[foldName(name)] {
 			kept = append(kept, name)
 		}
 	}
 	delete(header, list)
-	if len(kept) > 0 {
+	if kept != nil {
 		header[list] = []string{strings.Join(kept, ", ")}
+	}
+}
+
+// stripAll takes off what is ours from a request that goes on: cookies, credentials in the name of a header that we set, and a user.
+func stripAll(g *gate, req *http.Request) {
+	if g.login {
+		stripCookies(g, req)
+	}
+	if g.namesUser {
+		req.URL.User = nil // `GET http://name@host/` sets it
+	}
+	for name := range g.credentials {
+		if g.managed[foldName(name)] {
+			delete(req.Header, name)
+		}
 	}
 }
 

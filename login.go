@@ -140,7 +140,7 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin) {
 	https := isHTTPS(req)
 	base := cookieName(&g.stateCookie, https) + "."
-	begun := pendingNames(strings.Join(req.Header["Cookie"], "; "), base)
+	begun := pendingNames(req, base)
 	for i := 0; i+maxPendingLogins <= len(begun); i++ {
 		setCookie(rw, &g.stateCookie, begun[i], "", https, -1)
 	}
@@ -149,12 +149,13 @@ func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pe
 	setCookie(rw, &g.stateCookie, name, seal(g.stateSealer, name, content), https, g.config.StateCookie.MaxAge)
 }
 
-// pendingNames are the names of the pending logins in a Cookie header. Browsers send the oldest first (RFC 6265 5.4).
-func pendingNames(line, base string) []string {
+// pendingNames are the names of the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
+func pendingNames(req *http.Request, base string) []string {
 	var names []string
-	for at, end := findCookie(line, base, 0); at >= 0 && len(names) < 4*maxPendingLogins; at, end = findCookie(line, base, end) {
-		name, _, _ := strings.Cut(line[at:end], "=")
-		names = append(names, name)
+	for _, c := range cookies(req) {
+		if strings.HasPrefix(c.Name, base) && len(names) < 4*maxPendingLogins {
+			names = append(names, c.Name)
+		}
 	}
 	return names
 }

@@ -44,6 +44,12 @@ var (
 type Middleware struct {
 	gate *gate
 	next http.Handler
+
+	// The gate's, for ServeHTTP: one step less.
+	header    string
+	lines     map[string]*pass
+	ownPaths  map[string]bool
+	namesUser bool
 }
 
 // CreateConfig gives Traefik the value it decodes the options into. The table of defaults is on Config.
@@ -63,57 +69,66 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	if err != nil {
 		return nil, err
 	}
-	return &Middleware{gate: g, next: next}, nil
+	m := &Middleware{gate: g, next: next, header: g.warmHeader, lines: g.lines, ownPaths: g.ownPaths, namesUser: g.namesUser}
+	if g.bypass != nil || g.csrf != nil {
+		return &watchful{known: m}, nil
+	}
+	return m, nil
 }
 
-// ServeHTTP is the path of the request that was seen before, word for word in the one header that says who sends it.
-// The interpreter charges for every local variable, operator and call here, so whatever else there is to do is done by others.
+// ServeHTTP is the path of whoever was seen before, told by the one header that says who they are. The interpreter makes room for every
+// variable and every intermediate value of this function on each call: whatever else there is to do is done by others.
 func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	g := m.gate
-	header := req.Header
-	if line := header[g.warmHeader]; len(line) == 1 {
-		g.mu.RLock()
-		p := g.lines[line[0]]
-		g.mu.RUnlock()
-		// WriteSubset passes over the harmless headers; any other meets the closed pipe, which is an error.
-		if p != nil && time.Until(p.until) > 0 && header.WriteSubset(g.closed, p.harmless) == nil && req.Trailer == nil && g.endpoints[req.URL.Path] == nil {
-			if p.rest == nil {
-				delete(header, p.header)
-			} else {
-				header[p.header] = p.rest
+	if line := req.Header[m.header]; len(line) == 1 {
+		warm.RLock()
+		p := m.lines[line[0]]
+		warm.RUnlock()
+		if p == nil {
+			p = amongOthers(m, line)
+		}
+		switch {
+		case time.Until(p.until) <= 0:
+		case req.Trailer != nil:
+		case m.ownPaths[req.URL.Path]:
+		case req.Header.WriteSubset(closed, p.harmless) != nil: // a header that might fold into one of ours
+		default:
+			for set := p.first; set != nil; set = set.next {
+				req.Header[set.name] = set.values
 			}
-			for i, name := range p.names {
-				header[name] = p.values[i]
-			}
-			if g.namesUser {
+			if m.namesUser {
 				req.URL.User = p.user // Traefik's access log reads it
 			}
 			m.next.ServeHTTP(rw, req)
 			return
 		}
 	}
-	if g.warmHeader != "Cookie" || !passOn(g, m.next, rw, req) {
-		serve(g, m.next, rw, req)
+	serve(m, rw, req)
+}
+
+// watchful is a middleware that must look at more than who sends a request: some are open to all, some must repeat a token.
+type watchful struct{ known *Middleware }
+
+func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	g := w.known.gate
+	if g.csrf != nil && !isSafe(req.Method) || bypasses(g.bypass, req) {
+		serve(w.known, rw, req)
+		return
 	}
+	w.known.ServeHTTP(rw, req)
 }
 
 // serve is every other request.
-func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request) {
-	isOpen := g.bypass != nil && bypasses(g.bypass, req)
-	if !isOpen {
-		if who := known(g, req); who != nil {
-			forward(g, who, next, rw, req)
-			return
-		}
-	}
-	stripHeaders(g, req) // a client never names itself
-	if at := g.endpoints[req.URL.Path]; at != nil && isHere(at, req) {
+func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
+	g := m.gate
+	isOpen := bypasses(g.bypass, req) // a rule sees what the client sent
+	stripHeaders(g, req)              // a client never names itself
+	if at := g.endpoints[req.URL.Path]; at != nil && isHere(&at.at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
 	}
 	if isOpen {
 		stripAll(g, req)
-		next.ServeHTTP(rw, req)
+		m.next.ServeHTTP(rw, req)
 		return
 	}
 	who, err := authenticate(g, rw, req)
@@ -122,9 +137,9 @@ func serve(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request
 	}
 	switch {
 	case err == nil:
-		forward(g, who, next, rw, req)
+		forward(m, who, rw, req)
 	case errors.Is(err, errNoCredentials):
-		unauthenticated(g, next, rw, req, err)
+		unauthenticated(g, m.next, rw, req, err)
 	default:
 		refuse(g, rw, req, statusOf(err, http.StatusInternalServerError), err)
 	}
@@ -165,20 +180,20 @@ func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, er
 }
 
 // forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.
-func forward(g *gate, who *pass, next http.Handler, rw http.ResponseWriter, req *http.Request) {
-	if g.login {
-		stripCookies(g, req)
-	}
-	for _, name := range who.drop {
-		delete(req.Header, name)
-	}
+func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request) {
+	g := m.gate
+	line := req.Header[m.header]
+	stripAll(g, req)
+	delete(req.Header, who.drop)
+	harmless := learn(g, req.Header)
 	for i, name := range who.names {
 		req.Header[name] = who.values[i]
 	}
 	if g.namesUser {
 		req.URL.User = who.user
 	}
-	next.ServeHTTP(rw, req)
+	note(g, who, line, req.Header[m.header], harmless)
+	m.next.ServeHTTP(rw, req)
 }
 
 // endpoint is an address of ours.
@@ -188,9 +203,9 @@ type endpoint struct {
 	methods []string
 }
 
-// isHere says that a request came to the host of an endpoint that names one.
-func isHere(e *endpoint, req *http.Request) bool {
-	return e.at.host == "" || strings.EqualFold(e.at.host, req.Host)
+// isHere says that a request came to the host of an address that names one.
+func isHere(at *location, req *http.Request) bool {
+	return at.host == "" || strings.EqualFold(at.host, req.Host)
 }
 
 func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
@@ -217,13 +232,12 @@ func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Reque
 
 // address is an address of ours as a complete URL; what the option leaves open is taken from the request.
 func address(at *location, req *http.Request) string {
-	scheme := at.scheme
-	host := at.host
-	if scheme == "" {
-		scheme, _, _ = strings.Cut(origin(req), ":")
+	scheme, host, _ := strings.Cut(origin(req), "://")
+	if at.scheme != "" {
+		scheme = at.scheme
 	}
-	if host == "" {
-		host = req.Host
+	if at.host != "" {
+		host = at.host
 	}
 	return scheme + "://" + host + at.path
 }
@@ -250,14 +264,14 @@ func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int,
 func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, reason error) {
 	a.id = newRequestID()
 	level := levelInfo
-	if a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway {
+	switch a.status {
+	case http.StatusInternalServerError, http.StatusBadGateway:
 		level = levelError
-	}
-	if a.status == http.StatusServiceUnavailable && len(a.actions) == 0 {
-		a.retryAfter = "5"
-	}
-	if a.status == http.StatusServiceUnavailable {
+	case http.StatusServiceUnavailable:
 		level = outageLevel(g)
+		if len(a.actions) == 0 {
+			a.retryAfter = "5"
+		}
 	}
 	challenge(g, a, reason)
 	if len(a.actions) == 0 {
@@ -269,8 +283,8 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 
 // outageLevel is the level at which an outage is logged: the operator's now and then, the requests' story between.
 func outageLevel(g *gate) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	warm.Lock()
+	defer warm.Unlock()
 	if time.Since(g.complained) < outagePause {
 		return levelInfo
 	}
@@ -285,11 +299,11 @@ func wayOut(g *gate, req *http.Request, status int) []action {
 	here := localPath(req.URL.RequestURI())
 	switch status {
 	case http.StatusForbidden:
-		if g.login && !g.config.DisableLogin && (g.redirect.host == "" || strings.EqualFold(g.redirect.host, req.Host)) {
+		if g.login && !g.config.DisableLogin && isHere(&g.redirect, req) {
 			return []action{{text: "Sign in as someone else", href: g.redirect.path + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
-		if g.login && g.config.LoginURL != "" {
+		if g.config.LoginURL != "" {
 			return []action{{text: "Sign in", href: g.config.LoginURL}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:

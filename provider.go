@@ -61,7 +61,6 @@ type client struct {
 
 	answers    *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
-	refreshing *memory // the same → *backoff after a transient failure
 	usedStates *memory // state (hashed) → where its sign-in ended
 	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out

@@ -70,7 +70,6 @@ func unchangedPass(ctx context.Context, g *gate, credential string) (*pass, erro
 		return nil, err
 	}
 	again := *p
-	again.lines = 0
 	again.until = copyEnd(g, p.end, now)
 	remember(g.passes, credential, &again)
 	if isRevoked(g.client, p.session, p.sid, p.sub, now.UnixMilli()) { // logged out since it was read

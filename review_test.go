@@ -110,17 +110,38 @@ func TestSessionCookiesWithoutBlanks(t *testing.T) {
 }
 
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
-	g := &gate{passes: newMemory(10), lines: map[string]*pass{}}
-	p := &pass{until: time.Now().Add(time.Hour)}
-	remember(g.passes, "credential", p)
-	rememberLine(g, "credential", "Cookie", strings.Repeat("a", 100000), p, nil, nil, false)
-	rememberLine(g, "credential", "Cookie", "", p, nil, nil, false)
-	if len(g.lines) != 1 {
-		t.Errorf("expected the short line alone, got %d", len(g.lines))
+	g := &gate{passes: newMemory(10), lines: map[string]*pass{}, warmHeader: "Cookie", mark: "; s="}
+	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1"}
+	remember(g.passes, p.credential, p)
+	note(g, p, []string{strings.Repeat("a", 100000)}, nil, nil)
+	note(g, p, []string{"s=1", "s=1"}, nil, nil)
+	if len(g.lines) != 0 {
+		t.Errorf("expected none of them, got %d", len(g.lines))
 	}
-	forget(g.passes, "credential") // logged out after it was looked up
-	rememberLine(g, "credential", "Cookie", "b", p, nil, nil, false)
-	if len(g.lines) != 1 {
+	for i := 0; i < 10; i++ { // other cookies change each time
+		if alone := g.lines[" 1"]; alone != nil && (time.Until(alone.until) > 0) != (i > linesOfSession) {
+			t.Errorf("after %d lines the cookie alone is good until %s", i, alone.until)
+		}
+		for repeated := 0; repeated < 3; repeated++ {
+			note(g, p, []string{fmt.Sprint("s=1; a=", i)}, []string{fmt.Sprint("a=", i)}, nil)
+		}
+	}
+	if len(g.lines) != linesOfSession+1 || g.lines["s=1; a=0"] == nil || g.lines[" 1"] == nil {
+		t.Errorf("expected %d lines and the cookie alone, got %d", linesOfSession, len(g.lines))
+	}
+	other := &pass{until: p.until, credential: "Authorization: Bearer t"}
+	remember(g.passes, other.credential, other)
+	note(g, other, []string{"a=1"}, nil, nil)
+	if g.lines["a=1"] != nil {
+		t.Error("a cookie line was kept for who brought a token")
+	}
+	dropPasses(g, "nobody")
+	if len(g.lines) != linesOfSession+1 {
+		t.Errorf("the logout of somebody else took a line: %d", len(g.lines))
+	}
+	forget(g.passes, p.credential) // logged out after it was looked up
+	note(g, p, []string{"b"}, nil, nil)
+	if g.lines["b"] != nil {
 		t.Error("a line was kept of a pass that is gone")
 	}
 }

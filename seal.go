@@ -8,8 +8,8 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,8 +80,8 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	return nil, false, errors.New("sealed with another secret, or for another client, issuer or cookie")
 }
 
-// A packed session is deflated. JWTs go in with their parts decoded, so that deflate sees the JSON that three tokens of one user
-// share; the signatures, which cannot shrink, stand at the end.
+// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They
+// go in decoded, so that deflate sees the JSON that three tokens of one user share. A token that is no JWT is a payload alone.
 
 const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
 
@@ -91,22 +91,15 @@ func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	text := appendBytes(nil, head)
-	var signatures []byte
+	parts := [][]byte{head}
 	for _, raw := range rawTokens {
-		header, payload, signature := splitJWT(raw)
-		if header == nil {
-			text = appendBytes(append(text, 0), []byte(raw))
-			continue
-		}
-		text = appendBytes(appendBytes(append(text, 1), header), payload)
-		signatures = appendBytes(signatures, signature)
+		parts = append(parts, splitJWT(raw)...)
 	}
+	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
 	var out bytes.Buffer
 	deflate, _ := flate.NewWriter(&out, flate.BestCompression)
 	deflate.Write(text)
-	deflate.Write(signatures)
-	deflate.Close() // writes to memory do not fail
+	deflate.Close()
 	return out.Bytes(), nil
 }
 
@@ -116,80 +109,41 @@ func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
 	if err != nil || len(text) > maxUnpacked {
 		return nil, nil, errors.New("session: does not inflate")
 	}
-	r := &packReader{rest: text}
+	var parts [][]byte
+	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*count {
+		return nil, nil, errors.New("session: cut short")
+	}
 	record := &sessionRecord{}
-	numbers := json.NewDecoder(bytes.NewReader(nextBytes(r)))
+	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
 	numbers.UseNumber() // claims compare as text
 	if err := numbers.Decode(record); err != nil {
 		return nil, nil, fmt.Errorf("session: %w", err)
 	}
-	rawTokens := make([]string, count)
-	var unsigned []int // the JWTs, whose signatures follow
-	for i := range rawTokens {
-		if nextByte(r) == 0 {
-			rawTokens[i] = string(nextBytes(r))
-			continue
+	var rawTokens []string
+	for i := 1; i < len(parts); i += 3 {
+		raw := string(parts[i+1])
+		if len(parts[i]) > 0 {
+			encode := base64.RawURLEncoding.EncodeToString
+			raw = encode(parts[i]) + "." + encode(parts[i+1]) + "." + encode(parts[i+2])
 		}
-		header := base64.RawURLEncoding.EncodeToString(nextBytes(r))
-		rawTokens[i] = header + "." + base64.RawURLEncoding.EncodeToString(nextBytes(r)) + "."
-		unsigned = append(unsigned, i)
-	}
-	for _, i := range unsigned {
-		rawTokens[i] += base64.RawURLEncoding.EncodeToString(nextBytes(r))
-	}
-	if r.bad || len(r.rest) > 0 {
-		return nil, nil, errors.New("session: cut short")
+		rawTokens = append(rawTokens, raw)
 	}
 	return record, rawTokens, nil
 }
 
-// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else header is nil.
-func splitJWT(raw string) (header, payload, signature []byte) {
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return nil, nil, nil
-	}
-	decoded := make([][]byte, 3)
-	for i, part := range parts {
+// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else all of it is the second part.
+func splitJWT(raw string) [][]byte {
+	var decoded [][]byte
+	for _, part := range strings.Split(raw, ".") {
 		bytes, err := base64.RawURLEncoding.DecodeString(part)
-		if err != nil || base64.RawURLEncoding.EncodeToString(bytes) != part || len(bytes) == 0 {
-			return nil, nil, nil
+		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
+			decoded = append(decoded, bytes)
 		}
-		decoded[i] = bytes
 	}
-	return decoded[0], decoded[1], decoded[2]
-}
-
-func appendBytes(to, item []byte) []byte {
-	return append(binary.AppendUvarint(to, uint64(len(item))), item...)
-}
-
-// packReader reads what appendBytes wrote; bad is set, once and for all, when there is less than was said.
-type packReader struct {
-	rest []byte
-	bad  bool
-}
-
-func nextByte(r *packReader) byte {
-	if len(r.rest) == 0 {
-		r.bad = true
-		return 0
+	if len(decoded) != 3 || strings.Count(raw, ".") != 2 {
+		return [][]byte{nil, []byte(raw), nil}
 	}
-	b := r.rest[0]
-	r.rest = r.rest[1:]
-	return b
-}
-
-func nextBytes(r *packReader) []byte {
-	length, used := binary.Uvarint(r.rest)
-	if used <= 0 || length > uint64(len(r.rest)-used) {
-		r.bad = true
-		r.rest = nil
-		return nil
-	}
-	item := r.rest[used : used+int(length)]
-	r.rest = r.rest[used+int(length):]
-	return item
+	return decoded
 }
 
 // randomBytes comes from the system's generator, which does not fail on the systems Traefik runs on; a panic is better than a guessable key.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -32,19 +33,21 @@ type sessionRecord struct {
 }
 
 // pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
-// used without another look, and the finished headers. Everything the warm path does is in it.
+// used without another look, and the finished headers. It is shared among requests, and never changed.
 type pass struct {
-	until    time.Time
-	header   string          // of a remembered line: the header it is in
-	rest     []string        // of a remembered line: what becomes of its header
-	harmless map[string]bool // of a remembered line: the headers that may come with it
-	lines    int             // how many lines are remembered of it; guarded by the gate
-	names    []string
-	values   [][]string
-	drop     []string // managed headers without a value for this user
-	user     *url.Userinfo
-	session  string // the session's id, "" for a token
-	sid, sub string // by which a pushed logout finds it
+	credential string
+	until      time.Time
+	names      []string
+	values     [][]string
+	drop       string // the header that brought a token, "" when the upstream gets it
+	user       *url.Userinfo
+	session    string // the session's id, "" for a token
+	sid, sub   string // by which a pushed logout finds it
+
+	// Of a copy in the memory of warm.go: the headers that may come with it, what is to be set, how many lines of the session are kept.
+	harmless map[string]bool
+	first    *setting
+	lines    int
 
 	// With a store: the session's entry there, and what is in it (hashed). While it still is, the pass is good until end.
 	entry, stored string
@@ -52,7 +55,7 @@ type pass struct {
 }
 
 const (
-	renewShare   = 10              // a session is sealed anew when this share of its idle time has passed
+	renewShare   = 10              // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
 	lateGrace    = 5 * time.Second // how long a replaced cookie is good for without another look
 	shortLife    = 300             // seconds, of tokens that do not tell their end
 	longestCheck = time.Hour       // a pass is looked at again at least this often
@@ -60,18 +63,13 @@ const (
 
 // carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
 // and the session's name at the provider. What a rule is likely to judge (groups, roles) is never carried: it may have been taken away.
-var carriedClaims = []string{"sid", "auth_time", "acr", "amr", "nonce", "name", "given_name", "family_name", "middle_name", "nickname",
-	"preferred_username", "picture", "email", "email_verified", "locale", "zoneinfo"}
+var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name family_name middle_name nickname preferred_username picture " +
+	"email email_verified locale zoneinfo")
 
 // newSession makes the session of a sign-in that just succeeded.
 func newSession(t *tokens, claims, userinfo map[string]interface{}, now time.Time) *session {
-	s := &session{idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
-	s.ID = randomText()[:22]
-	s.Start = now.UnixMilli()
-	s.Renewed = now.Unix()
-	s.RefreshAt = refreshTime(t, claims, now)
-	s.Userinfo = userinfo
-	return s
+	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), RefreshAt: refreshTime(t, claims, now), Userinfo: userinfo}
+	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
 }
 
 // refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
@@ -104,22 +102,18 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 		if p := recallPass(g, credential); p != nil {
 			return p, nil
 		}
-		if p, err := unchangedPass(req.Context(), g, credential); p != nil || err != nil {
+		p, err := unchangedPass(req.Context(), g, credential)
+		if p != nil || err != nil {
 			return p, err
 		}
 		s, current, err := openSession(req.Context(), g, name, value)
 		if err == nil {
-			p, err := admit(g, rw, req, s, credential, current)
-			if !errors.Is(err, errNoCredentials) {
-				return p, err
-			}
-			reason = err // there may be a good one behind it
-			continue
+			p, err = admit(g, rw, req, s, credential, current)
 		}
-		reason = err
-		if errors.Is(err, errUnavailable) {
-			break
+		if !errors.Is(err, errNoCredentials) {
+			return p, err
 		}
+		reason = err // there may be a good one behind it
 	}
 	return nil, reason
 }
@@ -130,48 +124,37 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 	if err := checkSession(g, s, now); err != nil {
 		return nil, err
 	}
-	fresh, again, err := keepFresh(req.Context(), g, s, now)
+	fresh, err := keepFresh(req.Context(), g, s, now)
+	if err == nil {
+		err = checkSession(g, fresh, now) // logged out while it was refreshed
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err = checkSession(g, fresh, now); err != nil { // logged out while it was refreshed
-		return nil, err
-	}
-	p, err := judgeSession(g, fresh)
-	if err != nil && !errors.Is(err, errNotAllowed) {
-		return nil, err
-	}
-	until := passEnd(g, fresh, again, now)
-	isDue := now.Unix() >= renewTime(g, fresh)
+	p, refusal := judgeSession(g, fresh)
+	isDue := now.Unix() >= partEnd(g, fresh, renewShare)
 	kept := fresh
+	until := passEnd(g, fresh, now)
 	if g.store != nil {
-		var saveErr error
-		kept, saveErr = keepStored(g, rw, req, s, fresh, current, isDue, now)
-		if saveErr != nil {
-			return nil, saveErr
-		}
-		until = passEnd(g, kept, again, now)
+		kept, err = keepStored(g, rw, req, s, fresh, current, isDue, now)
 	} else if fresh != s || !current || isDue {
-		if saveErr := saveSession(g, rw, req, fresh, now); saveErr != nil {
-			return nil, saveErr
-		}
+		err = saveSession(g, rw, req, fresh, now)
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = now.Add(lateGrace)
-		if end := time.Unix(sessionEnd(g, s), 0); end.Before(until) {
-			until = end
-		}
+		until = sooner(now.Add(lateGrace), time.Unix(sessionEnd(g, s), 0))
+	}
+	if err == nil {
+		err = refusal // the rule says no: the session stays, for pages with another rule
 	}
 	if err != nil {
-		return nil, err // the rule says no: the session stays, for pages with another rule
+		return nil, err
 	}
 	if g.store != nil {
 		p.entry = ticketID(kept.ticket)
 		p.stored = kept.stored
-		p.end = until
-		until = copyEnd(g, until, now)
+		p.end = passEnd(g, kept, now)
+		until = copyEnd(g, p.end, now)
 	}
-	p, err = letIn(req.Context(), g, credential, p, until)
-	if err != nil {
+	if p, err = letIn(req.Context(), g, credential, p, until); err != nil {
 		return nil, err
 	}
 	if err = checkSession(g, fresh, now); err != nil { // logged out before there was a pass to drop
@@ -188,16 +171,20 @@ func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.
 		if err != nil {
 			return nil, err
 		}
-		if renewAt.Before(until) {
-			until = renewAt
-		}
-		if renewAt.Before(p.end) {
-			p.end = renewAt
-		}
+		until = sooner(until, renewAt)
+		p.end = sooner(p.end, renewAt)
 	}
+	p.credential = credential
 	p.until = until
 	remember(g.passes, credential, p)
 	return p, nil
+}
+
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // checkSession says why a session has ended, or nil.
@@ -212,71 +199,68 @@ func checkSession(g *gate, s *session, now time.Time) error {
 }
 
 // sessionEnd is when a session ends by this middleware's options, in Unix seconds.
-func sessionEnd(g *gate, s *session) int64 {
+func sessionEnd(g *gate, s *session) int64 { return partEnd(g, s, 1) }
+
+// partEnd is when a part of the time has passed that a session may be idle, or its whole life.
+func partEnd(g *gate, s *session, share int) int64 {
 	options := &g.config.Session
-	start := s.Start / 1000
-	end := start + int64(options.Expiry)
-	if options.Sliding {
-		end = s.Renewed + int64(options.Expiry)
+	idle := options.IdleTimeout
+	life := options.MaxLifetime
+	if options.Sliding && (idle == 0 || options.Expiry < idle) {
+		idle = options.Expiry
 	}
-	if idle := s.Renewed + int64(options.IdleTimeout); options.IdleTimeout > 0 && idle < end {
-		end = idle
+	if !options.Sliding && (life == 0 || options.Expiry < life) {
+		life = options.Expiry
 	}
-	if last := start + int64(options.MaxLifetime); options.MaxLifetime > 0 && last < end {
-		end = last
+	end := s.Start/1000 + int64(life)
+	if used := s.Renewed + int64(idle/share); life == 0 || idle > 0 && used < end {
+		end = used
 	}
 	return end
 }
 
-// renewTime is when an active user's session is sealed anew. Doing it on each request would cost a cookie each time and gain nothing.
-func renewTime(g *gate, s *session) int64 {
-	options := &g.config.Session
-	idle := 0
-	if options.Sliding {
-		idle = options.Expiry
-	}
-	if options.IdleTimeout > 0 && (idle == 0 || options.IdleTimeout < idle) {
-		idle = options.IdleTimeout
-	}
-	if idle == 0 {
-		return sessionEnd(g, s)
-	}
-	return s.Renewed + int64(idle/renewShare)
-}
-
 // passEnd is when a session must be looked at again: before it ends, is renewed or is refreshed.
-func passEnd(g *gate, s *session, refreshAgain int64, now time.Time) time.Time {
-	end := sessionEnd(g, s)
-	if at := renewTime(g, s); at < end && at > now.Unix() { // else it could not be renewed just now
-		end = at
+func passEnd(g *gate, s *session, now time.Time) time.Time {
+	end := partEnd(g, s, renewShare)
+	if end <= now.Unix() { // it could not be renewed just now
+		end = sessionEnd(g, s)
 	}
-	if refreshAgain > 0 && refreshAgain < end {
-		end = refreshAgain
-	}
-	until := time.Unix(end, 0)
-	if last := now.Add(longestCheck); last.Before(until) {
-		until = last
+	until := sooner(time.Unix(end, 0), now.Add(longestCheck))
+	if canRefresh(g, s) {
+		again := time.Unix(s.RefreshAt, 0)
+		if again.Before(now) { // the provider is away: the next attempt is the back-off's business
+			again = now.Add(time.Second)
+		}
+		until = sooner(until, again)
 	}
 	return until
 }
 
-// keepFresh refreshes the session's tokens when it is time. again is when to look next, 0 when there is nothing to refresh.
-// A provider that is away does not end a session; one that refuses the refresh token does.
-func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (fresh *session, again int64, err error) {
-	if s.RefreshAt == 0 || s.refreshToken == "" || !g.config.Session.Refresh {
-		return s, 0, nil
+// canRefresh says whether a session has tokens to refresh.
+func canRefresh(g *gate, s *session) bool {
+	return s.RefreshAt > 0 && s.refreshToken != "" && g.config.Session.Refresh
+}
+
+// keepFresh refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
+// refresh token does.
+func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (*session, error) {
+	if !canRefresh(g, s) || now.Unix() < s.RefreshAt {
+		return s, nil
 	}
-	if now.Unix() < s.RefreshAt {
-		return s, s.RefreshAt, nil
-	}
-	fresh, err = refreshSession(ctx, g, s)
-	if err == nil {
-		return fresh, fresh.RefreshAt, nil
-	}
+	fresh, err := refreshSession(ctx, g, s)
 	if errors.Is(err, errUnavailable) {
-		return s, now.Unix() + 1, nil // the next attempt is the back-off's business
+		return s, nil
 	}
-	return nil, 0, fmt.Errorf("%w: session %s could not be refreshed", errNoCredentials, s.ID)
+	if err != nil {
+		err = fmt.Errorf("%w: session %s could not be refreshed", errNoCredentials, s.ID)
+	}
+	return fresh, err
+}
+
+// refresh is what became of a refresh token, for who still brings it: a session, or failures.
+type refresh struct {
+	fresh  *session
+	failed backoff
 }
 
 // refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
@@ -285,39 +269,34 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 	c := g.client
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
 	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (interface{}, error) {
-		fresh, _ := recall(c.refreshed, key).(*session)
-		if fresh != nil && g.store == nil {
-			return fresh, nil
+		known, _ := recall(c.refreshed, key).(*refresh)
+		if known == nil {
+			known = &refresh{}
+			remember(c.refreshed, key, known) // only this flight looks into it
 		}
-		failed, _ := recall(c.refreshing, key).(*backoff)
-		if failed == nil {
-			failed = &backoff{}
+		if known.fresh != nil && g.store == nil {
+			return known.fresh, nil
 		}
-		if fresh == nil && time.Now().Before(failed.until) {
-			return nil, failed.err
+		if known.fresh == nil && time.Now().Before(known.failed.until) {
+			return nil, known.failed.err
 		}
-		fresh, err := redeemOnce(ctx, g, s, fresh, key)
-		if fresh != nil { // also when the store could not be written: the refresh token is spent
-			remember(c.refreshed, key, fresh)
-			if err != nil {
-				logf(g.log, outageLevel(g), "session %s: refreshed, and not kept: %s", s.ID, err)
+		fresh, err := redeemOnce(ctx, g, s, known.fresh, key)
+		if fresh != nil {
+			known.fresh = fresh // also when the store could not be written: the refresh token is spent
+		} else {
+			fail(&known.failed, err, time.Now())
+		}
+		if err != nil {
+			level := levelInfo
+			if errors.Is(err, errUnavailable) {
+				level = outageLevel(g)
 			}
-			return fresh, err
+			logf(g.log, level, "session %s: refresh: %s", s.ID, err)
 		}
-		next := &backoff{failures: failed.failures}
-		fail(next, err, time.Now())
-		remember(c.refreshing, key, next)
-		level := levelInfo
-		if errors.Is(err, errUnavailable) {
-			level = levelWarn
-		}
-		logf(g.log, level, "session %s: refresh: %s", s.ID, err)
-		return nil, err
+		return fresh, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return value.(*session), nil
+	fresh, _ := value.(*session)
+	return fresh, err
 }
 
 // redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
@@ -328,9 +307,11 @@ func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
 		return nil, err
 	}
 	now := time.Now()
-	fresh := &session{sessionRecord: s.sessionRecord, idToken: s.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: s.claims, ticket: s.ticket}
-	if fresh.refreshToken == "" {
-		fresh.refreshToken = s.refreshToken // RFC 6749 6: none returned, the old one stays good
+	renewed := *s
+	fresh := &renewed
+	fresh.accessToken = t.accessToken
+	if t.refreshToken != "" { // RFC 6749 6: none returned, the old one stays good
+		fresh.refreshToken = t.refreshToken
 	}
 	if t.idToken != "" {
 		if err := takeIDToken(ctx, g, fresh, t, now); err != nil {
@@ -358,10 +339,10 @@ func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now ti
 	if errors.Is(err, errUnavailable) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("refreshed id token: %w", err)
+	if err == nil {
+		err = checkRefreshedIDToken(g.client.rules, verified, fresh.claims, fresh.accessToken, now)
 	}
-	if err := checkRefreshedIDToken(g.client.rules, verified, fresh.claims, fresh.accessToken, now); err != nil {
+	if err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
 	}
 	carried := map[string]interface{}{}
@@ -390,13 +371,12 @@ func merge(under, over map[string]interface{}) map[string]interface{} {
 
 // judgeSession applies the rule to a session and finishes the headers for it.
 func judgeSession(g *gate, s *session) (*pass, error) {
-	id := &identity{rawIDToken: s.idToken, rawAccessToken: s.accessToken, userinfo: s.Userinfo}
-	id.idToken = merge(s.Userinfo, s.claims)
+	id := &identity{rawIDToken: s.idToken, rawAccessToken: s.accessToken, userinfo: s.Userinfo, idToken: merge(s.Userinfo, s.claims)}
 	id.claims = id.idToken
 	if t, err := parseToken(s.accessToken); err == nil {
 		id.accessToken = t.claims // it came from the token endpoint itself, so its claims are the provider's word
 	}
-	p, err := judge(g, g.policy, id)
+	p, err := judge(g.policy, id)
 	if err != nil {
 		return nil, fmt.Errorf("%w (sub %q)", err, clip(text(s.claims["sub"])))
 	}
@@ -409,14 +389,13 @@ func judgeSession(g *gate, s *session) (*pass, error) {
 // openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
 func openSession(ctx context.Context, g *gate, name, value string) (s *session, current bool, err error) {
 	packed, current, err := open(g.sessionSealer, name, value)
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
-	}
-	if g.store != nil {
+	if err == nil && g.store != nil {
 		s, err = fetchSession(ctx, g, packed)
 		return s, current, err
 	}
-	s, err = unpackSession(packed)
+	if err == nil {
+		s, err = unpackSession(packed)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
 	}
@@ -432,30 +411,26 @@ func unpackSession(packed []byte) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2]}
-	t, err := parseToken(s.idToken)
+	t, err := parseToken(raw[0])
 	if err != nil {
 		return nil, err
 	}
-	s.claims = merge(s.Carried, t.claims)
-	return s, nil
+	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: merge(record.Carried, t.claims)}, nil
 }
 
 // saveSession writes the session to the browser as used now.
 func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
-	if g.store != nil {
-		if err := storeSession(req.Context(), g, &renewed); err != nil {
-			return err
-		}
-		return setSessionCookie(g, rw, req, &renewed, renewed.ticket, now)
+	content, err := packSession(&renewed)
+	if err == nil && g.store != nil {
+		err = storeSession(req.Context(), g, &renewed)
+		content = renewed.ticket
 	}
-	packed, err := packSession(&renewed)
 	if err != nil {
 		return err
 	}
-	return setSessionCookie(g, rw, req, &renewed, packed, now)
+	return setSessionCookie(g, rw, req, &renewed, content, now)
 }
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
@@ -482,9 +457,7 @@ func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) 
 		}
 	}
 	https := isHTTPS(req)
-	name := cookieName(&g.sessionCookie, https)
-	setCookie(rw, &g.sessionCookie, name, "", https, -1)
-	dropChunks(rw, req, &g.sessionCookie, name, 1, https)
+	setChunked(rw, req, &g.sessionCookie, cookieName(&g.sessionCookie, https), "", https, -1)
 	if g.csrf != nil {
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
 	}
