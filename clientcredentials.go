@@ -2,9 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +18,7 @@ import (
 const (
 	renewLead     = 30 * time.Second // a token is renewed this long before it ends, or at three quarters of a short life
 	unknownLife   = time.Minute      // of a token that nobody says the end of
-	credentialGap = 10 * time.Second // how long a refusal stands, and how long a renewal may take, before the provider is asked again
+	credentialGap = 10 * time.Second // how long a refusal stands before the provider is asked again
 	absenceGap    = time.Second      // the same for a provider that is away
 )
 
@@ -29,26 +26,19 @@ const (
 type gateway struct {
 	client *client
 	policy *policy
-	form   url.Values // of the token request
-	own    bool       // the gateway has its own client; else callers bring theirs
-	hash   []byte     // key by which credentials become the name of their token
-	store  *store     // nil: tokens are in memory only
+	form   string // of the token request
+	own    bool   // the gateway has its own client; else callers bring theirs
+	salt   string // with which credentials become the name of their token
+	store  *store // nil: tokens are in memory only
 	sealer *sealer
 }
 
-// upstreamToken is a token for the upstream, or the provider's no to one, which is remembered as well.
+// upstreamToken is a token for the upstream, or the provider's no to one, which is remembered as well. The store has it as JSON.
 type upstreamToken struct {
-	raw            string
-	claims         map[string]interface{} // when it is a JWT
-	renewAt, endAt time.Time
-	err            error
-}
-
-// processKey hashes what is remembered by this process alone.
-var processKey []byte
-
-func init() {
-	processKey = randomBytes(32)
+	Raw            string
+	RenewAt, EndAt time.Time
+	claims         map[string]interface{} `json:"-"` // when it is a JWT; the interpreter exports every field
+	err            error                  `json:"-"`
 }
 
 // newGateway makes the job of the oAuthClientCredentials block; nil without one.
@@ -58,18 +48,19 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		return nil
 	}
 	const block = "oAuthClientCredentials."
-	w := &gateway{form: url.Values{}, own: c.ClientID != "", hash: processKey}
+	w := &gateway{own: c.ClientID != ""}
 	p.must(w.own || !g.login && len(g.tokenJobs) == 0, block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
+	form := url.Values{"grant_type": {"client_credentials"}}
 	for name, value := range c.Params {
-		w.form.Set(name, value)
+		form.Set(name, value)
 	}
-	w.form.Set("grant_type", "client_credentials")
 	if c.Audience != "" {
-		w.form.Set("audience", c.Audience)
+		form.Set("audience", c.Audience)
 	}
 	if len(c.Scopes) > 0 {
-		w.form.Set("scope", strings.Join(c.Scopes, " "))
+		form.Set("scope", strings.Join(c.Scopes, " "))
 	}
+	w.form = form.Encode()
 	w.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, block, p)
 	format, _ := parseHeaderFormat("Bearer {access_token}")
 	w.policy.headers = append(w.policy.headers, &forwardHeader{name: "Authorization", format: format})
@@ -77,59 +68,56 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 	if !w.own {
 		g.credentials["Authorization"] = true
 	}
-	if c.Store.Secret != "" {
-		w.hash = deriveKey(c.Store.Secret, c.URL+"\x00names")
-		w.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")
-	}
-	var err error
-	if c.Store.Redis != nil {
-		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID)
-		p.addError(block+"store.redis", err)
-	}
-	at := &Config{ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey, ClientConfig: c.ClientConfig}
-	at.Endpoints.Token = c.URL
-	at.Issuer = c.URL // the audience of client assertions (RFC 7523 3) when the issuer is not known
+	at := &Config{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
+		ClientKeyAlg: "RS256", ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}
 	if g.login && strings.HasPrefix(c.URL, g.config.Issuer) {
-		at.Issuer = g.config.Issuer
+		at.Issuer = g.config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
 	}
-	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
-		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); err == nil || alg == "RS256" {
+	for _, alg := range []string{"ES256", "EdDSA"} {
+		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); err == nil {
 			at.ClientKeyAlg = alg
 		}
 	}
-	w.client = findClient(ctx, g.log, at, block+"clientConfig", p)
+	if c.Store.Redis != nil {
+		var err error
+		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID)
+		p.addError(block+"store.redis", err)
+		w.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00names"))
+		w.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")
+	}
+	if w.client = findClient(ctx, g.log, at, block+"clientConfig", p); w.client != nil && w.salt == "" {
+		w.salt = w.client.replica
+	}
 	return w
 }
 
 // gatewayPass lets a request in because there is a token for the upstream: the gateway's own for everybody, or one for the credentials
 // that the caller brings (application level).
 func gatewayPass(g *gate, req *http.Request) (*pass, error) {
-	ctx := req.Context()
-	p := &pass{}
-	if g.gateway.own {
-		if known := recallPass(g, ""); known != nil {
-			return known, nil
+	var credential, id, secret string
+	if !g.gateway.own {
+		lines := req.Header["Authorization"]
+		if len(lines) > 1 {
+			return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
 		}
-		p, err := letIn(ctx, g, "", p, time.Now().Add(longestCheck))
-		return p, err
+		var ok bool
+		if id, secret, ok = req.BasicAuth(); !ok {
+			return nil, errNoCredentials
+		}
+		credential = "Authorization: " + lines[0]
 	}
-	lines := req.Header["Authorization"]
-	if len(lines) > 1 {
-		return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
-	}
-	id, secret, ok := req.BasicAuth()
-	if !ok {
-		return nil, errNoCredentials
-	}
-	credential := "Authorization: " + lines[0]
 	if known := recallPass(g, credential); known != nil {
 		return known, nil
 	}
-	until, err := addUpstreamToken(ctx, g, p, id, secret)
-	if err != nil {
-		return nil, err
+	p := &pass{}
+	until := time.Now().Add(longestCheck)
+	if !g.gateway.own {
+		var err error
+		if until, err = addUpstreamToken(req.Context(), g, p, id, secret); err != nil {
+			return nil, err
+		}
 	}
-	p, err = letIn(ctx, g, credential, p, until)
+	p, err := letIn(req.Context(), g, credential, p, until)
 	return p, err
 }
 
@@ -140,7 +128,7 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 	if err != nil {
 		return until, err
 	}
-	made, err := judge(g.gateway.policy, &identity{claims: t.claims, accessToken: t.claims, rawAccessToken: t.raw})
+	made, err := judge(g.gateway.policy, &identity{claims: t.claims, accessToken: t.claims, rawAccessToken: t.Raw})
 	if err != nil {
 		return until, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}
@@ -153,80 +141,85 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 	if p.user == nil {
 		p.user = made.user
 	}
-	return t.renewAt, nil
+	return t.RenewAt, nil
 }
 
 // obtainToken returns the token of a client: the remembered one, or a new one.
 func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamToken, error) {
-	mac := hmac.New(sha256.New, w.hash)
-	mac.Write([]byte(id + "\x00" + secret + "\x00" + w.form.Encode()))
-	key := base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	key := hashText(w.salt + id + "\x00" + secret + "\x00" + w.form)
 	c := w.client
 	now := time.Now()
 	known, _ := recall(c.answers, key).(*upstreamToken)
-	if known != nil && now.Before(known.renewAt) {
+	if known != nil && now.Before(known.RenewAt) {
 		return known, known.err
 	}
-	if known != nil && (known.err != nil || !now.Before(known.endAt)) {
+	if known == nil || !now.Before(known.EndAt) {
 		known = nil
-	}
-	if known != nil { // while it is renewed, everybody else goes on with the old one
+	} else { // while it is renewed, everybody else goes on with the old one
 		meanwhile := *known
-		meanwhile.renewAt = now.Add(credentialGap)
-		if known = &meanwhile; known.endAt.Before(known.renewAt) {
-			known.renewAt = known.endAt
-		}
+		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
+		known = &meanwhile
 		remember(c.answers, key, known)
 	}
 	value, err := share(ctx, &c.flights, key, func(ctx context.Context) (interface{}, error) {
 		found, _ := recall(c.answers, key).(*upstreamToken)
-		if found != nil && time.Now().Before(found.renewAt) && (known == nil || found.raw != known.raw) {
+		if found != nil && found != known && time.Now().Before(found.RenewAt) {
 			return found, found.err // of a flight that landed between our look and our turn
 		}
 		made, err := renewToken(ctx, w, id, secret, key)
-		if err != nil && (known == nil || !errors.Is(err, errUnavailable)) {
-			gap := credentialGap
-			if errors.Is(err, errUnavailable) {
-				gap = absenceGap
-			}
-			remember(c.answers, key, &upstreamToken{err: err, renewAt: time.Now().Add(gap)})
+		isAway := errors.Is(err, errUnavailable)
+		if isAway && known != nil {
+			return known, nil
 		}
+		if err != nil {
+			made = &upstreamToken{err: err, RenewAt: time.Now().Add(credentialGap)}
+		}
+		if isAway {
+			made.RenewAt = time.Now().Add(absenceGap)
+		}
+		remember(c.answers, key, made)
 		return made, err
 	})
-	if err != nil && known != nil && errors.Is(err, errUnavailable) {
-		return known, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	made, _ := value.(*upstreamToken)
-	return made, nil
+	return made, err
 }
 
-// renewToken takes a token from the store, where another replica may have put one, or from the provider.
+// renewToken takes a token from the store, where another replica may have put one, or from the provider. A store that is away costs a
+// request to the provider.
 func renewToken(ctx context.Context, w *gateway, id, secret, key string) (*upstreamToken, error) {
-	made := storedToken(ctx, w, key)
-	var err error
-	if made == nil {
-		if made, err = requestUpstreamToken(ctx, w, id, secret); err != nil {
+	t := &upstreamToken{}
+	plain, _, err := open(w.sealer, key, text(tokenStore(ctx, w, key, "GET")))
+	if err != nil || json.Unmarshal(plain, t) != nil || !time.Now().Before(t.RenewAt) {
+		if t, err = requestUpstreamToken(ctx, w, id, secret); err != nil {
 			return nil, err
 		}
-		storeToken(ctx, w, key, made)
+		plain, _ = json.Marshal(t) // texts and times
+		if w.store != nil {
+			tokenStore(ctx, w, key, "SET", seal(w.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
+		}
 	}
-	if parsed, err := parseToken(made.raw); err == nil {
-		made.claims = parsed.claims
+	if parsed, err := parseToken(t.Raw); err == nil {
+		t.claims = parsed.claims
 	}
-	remember(w.client.answers, key, made)
-	return made, nil
+	return t, nil
+}
+
+// tokenStore sends a command about a token to the store, if there is one.
+func tokenStore(ctx context.Context, w *gateway, key, command string, rest ...string) interface{} {
+	if w.store == nil {
+		return nil
+	}
+	reply, err := storeDo(ctx, w.store, "token:{"+key+"}", command, rest...)
+	if err != nil {
+		logf(w.client.log, levelWarn, "client credentials: %s", err)
+	}
+	return reply
 }
 
 // requestUpstreamToken sends the grant.
 func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*upstreamToken, error) {
-	form := url.Values{}
-	for name, values := range w.form {
-		form[name] = values
-	}
 	c := w.client
+	form, _ := url.ParseQuery(w.form)
 	var headers map[string]string
 	if !w.own {
 		headers = map[string]string{"Authorization": basicAuthorization(id, secret)}
@@ -253,7 +246,7 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 	if lead > life/4 {
 		lead = life / 4
 	}
-	return &upstreamToken{raw: t.accessToken, renewAt: now.Add(life - lead), endAt: now.Add(life)}, nil
+	return &upstreamToken{Raw: t.accessToken, RenewAt: now.Add(life - lead), EndAt: now.Add(life)}, nil
 }
 
 // refusedClient words the provider's no (RFC 6749 5.2). Wrong credentials are the fault of whoever gave them: the caller, or the operator.
@@ -266,38 +259,4 @@ func refusedClient(w *gateway, status int, body []byte) error {
 	}
 	logf(w.client.log, levelError, "%s; check clientId, clientSecret, scopes and audience of oAuthClientCredentials", reason)
 	return fmt.Errorf("%w: %s", errRefused, reason)
-}
-
-// storedRecord is a token as the store has it, sealed.
-type storedRecord struct {
-	Raw            string
-	RenewAt, EndAt time.Time
-}
-
-// storedToken is a token that another replica obtained, nil without one. A store that is away costs a request to the provider.
-func storedToken(ctx context.Context, w *gateway, key string) *upstreamToken {
-	if w.store == nil {
-		return nil
-	}
-	reply, err := storeDo(ctx, w.store, "token:{"+key+"}", "GET")
-	if err != nil {
-		logf(w.client.log, levelWarn, "client credentials: %s", err)
-	}
-	plain, _, err := open(w.sealer, key, text(reply))
-	record := &storedRecord{}
-	if err != nil || json.Unmarshal(plain, record) != nil || !time.Now().Before(record.RenewAt) {
-		return nil
-	}
-	return &upstreamToken{raw: record.Raw, renewAt: record.RenewAt, endAt: record.EndAt}
-}
-
-func storeToken(ctx context.Context, w *gateway, key string, t *upstreamToken) {
-	if w.store == nil {
-		return
-	}
-	plain, _ := json.Marshal(&storedRecord{t.raw, t.renewAt, t.endAt}) // texts and times
-	_, err := storeDo(ctx, w.store, "token:{"+key+"}", "SET", seal(w.sealer, key, plain), "PX", milliseconds(time.Until(t.endAt)))
-	if err != nil {
-		logf(w.client.log, levelWarn, "client credentials: %s", err)
-	}
 }

@@ -28,53 +28,54 @@ func newMemory(limit int) *memory {
 func recall(m *memory, key string) interface{} {
 	m.mu.RLock()
 	value := m.young[key]
-	if value != nil {
-		m.mu.RUnlock()
-		return value
-	}
-	isOld := m.old[key] != nil
+	isOld := value == nil && m.old[key] != nil
 	m.mu.RUnlock()
-	if !isOld {
-		return nil
+	if isOld {
+		value = revive(m, key)
 	}
+	return value
+}
+
+// revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
+func revive(m *memory, key string) interface{} {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if value = m.old[key]; value == nil {
-		return m.young[key] // it was moved meanwhile, or forgotten, which must stay so
+	if value := m.old[key]; value != nil {
+		keep(m, key, value)
 	}
-	makeRoom(m)
-	m.young[key] = value
+	value := m.young[key]
+	m.mu.Unlock()
 	return value
 }
 
 // remember keeps value, which is not nil, under key until newer entries push it out.
 func remember(m *memory, key string, value interface{}) {
 	m.mu.Lock()
-	makeRoom(m)
-	m.young[key] = value
+	keep(m, key, value)
 	m.mu.Unlock()
 }
 
-// makeRoom turns a full young half into the old one. The caller holds the lock.
-func makeRoom(m *memory) {
+// rememberIf is remember for a key that is known, or for one that is not, and says whether it was so: the guard of everything that may
+// be used once, and of what must not come back after it was forgotten.
+func rememberIf(m *memory, isKnown bool, key string, value interface{}) bool {
+	m.mu.Lock()
+	is := (m.young[key] != nil || m.old[key] != nil) == isKnown
+	if is {
+		keep(m, key, value)
+	}
+	m.mu.Unlock()
+	return is
+}
+
+// keep writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
+func keep(m *memory, key string, value interface{}) {
+	delete(m.old, key)
 	if len(m.young) >= m.limit {
 		m.lost = m.turned
 		m.turned = time.Now()
 		m.old = m.young
 		m.young = map[string]interface{}{}
 	}
-}
-
-// rememberOnce keeps key and says whether it was new: the guard of everything that may be used once.
-func rememberOnce(m *memory, key string, value interface{}) bool {
-	m.mu.Lock()
-	known := m.young[key] != nil || m.old[key] != nil
-	if !known {
-		makeRoom(m)
-		m.young[key] = value
-	}
-	m.mu.Unlock()
-	return !known
+	m.young[key] = value
 }
 
 // forget drops key.
@@ -102,19 +103,20 @@ type flight struct {
 // It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
 // handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
 func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (interface{}, error)) (interface{}, error) {
+	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
 	f.mu.Lock()
-	if f.running == nil {
-		f.running = map[string]*flight{}
-	}
 	under := f.running[key]
+	if under == nil {
+		if f.running == nil {
+			f.running = map[string]*flight{}
+		}
+		f.running[key] = mine
+	}
+	f.mu.Unlock()
 	if under != nil {
-		f.mu.Unlock()
 		<-under.landed // not a select: in the interpreter goroutines that wait at the same one get each other's channels
 		return under.value, under.err
 	}
-	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
-	f.running[key] = mine
-	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
 		delete(f.running, key)

@@ -102,7 +102,7 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	serve(m, rw, req)
+	lookAgain(m, rw, req)
 }
 
 // watchful is a middleware that must look at more than who sends a request: some are open to all, some must repeat a token.

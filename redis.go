@@ -9,19 +9,20 @@ package oidc
 //     Who has to wait looks again every redisPoll.
 //   - Nothing blocks longer than the client's timeout: redisDo starts the clock once, and everything below it gets what is
 //     left of it: the wait for a place in the pool, the dial, the handshake, each read and write, the pause before a retry.
+//     Only a lookup has a clock of its own, half as long, since others wait for it as well.
 //   - A connection that failed in any way is closed. What is left unread on it would be the next caller's answer.
 //   - An error names the server, the command and what to do. It never holds an argument, nor the server's own words, which
 //     quote arguments. All of them wrap errUnavailable: the caller answers 503, neither "signed in" nor "signed out".
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ import (
 const (
 	redisTimeout  = 5 * time.Second
 	redisPoolSize = 32
+	redisBuffer   = 8 << 10               // bytes of a reply that are read at once
 	redisMaxReply = 8 << 20               // bytes of one reply
 	redisItemCost = 64                    // what each value in it counts beside its bytes
 	redisMaxDepth = 6                     // CLUSTER SLOTS, the deepest reply we ask for, has four levels
@@ -40,27 +42,28 @@ const (
 	redisMaxIdle  = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
 	redisRecheck  = time.Second           // how old the answer to "who is the master?" may be
 	redisSlots    = 16384                 // Redis Cluster Specification, "Key distribution model"
+
+	// The commands that are sent a second time when the answer was lost: running them twice leaves what running them once leaves. The
+	// scripts of this plugin are written for it, and SET NX carries a token.
+	redisRepeatable = " GET SET DEL EVAL ZRANGE "
 )
 
 // redisClient is one Redis installation. Its parts are found as they are needed. There is nothing to close: the sockets of
 // a client that nobody has any more are closed when it is collected.
 type redisClient struct {
-	config   *RedisConfig
-	tls      *tls.Config   // nil: plain TCP
-	timeout  time.Duration // of a whole command
-	poolSize int           // connections to each server, a hard limit
-	fixed    bool          // one server and no discovery: nothing to look up, nowhere else to go
+	config    *RedisConfig
+	tls       *tls.Config   // nil: plain TCP
+	endpoints []string      // of the options, as addresses
+	timeout   time.Duration // of a whole command
+	poolSize  int           // connections to each server, a hard limit
+	fixed     bool          // one server and no discovery: nothing to look up, nowhere else to go
+	lookups   flights       // one at a time
+	last      string        // who answered the last one; the lookup's own
 
-	mu        sync.Mutex
-	nodes     map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
-	endpoints []string              // of the options, as addresses
-	known     []string              // masters of the cluster, which know the others
-	slots     []*redisNode          // the server of each slot; without cluster there is one slot, the master's
-	moved     bool                  // a redirection showed that slots is out of date
-	looking   bool                  // a request looks the servers up; nobody else touches start
-	start     int                   // which candidate to ask first
-	found     time.Time             // of the last lookup
-	findErr   error                 // its result
+	mu      sync.Mutex
+	nodes   map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
+	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
+	recheck time.Time             // when they must be looked up again; zero: somebody had trouble
 }
 
 // redisNode is one server and our connections to it.
@@ -73,8 +76,18 @@ type redisNode struct {
 
 type redisConn struct {
 	raw    net.Conn
-	reader *bufio.Reader
+	buffer []byte
 	used   time.Time
+}
+
+// redisCall is a command under way.
+type redisCall struct {
+	name          string
+	request       string // as it is sent
+	slot          int
+	now, deadline time.Time
+	asking        bool // the server must be told that we were sent for this command only
+	wasLost       bool
 }
 
 // What may come of an attempt beside a reply. Everything else is an error from before the command was sent.
@@ -84,196 +97,179 @@ var (
 	errRedisReply  = errors.New("a reply we cannot read") // not RESP2, too long or too deep
 )
 
-// redisRepeatable are the commands that are sent a second time when the answer was lost: running them twice leaves what
-// running them once leaves. The scripts of this plugin are written for it, and SET NX carries a token.
-var redisRepeatable = map[string]bool{"GET": true, "SET": true, "DEL": true, "EVAL": true, "ZRANGE": true, "PING": true}
-
 // redisHints say what to do about an error, by words of it; the first match counts.
-var redisHints = []struct{ words, todo string }{
-	{"OOM ", "Redis is full: raise its maxmemory, or let it evict with maxmemory-policy volatile-ttl"},
-	{"READONLY", "this is a replica: name the master in endpoints, or use sentinel"},
-	{"LOADING", "Redis has just started and is loading its data: wait"},
-	{"WRONGTYPE", "something else is stored under our keys: choose another keyPrefix or database"},
-	{"NOAUTH", "Redis wants a password: set username and password"},
-	{"WRONGPASS", "Redis does not accept username and password"},
-	{"ERR invalid password", "Redis does not accept password"},
-	{"ERR AUTH", "Redis has no password: remove password, or set one there"},
-	{"for 'auth'", "Redis before version 6 has no users: remove username"},
-	{"NOPERM", "the user needs GET, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PEXPIREAT, sorted sets, and the keys of keyPrefix"},
-	{"CLUSTERDOWN", "the cluster does not serve all slots at the moment: see CLUSTER INFO"},
-	{"MOVED ", "this is a Redis Cluster: set cluster"},
-	{"cluster support disabled", "this is no Redis Cluster: remove cluster"},
-	{"DB index", "Redis has no such database: lower database, or raise databases there"},
-	{"max number of clients", "raise maxclients of Redis"},
-	{"MISCONF", "Redis cannot save its data: see its log and its disk"},
-	{"unknown command", "Redis 5 or later is needed; with sentinel, endpoints are the Sentinels"},
-	{"connection refused", "is Redis running there, and are endpoints right?"},
-	{"timeout", "is Redis paused, overloaded, or behind a firewall?"},
-	{"deadline exceeded", "is Redis paused, overloaded, or behind a firewall?"},
-	{"x509", "see tls.ca, and the names in the certificate of Redis"},
-	{"tls:", "does Redis speak TLS there, and does it want a client certificate?"},
-	{"EOF", "Redis hung up: was it restarted, or does it want TLS, or a client certificate?"},
-	{"reset", "Redis hung up: was it restarted, or does it want TLS, or a client certificate?"},
-	{"cannot read", "is this Redis, and is tls set as it is there?"},
-}
+const redisHints = `OOM |Redis is full: raise its maxmemory, or let it evict with maxmemory-policy volatile-ttl
+READONLY|this is a replica: name the master in endpoints, or use sentinel
+LOADING|Redis has just started and is loading its data: wait
+WRONGTYPE|something else is stored under our keys: choose another keyPrefix or database
+NOAUTH|Redis wants a password: set username and password
+WRONGPASS|Redis does not accept username and password
+ERR invalid password|Redis does not accept password
+ERR AUTH|Redis has no password: remove password, or set one there
+for 'auth'|Redis before version 6 has no users: remove username
+NOPERM|the user needs GET, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PEXPIREAT, sorted sets, and the keys of keyPrefix
+CLUSTERDOWN|the cluster does not serve all slots at the moment: see CLUSTER INFO
+MOVED |this is a Redis Cluster: set cluster
+cluster support disabled|this is no Redis Cluster: remove cluster
+DB index|Redis has no such database: lower database, or raise databases there
+max number of clients|raise maxclients of Redis
+MISCONF|Redis cannot save its data: see its log and its disk
+unknown command|Redis 5 or later is needed; with sentinel, endpoints are the Sentinels
+connection refused|is Redis running there, and are endpoints right?
+timeout|is Redis paused, overloaded, or behind a firewall?
+x509|see tls.ca, and the names in the certificate of Redis
+tls:|does Redis speak TLS there, and does it want a client certificate?
+EOF|Redis hung up: was it restarted, or does it want TLS, or a client certificate?
+reset|Redis hung up: was it restarted, or does it want TLS, or a client certificate?
+cannot read|is this Redis, and is tls set as it is there?`
 
-// newRedis makes a client of the options; its error has all problems, each beginning with the option. It needs no network,
-// so that New does not: servers are looked up by the first command.
+// newRedis makes a client of the options, which readConfig has checked. It needs no network, so that New does not: servers are
+// looked up by the first command.
 func newRedis(rc *RedisConfig) (*redisClient, error) {
-	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}}
-	c.fixed = len(rc.Endpoints) == 1 && rc.Sentinel == nil && rc.Cluster == nil
-	c.slots = make([]*redisNode, redisSlots)
-	var problems []string
-	if rc.TLS != nil {
-		config, err := newTLSConfig(rc.TLS)
-		if err != nil {
-			problems = append(problems, err.Error())
+	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
+	endpoints := strings.Join(rc.Endpoints, " ")
+	options := rc.TLS
+	if options == nil && strings.Contains(endpoints, "rediss://") {
+		options = &TLSConfig{}
+	}
+	if options != nil {
+		var err error
+		if c.tls, err = newTLSConfig(options); err == nil && strings.Contains(endpoints, "redis://") {
+			err = errors.New("endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://")
 		}
-		c.tls = config
-	}
-	if len(rc.Endpoints) == 0 {
-		problems = append(problems, `endpoints: must name a server, got none; try "redis:6379"`)
-	}
-	for i, endpoint := range rc.Endpoints {
-		address, err := redisAddress(c, endpoint)
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("endpoints[%d]: %s", i, err.Error()))
+			return nil, err
 		}
-		c.endpoints = append(c.endpoints, address)
 	}
-	if rc.Sentinel != nil && rc.Sentinel.MasterSet == "" {
-		problems = append(problems, `sentinel.masterSet: is required; it is the name after "sentinel monitor" in sentinel.conf`)
-	}
-	if rc.Sentinel != nil && rc.Cluster != nil {
-		problems = append(problems, "cluster, sentinel: exclude each other; a cluster fails over by itself")
-	}
-	if rc.Database < 0 || (rc.Database != 0 && rc.Cluster != nil) {
-		problems = append(problems, fmt.Sprintf("database: must not be negative, and 0 in a cluster, got %d", rc.Database))
-	}
-	if len(problems) > 0 {
-		return nil, errors.New(strings.Join(problems, "; "))
+	c.endpoints = strings.Fields(strings.NewReplacer("redis://", "", "rediss://", "").Replace(endpoints))
+	c.last = c.endpoints[0]
+	if rc.Cluster != nil {
+		c.slots = make([]*redisNode, redisSlots)
+	} else if len(c.endpoints) == 1 && rc.Sentinel == nil {
+		c.fixed = true
+		c.slots[0] = redisServer(c, c.last, false)
 	}
 	return c, nil
 }
 
-// redisAddress reads `host:port`, `redis://host:port` or `rediss://host:port`. As people put passwords into such URLs, no
-// error repeats more of one than its scheme.
-func redisAddress(c *redisClient, endpoint string) (string, error) {
-	if !strings.Contains(endpoint, "://") {
-		endpoint = "any://" + endpoint
+// redisDo sends one command and returns its reply: nil, string, int64 or []interface{} of these. key says which server of
+// a cluster is asked; "" stands for any. A deadline of ctx counts; a client that goes away does not end a reply that is under way.
+//
+// Nearly always the server is known and a connection to it idle. The interpreter charges for each call and each variable, so that
+// is all there is here; redisPersist does the rest.
+func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (interface{}, error) {
+	now := time.Now()
+	call := &redisCall{name: args[0], request: redisRequest(args), now: now, deadline: now.Add(c.timeout)}
+	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
+		call.deadline = end
 	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return "", errors.New(`must be "host:port", "redis://host:port" or "rediss://host:port"; user, password and database are options of their own`)
+	if c.config.Cluster != nil {
+		call.slot = redisSlot(key)
 	}
-	if u.Scheme == "rediss" && c.tls == nil {
-		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	} else if u.Scheme == "redis" && c.tls != nil {
-		return "", errors.New("redis:// is without TLS, but tls or another endpoint asks for it; write rediss://")
-	} else if u.Scheme != "any" && u.Scheme != "redis" && u.Scheme != "rediss" {
-		return "", fmt.Errorf("the scheme must be redis or rediss (with TLS), got %q", u.Scheme)
+	c.mu.Lock()
+	node := c.slots[call.slot]
+	var conn *redisConn
+	if node != nil && (c.fixed || now.Before(c.recheck)) {
+		conn = takeIdle(node, now)
 	}
-	port := u.Port()
-	if port == "" {
-		port = "6379"
-		if c.config.Sentinel != nil {
-			port = "26379"
+	c.mu.Unlock()
+	var err error
+	if conn != nil {
+		value, tried := redisExchange(conn, call.request, call.deadline)
+		if err = redisGive(c, node, conn, tried); err == nil {
+			return value, nil
 		}
 	}
-	return net.JoinHostPort(u.Hostname(), port), nil
+	return redisPersist(c, call, node, err)
 }
 
-// redisDo sends one command and returns its reply: nil, string, int64 or []interface{} of these. key says which server of
-// a cluster is asked; "" stands for any. A ctx that is cancelled ends waiting, but not a reply that is under way.
-//
-// What a cluster answers to say "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more
-// on a new connection, and a server that is gone is looked for elsewhere: all of it within the one timeout.
-func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (interface{}, error) {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	request, prelude, lost := redisRequest(args), "", false
-	node, err := redisRoute(limited, c, key)
+// redisPersist takes a command to its end, after a first attempt that failed or without one. What a cluster answers to say
+// "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more on a new connection, and a server that
+// is gone is looked for elsewhere: all of it within the one timeout.
+func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (interface{}, error) {
+	if err == nil {
+		node, err = redisRoute(c, call)
+	}
 	for attempt := 1; ; attempt++ {
 		if err == nil {
-			value, tryErr := redisTry(limited, c, node, prelude, request)
-			if tryErr == nil {
+			value, failed := redisTry(c, call, node)
+			if failed == nil {
 				return value, nil
 			}
-			err = tryErr
+			err = failed
 		}
-		again := redisHelps(c, err)
-		if errors.Is(err, errRedisLost) {
-			again, lost = !lost && redisRepeatable[args[0]], true
+		if !redisHelps(c, call, err) || attempt == redisAttempts || !redisWait(call, redisPause*time.Duration(1<<(attempt-1)-1)) {
+			return nil, redisFault(node, call.name, err)
 		}
-		if !again || attempt == redisAttempts || !redisWait(limited, redisPause*time.Duration(1<<(attempt-1)-1)) {
-			return nil, redisFault(node, args[0], err)
+		code := redisCode(err)
+		call.asking = code == "ASK"
+		if code != "MOVED" && !call.asking {
+			node, err = redisRoute(c, call)
+			continue
 		}
-		node, prelude, err = redisNext(limited, c, key, node, err)
+		words := strings.Fields(err.Error()) // "MOVED slot host:port"; Redis Cluster Specification, "Redirection and resharding"
+		node = redisServer(c, redisPeer(words[len(words)-1], node.address), false)
+		err = nil
+		if !call.asking {
+			c.mu.Lock()
+			c.slots[call.slot] = node
+			c.mu.Unlock()
+		}
 	}
 }
 
-// redisHelps says whether another server or a moment's wait may help against err. The codes are those by which the server
-// says that it did not run the command, so that it may be sent again, whatever it is.
-func redisHelps(c *redisClient, err error) bool {
-	switch redisCode(err) {
-	case "", "READONLY", "MASTERDOWN":
-		return !c.fixed
-	case "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN":
-		return c.config.Cluster != nil
+// redisHelps says whether another server or a moment's wait may help against err, and notes that servers must be looked up anew. The
+// codes are those by which the server says that it did not run the command, so that it may be sent again, whatever it is.
+func redisHelps(c *redisClient, call *redisCall, err error) bool {
+	code := redisCode(err)
+	if c.config.Cluster != nil && strings.Contains(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
+		return true
 	}
-	return false
-}
-
-// redisNext says where a command goes after err, and what must be said there first.
-func redisNext(ctx context.Context, c *redisClient, key string, node *redisNode, err error) (*redisNode, string, error) {
-	code, text := redisCode(err), err.Error()
-	if code == "MOVED" || code == "ASK" { // "MOVED slot host:port"; Redis Cluster Specification, "Redirection and resharding"
-		next := redisServer(c, redisPeer(text[strings.LastIndexByte(text, ' ')+1:], node.address), false)
-		if code == "ASK" { // for this command only
-			return next, redisRequest([]string{"ASKING"}), nil
-		}
-		slot := redisSlot(c, key)
+	isGone := !c.fixed && (code == "" || code == "READONLY" || code == "MASTERDOWN")
+	if isGone {
 		c.mu.Lock()
-		c.slots[slot], c.moved = next, true
+		c.recheck = time.Time{}
 		c.mu.Unlock()
-		return next, "", nil
 	}
-	if !errors.Is(err, errRedisLost) && code != "TRYAGAIN" && code != "CLUSTERDOWN" {
-		if lookupErr := redisLookup(ctx, c, true); lookupErr != nil {
-			return node, "", lookupErr
-		}
+	if !errors.Is(err, errRedisLost) {
+		return isGone
 	}
-	next, routeErr := redisRoute(ctx, c, key)
-	return next, "", routeErr
+	isFirst := !call.wasLost
+	call.wasLost = true
+	return isFirst && strings.Contains(redisRepeatable, " "+call.name+" ")
 }
 
 // redisWait pauses and returns true, or false at once if there is no time for it.
-func redisWait(ctx context.Context, pause time.Duration) bool {
-	deadline, _ := ctx.Deadline()
-	if ctx.Err() != nil || time.Until(deadline) <= pause {
+func redisWait(call *redisCall, pause time.Duration) bool {
+	if time.Until(call.deadline) <= pause {
 		return false
 	}
 	time.Sleep(pause)
 	return true
 }
 
-// redisRoute is the server that has key. What is known is used at once, and looked up again by one request at a time when
-// it may be old: after a failover the former master may still answer, and would take writes that are lost.
-func redisRoute(ctx context.Context, c *redisClient, key string) (*redisNode, error) {
-	slot := redisSlot(c, key)
+// redisRoute is the server for a call. One request looks up what may be out of date; the others go on with what they have, or wait for
+// its result if they have nothing, or trouble with it. Only a cluster's nodes say that they are the wrong ones. All others are asked
+// every redisRecheck: after a failover the former master may still answer, and would take writes that are lost.
+func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
+	now := time.Now()
 	c.mu.Lock()
-	node := c.slots[slot]
-	stale := (c.config.Sentinel != nil || c.moved) && time.Since(c.found) > redisRecheck
-	c.mu.Unlock()
-	if node != nil && !stale {
+	node := c.slots[call.slot]
+	if node != nil && (c.fixed || now.Before(c.recheck)) {
+		c.mu.Unlock()
 		return node, nil
 	}
-	err := redisLookup(ctx, c, node == nil)
-	c.mu.Lock()
-	next := c.slots[slot]
+	c.recheck = now.Add(redisRecheck)
+	if c.config.Cluster != nil {
+		c.recheck = now.Add(time.Hour)
+	}
 	c.mu.Unlock()
-	if next != nil {
-		return next, nil // after a lookup that failed, what we knew is good until its server says otherwise
+	_, err := share(context.Background(), &c.lookups, "", func(_ context.Context) (interface{}, error) { return nil, redisLookup(c) })
+	c.mu.Lock()
+	node = c.slots[call.slot]
+	c.mu.Unlock()
+	if node != nil {
+		return node, nil // after a lookup that failed, what we knew is good until its server says otherwise
 	}
 	if err == nil {
 		err = fmt.Errorf("%w: redis: no server has this part of the cluster; see CLUSTER INFO", errUnavailable)
@@ -281,128 +277,92 @@ func redisRoute(ctx context.Context, c *redisClient, key string) (*redisNode, er
 	return nil, err
 }
 
-// redisLookup finds out where the keys are, from the first candidate that knows. One request does it; the others wait for
-// its result, or go on with what they have if they do not need it.
-func redisLookup(ctx context.Context, c *redisClient, needed bool) error {
-	began := time.Now()
+// redisLookup finds out where the keys are, from the first candidate that knows: who knew the last time, the endpoints of the options,
+// other nodes of a cluster. Those left share the time: half of the client's, which leaves the other half for the command itself.
+func redisLookup(c *redisClient) error {
+	end := time.Now().Add(c.timeout / 2)
+	candidates := append([]string{c.last}, c.endpoints...)
 	c.mu.Lock()
-	for c.looking {
-		c.mu.Unlock()
-		if !needed {
+	for address := range c.nodes {
+		if c.config.Cluster != nil {
+			candidates = append(candidates, address)
+		}
+	}
+	c.mu.Unlock()
+	var err error
+	for i, address := range candidates {
+		slots, failed := redisAsk(c, address, time.Now().Add(time.Until(end)/time.Duration(len(candidates)-i)))
+		if failed == nil {
+			c.last = address
+			c.mu.Lock()
+			c.slots = slots
+			c.mu.Unlock()
 			return nil
 		}
-		if !redisWait(ctx, redisPoll) {
-			return fmt.Errorf("%w: redis: time ran out while another request looked for the server", errUnavailable)
-		}
-		c.mu.Lock()
+		err = failed
 	}
-	done, err := c.found.After(began), c.findErr
-	c.looking = !done
-	candidates := append(append([]string{}, c.endpoints...), c.known...)
-	c.mu.Unlock()
-	if done {
-		return err
-	}
-	for i := range candidates {
-		at := (c.start + i) % len(candidates)
-		if err = redisAsk(ctx, c, candidates[at], len(candidates)-i, needed); err == nil {
-			c.start = at
-			break
-		}
-	}
-	c.mu.Lock()
-	c.looking = false
-	if err == nil || ctx.Err() == nil { // our lack of time is not the others'
-		c.found = time.Now()
-		c.findErr = err
-	}
-	c.mu.Unlock()
 	return err
 }
 
-// redisAsk asks one candidate, and adopts what it says. Those left share the time, and the command itself has one share.
-// verify is for when there is doubt about the server we know: its role is then looked at anew, on a new connection.
-func redisAsk(ctx context.Context, c *redisClient, address string, left int, verify bool) error {
-	deadline, _ := ctx.Deadline()
-	limited, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left+1))
-	defer cancel()
+// redisAsk asks one candidate for the server of each slot. ROLE is how a master is told from a replica, and from a former master that
+// was restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel"); the nodes of a cluster see to
+// it themselves.
+func redisAsk(c *redisClient, address string, deadline time.Time) ([]*redisNode, error) {
 	node := redisServer(c, address, c.config.Sentinel != nil)
-	if c.config.Cluster != nil {
-		value, err := redisTry(limited, c, node, "", redisRequest([]string{"CLUSTER", "SLOTS"}))
-		if err == nil {
-			err = readRedisSlots(c, node, value)
-		}
-		return redisFault(node, "CLUSTER SLOTS", err)
-	}
-	if c.config.Sentinel != nil {
-		value, err := redisTry(limited, c, node, "", redisRequest([]string{"SENTINEL", "get-master-addr-by-name", c.config.Sentinel.MasterSet}))
-		host := texts(value)
-		if err == nil && len(host) != 2 {
-			err = errors.New("knows no master of the name in sentinel.masterSet")
-		}
+	if node.sentinel {
+		value, err := redisQuestion(c, node, deadline, "SENTINEL", "get-master-addr-by-name", c.config.Sentinel.MasterSet)
 		if err != nil {
-			return redisFault(node, "SENTINEL", err)
+			return nil, err
+		}
+		host := texts(value)
+		if len(host) != 2 {
+			return nil, redisFault(node, "SENTINEL", errors.New("knows no master of the name in sentinel.masterSet"))
 		}
 		node = redisServer(c, net.JoinHostPort(host[0], host[1]), false)
 	}
-	c.mu.Lock()
-	same := c.slots[0] == node
-	if verify {
-		closeIdle(node)
+	question := []string{"ROLE"}
+	if c.config.Cluster != nil {
+		question = []string{"CLUSTER", "SLOTS"}
 	}
-	c.mu.Unlock()
-	if !same || verify {
-		conn, err := redisTake(limited, c, node) // a new connection makes sure of the role
-		if err != nil {
-			return err
-		}
-		redisGive(c, node, conn)
+	value, err := redisQuestion(c, node, deadline, question...)
+	if err != nil {
+		return nil, err
 	}
-	redisAdopt(c, []*redisNode{node}, map[string]bool{node.address: true})
-	return nil
+	answer, _ := value.([]interface{})
+	if c.config.Cluster != nil {
+		return readRedisSlots(c, node, answer)
+	}
+	if len(answer) == 0 || text(answer[0]) != "master" {
+		return nil, redisFault(node, "ROLE", errors.New("READONLY"))
+	}
+	return []*redisNode{node}, nil
 }
 
-// readRedisSlots adopts a reply to CLUSTER SLOTS: ranges of [first, last, [host, port, id, …] of the master, replicas…].
-func readRedisSlots(c *redisClient, from *redisNode, value interface{}) error {
-	ranges, _ := value.([]interface{})
+func redisQuestion(c *redisClient, node *redisNode, deadline time.Time, words ...string) (interface{}, error) {
+	value, err := redisTry(c, &redisCall{request: redisRequest(words), now: time.Now(), deadline: deadline}, node)
+	return value, redisFault(node, words[0], err)
+}
+
+// readRedisSlots reads a reply to CLUSTER SLOTS: ranges of [first, last, [host, port, id, …] of the master, replicas…].
+func readRedisSlots(c *redisClient, from *redisNode, ranges []interface{}) ([]*redisNode, error) {
 	slots := make([]*redisNode, redisSlots)
-	masters := map[string]bool{}
 	for _, item := range ranges {
 		fields, _ := item.([]interface{})
 		if len(fields) < 3 {
-			return errRedisReply
+			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		first, isFirst := fields[0].(int64)
 		last, isLast := fields[1].(int64)
 		server, _ := fields[2].([]interface{})
 		if !isFirst || !isLast || first < 0 || last >= redisSlots || len(server) < 2 {
-			return errRedisReply
+			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
-		port, _ := server[1].(int64)
-		node := redisServer(c, redisPeer(text(server[0])+":"+strconv.FormatInt(port, 10), from.address), false)
-		masters[node.address] = true
+		node := redisServer(c, redisPeer(text(server[0])+":"+fmt.Sprint(server[1]), from.address), false)
 		for ; first <= last; first++ {
 			slots[first] = node
 		}
 	}
-	redisAdopt(c, slots, masters)
-	return nil
-}
-
-// redisAdopt makes the result of a lookup the one to go by, and closes what is idle at servers that are no part of it.
-func redisAdopt(c *redisClient, slots []*redisNode, masters map[string]bool) {
-	c.mu.Lock()
-	c.slots = slots
-	c.moved = false
-	c.known = nil
-	for address, node := range c.nodes {
-		if masters[address] && c.config.Cluster != nil {
-			c.known = append(c.known, address) // those there now know best who will be there later
-		} else if !masters[address] && !node.sentinel {
-			closeIdle(node)
-		}
-	}
-	c.mu.Unlock()
+	return slots, nil
 }
 
 // redisServer is the server at address, made known if it is new.
@@ -431,72 +391,78 @@ func redisPeer(peer, from string) string {
 	return net.JoinHostPort(host, peer[colon+1:])
 }
 
-// redisTry is one attempt at one server: what must be said first, if anything, then the request.
-func redisTry(ctx context.Context, c *redisClient, node *redisNode, prelude, request string) (interface{}, error) {
-	conn, err := redisTake(ctx, c, node)
+// redisTry is one attempt at one server.
+func redisTry(c *redisClient, call *redisCall, node *redisNode) (interface{}, error) {
+	conn, err := redisTake(c, call, node)
 	if err != nil {
 		return nil, err
 	}
-	if prelude != "" {
-		_, err = redisExchange(conn, prelude)
+	if call.asking {
+		_, err = redisExchange(conn, redisRequest([]string{"ASKING"}), call.deadline)
 	}
 	var value interface{}
 	if err == nil {
-		value, err = redisExchange(conn, request)
+		value, err = redisExchange(conn, call.request, call.deadline)
 	}
-	if err == nil || errors.Is(err, errRedisAnswer) {
-		redisGive(c, node, conn)
-		return value, err
-	}
-	conn.raw.Close()
-	c.mu.Lock()
-	closeIdle(node) // if the server was restarted, what happened to this connection happened to all
-	node.busy--
-	c.mu.Unlock()
-	return nil, fmt.Errorf("%w: %s", errRedisLost, err.Error())
+	err = redisGive(c, node, conn, err)
+	return value, err
 }
 
-// redisTake is a connection for one attempt, an idle one or a new one, with ctx's deadline.
-func redisTake(ctx context.Context, c *redisClient, node *redisNode) (*redisConn, error) {
+// redisTake is a connection for one attempt, an idle one or a new one.
+func redisTake(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
 	c.mu.Lock()
 	for node.busy >= c.poolSize {
 		c.mu.Unlock()
-		if !redisWait(ctx, redisPoll) {
+		if !redisWait(call, redisPoll) {
 			return nil, redisFault(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
 		}
 		c.mu.Lock()
 	}
-	node.busy++
-	var conn *redisConn
-	if last := len(node.idle) - 1; last >= 0 && time.Since(node.idle[last].used) < redisMaxIdle {
-		conn = node.idle[last]
-		node.idle = node.idle[:last]
-	} else {
-		closeIdle(node) // the freshest is too old, so all are
+	conn := takeIdle(node, call.now)
+	if conn == nil {
+		node.busy++
 	}
 	c.mu.Unlock()
-	if conn == nil {
-		fresh, err := redisDial(ctx, c, node)
-		if err != nil {
-			c.mu.Lock()
-			node.busy--
-			c.mu.Unlock()
-			return nil, err
-		}
-		conn = fresh
+	if conn != nil {
+		return conn, nil
 	}
-	deadline, _ := ctx.Deadline()
-	conn.raw.SetDeadline(deadline)
-	return conn, nil
+	conn, err := redisDial(c, call, node)
+	if err != nil {
+		c.mu.Lock()
+		node.busy--
+		c.mu.Unlock()
+	}
+	return conn, err
 }
 
-// redisGive puts back a connection that has answered all it was asked.
-func redisGive(c *redisClient, node *redisNode, conn *redisConn) {
-	conn.used = time.Now()
+// takeIdle is the freshest idle connection, nil without one. The caller holds redisClient.mu.
+func takeIdle(node *redisNode, now time.Time) *redisConn {
+	last := len(node.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	conn := node.idle[last]
+	if now.Sub(conn.used) > redisMaxIdle {
+		closeIdle(node) // the freshest is too old, so all are
+		return nil
+	}
+	conn.used = now
+	node.idle = node.idle[:last]
+	node.busy++
+	return conn
+}
+
+// redisGive puts back a connection that has answered all it was asked, and closes one that has not: err is then errRedisLost.
+func redisGive(c *redisClient, node *redisNode, conn *redisConn, err error) error {
 	c.mu.Lock()
-	node.idle = append(node.idle, conn)
 	node.busy--
+	node.idle = append(node.idle, conn)
+	if err != nil && !errors.Is(err, errRedisAnswer) {
+		closeIdle(node) // if the server was restarted, what happened to this connection happened to all
+		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
+	}
 	c.mu.Unlock()
+	return err
 }
 
 // closeIdle closes a server's idle connections. The caller holds redisClient.mu.
@@ -507,34 +473,22 @@ func closeIdle(node *redisNode) {
 	node.idle = nil
 }
 
-// redisDial connects, says who we are, and makes sure the server is what it is taken for.
-func redisDial(ctx context.Context, c *redisClient, node *redisNode) (*redisConn, error) {
-	limit := c.timeout
-	if !c.fixed {
-		limit /= 3 // a server that swallows packets leaves time for asking another
-	}
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+// redisDial connects, in a third of the time at most as a server that swallows packets must leave some for another, and says who we are.
+func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
+	dialer := &net.Dialer{Deadline: call.deadline, Timeout: c.timeout / 3}
 	var raw net.Conn
 	var err error
 	if c.tls == nil {
-		raw, err = (&net.Dialer{}).DialContext(limited, "tcp", node.address)
+		raw, err = dialer.Dial("tcp", node.address)
 	} else { // the certificate must be for the host of address
-		raw, err = (&tls.Dialer{Config: c.tls}).DialContext(limited, "tcp", node.address)
+		raw, err = (&tls.Dialer{NetDialer: dialer, Config: c.tls}).Dial("tcp", node.address)
 	}
 	if err != nil {
 		return nil, redisFault(node, "connect", err)
 	}
-	deadline, _ := limited.Deadline()
-	raw.SetDeadline(deadline)
-	conn := &redisConn{raw: raw, reader: bufio.NewReader(raw)}
+	conn := &redisConn{raw: raw, buffer: make([]byte, redisBuffer), used: call.now}
 	for _, command := range redisGreeting(c, node) {
-		value, err := redisExchange(conn, redisRequest(command))
-		role, _ := value.([]interface{})
-		if err == nil && command[0] == "ROLE" && (len(role) == 0 || text(role[0]) != "master") {
-			err = errors.New("READONLY")
-		}
-		if err != nil {
+		if _, err := redisExchange(conn, redisRequest(command), call.deadline); err != nil {
 			raw.Close()
 			return nil, redisFault(node, command[0], err)
 		}
@@ -542,24 +496,19 @@ func redisDial(ctx context.Context, c *redisClient, node *redisNode) (*redisConn
 	return conn, nil
 }
 
-// redisGreeting are the first commands on a connection to node. ROLE is how it is told a master from a replica, and from a
-// former master that was restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel").
-func redisGreeting(c *redisClient, node *redisNode) [][]string {
-	var commands [][]string
-	username, password := c.config.Username, c.config.Password
+// redisGreeting are the first commands on a connection to node.
+func redisGreeting(c *redisClient, node *redisNode) (commands [][]string) {
+	username, password, database := c.config.Username, c.config.Password, c.config.Database
 	if node.sentinel {
-		username, password = c.config.Sentinel.Username, c.config.Sentinel.Password
+		username, password, database = c.config.Sentinel.Username, c.config.Sentinel.Password, 0
 	}
 	if username != "" {
-		commands = append(commands, []string{"AUTH", username, password})
+		commands = [][]string{{"AUTH", username, password}}
 	} else if password != "" {
-		commands = append(commands, []string{"AUTH", password})
+		commands = [][]string{{"AUTH", password}}
 	}
-	if c.config.Database != 0 && !node.sentinel {
-		commands = append(commands, []string{"SELECT", strconv.Itoa(c.config.Database)})
-	}
-	if !c.fixed && c.config.Cluster == nil && !node.sentinel { // nodes of a cluster see to it themselves
-		commands = append(commands, []string{"ROLE"})
+	if database != 0 {
+		commands = append(commands, []string{"SELECT", strconv.Itoa(database)})
 	}
 	return commands
 }
@@ -574,13 +523,28 @@ func redisRequest(args []string) string {
 }
 
 // redisExchange sends a request and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
-func redisExchange(conn *redisConn, request string) (interface{}, error) {
-	if _, err := conn.raw.Write([]byte(request)); err != nil {
+func redisExchange(conn *redisConn, request string, deadline time.Time) (interface{}, error) {
+	conn.raw.SetDeadline(deadline)
+	if _, err := io.WriteString(conn.raw, request); err != nil {
 		return nil, err
 	}
+	n, err := conn.raw.Read(conn.buffer)
+	if err != nil {
+		return nil, err
+	}
+	head, body, _ := strings.Cut(string(conn.buffer[:n]), "\r\n")
+	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
+		return body[:size], nil // nearly every reply: a text in one piece
+	}
+	return readRedisRest(conn, n)
+}
+
+// readRedisRest reads a reply of which some bytes have come.
+func readRedisRest(conn *redisConn, n int) (interface{}, error) {
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(conn.buffer[:n]), conn.raw), redisBuffer)
 	budget := redisMaxReply
-	value, err := readRedisReply(conn.reader, &budget, 1)
-	if conn.reader.Buffered() > 0 { // nobody asked for what comes now
+	value, err := readRedisReply(r, &budget, 1)
+	if r.Buffered() > 0 { // nobody asked for what comes now
 		return nil, errRedisReply
 	}
 	return value, err
@@ -595,10 +559,11 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error
 		return nil, err
 	}
 	*budget -= redisItemCost
-	if len(line) < 4 || line[len(line)-2] != '\r' || *budget < 0 || depth > redisMaxDepth {
+	end := len(line) - 2
+	if end < 2 || line[end] != '\r' || *budget < 0 || depth > redisMaxDepth {
 		return nil, errRedisReply
 	}
-	kind, rest := line[0], string(line[1:len(line)-2])
+	kind, rest := line[0], string(line[1:end])
 	if kind == '+' {
 		return rest, nil
 	}
@@ -609,10 +574,10 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error
 	if err == nil && kind == ':' {
 		return int64(number), nil
 	}
-	if err != nil || (kind != '$' && kind != '*') || number < -1 || number > *budget {
+	if err != nil || kind != '$' && kind != '*' || number < -1 || number > *budget {
 		return nil, errRedisReply
 	}
-	if number == -1 {
+	if number < 0 {
 		return nil, nil
 	}
 	list := []interface{}{}
@@ -631,7 +596,7 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error
 	if _, err = io.ReadFull(r, body); err != nil {
 		return nil, err
 	}
-	if body[number] != '\r' || body[number+1] != '\n' {
+	if string(body[number:]) != "\r\n" {
 		return nil, errRedisReply
 	}
 	return string(body[:number]), nil
@@ -651,9 +616,10 @@ func redisFault(node *redisNode, command string, err error) error {
 		return err
 	}
 	what, todo := err.Error(), ""
-	for _, hint := range redisHints {
-		if strings.Contains(what, hint.words) {
-			todo = "; " + hint.todo
+	for _, hint := range strings.Split(redisHints, "\n") {
+		words, advice, _ := strings.Cut(hint, "|")
+		if strings.Contains(what, words) {
+			todo = "; " + advice
 			break
 		}
 	}
@@ -663,12 +629,9 @@ func redisFault(node *redisNode, command string, err error) error {
 	return fmt.Errorf("%w: redis %s: %s: %s%s", errUnavailable, node.address, command, what, todo)
 }
 
-// redisSlot is the slot of a key: the CRC-16/XMODEM of it, or of what is in its first braces (Redis Cluster Specification,
-// "Hash tags"). Without cluster it is 0.
-func redisSlot(c *redisClient, key string) int {
-	if c.config.Cluster == nil {
-		return 0
-	}
+// redisSlot is the slot of a key in a cluster: the CRC-16/XMODEM of it, or of what is in its first braces (Redis Cluster
+// Specification, "Hash tags").
+func redisSlot(key string) int {
 	if open := strings.IndexByte(key, '{'); open >= 0 {
 		if length := strings.IndexByte(key[open+1:], '}'); length > 0 {
 			key = key[open+1 : open+1+length]

@@ -184,6 +184,34 @@ func realStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store 
 	return s
 }
 
+// getSession says also whether there is one.
+func getSession(ctx context.Context, s *store, id string) (value string, found bool, err error) {
+	value, err = storeGet(ctx, s, id)
+	return value, value != "", err
+}
+
+// wasNoted and keepInMind are what wasUsed and noteUsed do with the id of a logout token.
+func wasNoted(ctx context.Context, s *store, name string) (bool, error) {
+	reply, err := storeDo(ctx, s, hashedKey(s, "seen", name), "GET")
+	return reply != nil, err
+}
+
+func keepInMind(ctx context.Context, s *store, name string, ttl time.Duration) error {
+	_, err := storeDo(ctx, s, hashedKey(s, "seen", name), "SET", "1", "PX", milliseconds(ttl))
+	return err
+}
+
+// putSession writes a new session, replaceSession one that is there.
+func putSession(ctx context.Context, s *store, id, value string, ttl time.Duration, sid, sub string) error {
+	_, err := storeSet(ctx, s, id, value, ttl, sid, sub)
+	return err
+}
+
+func replaceSession(ctx context.Context, s *store, id, value string, ttl time.Duration, sid, sub string) (bool, error) {
+	there, err := storeSet(ctx, s, id, value, ttl, sid, sub, "XX")
+	return there, err
+}
+
 // redisLoad is a constant load of sessions that are read and written, while a test breaks what they are kept in.
 type redisLoad struct {
 	wg sync.WaitGroup
@@ -204,7 +232,7 @@ func startLoad(t *testing.T, s *store) *redisLoad {
 	l := &redisLoad{row: map[string]int{}}
 	for i := 0; i < 8; i++ {
 		id := "user" + strconv.Itoa(i)
-		if err := storeSet(context.Background(), s, id, []byte("session of "+id), time.Hour, "", id); err != nil {
+		if err := putSession(context.Background(), s, id, "session of "+id, time.Hour, "", id); err != nil {
 			t.Fatal(err)
 		}
 		l.wg.Add(1)
@@ -227,18 +255,18 @@ func keepBusy(l *redisLoad, s *store, id string) {
 		start := time.Now()
 		var found bool
 		var err error
-		value := []byte("session of " + id)
+		value := "session of " + id
 		if i%4 == 3 {
-			found, err = storeReplace(context.Background(), s, id, value, time.Hour, "", id)
+			found, err = replaceSession(context.Background(), s, id, value, time.Hour, "", id)
 		} else {
-			value, found, err = storeGet(context.Background(), s, id)
+			value, found, err = getSession(context.Background(), s, id)
 		}
 		took := time.Since(start)
 		l.mu.Lock()
 		if took > l.slowest {
 			l.slowest = took
 		}
-		if err == nil && found && string(value) == "session of "+id {
+		if err == nil && found && value == "session of "+id {
 			l.ok++
 			l.row[id]++
 		} else if errors.Is(err, errUnavailable) {
@@ -328,13 +356,13 @@ func TestRedisServerStore(t *testing.T) {
 		}
 	}
 	value := "\x00sealed\r\n" + strings.Repeat("x", 100_000)
-	must(storeSet(ctx, s, "one", []byte(value), time.Hour, "sid-1", "alice"))
-	must(storeSet(ctx, s, "two", []byte("2"), 400*time.Millisecond, "sid-2", "alice"))
-	must(storeSet(ctx, s, "three", []byte("3"), time.Minute, "", ""))
-	if got, found, err := storeGet(ctx, s, "one"); !found || string(got) != value {
+	must(putSession(ctx, s, "one", value, time.Hour, "sid-1", "alice"))
+	must(putSession(ctx, s, "two", "2", 400*time.Millisecond, "sid-2", "alice"))
+	must(putSession(ctx, s, "three", "3", time.Minute, "", ""))
+	if got, found, err := getSession(ctx, s, "one"); !found || got != value {
 		t.Errorf("got %d bytes, %v, %v", len(got), found, err)
 	}
-	if got, found, err := storeGet(ctx, s, "none"); found || err != nil || len(got) != 0 {
+	if got, found, err := getSession(ctx, s, "none"); found || err != nil || len(got) != 0 {
 		t.Errorf("a session that never was: got %q, %v, %v", got, found, err)
 	}
 	find("sid-1", "alice", "one")
@@ -349,20 +377,20 @@ func TestRedisServerStore(t *testing.T) {
 		t.Errorf("the index of alice lives %v ms more, %v", left, err)
 	}
 	time.Sleep(450 * time.Millisecond)
-	if _, found, err := storeGet(ctx, s, "two"); found || err != nil {
+	if _, found, err := getSession(ctx, s, "two"); found || err != nil {
 		t.Errorf("a session that has ended: %v, %v", found, err)
 	}
-	if ok, err := storeReplace(ctx, s, "two", []byte("2"), time.Hour, "", ""); ok || err != nil {
+	if ok, err := replaceSession(ctx, s, "two", "2", time.Hour, "", ""); ok || err != nil {
 		t.Errorf("a session that has ended was replaced: %v, %v", ok, err)
 	}
-	if ok, err := storeReplace(ctx, s, "one", []byte("1"), time.Hour, "sid-1", "alice"); !ok || err != nil {
+	if ok, err := replaceSession(ctx, s, "one", "1", time.Hour, "sid-1", "alice"); !ok || err != nil {
 		t.Errorf("replacing: %v, %v", ok, err)
 	}
 	find("", "alice", "one") // what has ended is dropped at the next writing
 	find("sid-2", "", "")
 	must(storeDelete(ctx, s, "one"))
 	must(storeDelete(ctx, s, "one"))
-	if ok, err := storeReplace(ctx, s, "one", []byte("1"), time.Hour, "", ""); ok || err != nil {
+	if ok, err := replaceSession(ctx, s, "one", "1", time.Hour, "", ""); ok || err != nil {
 		t.Errorf("who was logged out is signed in again: %v, %v", ok, err)
 	}
 
@@ -383,9 +411,10 @@ func TestRedisServerStore(t *testing.T) {
 	lease("a", true) // b died
 
 	for i, want := range []bool{false, true, true} {
-		if seen, err := storeSeen(ctx, s, "issuer jti", time.Minute); seen != want || err != nil {
+		if seen, err := wasNoted(ctx, s, "issuer jti"); seen != want || err != nil {
 			t.Errorf("seen, time %d: %v, %v", i+1, seen, err)
 		}
+		must(keepInMind(ctx, s, "issuer jti", time.Minute))
 	}
 
 	// Each key ends some day, and is in the database of the options.
@@ -405,7 +434,7 @@ func TestRedisServerStore(t *testing.T) {
 	tellKey := "app:session:{odd}"
 	_, err = redisDo(ctx, s.redis, tellKey, "LPUSH", tellKey, "x")
 	must(err)
-	_, _, err = storeGet(ctx, s, "odd")
+	_, _, err = getSession(ctx, s, "odd")
 	wantWords(t, err, "WRONGTYPE", "choose another keyPrefix")
 }
 
@@ -439,11 +468,11 @@ func TestRedisServerFlush(t *testing.T) {
 	server := startRedis(t)
 	s := realStore(t, redisConfigAt(server.address), time.Second)
 	ctx := context.Background()
-	if err := storeSet(ctx, s, "one", []byte("1"), time.Hour, "sid", "sub"); err != nil {
+	if err := putSession(ctx, s, "one", "1", time.Hour, "sid", "sub"); err != nil {
 		t.Fatal(err)
 	}
 	tellRedis(t, redisConfigAt(server.address), "FLUSHALL")
-	if _, found, err := storeGet(ctx, s, "one"); found || err != nil {
+	if _, found, err := getSession(ctx, s, "one"); found || err != nil {
 		t.Errorf("got %v, %v", found, err)
 	}
 	if ids, err := storeFind(ctx, s, "sid", "sub"); len(ids) > 0 || err != nil {
@@ -463,7 +492,7 @@ func TestRedisServerPool(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			for n := 0; n < 20; n++ {
-				if _, _, err := storeGet(context.Background(), s, "none"); err != nil {
+				if _, _, err := getSession(context.Background(), s, "none"); err != nil {
 					t.Error(err)
 				}
 			}
@@ -484,11 +513,11 @@ func TestRedisServerFull(t *testing.T) {
 	l := startLoad(t, s)
 	l.recovers(t, "the start")
 	tellRedis(t, redisConfigAt(server.address), "CONFIG", "SET", "maxmemory", "100kb")
-	err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "")
+	err := putSession(context.Background(), s, "one", "1", time.Hour, "", "")
 	wantWords(t, err, "SET: answered \"OOM\"", "raise its maxmemory")
-	err = storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "sub")
+	err = putSession(context.Background(), s, "one", "1", time.Hour, "", "sub")
 	wantWords(t, err, "EVAL: answered \"OOM\"", "raise its maxmemory")
-	if _, found, err := storeGet(context.Background(), s, "user0"); !found {
+	if _, found, err := getSession(context.Background(), s, "user0"); !found {
 		t.Errorf("a full Redis still reads: %v", err)
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -520,7 +549,7 @@ func TestRedisServerPassword(t *testing.T) {
 	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">second")
 	tellRedis(t, operator, "CLIENT", "KILL", "USER", "app")
 	waitUntil(t, "the old password is refused", func() bool { _, bad := l.counts(); return bad > 10 })
-	_, _, err := storeGet(ctx, s, "user0")
+	_, _, err := getSession(ctx, s, "user0")
 	wantWords(t, err, "AUTH: answered \"WRONGPASS\"", "does not accept username and password")
 	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">first")
 	l.recovers(t, "a password that changed")
@@ -539,17 +568,17 @@ func TestRedisServerReplica(t *testing.T) {
 	_, port, _ := net.SplitHostPort(master.address)
 	replica := startRedis(t, "--replicaof", "127.0.0.1 "+port)
 	s := realStore(t, redisConfigAt(replica.address), time.Second)
-	err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", "")
+	err := putSession(context.Background(), s, "one", "1", time.Hour, "", "")
 	wantWords(t, err, "SET: answered \"READONLY\"", "name the master in endpoints, or use sentinel")
 	s = realStore(t, &RedisConfig{Endpoints: []string{replica.address, master.address}}, time.Second)
-	if err := storeSet(context.Background(), s, "one", []byte("1"), time.Hour, "", ""); err != nil {
+	if err := putSession(context.Background(), s, "one", "1", time.Hour, "", ""); err != nil {
 		t.Error(err)
 	}
 	// They change places, by an operator's hand.
 	tellRedis(t, redisConfigAt(replica.address), "REPLICAOF", "NO", "ONE")
 	_, port, _ = net.SplitHostPort(replica.address)
 	tellRedis(t, redisConfigAt(master.address), "REPLICAOF", "127.0.0.1", port)
-	if err := storeSet(context.Background(), s, "two", []byte("2"), time.Hour, "", ""); err != nil {
+	if err := putSession(context.Background(), s, "two", "2", time.Hour, "", ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -570,7 +599,7 @@ func TestRedisServerTLS(t *testing.T) {
 	l := startLoad(t, s)
 	l.recovers(t, "the start")
 	l.check(t, 5*time.Second, false)
-	_, _, err := storeGet(context.Background(), realStore(t, &RedisConfig{Endpoints: []string{"127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem}}, 5*time.Second), "x")
+	_, _, err := getSession(context.Background(), realStore(t, &RedisConfig{Endpoints: []string{"127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem}}, 5*time.Second), "x")
 	wantWords(t, err, "a client certificate?")
 }
 
@@ -650,15 +679,15 @@ func TestRedisServerProxy(t *testing.T) {
 	for i := 0; i < 80; i++ {
 		want := "value " + strconv.Itoa(i)
 		proxy.cutAfter(i, -1)
-		if err := storeSet(ctx, s, "one", []byte(want), time.Hour, "", "sub"); err != nil {
+		if err := putSession(ctx, s, "one", want, time.Hour, "", "sub"); err != nil {
 			t.Errorf("written, request cut after %d bytes: %s", i, err.Error())
 		}
 		proxy.cutAfter(-1, i%5)
-		if ok, err := storeReplace(ctx, s, "one", []byte(want), time.Hour, "", ""); !ok {
+		if ok, err := replaceSession(ctx, s, "one", want, time.Hour, "", ""); !ok {
 			t.Errorf("replaced, reply cut after %d bytes: %v", i%5, err)
 		}
 		proxy.cutAfter(-1, i%16)
-		if got, found, err := storeGet(ctx, s, "one"); !found || string(got) != want {
+		if got, found, err := getSession(ctx, s, "one"); !found || got != want {
 			t.Errorf("read, reply cut after %d bytes: got %q, %v, %v", i%16, got, found, err)
 		}
 		proxy.cutAfter(-1, i%20)
@@ -675,7 +704,11 @@ func TestRedisServerProxy(t *testing.T) {
 			t.Errorf("release, reply cut after %d bytes: %v", i%4, err)
 		}
 		proxy.cutAfter(-1, i%5)
-		if seen, err := storeSeen(ctx, s, token, time.Hour); seen || err != nil {
+		if err := keepInMind(ctx, s, token, time.Hour); err != nil {
+			t.Errorf("noted, reply cut after %d bytes: %v", i%5, err)
+		}
+		proxy.cutAfter(-1, i%5)
+		if seen, err := wasNoted(ctx, s, token); !seen || err != nil {
 			t.Errorf("seen, reply cut after %d bytes: %v, %v", i%5, seen, err)
 		}
 	}
@@ -766,10 +799,10 @@ func TestRedisSentinelFailover(t *testing.T) {
 		p.kill()
 	}
 	time.Sleep(redisRecheck)
-	if _, found, err := storeGet(context.Background(), s, "user0"); !found {
+	if _, found, err := getSession(context.Background(), s, "user0"); !found {
 		t.Errorf("without Sentinels: %v", err)
 	}
-	_, _, err := storeGet(context.Background(), realStore(t, config, time.Second), "user0")
+	_, _, err := getSession(context.Background(), realStore(t, config, time.Second), "user0")
 	wantWords(t, err, "connection refused", "are endpoints right?")
 }
 
@@ -805,11 +838,11 @@ func TestRedisClusterFaults(t *testing.T) {
 		id := "id" + strconv.Itoa(i*7919)
 		if i < 50 {
 			key := s.prefix + "session:{" + id + "}"
-			if slot := tellRedis(t, redisConfigAt(nodes[0].address), "CLUSTER", "KEYSLOT", key); slot != int64(redisSlot(s.redis, key)) {
-				t.Errorf("%s is in slot %v, not %d", key, slot, redisSlot(s.redis, key))
+			if slot := tellRedis(t, redisConfigAt(nodes[0].address), "CLUSTER", "KEYSLOT", key); slot != int64(redisSlot(key)) {
+				t.Errorf("%s is in slot %v, not %d", key, slot, redisSlot(key))
 			}
 		}
-		if err := storeSet(ctx, s, id, []byte("value of "+id), time.Hour, "sid"+id, "alice"); err != nil {
+		if err := putSession(ctx, s, id, "value of "+id, time.Hour, "sid"+id, "alice"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -838,7 +871,7 @@ func TestRedisClusterFaults(t *testing.T) {
 	l.check(t, time.Second, true)
 	for i := 0; i < 300; i++ {
 		id := "id" + strconv.Itoa(i*7919)
-		if got, found, err := storeGet(ctx, s, id); !found || string(got) != "value of "+id {
+		if got, found, err := getSession(ctx, s, id); !found || got != "value of "+id {
 			t.Fatalf("%s: got %q, %v, %v", id, got, found, err)
 		}
 	}

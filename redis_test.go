@@ -524,46 +524,44 @@ func TestRedisAnswers(t *testing.T) {
 	}
 }
 
+// TestRedisOptions: what is refused at the start, by readConfig or by the store, and which address an endpoint is.
 func TestRedisOptions(t *testing.T) {
-	sentinel := &SentinelConfig{MasterSet: "main"}
+	sentinel := map[string]interface{}{"masterSet": "main"}
+	none := map[string]interface{}{}
 	rows := []struct {
 		name    string
-		config  RedisConfig
+		options map[string]interface{}
 		wantErr string
 	}{
-		{"no endpoints", RedisConfig{}, `endpoints: must name a server, got none; try "redis:6379"`},
-		{"empty endpoint", RedisConfig{Endpoints: []string{"a:1", ""}}, `endpoints[1]: must be "host:port"`},
-		{"unknown scheme", RedisConfig{Endpoints: []string{"http://s3cr3t.example"}}, `endpoints[0]: the scheme must be redis or rediss (with TLS), got "http"`},
-		{"password in the URL", RedisConfig{Endpoints: []string{"redis://user:s3cr3t@host:6379"}}, "user, password and database are options of their own"},
-		{"password in a URL that cannot be read", RedisConfig{Endpoints: []string{"redis://user:s3cr3t%@host:6379"}}, "endpoints[0]: must be"},
-		{"database in the URL", RedisConfig{Endpoints: []string{"redis://host:6379/1"}}, "options of their own"},
-		{"port that is none", RedisConfig{Endpoints: []string{"host:s3cr3t"}}, "endpoints[0]: must be"},
-		{"redis:// with tls", RedisConfig{Endpoints: []string{"redis://host"}, TLS: &TLSConfig{}}, "write rediss://"},
-		{"one endpoint with TLS, one without", RedisConfig{Endpoints: []string{"rediss://a", "redis://b"}}, "endpoints[1]: redis:// is without TLS"},
-		{"sentinel without masterSet", RedisConfig{Endpoints: []string{"a"}, Sentinel: &SentinelConfig{}}, "sentinel.masterSet: is required"},
-		{"sentinel and cluster", RedisConfig{Endpoints: []string{"a"}, Sentinel: sentinel, Cluster: &ClusterConfig{}}, "exclude each other"},
-		{"database in a cluster", RedisConfig{Endpoints: []string{"a"}, Database: 1, Cluster: &ClusterConfig{}}, "0 in a cluster, got 1"},
-		{"negative database", RedisConfig{Endpoints: []string{"a"}, Database: -1}, "must not be negative"},
-		{"CA that is none", RedisConfig{Endpoints: []string{"a"}, TLS: &TLSConfig{CA: "s3cr3t"}}, "tls.ca"},
-		{"two problems at once", RedisConfig{Database: -1}, "; database: must not be negative"},
+		{"no endpoints", map[string]interface{}{}, `endpoints: required; write host and port, such as "redis:6379"`},
+		{"empty endpoint", map[string]interface{}{"endpoints": []interface{}{""}}, `endpoints: required`},
+		{"unknown scheme", map[string]interface{}{"endpoints": "http://host:1"}, `endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
+		{"password in the URL", map[string]interface{}{"endpoints": "redis://user:s3cr3t@host:6379"}, "endpoints: must be host and port"},
+		{"password in a URL that cannot be read", map[string]interface{}{"endpoints": "redis://user:s3cr3t%@host:6379"}, "endpoints: must be host and port"},
+		{"database in the URL", map[string]interface{}{"endpoints": "redis://host:6379/1"}, "endpoints: must be host and port"},
+		{"port that is none", map[string]interface{}{"endpoints": "host:port"}, "endpoints: must be host and port"},
+		{"redis:// with tls", map[string]interface{}{"endpoints": "redis://host:1", "tls": none}, "endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
+		{"one endpoint with TLS, one without", map[string]interface{}{"endpoints": "redis://b:1,rediss://a:1"}, "endpoints: redis:// is without TLS"},
+		{"sentinel without masterSet", map[string]interface{}{"endpoints": "a:1", "sentinel": none}, "sentinel.masterSet: required"},
+		{"sentinel and cluster", map[string]interface{}{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not stand beside sentinel"},
+		{"database in a cluster", map[string]interface{}{"endpoints": "a:1", "cluster": none, "database": 1}, "database: must be 0 in a cluster, got 1"},
+		{"negative database", map[string]interface{}{"endpoints": "a:1", "database": -1}, "database: must be"},
+		{"CA that is none", map[string]interface{}{"endpoints": "a:1", "tls": map[string]interface{}{"ca": "s3cr3t"}}, "tls.ca"},
+		{"two problems at once", map[string]interface{}{"database": -1}, "; session.store.redis.endpoints: required"},
 	}
 	for _, row := range rows {
-		config := row.config
-		_, err := newRedis(&config)
-		if err == nil || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
+		_, err := newGate(context.Background(), map[string]interface{}{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
+			"session": map[string]interface{}{"store": map[string]interface{}{"redis": row.options}}}, "login@file")
+		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: got %v, expected %q", row.name, err, row.wantErr)
 		}
 	}
-	good := map[string]string{"host:1": "host:1", "host": "host:6379", "redis://host:1": "host:1", "redis://host/": "host:6379", "[::1]:7": "[::1]:7", "rediss://h": "h:6379", "10.0.0.1": "10.0.0.1:6379"}
+	good := map[string]string{"host:1": "host:1", "redis://host:1": "host:1", "[::1]:7": "[::1]:7", "rediss://h:6379": "h:6379", "10.0.0.1:6379": "10.0.0.1:6379"}
 	for endpoint, address := range good {
 		c, err := newRedis(&RedisConfig{Endpoints: []string{endpoint}})
 		if err != nil || c.endpoints[0] != address || (c.tls != nil) != strings.HasPrefix(endpoint, "rediss") {
 			t.Errorf("%s: got %v", endpoint, err)
 		}
-	}
-	c, err := newRedis(&RedisConfig{Endpoints: []string{"host"}, Sentinel: sentinel})
-	if err != nil || c.endpoints[0] != "host:26379" {
-		t.Errorf("Sentinel's port: got %v", err)
 	}
 }
 
@@ -658,14 +656,14 @@ func TestRedisSentinel(t *testing.T) {
 	// Sentinel names a new master that is not one yet: what we had stays.
 	watch.say(master(promoted))
 	c.mu.Lock()
-	c.found = time.Now().Add(-2 * redisRecheck)
+	c.recheck = time.Now()
 	c.mu.Unlock()
 	wantReply(t, c, "old", "GET", "k")
 
 	// The failover is done, and the old master does not know it: within redisRecheck nothing goes there any more.
 	promoted.say(answering(map[string]string{"AUTH": "+OK\r\n", "ROLE": roleMaster, "": bulk("new")}))
 	c.mu.Lock()
-	c.found = time.Now().Add(-2 * redisRecheck)
+	c.recheck = time.Now()
 	c.mu.Unlock()
 	old.heard()
 	wantReply(t, c, "new", "SET", "k", "2")
@@ -680,7 +678,7 @@ func TestRedisSentinel(t *testing.T) {
 	wantReply(t, c, "old", "SET", "k", "4")
 	watch.say(func(args []string) string { return hangUp })
 	c.mu.Lock()
-	c.found = time.Time{}
+	c.recheck = time.Now()
 	c.mu.Unlock()
 	wantReply(t, c, "old", "SET", "k", "5")
 
@@ -814,14 +812,13 @@ func TestRedisClusterChange(t *testing.T) {
 
 // TestRedisSlot has the examples of the Redis Cluster Specification, and of CRC-16/XMODEM.
 func TestRedisSlot(t *testing.T) {
-	c := &redisClient{config: &RedisConfig{Cluster: &ClusterConfig{}}}
 	for key, want := range map[string]int{"123456789": 0x31C3, "foo": 12182, "bar": 5061, "foo{bar}{zap}": 5061, "": 0,
-		"{foo}": 12182, "a{foo": redisSlot(c, "a{foo"), "x{bar}y": 5061} {
-		if got := redisSlot(c, key); got != want {
+		"{foo}": 12182, "a{foo": redisSlot("a{foo"), "x{bar}y": 5061} {
+		if got := redisSlot(key); got != want {
 			t.Errorf("%q: got %d, expected %d", key, got, want)
 		}
 	}
-	if redisSlot(c, "foo{}{bar}") == 5061 || redisSlot(c, "foo{{bar}}zap") != redisSlot(c, "{bar") {
+	if redisSlot("foo{}{bar}") == 5061 || redisSlot("foo{{bar}}zap") != redisSlot("{bar") {
 		t.Error("empty and nested braces")
 	}
 }
@@ -842,11 +839,11 @@ func TestRedisStoreKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	storeSet(ctx, s, "id1", []byte("sealed"), time.Minute, "provider-session", "alice@example.com")
-	storeReplace(ctx, s, "id1", []byte("sealed"), 0, "", "alice@example.com")
+	storeSet(ctx, s, "id1", "sealed", time.Minute, "provider-session", "alice@example.com")
+	storeSet(ctx, s, "id1", "sealed", 0, "", "alice@example.com", "XX")
 	storeLease(ctx, s, "id1", "token", time.Second)
 	storeRelease(ctx, s, "id1", "token")
-	storeSeen(ctx, s, "jti-of-a-token", time.Hour)
+	keepInMind(ctx, s, "jti-of-a-token", time.Hour)
 	storeFind(ctx, s, "", "alice@example.com")
 	heard := f.heard()
 	for _, name := range []string{"alice", "provider-session", "jti-of", "id.example", "my-app"} {
@@ -854,7 +851,7 @@ func TestRedisStoreKeys(t *testing.T) {
 			t.Errorf("the server heard %q: %s", name, heard)
 		}
 	}
-	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX", "SET app:lease:{id1} token PX 1000 NX", " 1 app:lease:{id1} token", "SET app:seen:{", " PX 3600000 NX", "ZRANGE app:sub:{"} {
+	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX", "SET app:lease:{id1} token PX 1000 NX", " 1 app:lease:{id1} token", "SET app:seen:{", " PX 3600000", "ZRANGE app:sub:{"} {
 		if !strings.Contains(heard, want) {
 			t.Errorf("the server did not hear %q: %s", want, heard)
 		}
@@ -862,9 +859,6 @@ func TestRedisStoreKeys(t *testing.T) {
 	other := &store{scope: "https://other.example\nmy-app"}
 	if hashedKey(s, "sub", "alice@example.com") == hashedKey(other, "sub", "alice@example.com") || hashedKey(s, "sub", "x") == hashedKey(s, "sid", "x") {
 		t.Error("keys of different names are the same")
-	}
-	if _, err := newStore(&RedisConfig{}, "", "", ""); err == nil || !strings.Contains(err.Error(), "endpoints: must name a server") {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -20,8 +20,6 @@ const (
 	lastWords  = 30 * time.Second // that a replaced session goes on, for what its browser has under way
 )
 
-func newTicket() []byte { return randomBytes(ticketName + ticketKey) }
-
 func ticketID(ticket []byte) string {
 	return base64.RawURLEncoding.EncodeToString(ticket[:ticketName])
 }
@@ -37,46 +35,84 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
 	}
 	id := ticketID(ticket)
-	sealed, found, err := storeGet(ctx, g.store, id)
+	sealed, err := storeGet(ctx, g.store, id)
 	if err != nil {
 		return nil, err
 	}
-	if !found {
+	if sealed == "" {
 		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
-	packed, _, err := open(ticketSealer(g, ticket), id, string(sealed))
-	if err != nil {
-		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
+	var s *session
+	packed, _, err := open(ticketSealer(g, ticket), id, sealed)
+	if err == nil {
+		s, err = unpackSession(packed)
 	}
-	s, err := unpackSession(packed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
 	}
 	s.ticket = ticket
-	s.stored = hashText(string(sealed))
+	s.stored = hashText(sealed)
 	return s, nil
 }
 
-// unchangedPass finds the pass of a session whose entry is what it was when the pass was made: then there is nothing to open and to
-// judge again. It is nil for every other session.
+// unchangedPass finds the pass of a session that is no longer fresh, and makes it good for another while, when the session's entry is
+// what it was: then there is nothing to open and to judge again. It is nil for every other session, and for one that was logged out
+// while we looked.
 func unchangedPass(ctx context.Context, g *gate, credential string) (*pass, error) {
 	p, _ := recall(g.passes, credential).(*pass)
 	now := time.Now()
 	if p == nil || p.stored == "" || !now.Before(p.end) {
 		return nil, nil
 	}
-	sealed, found, err := storeGet(ctx, g.store, p.entry)
-	if err != nil || !found || hashText(string(sealed)) != p.stored {
+	sealed, err := storeGet(ctx, g.store, p.entry)
+	if err != nil || hashText(sealed) != p.stored {
 		return nil, err
 	}
 	again := *p
 	again.until = copyEnd(g, p.end, now)
-	remember(g.passes, credential, &again)
-	if isRevoked(g.client, p.session, p.sid, p.sub, now.UnixMilli()) { // logged out since it was read
-		forget(g.passes, credential)
+	if !rememberIf(g.passes, true, credential, &again) {
 		return nil, nil
 	}
 	return &again, nil
+}
+
+// lookAgain is ServeHTTP for a line that was seen before, of a session whose local copy is no longer fresh: while the store has what it
+// had, the request goes on as it did. Every other request goes through serve.
+func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
+	g := m.gate
+	line := req.Header[m.header]
+	var p, again *pass
+	var err error
+	if g.store != nil && len(line) == 1 {
+		warm.RLock()
+		p = m.lines[line[0]]
+		warm.RUnlock()
+	}
+	if p != nil && req.Trailer == nil && !m.ownPaths[req.URL.Path] && req.Header.WriteSubset(closed, p.harmless) == nil {
+		again, err = unchangedPass(req.Context(), g, p.credential)
+	}
+	if err != nil {
+		refuse(g, rw, req, http.StatusServiceUnavailable, err)
+		return
+	}
+	if again == nil {
+		serve(m, rw, req)
+		return
+	}
+	fresh := *p
+	fresh.until = again.until
+	warm.Lock()
+	if m.lines[line[0]] == p { // else it was logged out
+		m.lines[line[0]] = &fresh
+	}
+	warm.Unlock()
+	for set := p.first; set != nil; set = set.next {
+		req.Header[set.name] = set.values
+	}
+	if m.namesUser {
+		req.URL.User = p.user
+	}
+	m.next.ServeHTTP(rw, req)
 }
 
 // copyEnd is until when a pass is good without a look into the store: another replica may end its session.
@@ -95,23 +131,20 @@ func storeSession(ctx context.Context, g *gate, s *session) error {
 }
 
 func storeFor(ctx context.Context, g *gate, s *session, life time.Duration) error {
-	isNew := s.ticket == nil
-	if isNew {
-		s.ticket = newTicket()
+	var flags []string
+	if s.ticket == nil {
+		s.ticket = randomBytes(ticketName + ticketKey)
+	} else {
+		flags = []string{"XX"}
 	}
 	packed, err := packSession(s)
 	if err != nil {
 		return err
 	}
 	id := ticketID(s.ticket)
-	sealed := []byte(seal(ticketSealer(g, s.ticket), id, packed))
-	s.stored = hashText(string(sealed))
-	sid := text(s.claims["sid"])
-	sub := text(s.claims["sub"])
-	if isNew {
-		return storeSet(ctx, g.store, id, sealed, life, sid, sub)
-	}
-	there, err := storeReplace(ctx, g.store, id, sealed, life, sid, sub)
+	sealed := seal(ticketSealer(g, s.ticket), id, packed)
+	s.stored = hashText(sealed)
+	there, err := storeSet(ctx, g.store, id, sealed, life, text(s.claims["sid"]), text(s.claims["sub"]), flags...)
 	if err == nil && !there {
 		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
@@ -158,9 +191,8 @@ func keepStored(g *gate, rw http.ResponseWriter, req *http.Request, s, fresh *se
 
 // lockSession tries for a session's lease. known is the session as it is in the store now, with the lease or without.
 func lockSession(ctx context.Context, g *gate, s *session, mine string) (held bool, known *session, err error) {
-	id := ticketID(s.ticket)
-	life := 2*timeLimit(g) + 2*time.Second // a grant, and what its verification may need, each with its time limit
-	if held, err = storeLease(ctx, g.store, id, mine, life); err != nil {
+	life := 2*g.client.http.Timeout + 2*time.Second // a grant, and what its verification may need, each with its time limit
+	if held, err = storeLease(ctx, g.store, ticketID(s.ticket), mine, life); err != nil {
 		return false, nil, err
 	}
 	known, err = fetchSession(ctx, g, s.ticket)
@@ -172,10 +204,6 @@ func lockSession(ctx context.Context, g *gate, s *session, mine string) (held bo
 
 func unlockSession(ctx context.Context, g *gate, s *session, mine string) {
 	_ = storeRelease(ctx, g.store, ticketID(s.ticket), mine) // or it ends by itself
-}
-
-func timeLimit(g *gate) time.Duration {
-	return time.Duration(g.config.ClientConfig.TimeoutSeconds) * time.Second
 }
 
 // renewStored notes that a session was used now, unless another request has done so or is about to.
@@ -205,7 +233,7 @@ func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string) (*s
 		return nil, err // before the lease: it may take time
 	}
 	mine := g.client.replica + key
-	for deadline := time.Now().Add(timeLimit(g)); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(g.client.http.Timeout); time.Now().Before(deadline); {
 		held, known, err := lockSession(ctx, g, s, mine)
 		if err != nil {
 			return fresh, err
@@ -270,7 +298,8 @@ func noteUsed(ctx context.Context, g *gate, t *token) error {
 	}
 	end, err := numericDate(t.claims, "exp")
 	if err == nil {
-		_, err = storeSeen(ctx, g.store, "jti "+jti, time.Until(time.Unix(end, 0))+clockSkew*time.Second)
+		life := time.Until(time.Unix(end, 0)) + clockSkew*time.Second
+		_, err = storeDo(ctx, g.store, hashedKey(g.store, "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
 	}
 	return err
 }

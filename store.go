@@ -36,30 +36,27 @@ func newStore(rc *RedisConfig, keyPrefix, issuer, clientID string) (*store, erro
 	return &store{redis: c, prefix: keyPrefix, scope: issuer + "\n" + clientID}, nil
 }
 
-// storeGet returns a session's value. One that has ended or never was is found == false; an error means Redis itself failed.
-func storeGet(ctx context.Context, s *store, id string) (value []byte, found bool, err error) {
-	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
-	sealed, found := reply.(string)
-	return []byte(sealed), found, err
+// storeGet returns a session's value, "" when it has ended or never was. An error means that Redis itself failed.
+func storeGet(ctx context.Context, s *store, id string) (string, error) {
+	key := s.prefix + "session:{" + id + "}"
+	reply, err := redisDo(ctx, s.redis, key, "GET", key)
+	return text(reply), err
 }
 
-// storeSet keeps a new session for ttl, to be found by sid and sub where they are not empty. The indexes are written first:
-// a session that cannot be found cannot be logged out, an index entry without its session does no harm.
-func storeSet(ctx context.Context, s *store, id string, value []byte, ttl time.Duration, sid, sub string) error {
-	if err := storeIndex(ctx, s, id, ttl, sid, sub); err != nil {
-		return err
+// storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With the flag XX it replaces one that is there,
+// and returns false when it is there no more: who was logged out while another request refreshed the session must not be signed in again
+// by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry without its session
+// does no harm.
+func storeSet(ctx context.Context, s *store, id, sealed string, ttl time.Duration, sid, sub string, flags ...string) (bool, error) {
+	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
+		if index[1] == "" {
+			continue
+		}
+		if err := storeEval(ctx, s, hashedKey(s, index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
+			return false, err
+		}
 	}
-	_, err := storeDo(ctx, s, "session:{"+id+"}", "SET", string(value), "PX", milliseconds(ttl))
-	return err
-}
-
-// storeReplace is storeSet for a session that is there, and false when it is there no more: who was logged out while
-// another request refreshed the session must not be signed in again by its result.
-func storeReplace(ctx context.Context, s *store, id string, value []byte, ttl time.Duration, sid, sub string) (bool, error) {
-	if err := storeIndex(ctx, s, id, ttl, sid, sub); err != nil {
-		return false, err
-	}
-	reply, err := storeDo(ctx, s, "session:{"+id+"}", "SET", string(value), "PX", milliseconds(ttl), "XX")
+	reply, err := storeDo(ctx, s, "session:{"+id+"}", "SET", append([]string{sealed, "PX", milliseconds(ttl)}, flags...)...)
 	return reply != nil, err
 }
 
@@ -90,45 +87,22 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIREAT', KEYS[1], redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
 return 1`
 
-func storeIndex(ctx context.Context, s *store, id string, ttl time.Duration, sid, sub string) error {
-	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
-		if index[1] == "" {
-			continue
-		}
-		if err := storeEval(ctx, s, hashedKey(s, index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// storeLease lets one of all replicas work on a session: true for the first to come, and for whoever has its token, until
-// it is released or ttl has passed. ttl is longer than the work may take, so that only the death of its holder ends it.
+// storeLease lets one of all replicas work on a session: true for the first to come, and for whoever has its token (the answer to a
+// first attempt may have been lost), until it is released or ttl has passed. ttl is longer than the work may take, so that only the
+// death of its holder ends it.
 func storeLease(ctx context.Context, s *store, id, token string, ttl time.Duration) (bool, error) {
-	return storeOnce(ctx, s, "lease:{"+id+"}", token, ttl)
+	reply, err := storeDo(ctx, s, "lease:{"+id+"}", "SET", token, "PX", milliseconds(ttl), "NX")
+	if reply != nil || err != nil {
+		return err == nil, err
+	}
+	reply, err = storeDo(ctx, s, "lease:{"+id+"}", "GET")
+	return text(reply) == token, err
 }
 
 // storeRelease gives the lease back, if it is still ours: in one step, for the next holder may take it at any time.
 func storeRelease(ctx context.Context, s *store, id, token string) error {
 	return storeEval(ctx, s, "lease:{"+id+"}", `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`, token)
-}
-
-// storeSeen says whether key was seen before, on any replica, and keeps it in mind for ttl.
-func storeSeen(ctx context.Context, s *store, key string, ttl time.Duration) (bool, error) {
-	first, err := storeOnce(ctx, s, hashedKey(s, "seen", key), randomText(), ttl)
-	return !first, err
-}
-
-// storeOnce writes token where nothing is. That it may be there already is for a first attempt whose answer was lost.
-func storeOnce(ctx context.Context, s *store, key, token string, ttl time.Duration) (bool, error) {
-	reply, err := storeDo(ctx, s, key, "SET", token, "PX", milliseconds(ttl), "NX")
-	if reply != nil || err != nil {
-		return err == nil, err
-	}
-	reply, err = storeDo(ctx, s, key, "GET")
-	holder, held := reply.(string)
-	return held && holder == token, err
 }
 
 // storeDo sends a command whose first argument is the key.
