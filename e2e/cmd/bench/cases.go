@@ -46,9 +46,12 @@ type bench struct {
 	traefik          *parts.Traefik
 	provider, second *provider.Provider // they sign with RS256 and ES256
 	sidecar          *parts.Process
+	redis            *redisServer
 	upstream         *http.Server
 	backend          string
+	callbacks        []string // of all sign-ins
 	cases            []*load
+	reading          *load // the case whose requests all need Redis
 }
 
 // load is a case: a route, and what is sent to it.
@@ -76,6 +79,9 @@ func (b *bench) setUp() error {
 		return err
 	}
 	if b.second, err = provider.Start(provider.Options{Algorithm: "ES256"}); err != nil {
+		return err
+	}
+	if b.redis, err = startRedis(b.dir); err != nil {
 		return err
 	}
 	if b.nothingPath, err = b.writeNothing("nothing", "github.com/traefik-oidc/nothing"); err != nil {
@@ -134,9 +140,6 @@ const (
 // addCases makes a route for each case. All get the same request, with the session's cookie, and some a token besides: the ones that
 // do not take the cookie out hand it on to the upstream, as they would.
 func (b *bench) addCases() error {
-	redirectURI := b.address("signed-in") + "/oidc/callback"
-	b.provider.AddClient(provider.Client{ID: clientID, Secret: clientSecret, RedirectURIs: []string{redirectURI},
-		AccessTokenLifetime: 24 * time.Hour, IDTokenLifetime: 24 * time.Hour, ClientCredentials: true})
 	headers := map[string]any{"X-User": "sub", "X-Email": "email"}
 	jwt := func(p *provider.Provider) map[string]any {
 		return map[string]any{"jwt": map[string]any{"issuer": p.Issuer, "audience": "api", "claims": "Contains(`groups`, `users`)", "forwardHeaders": headers}}
@@ -145,8 +148,9 @@ func (b *bench) addCases() error {
 	for _, route := range []parts.Route{
 		{Name: "plain"},
 		{Name: "nothing", Plugin: "nothing", Options: map[string]any{}},
-		{Name: "signed-in", Options: map[string]any{"issuer": b.provider.Issuer, "clientId": clientID, "clientSecret": clientSecret,
-			"claims": "Contains(`groups`, `users`)", "usernameClaim": "email", "forwardHeaders": headers}},
+		{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
+		{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
+		{Name: "redis-read", Options: b.signInOptions(b.redis.options(0))},
 		{Name: "jwt", Options: jwt(b.provider)},
 		{Name: "jwt-es256", Options: jwt(b.second)},
 		{Name: "introspection", Options: map[string]any{"oAuthIntrospection": map[string]any{
@@ -163,7 +167,15 @@ func (b *bench) addCases() error {
 	if err := b.addSidecar(); err != nil {
 		return err
 	}
-	session, err := b.signIn()
+	session, err := b.signIn(b.traefik, "signed-in")
+	if err != nil {
+		return err
+	}
+	fresh, err := b.signIn(b.traefik, "redis-fresh")
+	if err != nil {
+		return err
+	}
+	read, err := b.signIn(b.traefik, "redis-read")
 	if err != nil {
 		return err
 	}
@@ -190,6 +202,8 @@ func (b *bench) addCases() error {
 		{name: "sign-in: signed in", route: "signed-in", cookie: session},
 		{name: doNothing + ", ten more cookies that change", route: "nothing", cookie: others},
 		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: 3},
+		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: fresh},
+		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: read},
 		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
 		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, tokens: rsa},
 		{name: "JWT: never seen before, ES256", route: "jwt-es256", cookie: session, tokens: ecdsa},
@@ -203,6 +217,7 @@ func (b *bench) addCases() error {
 		}
 	}
 	b.cases[3].against = 3
+	b.reading = b.cases[6]
 	return nil
 }
 
@@ -232,15 +247,20 @@ func (b *bench) addSidecar() error {
 	return b.traefik.SetFile("sidecar", string(text))
 }
 
-// address is where a route is, by its name.
-func (b *bench) address(route string) string {
-	return strings.Replace(b.traefik.URL, "127.0.0.1", route+"."+parts.Domain, 1)
+// signInOptions are those of a middleware with a sign-in.
+func (b *bench) signInOptions(session map[string]any) map[string]any {
+	return map[string]any{"issuer": b.provider.Issuer, "clientId": clientID, "clientSecret": clientSecret, "session": session,
+		"claims": "Contains(`groups`, `users`)", "usernameClaim": "email", "forwardHeaders": map[string]any{"X-User": "sub", "X-Email": "email"}}
 }
 
-// signIn gives the cookies of a session, as a browser sends them.
-func (b *bench) signIn() (string, error) {
+// signIn gives the cookies of a session at a route, as a browser sends them.
+func (b *bench) signIn(traefik *parts.Traefik, route string) (string, error) {
+	address := strings.Replace(traefik.URL, "127.0.0.1", route+"."+parts.Domain, 1)
+	b.callbacks = append(b.callbacks, address+"/oidc/callback")
+	b.provider.AddClient(provider.Client{ID: clientID, Secret: clientSecret, RedirectURIs: b.callbacks,
+		AccessTokenLifetime: 24 * time.Hour, IDTokenLifetime: 24 * time.Hour, ClientCredentials: true})
 	visitor := browser.New(nil)
-	page, err := visitor.SignIn(b.address("signed-in")+"/", provider.Alice.Name, provider.Alice.Password)
+	page, err := visitor.SignIn(address+"/", provider.Alice.Name, provider.Alice.Password)
 	if err != nil {
 		return "", err
 	}
@@ -248,7 +268,7 @@ func (b *bench) signIn() (string, error) {
 		return "", fmt.Errorf("signing in: %s", page)
 	}
 	var pairs []string
-	for _, cookie := range visitor.Cookies(b.address("signed-in") + "/") {
+	for _, cookie := range visitor.Cookies(address + "/") {
 		pairs = append(pairs, cookie.Name+"="+cookie.Value)
 	}
 	return strings.Join(pairs, "; "), nil
@@ -318,6 +338,9 @@ func (b *bench) stop() {
 	}
 	if b.sidecar != nil {
 		b.sidecar.Stop()
+	}
+	if b.redis != nil {
+		b.redis.Stop()
 	}
 	for _, p := range []*provider.Provider{b.provider, b.second} {
 		if p != nil {

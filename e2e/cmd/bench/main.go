@@ -56,11 +56,14 @@ func serveSidecar() {
 
 // report is what bench.json has.
 type report struct {
-	Machine string    `json:"machine"`
-	Rounds  int       `json:"rounds"`
-	Seconds int       `json:"secondsPerRound"`
-	Rows    []row     `json:"rows"`
-	Start   startCost `json:"start"`
+	Machine string `json:"machine"`
+	Rounds  int    `json:"rounds"`
+	Seconds int    `json:"secondsPerRound"`
+	Rows    []row  `json:"rows"`
+	// Connections is the most that Traefik had to Redis at a time; more than the pool's limit is an error.
+	Connections int          `json:"redisConnections"`
+	Memory      sessionsCost `json:"memoryOfSessions"`
+	Start       startCost    `json:"start"`
 }
 
 // row is one case. Times are medians over the rounds.
@@ -116,9 +119,16 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.stop() // the next part measures other processes
 	made := report{Machine: machine(), Rounds: b.rounds, Seconds: b.seconds, Rows: rows}
 	printRows(made)
+	if made.Connections, err = b.measurePool(); err != nil {
+		return err
+	}
+	if made.Memory, err = b.measureSessions(); err != nil {
+		return err
+	}
+	printStores(made)
+	b.stop() // the next part measures other processes
 	if made.Start, err = b.measureStart(); err != nil {
 		return err
 	}
@@ -193,6 +203,12 @@ func printRows(r report) {
 	for _, row := range r.Rows {
 		fmt.Printf("%-52s %10.0f %12.0f %+14.1f %9.0f%% %9.2f %9.2f\n", row.Name, row.PerSecond, row.CPU, row.Over, 100*row.Ratio, row.P50, row.P99)
 	}
+}
+
+func printStores(r report) {
+	fmt.Printf("\n%-52s %10s %12s\n", "", "Redis", "cookies")
+	fmt.Printf("memory of %d live sessions, MB %23s %10.1f %12.1f\n", r.Memory.Sessions, "", r.Memory.Redis, r.Memory.Cookies)
+	fmt.Printf("%-52s %10d\n", fmt.Sprintf("connections at most, of %d", poolLimit), r.Connections)
 }
 
 func printStart(s startCost) {
