@@ -61,7 +61,7 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 func unchangedPass(ctx context.Context, g *gate, credential string) (*pass, error) {
 	p, _ := recall(g.passes, credential).(*pass)
 	now := time.Now()
-	if p == nil || p.stored == "" || !now.Before(p.end) {
+	if p == nil || p.stored == "" || now.Before(p.until) || !now.Before(p.end) {
 		return nil, nil
 	}
 	sealed, err := storeGet(ctx, g.store, p.entry)
@@ -76,8 +76,8 @@ func unchangedPass(ctx context.Context, g *gate, credential string) (*pass, erro
 	return &again, nil
 }
 
-// lookAgain is ServeHTTP for a line that was seen before, of a session whose local copy is no longer fresh: while the store has what it
-// had, the request goes on as it did. Every other request goes through serve.
+// lookAgain is ServeHTTP for a session that was seen before, whose local copy is no longer fresh: while the store has what it had, the
+// request goes on as the ones before. Every other request goes through serve.
 func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
 	line := req.Header[m.header]
@@ -87,6 +87,9 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		warm.RLock()
 		p = m.lines[line[0]]
 		warm.RUnlock()
+		if p == nil {
+			p = amongOthers(m, line)
+		}
 	}
 	if p != nil && req.Trailer == nil && !m.ownPaths[req.URL.Path] && req.Header.WriteSubset(closed, p.harmless) == nil {
 		again, err = unchangedPass(req.Context(), g, p.credential)

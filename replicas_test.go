@@ -1,0 +1,94 @@
+package oidc
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// keepingRedis is a server that keeps what it is told, but for the indexes of sessions.
+func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) string {
+	return func(args []string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		switch args[0] {
+		case "SET":
+			if _, isThere := kept[args[1]]; isThere == (args[len(args)-1] == "NX") && strings.HasSuffix(args[len(args)-1], "X") {
+				return "$-1\r\n"
+			}
+			kept[args[1]] = args[2]
+			return "+OK\r\n"
+		case "GET":
+			value, isThere := kept[args[1]]
+			if !isThere {
+				return "$-1\r\n"
+			}
+			return bulk(value)
+		case "DEL":
+			delete(kept, args[1])
+		}
+		return ":1\r\n"
+	}
+}
+
+// TestReplicaLooksAgain: with cacheSeconds 0 every request needs the store. As long as the session's entry is there the request goes on,
+// and it is read once; what happens to the entry is seen at once.
+func TestReplicaLooksAgain(t *testing.T) {
+	p := newProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	redis := newFakeRedis(t, keepingRedis(kept, &mu))
+	options := map[string]interface{}{"logoutUrl": "/logout", "forwardHeaders": map[string]interface{}{"X-User": "sub"}, "session": map[string]interface{}{
+		"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}}
+	s, b := signedIn(t, p, options)
+	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	lines := []string{session, "a=1; " + session, "a=2; " + session, "a=3; " + session + "; b=4"}
+	for round := 0; round < 4; round++ {
+		for _, line := range lines {
+			redis.heard()
+			seen := withHeaders(s, "Cookie: "+line).upstream()
+			if seen.Headers.Get("X-User") != "ada" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+				t.Errorf("round %d: the upstream got %v", round, seen.Headers)
+			}
+			if heard := redis.heard(); strings.Count(heard, "GET") != 1 || strings.Contains(heard, ";") {
+				t.Errorf("round %d: the store heard %q", round, heard)
+			}
+		}
+	}
+	other := "session:{other}"
+	entry := func(change func(key string)) {
+		mu.Lock()
+		defer mu.Unlock()
+		for key := range kept {
+			if strings.HasPrefix(key, "session:") && key != other {
+				change(key)
+			}
+		}
+	}
+	expect := func(what string, status int) {
+		t.Helper()
+		for _, line := range lines {
+			if r := withHeaders(s, "Cookie: "+line); r.status != status || (status == http.StatusServiceUnavailable) != (r.header.Get("Retry-After") != "") {
+				t.Errorf("%s: got %d, expected %d", what, r.status, status)
+			}
+		}
+	}
+	redis.say(func(args []string) string { return "-LOADING s3cr3t\r\n" })
+	expect("Redis is loading", http.StatusServiceUnavailable)
+	redis.say(keepingRedis(kept, &mu))
+	expect("Redis is back", http.StatusOK)
+	entry(func(key string) { kept[other] = kept[key]; kept[key] = "B" + kept[key][1:] })
+	expect("a value of another version", http.StatusUnauthorized)
+	entry(func(key string) { kept[key] = kept[other] })
+	expect("the right value again", http.StatusOK)
+	entry(func(key string) { delete(kept, key) })
+	expect("ended by another replica", http.StatusUnauthorized)
+	entry(func(key string) { kept[key] = kept[other] })
+	b.signIn("/")
+	session = b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	lines = []string{session, "a=1; " + session}
+	expect("a new session", http.StatusOK)
+	b.open("/logout")
+	expect("logged out here", http.StatusUnauthorized)
+}
