@@ -120,11 +120,7 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 
 // copyEnd is until when a pass is good without a look into the store: another replica may end its session.
 func copyEnd(g *gate, end, now time.Time) time.Time {
-	last := now.Add(time.Duration(g.config.Session.Store.CacheSeconds) * time.Second)
-	if end.Before(last) {
-		return end
-	}
-	return last
+	return sooner(end, now.Add(time.Duration(g.config.Session.Store.CacheSeconds)*time.Second))
 }
 
 // storeSession writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
