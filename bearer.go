@@ -350,7 +350,8 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 }
 
 // newTokenJob makes what both jobs have in common.
-func newTokenJob(g *gate, by *policy, source TokenSourceConfig, audience []string, resource string) *tokenJob {
+func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
+	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
 	manage(g, by)
 	if source.Header+source.Query+source.Cookie == "" {
 		source.Header = "Authorization"
@@ -359,7 +360,7 @@ func newTokenJob(g *gate, by *policy, source TokenSourceConfig, audience []strin
 	if len(audience) == 0 && resource != "" {
 		audience = []string{resource} // RFC 8707 2.2
 	}
-	job := &tokenJob{policy: by, source: source, resource: resource, rules: &tokenRules{audience: audience}}
+	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience}}
 	if source.Header != "" {
 		job.source.Header = http.CanonicalHeaderKey(source.Header)
 		g.credentials[job.source.Header] = true
@@ -384,9 +385,8 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	if j == nil {
 		return nil
 	}
-	job := newTokenJob(g, newPolicy(j.Claims, j.UsernameClaim, j.ForwardHeaders, "jwt.", p), j.TokenSource, j.Audience, j.Resource)
+	job := newTokenJob(g, &j.TokenConfig, "jwt.", p)
 	job.tokenKey = j.TokenKey
-	job.keep = j.ForwardAuthorization
 	job.cache = tokenCheck
 	if job.rules.audience == nil && g.login {
 		job.rules.audience = []string{g.config.ClientID}
@@ -424,7 +424,8 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *docum
 		}
 		return g.client.keys
 	}
-	at := &Config{ClientConfig: j.ClientConfig}
+	at := &Config{}
+	at.ClientConfig = j.ClientConfig
 	if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
 		at.Issuer = j.Issuer // discovered
 	} else if j.JWKSURL[0] == '/' {
@@ -480,8 +481,7 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 		return nil
 	}
 	const block = "oAuthIntrospection."
-	job := newTokenJob(g, newPolicy(i.Claims, i.UsernameClaim, i.ForwardHeaders, block, p), i.TokenSource, i.Audience, i.Resource)
-	job.keep = i.ForwardAuthorization
+	job := newTokenJob(g, &i.TokenConfig, block, p)
 	job.cache = time.Duration(i.CacheSeconds) * time.Second
 	asks := &i.ClientConfig
 	job.hint = asks.TokenTypeHint
@@ -493,7 +493,7 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
 	at := *g.config // whose client proves itself here: the sign-in's, or one for this alone
-	at.ClientConfig = ClientConfig{TLS: asks.TLS, TimeoutSeconds: asks.TimeoutSeconds, MaxRetries: asks.MaxRetries}
+	at.ClientConfig = asks.ClientConfig
 	at.Endpoints.Introspection = asks.URL
 	if !g.login { // with an address, nothing else is needed of the provider, and so nothing discovered
 		at.Issuer = i.Issuer

@@ -61,15 +61,15 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		form.Set("scope", strings.Join(c.Scopes, " "))
 	}
 	w.form = form.Encode()
-	w.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, block, p)
+	w.policy = newPolicy(&c.PolicyConfig, block, p)
 	format, _ := parseHeaderFormat("Bearer {access_token}")
 	w.policy.headers = append(w.policy.headers, &forwardHeader{name: "Authorization", format: format})
 	manage(g, w.policy)
 	if !w.own {
 		g.credentials["Authorization"] = true
 	}
-	at := &Config{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
-		ClientKeyAlg: "RS256", ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}
+	at := &Config{ProviderConfig: ProviderConfig{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
+		ClientKeyAlg: "RS256", ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
 	if g.login && strings.HasPrefix(c.URL, g.config.Issuer) {
 		at.Issuer = g.config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
 	}

@@ -1,14 +1,16 @@
 package oidc
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
+	"os"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 )
 
 // House rules of this file: the comment on a field is its documentation, and the tags beside it are its facts. docs/reference
@@ -18,13 +20,16 @@ import (
 //	default:"text"  its default, as a label would write it; a default that depends on something is told in the comment
 //	alias:"name"    a second spelling that Traefik Hub's pages use
 //	enum:"a|b"      the values it may have, or the names in a map
-//	is:"kind"       what its value, or the names in a map, must be: see complaint
-//	min:"1"         the least number, 0 without it
+//	is:"kind"       what its value, or the names in a map, must be: see rules
+//	min:"1"         the least number
 //	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
 //
 // A comment that stands alone in Config opens a section of the reference. Sentences that begin with "Default:" and "Required" fill
 // its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
+// The options of an embedded block stand where it is embedded; a comment on it replaces theirs.
+//
+// What a value must be alone is said by its field's tags, what values must be together by the table rules.
 
 // RawConfig is what Traefik decodes into: every option as it was written. Labels bring all values as text, YAML brings `{}` and
 // `[]` as empty text, Kubernetes brings typed values: readConfig understands them all, and says in its own words what is wrong.
@@ -37,44 +42,7 @@ type RawConfig struct {
 type Config struct {
 	// The provider, and who we are to it.
 
-	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Its metadata is read
-	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
-	Issuer string `json:"issuer" is:"issuer"`
-	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
-	// metadata does.
-	TrustedIssuer string `json:"trustedIssuer" is:"issuer"`
-	// DisableIssuerCheck accepts whatever issuer the metadata and the tokens name. Tokens must still be signed by the
-	// provider's keys. Prefer `trustedIssuer`.
-	DisableIssuerCheck bool `json:"disableIssuerCheck" default:"false"`
-	// TrustedAudiences are further audiences an ID token may name beside `clientId`. A token that names any other is refused.
-	TrustedAudiences []string `json:"trustedAudiences"`
-	// DiscoveryParams are query parameters added when the provider's metadata is read, for providers that need one (`p` of
-	// Azure AD B2C).
-	DiscoveryParams map[string]string `json:"discoveryParams"`
-	// Endpoints replaces single addresses of the provider's metadata.
-	Endpoints EndpointsConfig `json:"endpoints"`
-	// ClientID is the name under which the provider knows this application. Required for sign-in. Without a sign-in, it and the
-	// other options of the client prove who we are in `oAuthIntrospection`.
-	ClientID string `json:"clientId" alias:"clientID"`
-	// ClientSecret is the application's secret. Leave it out for a public client, which is protected by PKCE; then set
-	// `session.secret`.
-	ClientSecret string `json:"clientSecret" secret:"true"`
-	// ClientAuthMethod is how the application proves itself to the provider. Default: `private_key_jwt` when `clientKey` is
-	// set, `tls_client_auth` when there is no secret but a certificate in `clientConfig.tls`, `none` without either, else
-	// `client_secret_basic`, or `client_secret_post` when the provider lists only that.
-	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
-	// ClientKey is the private key for `private_key_jwt`, as PEM (PKCS #8, PKCS #1 or SEC 1).
-	ClientKey string `json:"clientKey" secret:"true"`
-	// ClientKeyID is the `kid` that the provider knows this key by. Set it when more than one key is registered.
-	ClientKeyID string `json:"clientKeyId"`
-	// ClientKeyAlg is the signature algorithm used with `clientKey`. It must fit the kind of key.
-	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA"`
-	// IDTokenSigningAlg is the one signature algorithm that ID tokens and logout tokens may have. Default: `RS256` if the
-	// provider lists it, else the family of what it lists first. Set it when the provider signs with something else than it
-	// says; HS256, HS384 and HS512 (signed with the client secret) work only when they are named here.
-	IDTokenSigningAlg string `json:"idTokenSigningAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
-	// ClientConfig is how the provider is called.
-	ClientConfig ClientConfig `json:"clientConfig"`
+	ProviderConfig
 
 	// Sign-in.
 
@@ -87,7 +55,7 @@ type Config struct {
 	Scopes []string `json:"scopes" default:"openid,profile,email"`
 	// PKCE ties the answer of the provider to the browser that asked (RFC 7636, method S256). Providers that do not know it
 	// ignore it. Traefik Hub's default is false.
-	PKCE bool `json:"pkce" default:"true"`
+	PKCE bool `json:"pkce" is:"switch" default:"true"`
 	// PAR sends the sign-in request to the provider directly and only a reference to it through the browser (RFC 9126):
 	// `auto` when the provider requires it.
 	PAR string `json:"par" default:"auto" enum:"auto|true|false"`
@@ -102,7 +70,7 @@ type Config struct {
 	ResponseMode string `json:"responseMode" default:"query" enum:"query|form_post"`
 	// MaxAge is how many seconds ago the user may have proved who they are at the provider; it is sent, and `auth_time` is
 	// checked. 0 asks for the password at each sign-in.
-	MaxAge *int `json:"maxAge"`
+	MaxAge *int `json:"maxAge" is:"number" min:"0"`
 	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
 	// one of them.
 	ACRValues []string `json:"acrValues"`
@@ -110,7 +78,7 @@ type Config struct {
 	Resource []string `json:"resource" is:"uri"`
 	// Userinfo also fetches the UserInfo endpoint at sign-in and at refresh, for providers that keep the ID token short. Its
 	// claims fill in what the ID token lacks, and are also under `userinfo.`.
-	Userinfo bool `json:"userinfo" default:"false"`
+	Userinfo bool `json:"userinfo" is:"switch" default:"false"`
 	// LoginURL is an address that starts a sign-in. With it, nothing else does: a request without session gets 401, unless
 	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4). Empty: every page does.
 	LoginURL string `json:"loginUrl" is:"endpoint"`
@@ -118,7 +86,7 @@ type Config struct {
 	PostLoginRedirectURL string `json:"postLoginRedirectUrl" is:"location"`
 	// DisableLogin never redirects to the provider: only sessions made by another middleware of the same issuer, client and
 	// session settings count.
-	DisableLogin bool `json:"disableLogin" default:"false"`
+	DisableLogin bool `json:"disableLogin" is:"switch" default:"false"`
 	// Unauthenticated is what a request without session or token gets: `auto`, a sign-in for page loads and 401 for anything
 	// else (an API call cannot follow the redirect); `login`, always a sign-in; `deny`, always 401; `forward`, on to the
 	// upstream as nobody, without identity headers.
@@ -130,17 +98,7 @@ type Config struct {
 	// Method(`OPTIONS`)”. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
 	// `HeaderRegexp`, `Query`, `QueryRegexp`, `ClientIP`. Identity headers a client sends are removed here as well.
 	Bypass string `json:"bypass"`
-	// Claims is the rule a user must satisfy, 403 otherwise: “Contains(`groups`, `admin`) && Equals(`email_verified`,
-	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
-	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
-	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
-	Claims string `json:"claims"`
-	// UsernameClaim is the claim that becomes the user name in Traefik's access log.
-	UsernameClaim string `json:"usernameClaim"`
-	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
-	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
-	// Headers of these names that a client sends are removed, in every spelling.
-	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
+	PolicyConfig
 
 	// Sign-out.
 
@@ -152,7 +110,7 @@ type Config struct {
 	// Logout); register it there. With sessions in cookies each Traefik knows only what it was told: use Redis with several.
 	BackchannelLogoutURL string `json:"backchannelLogoutUrl" is:"endpoint"`
 	// BackchannelLogoutSessionsRequired refuses logout tokens that name a user but no session (`sid`).
-	BackchannelLogoutSessionsRequired bool `json:"backchannelLogoutSessionsRequired" default:"false"`
+	BackchannelLogoutSessionsRequired bool `json:"backchannelLogoutSessionsRequired" is:"switch" default:"false"`
 	// FrontchannelLogoutURL is an address the provider loads in a hidden frame to end the session (OpenID Connect
 	// Front-Channel Logout); register it there. Browsers that block third-party cookies defeat it: prefer the back channel.
 	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl" is:"endpoint"`
@@ -194,6 +152,63 @@ type Config struct {
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
 }
 
+// ProviderConfig is the provider, and who we are to it: whoever says the same of both shares its documents, keys and logouts.
+type ProviderConfig struct {
+	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Its metadata is read
+	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
+	Issuer string `json:"issuer" is:"issuer"`
+	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
+	// metadata does.
+	TrustedIssuer string `json:"trustedIssuer" is:"issuer"`
+	// DisableIssuerCheck accepts whatever issuer the metadata and the tokens name. Tokens must still be signed by the
+	// provider's keys. Prefer `trustedIssuer`.
+	DisableIssuerCheck bool `json:"disableIssuerCheck" is:"switch" default:"false"`
+	// TrustedAudiences are further audiences an ID token may name beside `clientId`. A token that names any other is refused.
+	TrustedAudiences []string `json:"trustedAudiences"`
+	// DiscoveryParams are query parameters added when the provider's metadata is read, for providers that need one (`p` of
+	// Azure AD B2C).
+	DiscoveryParams map[string]string `json:"discoveryParams"`
+	// Endpoints replaces single addresses of the provider's metadata.
+	Endpoints EndpointsConfig `json:"endpoints"`
+	// ClientID is the name under which the provider knows this application. Required for sign-in. Without a sign-in, it and the
+	// other options of the client prove who we are in `oAuthIntrospection`.
+	ClientID string `json:"clientId" alias:"clientID"`
+	// ClientSecret is the application's secret. Leave it out for a public client, which is protected by PKCE; then set
+	// `session.secret`.
+	ClientSecret string `json:"clientSecret" secret:"true"`
+	// ClientAuthMethod is how the application proves itself to the provider. Default: `private_key_jwt` when `clientKey` is
+	// set, `tls_client_auth` when there is no secret but a certificate in `clientConfig.tls`, `none` without either, else
+	// `client_secret_basic`, or `client_secret_post` when the provider lists only that.
+	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
+	// ClientKey is the private key for `private_key_jwt`, as PEM (PKCS #8, PKCS #1 or SEC 1).
+	ClientKey string `json:"clientKey" secret:"true"`
+	// ClientKeyID is the `kid` that the provider knows this key by. Set it when more than one key is registered.
+	ClientKeyID string `json:"clientKeyId"`
+	// ClientKeyAlg is the signature algorithm used with `clientKey`. It must fit the kind of key.
+	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA"`
+	// IDTokenSigningAlg is the one signature algorithm that ID tokens and logout tokens may have. Default: `RS256` if the
+	// provider lists it, else the family of what it lists first. Set it when the provider signs with something else than it
+	// says; HS256, HS384 and HS512 (signed with the client secret) work only when they are named here.
+	IDTokenSigningAlg string `json:"idTokenSigningAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	// ClientConfig is how the provider is called.
+	ClientConfig ClientConfig `json:"clientConfig"`
+}
+
+// PolicyConfig is what is asked of whoever comes in, and what the upstream is told of them.
+type PolicyConfig struct {
+	// Claims is the rule a user must satisfy, 403 otherwise: “Contains(`groups`, `admin`) && Equals(`email_verified`,
+	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
+	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
+	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
+	Claims string `json:"claims"`
+	// UsernameClaim is the claim that becomes the user name in Traefik's access log.
+	UsernameClaim string `json:"usernameClaim"`
+	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
+	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
+	// Headers of these names that a client sends are removed, in every spelling.
+	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
+}
+
 // EndpointsConfig replaces single addresses of the provider's metadata: where Traefik reaches the provider under another name than
 // browsers do, or where there is no discovery document. Each is a complete URL. Default: what discovery says.
 type EndpointsConfig struct {
@@ -220,9 +235,9 @@ type ClientConfig struct {
 	// TLS is whom to trust, and our own certificate.
 	TLS TLSConfig `json:"tls"`
 	// TimeoutSeconds is the longest one call may take.
-	TimeoutSeconds int `json:"timeoutSeconds" min:"1" default:"5"`
+	TimeoutSeconds int `json:"timeoutSeconds" is:"number" min:"1" default:"5"`
 	// MaxRetries is how often a failed call is tried again, 10 at most. Calls that change something are never repeated.
-	MaxRetries int `json:"maxRetries" max:"10" default:"3"`
+	MaxRetries int `json:"maxRetries" is:"number" min:"0" max:"10" default:"3"`
 }
 
 // TLSConfig is the certificates of a connection. Each may be PEM text, or `${file:/path}`.
@@ -234,7 +249,25 @@ type TLSConfig struct {
 	// Key is the private key of `cert`, as PEM. Required with `cert`.
 	Key string `json:"key" secret:"true"`
 	// InsecureSkipVerify accepts any certificate, so anybody on the way can be the provider. For a trial only.
-	InsecureSkipVerify bool `json:"insecureSkipVerify" default:"false"`
+	InsecureSkipVerify bool `json:"insecureSkipVerify" is:"switch" default:"false"`
+}
+
+// CookieConfig is where a cookie goes.
+type CookieConfig struct {
+	// Path is the part of the site the cookie is sent to. The callback must be in that of `stateCookie`.
+	Path string `json:"path" is:"path" default:"/"`
+	// Domain shares the cookie with all hosts below it (`example.com`), each of which can then read it. `stateCookie` needs it when
+	// `redirectUrl` is on another host than the pages. Default: this host.
+	Domain string `json:"domain" is:"domain"`
+	// SameSite says whether the cookie goes along with requests from other sites: `lax`, only when a link is followed;
+	// `strict`, never, also not right after signing in at a provider on another site, where `stateCookie` would be lost; `none`,
+	// always, which needs `secure` and should have `csrf`. `stateCookie` is always `none` with `responseMode: form_post`.
+	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
+	// HTTPOnly hides the cookie from scripts.
+	HTTPOnly bool `json:"httpOnly" is:"switch" default:"true"`
+	// Secure sends the cookie over https only. Default: as the request came. Behind a load balancer that ends TLS set it to
+	// true, or let Traefik trust the balancer's headers (`forwardedHeaders.trustedIPs`). Traefik Hub's default is false.
+	Secure *bool `json:"secure" is:"switch"`
 }
 
 // SessionConfig is what is remembered of a sign-in, and how.
@@ -243,29 +276,17 @@ type SessionConfig struct {
 	// prefix `__Host-`, which no other host can overwrite. Two middlewares of one issuer and client share a session by giving
 	// it the same name.
 	Name string `json:"name" is:"cookie" default:"%s-session"`
-	// Path is the part of the site the cookie is sent to.
-	Path string `json:"path" is:"path" default:"/"`
-	// Domain shares the session with all hosts below it (`example.com`). Each of them can then read it. Default: this host.
-	Domain string `json:"domain" is:"domain"`
+	CookieConfig
 	// Expiry is how many seconds a sign-in lasts; with `sliding`, after the last request.
-	Expiry int `json:"expiry" min:"1" default:"86400"`
+	Expiry int `json:"expiry" is:"number" min:"1" default:"86400"`
 	// Sliding begins `expiry` anew while the user is active.
-	Sliding bool `json:"sliding" default:"true"`
+	Sliding bool `json:"sliding" is:"switch" default:"true"`
 	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session goes on with the tokens of the sign-in.
-	Refresh bool `json:"refresh" default:"true"`
+	Refresh bool `json:"refresh" is:"switch" default:"true"`
 	// IdleTimeout ends a session after this many seconds without a request, if that is sooner than `expiry`. Default: none.
-	IdleTimeout int `json:"idleTimeout"`
+	IdleTimeout int `json:"idleTimeout" is:"number" min:"0"`
 	// MaxLifetime ends a session this many seconds after the sign-in, however active the user is. Default: none.
-	MaxLifetime int `json:"maxLifetime"`
-	// SameSite says whether the cookie goes along with requests from other sites: `lax`, only when a link is followed;
-	// `strict`, never, also not right after signing in at a provider on another site; `none`, always, which needs `secure` and
-	// should have `csrf`.
-	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
-	// HTTPOnly hides the cookie from scripts.
-	HTTPOnly bool `json:"httpOnly" default:"true"`
-	// Secure sends the cookie over https only. Default: as the request came. Behind a load balancer that ends TLS set it to
-	// true, or let Traefik trust the balancer's headers (`forwardedHeaders.trustedIPs`). Traefik Hub's default is false.
-	Secure *bool `json:"secure"`
+	MaxLifetime int `json:"maxLifetime" is:"number" min:"0"`
 	// Secret is what cookies are sealed with, 16 characters at least (`openssl rand -base64 32`), the same on every replica.
 	// Default: derived from `clientSecret`. Required without `clientSecret`.
 	Secret string `json:"secret" is:"secret" secret:"true"`
@@ -283,7 +304,7 @@ type SessionStoreConfig struct {
 	// KeyPrefix begins the name of every key in Redis.
 	KeyPrefix string `json:"keyPrefix"`
 	// CacheSeconds is how long a replica may use its own copy of a session, so how long a sign-out elsewhere may go unseen.
-	CacheSeconds int `json:"cacheSeconds" default:"2"`
+	CacheSeconds int `json:"cacheSeconds" is:"number" min:"0" default:"2"`
 }
 
 // RedisConfig is a connection to Redis or Valkey: one server, a cluster, or servers watched by Sentinel.
@@ -296,7 +317,7 @@ type RedisConfig struct {
 	// Password is the password.
 	Password string `json:"password" secret:"true"`
 	// Database is the number of the database. A cluster has only 0.
-	Database int `json:"database" default:"0"`
+	Database int `json:"database" is:"number" min:"0" default:"0"`
 	// Cluster says that the endpoints are nodes of a cluster: `cluster: {}`, or the label `cluster=true`.
 	Cluster *ClusterConfig `json:"cluster"`
 	// TLS encrypts the connection: `tls: {}`, or the label `tls=true`, trusts the system's certificates.
@@ -322,26 +343,16 @@ type SentinelConfig struct {
 type StateCookieConfig struct {
 	// Name is the cookie's name; `%s` stands for the middleware's.
 	Name string `json:"name" is:"cookie" default:"%s-state"`
-	// Path is the part of the site the cookie is sent to. The callback must be in it.
-	Path string `json:"path" is:"path" default:"/"`
-	// Domain is the cookie's domain. Set it when `redirectUrl` is on another host than the pages. Default: this host.
-	Domain string `json:"domain" is:"domain"`
+	CookieConfig
 	// MaxAge is how many seconds a sign-in may take.
-	MaxAge int `json:"maxAge" min:"1" default:"600"`
-	// SameSite is as in `session`. With `strict` the cookie is lost on the way back from a provider on another site. With
-	// `responseMode: form_post` it is always `none`.
-	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
-	// HTTPOnly hides the cookie from scripts.
-	HTTPOnly bool `json:"httpOnly" default:"true"`
-	// Secure is as in `session`. Default: as the request came.
-	Secure *bool `json:"secure"`
+	MaxAge int `json:"maxAge" is:"number" min:"1" default:"600"`
 }
 
 // CSRFConfig is the protection against requests that other sites forge: a signed value, bound to the session, in a cookie and in
 // a header, which only a script of the same site can read and repeat.
 type CSRFConfig struct {
 	// Secure sends the cookie over https only. Default: as `session.secure`.
-	Secure *bool `json:"secure"`
+	Secure *bool `json:"secure" is:"switch"`
 	// HeaderName is the header that must repeat the cookie's value.
 	HeaderName string `json:"headerName" is:"header" default:"Hub-Csrf-Token"`
 	// CookieName is the cookie's name.
@@ -360,13 +371,30 @@ type TokenSourceConfig struct {
 	Cookie string `json:"cookie" is:"cookie"`
 }
 
+// TokenConfig is what both ways to check a bearer token have.
+type TokenConfig struct {
+	// TokenSource is where the token is looked for. Default: the header `Authorization` with the word `Bearer`. Required for
+	// `oAuthIntrospection` without a sign-in: one source at least.
+	TokenSource TokenSourceConfig `json:"tokenSource"`
+	// Audience is what the `aud` of a token, or of the answer about it, must name, one of these at least. Default: `resource` if that is
+	// set, `clientId` for `jwt` beside a sign-in, else not checked.
+	Audience []string `json:"audience"`
+	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
+	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
+	Resource string `json:"resource" is:"url"`
+	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
+	ForwardAuthorization bool `json:"forwardAuthorization" is:"switch" default:"false"`
+	// PolicyConfig is as at the top level, of the token or the answer about it. Default: the top level's.
+	PolicyConfig
+}
+
 // JWTConfig is how bearer tokens that are JWTs are checked. Exactly one of `signingSecret`, `publicKey`, `jwksFile`, `jwksUrl` and
 // `issuer` says where the keys come from (`jwksUrl` and `issuer` may stand together); beside a sign-in, none means its issuer.
 type JWTConfig struct {
 	// SigningSecret is the secret shared with the issuer, for HS256, HS384 and HS512; as long as the hash (32, 48, 64 bytes).
 	SigningSecret string `json:"signingSecret" secret:"true"`
 	// SigningSecretBase64Encoded says that `signingSecret` is base64.
-	SigningSecretBase64Encoded bool `json:"signingSecretBase64Encoded" default:"false"`
+	SigningSecretBase64Encoded bool `json:"signingSecretBase64Encoded" is:"switch" default:"false"`
 	// PublicKey is the issuer's public key or certificate, as PEM.
 	PublicKey string `json:"publicKey"`
 	// JWKSFile is the issuer's key set: the path of a file, or the JSON itself.
@@ -376,35 +404,18 @@ type JWTConfig struct {
 	JWKSURL string `json:"jwksUrl" is:"jwks"`
 	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
 	Issuer string `json:"issuer"`
-	// Audience is what a token's `aud` must name, one of these at least. Default: `clientId` beside a sign-in, `resource` if
-	// that is set, else not checked.
-	Audience []string `json:"audience"`
 	// Algorithms are the signature algorithms accepted, all of one family. Default: what the key is for.
 	Algorithms []string `json:"algorithms" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
-	// TokenSource is where the token is looked for. Default: the header `Authorization` with the word `Bearer`.
-	TokenSource TokenSourceConfig `json:"tokenSource"`
 	// TokenKey is the name of a query parameter, and of a field of a form, where the token may be as well.
 	TokenKey string `json:"tokenKey"`
-	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
-	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
-	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
-	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
-	Resource string `json:"resource" is:"url"`
-	// Claims is the rule the token must satisfy, as at the top level. Default: the top level's.
-	Claims string `json:"claims"`
-	// UsernameClaim is as at the top level. Default: the top level's.
-	UsernameClaim string `json:"usernameClaim"`
-	// ForwardHeaders is as at the top level. Default: the top level's.
-	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
+	TokenConfig
 	// ClientConfig is how the keys are fetched. Beside a sign-in, its issuer's keys are fetched as the top level says.
 	ClientConfig ClientConfig `json:"clientConfig"`
 }
 
 // IntrospectionConfig is how bearer tokens are asked about at the provider.
 type IntrospectionConfig struct {
-	// TokenSource is where the token is looked for. Required: one source at least; beside a sign-in, none means the header
-	// `Authorization` with the word `Bearer`.
-	TokenSource TokenSourceConfig `json:"tokenSource"`
+	TokenConfig
 	// ClientConfig is whom to ask, and how.
 	ClientConfig IntrospectionClientConfig `json:"clientConfig"`
 	// TokenTypeHint is another place for `clientConfig.tokenTypeHint`.
@@ -412,21 +423,9 @@ type IntrospectionConfig struct {
 	// Issuer is the provider, without a sign-in: the `iss` an answer may have, whom a `clientKey` signs for, and, without
 	// `clientConfig.url`, whose metadata says where to ask.
 	Issuer string `json:"issuer" is:"issuer"`
-	// Audience is what the answer's `aud` must name, one of these at least. Default: `resource` if that is set, else not checked.
-	Audience []string `json:"audience"`
 	// CacheSeconds is how long an answer is used again, never past the token's end; that a token is not active, 5 s at most. 0
 	// asks each time.
-	CacheSeconds int `json:"cacheSeconds" default:"10"`
-	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
-	ForwardAuthorization bool `json:"forwardAuthorization" default:"false"`
-	// Resource is as in `jwt`.
-	Resource string `json:"resource" is:"url"`
-	// Claims is the rule the answer must satisfy, as at the top level. Default: the top level's.
-	Claims string `json:"claims"`
-	// UsernameClaim is as at the top level. Default: the top level's.
-	UsernameClaim string `json:"usernameClaim"`
-	// ForwardHeaders is as at the top level. Default: the top level's.
-	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
+	CacheSeconds int `json:"cacheSeconds" is:"number" min:"0" default:"10"`
 }
 
 // IntrospectionClientConfig is whom to ask about tokens, and how.
@@ -439,12 +438,7 @@ type IntrospectionClientConfig struct {
 	Headers map[string]string `json:"headers" is:"header"`
 	// TokenTypeHint tells the provider what kind of token it is, `access_token` as a rule.
 	TokenTypeHint string `json:"tokenTypeHint"`
-	// TLS is whom to trust, and our own certificate, which `tls_client_auth` shows.
-	TLS TLSConfig `json:"tls"`
-	// TimeoutSeconds is the longest one call may take.
-	TimeoutSeconds int `json:"timeoutSeconds" min:"1" default:"5"`
-	// MaxRetries is how often a failed call is tried again, 10 at most.
-	MaxRetries int `json:"maxRetries" max:"10" default:"3"`
+	ClientConfig
 }
 
 // ClientCredentialsConfig is how a token for the upstream is obtained: for the gateway itself with `clientId` and `clientSecret`,
@@ -466,12 +460,8 @@ type ClientCredentialsConfig struct {
 	Scopes []string `json:"scopes"`
 	// Params are further parameters of the token request.
 	Params map[string]string `json:"params" is:"param"`
-	// Claims is the rule the token must satisfy, as at the top level, if it is a JWT.
-	Claims string `json:"claims"`
-	// UsernameClaim is as at the top level, read from the token.
-	UsernameClaim string `json:"usernameClaim"`
-	// ForwardHeaders is as at the top level, read from the token.
-	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
+	// PolicyConfig is as at the top level, of the token, if it is a JWT.
+	PolicyConfig
 	// ClientConfig is how the provider is called.
 	ClientConfig ClientConfig `json:"clientConfig"`
 	// Store shares tokens among replicas. Default: each Traefik keeps its own in memory.
@@ -489,11 +479,16 @@ type TokenStoreConfig struct {
 }
 
 // problems gathers everything that is wrong with a configuration, so that one start tells it all.
-type problems struct{ list []string }
+type problems struct {
+	list  []string
+	noted int               // also those that say the same again
+	set   map[string]string // what is set, by path
+}
 
 // add notes one problem: the option's path, what is wrong with it, what to write instead. The first problem of an option is the
 // cause of those that follow, so only that one is kept.
 func (p *problems) add(option, format string, args ...interface{}) {
+	p.noted++
 	prefix := option + ": "
 	for _, known := range p.list {
 		if strings.HasPrefix(known, prefix) {
@@ -525,79 +520,55 @@ func (p *problems) err() error {
 	return errors.New(strings.ReplaceAll(strings.Join(p.list, "; "), "\n", " "))
 }
 
-// defaultConfig is a configuration in which nothing is set: the defaults beside the fields.
-func defaultConfig() *Config {
+// readConfig turns what Traefik decoded, written as JSON, into the typed configuration and notes every problem of it. The result is
+// complete even then, so that later checks can go on and report theirs in the same line.
+func readConfig(text []byte, p *problems) *Config {
+	raw := map[string]interface{}{}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // 1000000 is not 1e+06
+	p.addError("options", decoder.Decode(&raw))
 	config := &Config{}
-	setDefaults(reflect.ValueOf(config).Elem())
-	return config
-}
-
-// readConfig turns what Traefik decoded into the typed configuration and notes every problem of it. The result is complete even
-// then, so that later checks can go on and report theirs in the same line.
-func readConfig(raw map[string]interface{}, p *problems) *Config {
-	config := defaultConfig()
-	decodeBlock(reflect.ValueOf(config).Elem(), "", raw, p)
-	absorb(config, p)
-	checkJobs(config, raw, p)
-	checkAddresses(config, p)
-	checkCookies(config, p)
-	if config.Issuer != "" {
-		checkLogin(config, p)
-	}
-	if config.JWT != nil {
-		checkJWT(config, config.JWT, p)
-	}
-	if config.OAuthIntrospection != nil {
-		checkIntrospection(config, config.OAuthIntrospection, p)
-	}
-	if config.OAuthClientCredentials != nil {
-		checkClientCredentials(config.OAuthClientCredentials, p)
-	}
-	return config
-}
-
-// absorb moves what may be written at two places to where the rest of the plugin reads it.
-func absorb(config *Config, p *problems) {
+	p.set = map[string]string{}
+	top := &option{p: p}
+	readBlock(reflect.ValueOf(config).Elem(), top, raw)
+	checkJobs(config, sortedNames(top, raw), p)
 	if config.Session.Secret == "" {
 		config.Session.Secret = config.Secret
 	}
-	p.must(config.Secret == "" || config.Secret == config.Session.Secret, "secret", "is another place for session.secret, which differs; keep one of them")
-	if j := config.JWT; j != nil {
-		inherit(config, &j.Claims, &j.UsernameClaim, &j.ForwardHeaders)
+	if config.JWT != nil {
+		inherit(&config.JWT.PolicyConfig, &config.PolicyConfig)
 	}
-	if i := config.OAuthIntrospection; i != nil {
-		inherit(config, &i.Claims, &i.UsernameClaim, &i.ForwardHeaders)
-		if i.ClientConfig.TokenTypeHint == "" {
-			i.ClientConfig.TokenTypeHint = i.TokenTypeHint
+	if in := config.OAuthIntrospection; in != nil {
+		inherit(&in.PolicyConfig, &config.PolicyConfig)
+		if in.ClientConfig.TokenTypeHint == "" {
+			in.ClientConfig.TokenTypeHint = in.TokenTypeHint
 		}
-		i.TokenTypeHint = ""
 	}
+	return config
 }
 
 // inherit gives a token block the rule and headers of the top level where it has none: a token must not open what a session does not.
-func inherit(config *Config, claims, usernameClaim *string, forwardHeaders *map[string]string) {
-	if *claims == "" {
-		*claims = config.Claims
+func inherit(to, from *PolicyConfig) {
+	if to.Claims == "" {
+		to.Claims = from.Claims
 	}
-	if *usernameClaim == "" {
-		*usernameClaim = config.UsernameClaim
+	if to.UsernameClaim == "" {
+		to.UsernameClaim = from.UsernameClaim
 	}
-	if *forwardHeaders == nil {
-		*forwardHeaders = config.ForwardHeaders
+	if to.ForwardHeaders == nil {
+		to.ForwardHeaders = from.ForwardHeaders
 	}
 }
 
-// withoutLogin are the options, in lower case, that mean something without a sign-in. Any other asks for one.
-var withoutLogin = map[string]bool{"bypass": true, "unauthenticated": true, "errorpages": true, "loglevel": true, "statusurl": true,
-	"statustoken": true, "jwt": true, "oauthintrospection": true, "oauthclientcredentials": true}
+// withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|(client(?:Id|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
-func checkJobs(config *Config, raw map[string]interface{}, p *problems) {
+func checkJobs(config *Config, names []string, p *problems) {
 	reason := ""
-	for _, name := range sortedNames("", raw, p) {
-		option := strings.ToLower(name)
-		isClient := config.OAuthIntrospection != nil && strings.HasPrefix(option, "client") && option != "clientconfig" // proves itself there
-		if !withoutLogin[option] && !isClient && reason == "" {
+	for _, name := range names {
+		known := withoutLogin.FindStringSubmatch(name)
+		if reason == "" && (known == nil || known[1] != "" && config.OAuthIntrospection == nil) {
 			reason = fmt.Sprintf(", because %q is set", name)
 		}
 	}
@@ -609,251 +580,168 @@ func checkJobs(config *Config, raw map[string]interface{}, p *problems) {
 	p.must(config.ClientID != "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
 }
 
-// checkAddresses sees that each of our own addresses has one meaning.
-func checkAddresses(config *Config, p *problems) {
-	owner := map[string]string{}
-	for _, address := range [][]string{{"redirectUrl", config.RedirectURL}, {"loginUrl", config.LoginURL}, {"logoutUrl", config.LogoutURL},
-		{"backchannelLogoutUrl", config.BackchannelLogoutURL}, {"frontchannelLogoutUrl", config.FrontchannelLogoutURL}} {
-		if where, err := parseLocation(address[1]); err == nil { // else not set, or reported
-			p.must(owner[where.path] == "", address[0], "must not have the path of %s, got %q; write another path", owner[where.path], where.path)
-			owner[where.path] = address[0]
+// rules is what is wrong with options, a row each: where, the conditions under which it is wrong, and what to say. Where is an option
+// of every block of that name; of the top level, when a slash begins the row; or any value of the kind that an `is` tag names.
+// All conditions of a row hold; names in them and in ${…} are those of the same block:
+//
+//	name         it is set, if only by its default
+//	name=x       the regular expression x matches the whole of it; items of a list are joined with " and "
+//	name==other  it is set to the same as other
+//	!…           the opposite
+//
+// A value is called value, its number of bytes size, its field's tags min and max, the address that was probably meant try; as an address
+// of ours (parseLocation) its parts are host and path, and wrong is what is wrong with it. <url> and <name> are patterns. What works but
+// should be known is a warning, or a notice.
+const rules = `
+tls/key if cert !key: required with cert; write its private key as PEM
+tls/cert if key !cert: required with key; write its certificate as PEM
+redis/endpoints if !endpoints: required; write host and port, such as "redis:6379"
+redis/cluster if cluster sentinel: must not stand beside sentinel; keep the one that your Redis is
+redis/database if cluster !database=0: must be 0 in a cluster, got ${database}; leave it out
+sentinel/masterSet if !masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"
+session,stateCookie/name if name=(?i)__host-.* !path=/: must not begin with "__Host-" unless path is "/" and there is no domain, got "${name}"
+session,stateCookie/name if name=(?i)__host-.* domain: must not begin with "__Host-" unless path is "/" and there is no domain, got "${name}"
+/csrf.cookieName if csrf.cookieName=(?i)__host-.* session.domain: must not begin with "__Host-" unless path is "/" and there is no domain, got "${csrf.cookieName}"
+session,stateCookie/secure if name=(?i)__(host|secure)-.* secure=false: must not be false for a cookie named "${name}"; leave it out
+csrf/secure if cookieName=(?i)__(host|secure)-.* secure=false: must not be false for a cookie named "${cookieName}"; leave it out
+session,stateCookie/secure if sameSite=none !secure=true: must be true with sameSite "none": browsers drop such a cookie otherwise
+/stateCookie.secure if responseMode=form_post stateCookie.secure=false: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out
+/stateCookie.name if stateCookie.name==session.name: must not be session.name, got "${stateCookie.name}"; leave it out, or write another name
+/csrf.cookieName if csrf.cookieName==session.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
+/csrf.cookieName if csrf.cookieName==stateCookie.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
+/secret if secret session.secret !secret==session.secret: is another place for session.secret, which differs; keep one of them
+/session.secret if issuer !session.secret !secret !clientSecret: required without clientSecret; write the output of “openssl rand -base64 32”, the same for all replicas
+/pkce if issuer pkce=false clientAuthMethod=none: must be true for a client without credentials; leave it out, or set clientSecret
+/pkce if issuer pkce=false !clientSecret !clientKey !clientConfig.tls.cert: must be true for a client without credentials; leave it out, or set clientSecret
+/postLoginRedirectUrl if postLoginRedirectUrl==loginUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"
+/postLogoutRedirectUrl if postLogoutRedirectUrl==logoutUrl: must not be logoutUrl, which signs out again; write another page, such as "/"
+,oAuthClientCredentials/clientSecret if clientId clientAuthMethod=client_secret_.* !clientSecret: required for clientAuthMethod "${clientAuthMethod}"
+,oAuthClientCredentials/clientKey if clientId clientAuthMethod=private_key_jwt !clientKey: required for clientAuthMethod "${clientAuthMethod}"
+/clientConfig.tls.cert if issuer clientAuthMethod=tls_client_auth !clientConfig.tls.cert: required for clientAuthMethod "${clientAuthMethod}"
+/oAuthIntrospection.clientConfig.tls.cert if oAuthIntrospection !issuer clientAuthMethod=tls_client_auth !oAuthIntrospection.clientConfig.tls.cert: required for clientAuthMethod "${clientAuthMethod}"
+oAuthClientCredentials/clientConfig.tls.cert if clientId clientAuthMethod=tls_client_auth !clientConfig.tls.cert: required for clientAuthMethod "${clientAuthMethod}"
+oAuthClientCredentials/url if !url: required; write the provider's token endpoint
+oAuthClientCredentials/clientId if clientSecret !clientId: required with clientSecret or clientKey; leave out all of them to use the caller's
+oAuthClientCredentials/clientId if clientKey !clientId: required with clientSecret or clientKey; leave out all of them to use the caller's
+oAuthClientCredentials/clientSecret if clientId !clientSecret !clientKey !clientAuthMethod: required with clientId; leave out both to use the caller's
+oAuthClientCredentials/store.secret if store.redis !store.secret: required with redis; write the output of “openssl rand -base64 32”, the same for all replicas
+tokenSource/header if headerAuthScheme !header: required with headerAuthScheme; write "Authorization"
+/oAuthIntrospection.tokenSource if oAuthIntrospection !issuer !oAuthIntrospection.tokenSource.header !oAuthIntrospection.tokenSource.query !oAuthIntrospection.tokenSource.cookie: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"
+/oAuthIntrospection.issuer if issuer oAuthIntrospection.issuer: must not stand beside a sign-in, whose issuer is asked; leave it out
+/clientId if oAuthIntrospection !issuer !clientId clientSecret: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
+/clientId if oAuthIntrospection !issuer !clientId clientKey: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
+/clientId if oAuthIntrospection !issuer !clientId clientAuthMethod: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
+/oAuthIntrospection.clientConfig.url if oAuthIntrospection !issuer !oAuthIntrospection.issuer !oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint
+/jwt if jwt !issuer !jwt.issuer !jwt.signingSecret !jwt.publicKey !jwt.jwksFile !jwt.jwksUrl: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer
+jwt/ if signingSecret publicKey: must have one source of keys, got signingSecret and publicKey; keep one
+jwt/ if signingSecret jwksFile: must have one source of keys, got signingSecret and jwksFile; keep one
+jwt/ if signingSecret jwksUrl: must have one source of keys, got signingSecret and jwksUrl; keep one
+jwt/ if publicKey jwksFile: must have one source of keys, got publicKey and jwksFile; keep one
+jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksUrl; keep one
+jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
+jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
+jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
+jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #
+jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(ES\d+(\sand\s)?)+|(HS\d+(\sand\s)?)+|EdDSA: must be of one family, got ${algorithms}; keep one
+jwt/algorithms if algorithms=HS.* !signingSecret: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
+jwt/algorithms if algorithms signingSecret !algorithms=HS.*: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
+switch/ if !value=1|0|t|f|T|F|true|false|True|False|TRUE|FALSE: must be true or false, got "${value}"
+number/ if !value=-?[0-2]?\d{1,9}(\.0*)?: must be a whole number, got "${value}"
+number/ if value=-.*: must be at least ${min}, got "${value}"
+number/ if min=1 value=0+(\.0*)?: must be at least ${min}, got "${value}"
+number/ if max=10 !value=0*(\d|10)(\.0*)?: must be at most ${max}, got "${value}"
+issuer,url/ if !value=<url>([?#]\S*)?: must be an https URL, got "${value}"; try "${try}"
+jwks/ if !value=<url>([?#]\S*)? !value=/.*: must be an https URL, got "${value}"; try "${try}"
+uri/ if !value=<url>([?#]\S*)? !value=urn:[^#]+: must be an https URL, got "${value}"; try "${try}"
+issuer,url,jwks,uri/ if value=.*#.*: must not have a query or fragment, got "${value}"; try "${try}"
+issuer/ if value=.*\?.*: must not have a query or fragment, got "${value}"; try "${try}"
+issuer/ if value=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${value}"; try "${try}"
+endpoint,location/ if !wrong=<nil>: ${wrong}, got "${value}"
+endpoint/ if path=.*[?%].*: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
+endpoint/ if path=/ !host: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
+header,identityHeader/ if !value=<name>: must be the name of a header, got "${value}"; try "X-User" or the like
+identityHeader/ if value=(?i)(proxy-)?connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|upgrade|host|cookie|content-length: must not be a header of the connection, got "${value}"; write another name
+cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .
+path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
+domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
+secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
+server/ if !value=(rediss?://)?([^\s/:]+|\[[^\s/\]]+\]):\d+: must be host and port, alone or after redis:// or rediss://, got "${value}"; try "redis:6379"
+param/ if value=client_id: is decided by another option, got "${value}"; use clientId
+param/ if value=client_secret: is decided by another option, got "${value}"; use clientSecret
+param/ if value=client_assertion: is decided by another option, got "${value}"; use clientKey
+param/ if value=client_assertion_type: is decided by another option, got "${value}"; use clientAuthMethod
+param/ if value=redirect_uri: is decided by another option, got "${value}"; use redirectUrl
+param/ if value=scope: is decided by another option, got "${value}"; use scopes
+param/ if value=code_challenge(_method)?: is decided by another option, got "${value}"; use pkce
+param/ if value=response_mode: is decided by another option, got "${value}"; use responseMode
+param/ if value=request_uri: is decided by another option, got "${value}"; use par
+param/ if value=response_type|state|nonce|request|grant_type: belongs to the protocol and cannot be replaced, got "${value}"; leave it out
+warning/issuer if issuer=http:.*: "${issuer}" is plain http: whoever is on the way can sign in as anybody; use https but for a trial
+warning/clientConfig.tls.insecureSkipVerify if clientConfig.tls.insecureSkipVerify=true: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead
+warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
+warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds
+notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
+`
+
+// patterns are what is short in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
+// names of headers and cookies are tokens (RFC 9110 5.6.2).
+var patterns = strings.NewReplacer("“", "`", "”", "`",
+	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
+	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+")
+
+// ruleRow reads a row: the blocks, the option, the conditions, the words.
+var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)
+
+// ruleBook has the rows of rules by block or kind.
+var ruleBook = map[string][][]string{}
+
+func init() {
+	for _, row := range ruleRow.FindAllStringSubmatch(patterns.Replace(rules), -1) {
+		for _, name := range strings.Split(row[1], ",") {
+			ruleBook[name] = append(ruleBook[name], row)
 		}
-	}
-	p.must(config.PostLoginRedirectURL == "" || config.PostLoginRedirectURL != config.LoginURL, "postLoginRedirectUrl",
-		"must not be loginUrl, which begins another sign-in; write another page, such as \"/\"")
-	p.must(config.PostLogoutRedirectURL == "" || config.PostLogoutRedirectURL != config.LogoutURL, "postLogoutRedirectUrl",
-		"must not be logoutUrl, which signs out again; write another page, such as \"/\"")
-}
-
-// makeSecret is the advice for every missing or weak secret.
-const makeSecret = "write the output of `openssl rand -base64 32`"
-
-// checkCookies refuses what browsers would silently drop, and cookies that would overwrite each other.
-func checkCookies(config *Config, p *problems) {
-	s, t := &config.Session, &config.StateCookie
-	checkCookie("session", s.Name, s.Path, s.Domain, s.SameSite, s.Secure, p)
-	checkCookie("stateCookie", t.Name, t.Path, t.Domain, t.SameSite, t.Secure, p)
-	p.must(s.Name != t.Name, "stateCookie.name", "must not be session.name, got %q; leave it out, or write another name", t.Name)
-	p.must(config.ResponseMode != "form_post" || t.Secure == nil || *t.Secure, "stateCookie.secure",
-		"must not be false with responseMode \"form_post\", whose answer is a request from another site; leave it out")
-	if c := config.CSRF; c != nil {
-		checkCookie("csrf", c.CookieName, "/", s.Domain, s.SameSite, c.Secure, p)
-		p.must(c.CookieName != s.Name && c.CookieName != t.Name, "csrf.cookieName", "must not be another cookie's name, got %q; leave it out", c.CookieName)
-	}
-}
-
-// checkCookie: RFC 6265bis 4.1.3 (prefixes) and 5.7 (SameSite).
-func checkCookie(option, name, path, domain, sameSite string, secure *bool, p *problems) {
-	prefix := strings.ToLower(name)
-	isHost, isSecure := strings.HasPrefix(prefix, "__host-"), strings.HasPrefix(prefix, "__secure-")
-	p.must(!isHost || path == "/" && domain == "", option+".name", "must not begin with \"__Host-\" unless path is \"/\" and there is no domain, got %q", name)
-	p.must(!isHost && !isSecure || secure == nil || *secure, option+".secure", "must not be false for a cookie named %q; leave it out", name)
-	p.must(sameSite != "none" || option == "csrf" || secure != nil && *secure, option+".secure",
-		"must be true with sameSite \"none\": browsers drop such a cookie otherwise")
-}
-
-// checkLogin checks what the provider must be told and shown.
-func checkLogin(config *Config, p *problems) {
-	tls := &config.ClientConfig.TLS
-	checkTLS("clientConfig.tls", tls, p)
-	checkClientAuth("", config.ClientAuthMethod, config.ClientSecret, config.ClientKey, tls, p)
-	checkRedis("session.store.redis", config.Session.Store.Redis, p)
-	p.must(config.Session.Secret+config.ClientSecret != "", "session.secret", "required without clientSecret; %s, the same for all replicas", makeSecret)
-	// RFC 9700 2.1.1: nothing else ties the code to a client without credentials.
-	isPublic := config.ClientAuthMethod == "none" || config.ClientSecret+config.ClientKey+tls.Cert == ""
-	p.must(config.PKCE || !isPublic, "pkce", "must be true for a client without credentials; leave it out, or set clientSecret")
-	// OIDC Core 16.19: the client secret is the key, so it must be as long as the hash.
-	least := hmacSizes[config.IDTokenSigningAlg]
-	p.must(len(config.ClientSecret) >= least, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256",
-		config.IDTokenSigningAlg, least)
-}
-
-// hmacSizes are the least numbers of bytes in a key (RFC 7518 3.2).
-var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
-
-// checkClientAuth sees that what a method needs is there.
-func checkClientAuth(prefix, method, secret, key string, tls *TLSConfig, p *problems) {
-	for _, need := range [][]string{{"client_secret_basic", "clientSecret", secret}, {"client_secret_post", "clientSecret", secret},
-		{"private_key_jwt", "clientKey", key}, {"tls_client_auth", "clientConfig.tls.cert", tls.Cert}} {
-		p.must(method != need[0] || need[2] != "", prefix+need[1], "required for clientAuthMethod %q", method)
-	}
-}
-
-// checkTLS: a certificate is of no use without its key.
-func checkTLS(option string, tls *TLSConfig, p *problems) {
-	p.must(tls.Cert == "" || tls.Key != "", option+".key", "required with cert; write its private key as PEM")
-	p.must(tls.Key == "" || tls.Cert != "", option+".cert", "required with key; write its certificate as PEM")
-}
-
-// checkRedis checks a connection to Redis, if there is one.
-func checkRedis(option string, redis *RedisConfig, p *problems) {
-	if redis == nil {
-		return
-	}
-	p.must(len(redis.Endpoints) > 0, option+".endpoints", "required; write host and port, such as \"redis:6379\"")
-	p.must(redis.Cluster == nil || redis.Sentinel == nil, option+".cluster", "must not stand beside sentinel; keep the one that your Redis is")
-	p.must(redis.Cluster == nil || redis.Database == 0, option+".database", "must be 0 in a cluster, got %d; leave it out", redis.Database)
-	p.must(redis.Sentinel == nil || redis.Sentinel.MasterSet != "", option+".sentinel.masterSet",
-		"required; write the name that the Sentinels know the master by, such as \"mymaster\"")
-	if redis.TLS != nil {
-		checkTLS(option+".tls", redis.TLS, p)
-	}
-}
-
-// checkJWT sees that the configuration alone says who may sign.
-func checkJWT(config *Config, jwt *JWTConfig, p *problems) {
-	checkTLS("jwt.clientConfig.tls", &jwt.ClientConfig.TLS, p)
-	checkTokenSource("jwt", &jwt.TokenSource, true, p)
-	var sources []string
-	for _, source := range [][]string{{"signingSecret", jwt.SigningSecret}, {"publicKey", jwt.PublicKey}, {"jwksFile", jwt.JWKSFile}, {"jwksUrl", jwt.JWKSURL}} {
-		if source[1] != "" {
-			sources = append(sources, source[0])
-		}
-	}
-	p.must(len(sources) < 2, "jwt", "must have one source of keys, got %s; keep one", strings.Join(sources, " and "))
-	p.must(len(sources) > 0 || jwt.Issuer+config.Issuer != "", "jwt", "must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer")
-	isPath := strings.HasPrefix(jwt.JWKSURL, "/")
-	p.must(!isPath || jwt.Issuer != "", "jwt.issuer", "required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL")
-	if isPath || len(sources) == 0 && jwt.Issuer != "" {
-		wrong, hint := complaint("issuer", jwt.Issuer)
-		p.must(wrong == "", "jwt.issuer", "%s where its keys are, got %q%s", wrong, jwt.Issuer, hint)
-	}
-	// RFC 8725 3.1: an algorithm belongs to one kind of key, so that a public key is never taken for a secret.
-	for _, alg := range jwt.Algorithms {
-		p.must(strings.HasPrefix(alg, jwt.Algorithms[0][:2]), "jwt.algorithms", "must be of one family, got %s and %s; keep one", jwt.Algorithms[0], alg)
-		p.must((hmacSizes[alg] > 0) == (jwt.SigningSecret != ""), "jwt.algorithms",
-			"%s does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys", alg)
-	}
-}
-
-// checkTokenSource sees that a token can be found. optional: none means the header Authorization.
-func checkTokenSource(option string, source *TokenSourceConfig, optional bool, p *problems) {
-	p.must(source.Header != "" || source.HeaderAuthScheme == "", option+".tokenSource.header", "required with headerAuthScheme; write \"Authorization\"")
-	p.must(source.Header+source.Query+source.Cookie != "" || optional, option+".tokenSource",
-		"must name a header, query or cookie; write header \"Authorization\" and headerAuthScheme \"Bearer\"")
-}
-
-// checkIntrospection sees that there is a token, and somebody to ask.
-func checkIntrospection(config *Config, in *IntrospectionConfig, p *problems) {
-	checkTokenSource("oAuthIntrospection", &in.TokenSource, config.Issuer != "", p)
-	checkTLS("oAuthIntrospection.clientConfig.tls", &in.ClientConfig.TLS, p)
-	if config.Issuer != "" {
-		p.must(in.Issuer == "", "oAuthIntrospection.issuer", "must not stand beside a sign-in, whose issuer is asked; leave it out")
-		return
-	}
-	p.must(in.ClientConfig.URL+in.Issuer != "", "oAuthIntrospection.clientConfig.url", "required without a sign-in; write the provider's introspection endpoint")
-	prefix := ""
-	if config.ClientAuthMethod == "tls_client_auth" { // the certificate is this block's, the rest is the top level's
-		prefix = "oAuthIntrospection."
-	}
-	checkClientAuth(prefix, config.ClientAuthMethod, config.ClientSecret, config.ClientKey, &in.ClientConfig.TLS, p)
-	p.must(config.ClientID != "" || config.ClientAuthMethod+config.ClientSecret+config.ClientKey == "", "clientId",
-		"required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API")
-}
-
-// checkClientCredentials: the gateway's own client is given wholly, or callers bring theirs.
-func checkClientCredentials(c *ClientCredentialsConfig, p *problems) {
-	const block = "oAuthClientCredentials."
-	checkTLS(block+"clientConfig.tls", &c.ClientConfig.TLS, p)
-	checkRedis(block+"store.redis", c.Store.Redis, p)
-	p.must(c.URL != "", block+"url", "required; write the provider's token endpoint")
-	p.must(c.Store.Redis == nil || c.Store.Secret != "", block+"store.secret", "required with redis; %s, the same for all replicas", makeSecret)
-	hasCredentials := c.ClientSecret+c.ClientKey != ""
-	p.must(c.ClientID != "" || !hasCredentials, block+"clientId", "required with clientSecret or clientKey; leave out all of them to use the caller's")
-	p.must(c.ClientID == "" || hasCredentials || c.ClientAuthMethod != "", block+"clientSecret", "required with clientId; leave out both to use the caller's")
-	if c.ClientID != "" {
-		checkClientAuth(block, c.ClientAuthMethod, c.ClientSecret, c.ClientKey, &c.ClientConfig.TLS, p)
 	}
 }
 
-// nameToken is what names of headers and cookies may be made of (RFC 9110 5.6.2).
-var nameToken = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
-// domainName is what a cookie's domain may be: two labels at least, since browsers refuse a cookie for a whole top level.
-var domainName = regexp.MustCompile(`^\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+$`)
-
-// connectionHeaders belong to the connection or the message, not to a user (RFC 9110 7.6.1).
-var connectionHeaders = map[string]bool{"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Host": true, "Cookie": true, "Content-Length": true}
-
-// protocolParams are the parameters of a sign-in or token request that the plugin itself decides, with the option to use instead.
-var protocolParams = map[string]string{"response_type": "", "client_id": "clientId", "redirect_uri": "redirectUrl", "state": "", "nonce": "",
-	"scope": "scopes", "code_challenge": "pkce", "code_challenge_method": "pkce", "response_mode": "responseMode", "request": "",
-	"request_uri": "par", "grant_type": "", "client_secret": "clientSecret", "client_assertion": "clientKey", "client_assertion_type": "clientAuthMethod"}
-
-// complaint says what is wrong with a value of the kind that an `is` tag names, and what to write. Both are empty if nothing is.
-func complaint(kind, text string) (wrong, hint string) {
-	switch kind {
-	case "issuer", "url", "uri":
-		return urlComplaint(kind, text)
-	case "jwks": // Traefik Hub's path form
-		if !strings.HasPrefix(text, "/") {
-			return urlComplaint("url", text)
+// checkRules notes what is wrong with a block or value. set is what is set, by names that begin with at.
+func checkRules(name string, o *option, at string, set map[string]string) {
+	for _, row := range ruleBook[name] {
+		if !holds(row[3], at, set) {
+			continue
 		}
-	case "endpoint", "location":
-		where, err := parseLocation(text)
-		if err != nil {
-			return err.Error(), ""
-		}
-		// Requests are compared with it as a plain path, and a path form "/" would take the site's front page.
-		if kind == "endpoint" && (strings.ContainsAny(where.path, "?%") || where.path == "/" && where.host == "") {
-			return "must be the address of a page of its own, without a query or escapes", "; try \"/oidc/callback\" or the like"
-		}
-	case "header", "identityHeader":
-		if !nameToken.MatchString(text) {
-			return "must be the name of a header", "; try \"X-User\" or the like"
-		}
-		if kind == "identityHeader" && connectionHeaders[http.CanonicalHeaderKey(text)] {
-			return "must not be a header of the connection", "; write another name"
-		}
-	case "cookie":
-		if !nameToken.MatchString(text) {
-			return "must be the name of a cookie", "; use letters, digits, - _ ."
-		}
-	case "path":
-		if !strings.HasPrefix(text, "/") || strings.ContainsAny(text, ";, \"") {
-			return "must be a path", "; try \"/\""
-		}
-	case "domain":
-		if !domainName.MatchString(text) {
-			return "must be a domain without scheme, port or path", "; try \"example.com\", or leave it out for this host alone"
-		}
-	case "secret":
-		if len(text) < 16 {
-			return "must have 16 bytes at least", "; " + makeSecret
-		}
-	case "param":
-		if option, reserved := protocolParams[text]; reserved && option != "" {
-			return "is decided by another option", "; use " + option
-		} else if reserved {
-			return "belongs to the protocol and cannot be replaced", "; leave it out"
-		}
-	case "server":
-		address := strings.TrimPrefix(strings.TrimPrefix(text, "redis://"), "rediss://")
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || strings.Trim(port, "0123456789") != "" {
-			return "must be host and port, alone or after redis:// or rediss://", "; try \"redis:6379\""
-		}
+		o.p.add(under(o, row[2]).path, "%s", os.Expand(row[4], func(name string) string {
+			text := strconv.Quote(userInfo.ReplaceAllString(set[at+name], "$1…@"))
+			return strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`)
+		}))
 	}
-	return "", ""
 }
 
-// urlComplaint checks a complete http(s) URL; a uri may also be a URN (RFC 8707 2), and an issuer has no query (OIDC Discovery 2).
-func urlComplaint(kind, text string) (wrong, hint string) {
-	u, err := url.Parse(text)
-	if kind == "uri" && err == nil && u.Scheme == "urn" && !strings.Contains(text, "#") {
-		return "", ""
+// matchers are the regular expressions of the rules, each compiled when it is first needed.
+var matchers sync.Map
+
+func matcher(pattern string) *regexp.Regexp {
+	known, found := matchers.Load(pattern)
+	if !found {
+		known = regexp.MustCompile("^(?s:" + pattern + ")$")
+		matchers.Store(pattern, known)
 	}
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-		if !strings.Contains(text, "://") {
-			hint = fmt.Sprintf("; try %q", "https://"+text)
+	return known.(*regexp.Regexp)
+}
+
+// holds says whether all conditions of a row are true.
+func holds(conditions, at string, set map[string]string) bool {
+	for _, condition := range strings.Fields(conditions) {
+		name, pattern, _ := strings.Cut(strings.TrimPrefix(condition, "!"), "=")
+		text := set[at+name]
+		isTrue := text != ""
+		if other := strings.TrimPrefix(pattern, "="); other != pattern {
+			isTrue = isTrue && text == set[at+other]
+		} else if pattern != "" {
+			isTrue = matcher(pattern).MatchString(text)
 		}
-		return "must be an https URL", hint
+		if isTrue == strings.HasPrefix(condition, "!") {
+			return false
+		}
 	}
-	if strings.Contains(text, "#") || kind == "issuer" && strings.Contains(text, "?") {
-		return "must not have a query or fragment", fmt.Sprintf("; try %q", strings.SplitN(strings.SplitN(text, "#", 2)[0], "?", 2)[0])
-	}
-	if base := strings.TrimSuffix(text, "/.well-known/openid-configuration"); kind == "issuer" && base != text {
-		return "must be the issuer, not its discovery document", fmt.Sprintf("; try %q", base)
-	}
-	return "", ""
+	return true
 }

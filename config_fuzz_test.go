@@ -17,8 +17,7 @@ func FuzzConfig(f *testing.F) {
 		if json.Unmarshal([]byte(text), &raw) != nil || strings.Contains(text, "${file:") {
 			return
 		}
-		p := &problems{}
-		readConfig(raw, p)
+		_, p := read(raw)
 		if err := p.err(); err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("more than one line: %q", err)
 		}

@@ -29,11 +29,20 @@ func signIn(t *testing.T, text string) map[string]interface{} {
 	return raw
 }
 
+// read reads options as New does, as far as their problems are seen without making what they ask for.
+func read(raw map[string]interface{}) (*Config, *problems) {
+	text, err := json.Marshal(raw)
+	p := &problems{}
+	p.addError("JSON", err)
+	g := &gate{config: readConfig(text, p), endpoints: map[string]*endpoint{}}
+	buildEndpoints(g, p)
+	return g.config, p
+}
+
 // mustRead reads options that have no problem.
 func mustRead(t *testing.T, raw map[string]interface{}) *Config {
 	t.Helper()
-	p := &problems{}
-	config := readConfig(raw, p)
+	config, p := read(raw)
 	if err := p.err(); err != nil {
 		t.Fatalf("unexpected problem: %v", err)
 	}
@@ -162,10 +171,10 @@ func TestConfigReadsWhatProvidersWrite(t *testing.T) {
 	}
 }
 
-func TestConfigReadsKeysThatAreNotText(t *testing.T) {
+func TestConfigReadsOtherKindsOfBlocksAndLists(t *testing.T) {
 	raw := signIn(t, `{}`)
-	raw["session"] = map[interface{}]interface{}{"expiry": 9}
-	raw["errorPages"] = map[interface{}]interface{}{401: "/a.html"}
+	raw["session"] = map[string]int{"expiry": 9}
+	raw["errorPages"] = map[int]string{401: "/a.html"}
 	raw["scopes"] = []string{"openid"}
 	c := mustRead(t, raw)
 	if c.Session.Expiry != 9 || c.ErrorPages["401"] != "/a.html" || len(c.Scopes) != 1 {
@@ -189,165 +198,184 @@ func TestConfigStartsWithHubsConfigurations(t *testing.T) {
 		"a public client":             `{"issuer": "https://id", "clientId": "id", "session": {"secret": "0123456789abcdef", "sameSite": "none", "secure": true}}`,
 		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "s", "authParams": {"prompt": ""}}`,
 	} {
-		p := &problems{}
-		readConfig(options(t, text), p)
+		_, p := read(options(t, text))
 		if err := p.err(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// Each row is one mistake beside a good sign-in, and all that may be said about it.
+const newSecret = "write the output of `openssl rand -base64 32`"
+
+// mistakes are beside a good sign-in, one in a row, and all that may be said about it.
+var mistakes = []struct{ name, options, wantErr string }{
+	// Kinds of values.
+	{"a word for a bool", `{"pkce": "yes"}`, `pkce: must be true or false, got "yes"`},
+	{"a list for a bool", `{"pkce": [true]}`, `pkce: must be one value, not a list or block`},
+	{"a fraction", `{"session": {"expiry": 1.5}}`, `session.expiry: must be a whole number, got "1.5"`},
+	{"a fraction as Traefik writes it", `{"session": {"expiry": "1.500000"}}`, `session.expiry: must be a whole number, got "1.500000"`},
+	{"a duration", `{"session": {"expiry": "24h"}}`, `session.expiry: must be a whole number, got "24h"`},
+	{"a number too large", `{"session": {"expiry": 1e12}}`, `session.expiry: must be a whole number, got "1000000000000"`},
+	{"not a number", `{"session": {"expiry": "NaN"}}`, `session.expiry: must be a whole number, got "NaN"`},
+	{"a session of no time", `{"session": {"expiry": 0}}`, `session.expiry: must be at least 1, got "0"`},
+	{"a session of less than no time", `{"session": {"expiry": -1}}`, `session.expiry: must be at least 1, got "-1"`},
+	{"a negative idle timeout", `{"session": {"idleTimeout": -1}}`, `session.idleTimeout: must be at least 0, got "-1"`},
+	{"a negative lifetime", `{"session": {"maxLifetime": "-5"}}`, `session.maxLifetime: must be at least 0, got "-5"`},
+	{"no time to sign in", `{"stateCookie": {"maxAge": 0}}`, `stateCookie.maxAge: must be at least 1, got "0"`},
+	{"a negative maxAge", `{"maxAge": -1}`, `maxAge: must be at least 0, got "-1"`},
+	{"no time to answer", `{"clientConfig": {"timeoutSeconds": 0}}`, `clientConfig.timeoutSeconds: must be at least 1, got "0"`},
+	{"too many retries", `{"clientConfig": {"maxRetries": 11}}`, `clientConfig.maxRetries: must be at most 10, got "11"`},
+	{"a block for a text", `{"redirectUrl": {"a": "b"}}`, `redirectUrl: must be one value, not a list or block`},
+	{"a text for a block", `{"session": "10"}`, `session: must be a block of options, not a text or list`},
+	{"a list for a block", `{"session": ["a"]}`, `session: must be a block of options, not a text or list`},
+	{"a text for a block with a switch", `{"csrf": "on"}`, `csrf: must be a block of options, not a text or list`},
+	{"a block in a list", `{"scopes": [{"a": "b"}]}`, `scopes: must be one value, not a list or block`},
+	{"a text for a map", `{"authParams": "offline"}`, `authParams: must be names with values; write a block, or text like "name=value,name=value"`},
+	{"a list for a map", `{"authParams": ["a"]}`, `authParams: must be names with values, not a list`},
+	{"a block in a map", `{"authParams": {"a": {"b": "c"}}}`, `authParams.a: must be one value, not a list or block`},
+	{"one option twice", `{"session": {"Expiry": 1, "expiry": 2}}`, `session.expiry: given twice, with other capital letters; keep one`},
+
+	// Options that do not exist.
+	{"a misspelt option", `{"claim": "x"}`, `claim: unknown option; did you mean "claims"?`},
+	{"letters swapped", `{"redirctUrl": "/x"}`, `redirctUrl: unknown option; did you mean "redirectUrl"?`},
+	{"the specification's spelling", `{"redirectUri": "/x"}`, `redirectUri: unknown option; did you mean "redirectUrl"?`},
+	{"snake case", `{"forward_headers": {}}`, `forward_headers: unknown option; did you mean "forwardHeaders"?`},
+	{"a misspelt option below", `{"session": {"store": {"redis": {"endpoints": "a:1", "pasword": "x"}}}}`, `session.store.redis.pasword: unknown option; did you mean "password"?`},
+	{"an option of a block at the top", `{"expiry": 5}`, `expiry: unknown option; its place is session.expiry`},
+	{"an option of several blocks", `{"database": 5}`, `database: unknown option; its place is session.store.redis.database or oAuthClientCredentials.store.redis.database`},
+	{"an option of the top in a block", `{"session": {"claims": "x"}}`, `session.claims: unknown option; its place is claims or jwt.claims`},
+	{"an option of a block further down", `{"session": {"database": 5}}`, `session.database: unknown option; its place is session.store.redis.database`},
+	{"an option in a block without any", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {"nodes": 3}}}}}`, `session.store.redis.cluster.nodes: unknown option; did you mean "{}"?`},
+
+	// Provider and client.
+	{"no issuer", `{"issuer": ""}`, `issuer: required for sign-in, because "clientId" is set; write the provider's address, such as "https://id.example.com"`},
+	{"no client", `{"clientId": ""}`, `clientId: required for sign-in, because "clientId" is set`},
+	{"an issuer without scheme", `{"issuer": "id.example.com"}`, `issuer: must be an https URL, got "id.example.com"; try "https://id.example.com"`},
+	{"an issuer with a port, without scheme", `{"issuer": "id.example.com:8443/x"}`, `issuer: must be an https URL, got "id.example.com:8443/x"; try "https://id.example.com:8443/x"`},
+	{"an issuer of another scheme", `{"issuer": "ldap://id.example.com"}`, `issuer: must be an https URL, got "ldap://id.example.com"`},
+	{"an issuer with a query", `{"issuer": "https://id.example.com/?p=x"}`, `issuer: must not have a query or fragment, got "https://id.example.com/?p=x"; try "https://id.example.com/"`},
+	{"an issuer with a fragment", `{"issuer": "https://id.example.com#x"}`, `issuer: must not have a query or fragment, got "https://id.example.com#x"; try "https://id.example.com"`},
+	{"an issuer with a password", `{"issuer": "https://a:b@id.example.com"}`, `issuer: must be an https URL`},
+	{"the discovery document", `{"issuer": "https://id.example.com/.well-known/openid-configuration"}`, `issuer: must be the issuer, not its discovery document, got "https://id.example.com/.well-known/openid-configuration"; try "https://id.example.com"`},
+	{"a trusted issuer that is none", `{"trustedIssuer": "other"}`, `trustedIssuer: must be an https URL, got "other"; try "https://other"`},
+	{"an endpoint that is a path", `{"endpoints": {"token": "/token"}}`, `endpoints.token: must be an https URL, got "/token"`},
+	{"an unknown method", `{"clientAuthMethod": "basic"}`, `clientAuthMethod: must be one of client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, none, got "basic"`},
+	{"a method without its secret", `{"clientAuthMethod": "client_secret_post", "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+	{"a method without its key", `{"clientAuthMethod": "private_key_jwt"}`, `clientKey: required for clientAuthMethod "private_key_jwt"`},
+	{"a method without its certificate", `{"clientAuthMethod": "tls_client_auth"}`, `clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
+	{"a certificate without key", `{"clientConfig": {"tls": {"cert": "PEM"}}}`, `clientConfig.tls.key: required with cert; write its private key as PEM`},
+	{"a key without certificate", `{"clientConfig": {"tls": {"key": "PEM"}}}`, `clientConfig.tls.cert: required with key; write its certificate as PEM`},
+	{"an unknown algorithm of the key", `{"clientKeyAlg": "HS256"}`, `clientKeyAlg: must be one of RS256, RS384`},
+	{"no signature", `{"idTokenSigningAlg": "none"}`, `idTokenSigningAlg: must be one of RS256`},
+	{"a public client without PKCE", `{"pkce": false, "clientAuthMethod": "none"}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
+
+	// Sign-in and sign-out.
+	{"a path without slash", `{"redirectUrl": "callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "callback"`},
+	{"a longer path without slash", `{"redirectUrl": "oidc/callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "oidc/callback"`},
+	{"a callback that is the front page", `{"redirectUrl": "/"}`, `redirectUrl: must be the address of a page of its own, without a query or escapes, got "/"; try "/oidc/callback" or the like`},
+	{"a callback with a query", `{"redirectUrl": "/cb?x=1"}`, `redirectUrl: must be the address of a page of its own`},
+	{"another scheme", `{"logoutUrl": "javascript://x/y"}`, `logoutUrl: must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment, got "javascript://x/y"`},
+	{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},
+	{"two slashes", `{"postLoginRedirectUrl": "//evil.example.com"}`, `postLoginRedirectUrl: must not have . or .. or // in its path, got "//evil.example.com"`},
+	{"two addresses with one path", `{"loginUrl": "/oidc/callback"}`, `loginUrl: must not have the path of redirectUrl, got "/oidc/callback"; write another path`},
+	{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "frontchannelLogoutUrl": "https://b.example.com/x"}`, `frontchannelLogoutUrl: must not have the path of logoutUrl, got "/x"; write another path`},
+	{"a sign-in that ends where it began", `{"loginUrl": "/in", "postLoginRedirectUrl": "/in"}`, `postLoginRedirectUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"`},
+	{"a sign-out that ends where it began", `{"logoutUrl": "/out", "postLogoutRedirectUrl": "/out"}`, `postLogoutRedirectUrl: must not be logoutUrl, which signs out again; write another page, such as "/"`},
+	{"an unknown response mode", `{"responseMode": "fragment"}`, `responseMode: must be one of query, form_post, got "fragment"`},
+	{"an unknown par", `{"par": "maybe"}`, `par: must be one of auto, true, false, got "maybe"`},
+	{"an unknown way with visitors", `{"unauthenticated": "allow"}`, `unauthenticated: must be one of auto, login, deny, forward, got "allow"`},
+	{"an unknown log level", `{"logLevel": "verbose"}`, `logLevel: must be one of debug, info, warn, error, got "verbose"`},
+	{"scopes as parameter", `{"authParams": {"scope": "openid"}}`, `authParams.scope: is decided by another option, got "scope"; use scopes`},
+	{"a nonce as parameter", `{"authParams": {"nonce": "x"}}`, `authParams.nonce: belongs to the protocol and cannot be replaced, got "nonce"; leave it out`},
+	{"visitors choose the callback", `{"loginParams": ["login_hint", "redirect_uri"]}`, `loginParams: is decided by another option, got "redirect_uri"; use redirectUrl`},
+	{"visitors bring a request object", `{"loginParams": "request"}`, `loginParams: belongs to the protocol and cannot be replaced, got "request"; leave it out`},
+	{"a client as parameter", `{"authParams": {"client_id": "x"}}`, `authParams.client_id: is decided by another option, got "client_id"; use clientId`},
+	{"a secret as parameter", `{"authParams": {"client_secret": "x"}}`, `authParams.client_secret: is decided by another option, got "client_secret"; use clientSecret`},
+	{"an assertion as parameter", `{"authParams": {"client_assertion": "x"}}`, `authParams.client_assertion: is decided by another option, got "client_assertion"; use clientKey`},
+	{"a kind of assertion as parameter", `{"loginParams": "client_assertion_type"}`, `loginParams: is decided by another option, got "client_assertion_type"; use clientAuthMethod`},
+	{"a challenge as parameter", `{"authParams": {"code_challenge": "x"}}`, `authParams.code_challenge: is decided by another option, got "code_challenge"; use pkce`},
+	{"its method as parameter", `{"authParams": {"code_challenge_method": "x"}}`, `authParams.code_challenge_method: is decided by another option, got "code_challenge_method"; use pkce`},
+	{"a response mode as parameter", `{"authParams": {"response_mode": "x"}}`, `authParams.response_mode: is decided by another option, got "response_mode"; use responseMode`},
+	{"a reference to a request as parameter", `{"loginParams": ["request_uri"]}`, `loginParams: is decided by another option, got "request_uri"; use par`},
+	{"a resource that is no address", `{"resource": ["api"]}`, `resource: must be an https URL, got "api"; try "https://api"`},
+	{"a resource with a fragment", `{"resource": "https://api#x"}`, `resource: must not have a query or fragment, got "https://api#x"; try "https://api"`},
+
+	// Headers.
+	{"a header with a space", `{"forwardHeaders": {"X User": "sub"}}`, `forwardHeaders.X User: must be the name of a header, got "X User"; try "X-User" or the like`},
+	{"the host as header", `{"forwardHeaders": {"host": "sub"}}`, `forwardHeaders.host: must not be a header of the connection, got "host"; write another name`},
+	{"the cookies as header", `{"forwardHeaders": {"Cookie": "sub"}}`, `forwardHeaders.Cookie: must not be a header of the connection`},
+	{"a header of one hop", `{"forwardHeaders": {"transfer-encoding": "sub"}}`, `forwardHeaders.transfer-encoding: must not be a header of the connection`},
+	{"proofs for a proxy as header", `{"forwardHeaders": {"Proxy-Authorization": "sub"}}`, `forwardHeaders.Proxy-Authorization: must not be a header of the connection`},
+	{"one header twice", `{"forwardHeaders": {"X-User": "sub", "x-user": "email"}}`, `forwardHeaders.x-user: given twice, with other capital letters; keep one`},
+
+	// Cookies and secrets.
+	{"no secret at all", `{"clientSecret": ""}`, `session.secret: required without clientSecret; ` + newSecret + `, the same for all replicas`},
+	{"a short secret", `{"session": {"secret": "fifteen bytes.."}}`, `session.secret: must have 16 bytes at least; ` + newSecret},
+	{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + newSecret},
+	{"two secrets", `{"secret": "0123456789abcdef", "session": {"secret": "fedcba9876543210"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
+	{"a cookie name with a space", `{"session": {"name": "my session"}}`, `session.name: must be the name of a cookie, got "my session"; use letters, digits, - _ .`},
+	{"a cookie path without slash", `{"session": {"path": "app"}}`, `session.path: must be a path, got "app"; try "/"`},
+	{"a domain with a scheme", `{"session": {"domain": "https://example.com"}}`, `session.domain: must be a domain without scheme, port or path, got "https://example.com"; try "example.com", or leave it out for this host alone`},
+	{"a domain with a port", `{"session": {"domain": "example.com:8443"}}`, `session.domain: must be a domain without scheme, port or path`},
+	{"a domain that is a top level", `{"stateCookie": {"domain": "com"}}`, `stateCookie.domain: must be a domain without scheme, port or path`},
+	{"the prefix __Host- with a domain", `{"session": {"name": "__Host-x", "domain": "example.com"}}`, `session.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__Host-x"`},
+	{"the prefix __Host- with a path", `{"stateCookie": {"name": "__host-x", "path": "/oidc"}}`, `stateCookie.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__host-x"`},
+	{"the prefix __Secure- over http", `{"session": {"name": "__Secure-x", "secure": false}}`, `session.secure: must not be false for a cookie named "__Secure-x"; leave it out`},
+	{"a cookie for other sites over http", `{"session": {"sameSite": "none"}}`, `session.secure: must be true with sameSite "none": browsers drop such a cookie otherwise`},
+	{"an unknown sameSite", `{"session": {"sameSite": "loose"}}`, `session.sameSite: must be one of lax, strict, none, got "loose"`},
+	{"a form over http", `{"responseMode": "form_post", "stateCookie": {"secure": "false"}}`, `stateCookie.secure: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out`},
+	{"two cookies of one name", `{"session": {"name": "x"}, "stateCookie": {"name": "x"}}`, `stateCookie.name: must not be session.name, got "x"; leave it out, or write another name`},
+	{"a CSRF cookie with the session's name", `{"session": {"name": "x"}, "csrf": {"cookieName": "x"}}`, `csrf.cookieName: must not be another cookie's name, got "x"; leave it out`},
+	{"a CSRF cookie with the prefix __Host- and a domain", `{"session": {"domain": "example.com"}, "csrf": {"cookieName": "__Host-x"}}`, `csrf.cookieName: must not begin with "__Host-" unless path is "/" and there is no domain, got "__Host-x"`},
+	{"a CSRF cookie with the prefix __Secure- over http", `{"csrf": {"cookieName": "__Secure-x", "secure": false}}`, `csrf.secure: must not be false for a cookie named "__Secure-x"; leave it out`},
+	{"a CSRF header that is none", `{"csrf": {"headerName": "a:b"}}`, `csrf.headerName: must be the name of a header, got "a:b"; try "X-User" or the like`},
+	{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
+	{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
+
+	// Redis.
+	{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
+	{"Redis without port", `{"session": {"store": {"redis": {"endpoints": "redis"}}}}`, `session.store.redis.endpoints: must be host and port, alone or after redis:// or rediss://, got "redis"; try "redis:6379"`},
+	{"Redis by another scheme", `{"session": {"store": {"redis": {"endpoints": "http://redis:6379"}}}}`, `session.store.redis.endpoints: must be host and port`},
+	{"Redis with a path", `{"session": {"store": {"redis": {"endpoints": "redis://redis:6379/1"}}}}`, `session.store.redis.endpoints: must be host and port`},
+	{"cluster and Sentinel", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "sentinel": {"masterSet": "m"}}}}}`, `session.store.redis.cluster: must not stand beside sentinel; keep the one that your Redis is`},
+	{"a database in a cluster", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "database": 2}}}}`, `session.store.redis.database: must be 0 in a cluster, got 2; leave it out`},
+	{"Sentinel without a name", `{"session": {"store": {"redis": {"endpoints": "a:1", "sentinel": {}}}}}`, `session.store.redis.sentinel.masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"`},
+	{"a Redis certificate without key", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"cert": "PEM"}}}}}`, `session.store.redis.tls.key: required with cert`},
+
+	// Tokens.
+	{"two sources of keys", `{"jwt": {"publicKey": "PEM", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got publicKey and jwksFile; keep one`},
+	{"a secret and a key", `{"jwt": {"signingSecret": "x", "publicKey": "PEM"}}`, `jwt: must have one source of keys, got signingSecret and publicKey; keep one`},
+	{"a secret and a file of keys", `{"jwt": {"signingSecret": "x", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksFile; keep one`},
+	{"a secret and an address of keys", `{"jwt": {"signingSecret": "x", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksUrl; keep one`},
+	{"a key and an address of keys", `{"jwt": {"publicKey": "PEM", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got publicKey and jwksUrl; keep one`},
+	{"a file and an address of keys", `{"jwt": {"jwksFile": "/x", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got jwksFile and jwksUrl; keep one`},
+	{"whatever issuer the token names", `{"jwt": {"jwksUrl": "/certs"}}`, `jwt.issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL`},
+	{"keys at an issuer that is no address", `{"jwt": {"issuer": "accounts"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
+	{"keys at an issuer with a query", `{"jwt": {"issuer": "https://id?x=y"}}`, `jwt.issuer: must be an https URL where its keys are, got "https://id?x=y"; leave out what follows ? or #`},
+	{"an issuer that is needed for its own keys only", `{"jwt": {"issuer": "accounts", "jwksUrl": "/certs"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
+	{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
+	{"algorithms of two families", `{"jwt": {"algorithms": ["RS256", "ES256"]}}`, `jwt.algorithms: must be of one family, got RS256 and ES256; keep one`},
+	{"a public key taken for a secret", `{"jwt": {"publicKey": "PEM", "algorithms": "HS256"}}`, `jwt.algorithms: HS256 does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys`},
+	{"no signature of a token", `{"jwt": {"algorithms": "none"}}`, `jwt.algorithms: must be one of RS256`},
+	{"a scheme without header", `{"jwt": {"tokenSource": {"headerAuthScheme": "Bearer"}}}`, `jwt.tokenSource.header: required with headerAuthScheme; write "Authorization"`},
+	{"a protected resource without scheme", `{"jwt": {"resource": "api.example.com"}}`, `jwt.resource: must be an https URL, got "api.example.com"; try "https://api.example.com"`},
+	{"a protected resource that is a URN", `{"oAuthIntrospection": {"resource": "urn:api"}}`, `oAuthIntrospection.resource: must be an https URL, got "urn:api"`},
+	{"introspection at another issuer", `{"oAuthIntrospection": {"issuer": "https://other"}}`, `oAuthIntrospection.issuer: must not stand beside a sign-in, whose issuer is asked; leave it out`},
+	{"introspection at no address", `{"oAuthIntrospection": {"clientConfig": {"url": "/introspect"}}}`, `oAuthIntrospection.clientConfig.url: must be an https URL, got "/introspect"`},
+	{"introspection with a broken header", `{"oAuthIntrospection": {"clientConfig": {"headers": {"a b": "c"}}}}`, `oAuthIntrospection.clientConfig.headers.a b: must be the name of a header`},
+	{"client credentials from nowhere", `{"oAuthClientCredentials": {}}`, `oAuthClientCredentials.url: required; write the provider's token endpoint`},
+	{"a client without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x"}}`, `oAuthClientCredentials.clientSecret: required with clientId; leave out both to use the caller's`},
+	{"a secret without client", `{"oAuthClientCredentials": {"url": "https://id/t", "clientSecret": "x"}}`, `oAuthClientCredentials.clientId: required with clientSecret or clientKey; leave out all of them to use the caller's`},
+	{"a gateway's method without key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.clientKey: required for clientAuthMethod "private_key_jwt"`},
+	{"a store without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"redis": {"endpoints": "a:1"}}}}`, `oAuthClientCredentials.store.secret: required with redis; ` + newSecret + `, the same for all replicas`},
+	{"a grant as parameter", `{"oAuthClientCredentials": {"url": "https://id/t", "params": {"grant_type": "password"}}}`, `oAuthClientCredentials.params.grant_type: belongs to the protocol and cannot be replaced`},
+}
+
 func TestConfigRefuses(t *testing.T) {
-	const secret = "write the output of `openssl rand -base64 32`"
-	for _, test := range []struct{ name, options, wantErr string }{
-		// Kinds of values.
-		{"a word for a bool", `{"pkce": "yes"}`, `pkce: must be true or false, got "yes"`},
-		{"a list for a bool", `{"pkce": [true]}`, `pkce: must be one value, not a list or block`},
-		{"a fraction", `{"session": {"expiry": 1.5}}`, `session.expiry: must be a whole number, got "1.5"`},
-		{"a fraction as Traefik writes it", `{"session": {"expiry": "1.500000"}}`, `session.expiry: must be a whole number, got "1.500000"`},
-		{"a duration", `{"session": {"expiry": "24h"}}`, `session.expiry: must be a whole number, got "24h"`},
-		{"a number too large", `{"session": {"expiry": 1e12}}`, `session.expiry: must be a whole number, got "1000000000000"`},
-		{"not a number", `{"session": {"expiry": "NaN"}}`, `session.expiry: must be a whole number, got "NaN"`},
-		{"a session of no time", `{"session": {"expiry": 0}}`, `session.expiry: must be at least 1, got "0"`},
-		{"a session of less than no time", `{"session": {"expiry": -1}}`, `session.expiry: must be at least 1, got "-1"`},
-		{"a negative idle timeout", `{"session": {"idleTimeout": -1}}`, `session.idleTimeout: must be at least 0, got "-1"`},
-		{"a negative lifetime", `{"session": {"maxLifetime": "-5"}}`, `session.maxLifetime: must be at least 0, got "-5"`},
-		{"no time to sign in", `{"stateCookie": {"maxAge": 0}}`, `stateCookie.maxAge: must be at least 1, got "0"`},
-		{"a negative maxAge", `{"maxAge": -1}`, `maxAge: must be at least 0, got "-1"`},
-		{"no time to answer", `{"clientConfig": {"timeoutSeconds": 0}}`, `clientConfig.timeoutSeconds: must be at least 1, got "0"`},
-		{"too many retries", `{"clientConfig": {"maxRetries": 11}}`, `clientConfig.maxRetries: must be at most 10, got "11"`},
-		{"a block for a text", `{"redirectUrl": {"a": "b"}}`, `redirectUrl: must be one value, not a list or block`},
-		{"a text for a block", `{"session": "10"}`, `session: must be a block of options, not a text or list`},
-		{"a list for a block", `{"session": ["a"]}`, `session: must be a block of options, not a text or list`},
-		{"a text for a block with a switch", `{"csrf": "on"}`, `csrf: must be a block of options, not a text or list`},
-		{"a block in a list", `{"scopes": [{"a": "b"}]}`, `scopes: must be one value, not a list or block`},
-		{"a text for a map", `{"authParams": "offline"}`, `authParams: must be names with values; write a block, or text like "name=value,name=value"`},
-		{"a list for a map", `{"authParams": ["a"]}`, `authParams: must be names with values, not a list`},
-		{"a block in a map", `{"authParams": {"a": {"b": "c"}}}`, `authParams.a: must be one value, not a list or block`},
-		{"one option twice", `{"session": {"Expiry": 1, "expiry": 2}}`, `session.expiry: given twice, with other capital letters; keep one`},
-
-		// Options that do not exist.
-		{"a misspelt option", `{"claim": "x"}`, `claim: unknown option; did you mean "claims"?`},
-		{"letters swapped", `{"redirctUrl": "/x"}`, `redirctUrl: unknown option; did you mean "redirectUrl"?`},
-		{"the specification's spelling", `{"redirectUri": "/x"}`, `redirectUri: unknown option; did you mean "redirectUrl"?`},
-		{"snake case", `{"forward_headers": {}}`, `forward_headers: unknown option; did you mean "forwardHeaders"?`},
-		{"a misspelt option below", `{"session": {"store": {"redis": {"endpoints": "a:1", "pasword": "x"}}}}`, `session.store.redis.pasword: unknown option; did you mean "password"?`},
-		{"an option of a block at the top", `{"expiry": 5}`, `expiry: unknown option; its place is session.expiry`},
-		{"an option of several blocks", `{"database": 5}`, `database: unknown option; its place is session.store.redis.database or oAuthClientCredentials.store.redis.database`},
-		{"an option of the top in a block", `{"session": {"claims": "x"}}`, `session.claims: unknown option; its place is claims or jwt.claims`},
-		{"an option of a block further down", `{"session": {"database": 5}}`, `session.database: unknown option; its place is session.store.redis.database`},
-		{"an option in a block without any", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {"nodes": 3}}}}}`, `session.store.redis.cluster.nodes: unknown option; did you mean "{}"?`},
-
-		// Provider and client.
-		{"no issuer", `{"issuer": ""}`, `issuer: required for sign-in, because "clientId" is set; write the provider's address, such as "https://id.example.com"`},
-		{"no client", `{"clientId": ""}`, `clientId: required for sign-in, because "clientId" is set`},
-		{"an issuer without scheme", `{"issuer": "id.example.com"}`, `issuer: must be an https URL, got "id.example.com"; try "https://id.example.com"`},
-		{"an issuer with a port, without scheme", `{"issuer": "id.example.com:8443/x"}`, `issuer: must be an https URL, got "id.example.com:8443/x"; try "https://id.example.com:8443/x"`},
-		{"an issuer of another scheme", `{"issuer": "ldap://id.example.com"}`, `issuer: must be an https URL, got "ldap://id.example.com"`},
-		{"an issuer with a query", `{"issuer": "https://id.example.com/?p=x"}`, `issuer: must not have a query or fragment, got "https://id.example.com/?p=x"; try "https://id.example.com/"`},
-		{"an issuer with a fragment", `{"issuer": "https://id.example.com#x"}`, `issuer: must not have a query or fragment, got "https://id.example.com#x"; try "https://id.example.com"`},
-		{"an issuer with a password", `{"issuer": "https://a:b@id.example.com"}`, `issuer: must be an https URL`},
-		{"the discovery document", `{"issuer": "https://id.example.com/.well-known/openid-configuration"}`, `issuer: must be the issuer, not its discovery document, got "https://id.example.com/.well-known/openid-configuration"; try "https://id.example.com"`},
-		{"a trusted issuer that is none", `{"trustedIssuer": "other"}`, `trustedIssuer: must be an https URL, got "other"; try "https://other"`},
-		{"an endpoint that is a path", `{"endpoints": {"token": "/token"}}`, `endpoints.token: must be an https URL, got "/token"`},
-		{"an unknown method", `{"clientAuthMethod": "basic"}`, `clientAuthMethod: must be one of client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, none, got "basic"`},
-		{"a method without its secret", `{"clientAuthMethod": "client_secret_post", "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
-		{"a method without its key", `{"clientAuthMethod": "private_key_jwt"}`, `clientKey: required for clientAuthMethod "private_key_jwt"`},
-		{"a method without its certificate", `{"clientAuthMethod": "tls_client_auth"}`, `clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
-		{"a certificate without key", `{"clientConfig": {"tls": {"cert": "PEM"}}}`, `clientConfig.tls.key: required with cert; write its private key as PEM`},
-		{"a key without certificate", `{"clientConfig": {"tls": {"key": "PEM"}}}`, `clientConfig.tls.cert: required with key; write its certificate as PEM`},
-		{"an unknown algorithm of the key", `{"clientKeyAlg": "HS256"}`, `clientKeyAlg: must be one of RS256, RS384`},
-		{"no signature", `{"idTokenSigningAlg": "none"}`, `idTokenSigningAlg: must be one of RS256`},
-		{"HMAC with a short secret", `{"idTokenSigningAlg": "HS512"}`, `idTokenSigningAlg: HS512 needs a clientSecret of 64 bytes at least; let the provider sign with RS256 or ES256`},
-		{"a public client without PKCE", `{"pkce": false, "clientAuthMethod": "none"}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
-
-		// Sign-in and sign-out.
-		{"a path without slash", `{"redirectUrl": "callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "callback"`},
-		{"a longer path without slash", `{"redirectUrl": "oidc/callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "oidc/callback"`},
-		{"a callback that is the front page", `{"redirectUrl": "/"}`, `redirectUrl: must be the address of a page of its own, without a query or escapes, got "/"; try "/oidc/callback" or the like`},
-		{"a callback with a query", `{"redirectUrl": "/cb?x=1"}`, `redirectUrl: must be the address of a page of its own`},
-		{"another scheme", `{"logoutUrl": "javascript://x/y"}`, `logoutUrl: must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment, got "javascript://x/y"`},
-		{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},
-		{"two slashes", `{"postLoginRedirectUrl": "//evil.example.com"}`, `postLoginRedirectUrl: must not have . or .. or // in its path, got "//evil.example.com"`},
-		{"two addresses with one path", `{"loginUrl": "/oidc/callback"}`, `loginUrl: must not have the path of redirectUrl, got "/oidc/callback"; write another path`},
-		{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "frontchannelLogoutUrl": "https://b.example.com/x"}`, `frontchannelLogoutUrl: must not have the path of logoutUrl, got "/x"; write another path`},
-		{"a sign-in that ends where it began", `{"loginUrl": "/in", "postLoginRedirectUrl": "/in"}`, `postLoginRedirectUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"`},
-		{"a sign-out that ends where it began", `{"logoutUrl": "/out", "postLogoutRedirectUrl": "/out"}`, `postLogoutRedirectUrl: must not be logoutUrl, which signs out again; write another page, such as "/"`},
-		{"an unknown response mode", `{"responseMode": "fragment"}`, `responseMode: must be one of query, form_post, got "fragment"`},
-		{"an unknown par", `{"par": "maybe"}`, `par: must be one of auto, true, false, got "maybe"`},
-		{"an unknown way with visitors", `{"unauthenticated": "allow"}`, `unauthenticated: must be one of auto, login, deny, forward, got "allow"`},
-		{"an unknown log level", `{"logLevel": "verbose"}`, `logLevel: must be one of debug, info, warn, error, got "verbose"`},
-		{"scopes as parameter", `{"authParams": {"scope": "openid"}}`, `authParams.scope: is decided by another option, got "scope"; use scopes`},
-		{"a nonce as parameter", `{"authParams": {"nonce": "x"}}`, `authParams.nonce: belongs to the protocol and cannot be replaced, got "nonce"; leave it out`},
-		{"visitors choose the callback", `{"loginParams": ["login_hint", "redirect_uri"]}`, `loginParams: is decided by another option, got "redirect_uri"; use redirectUrl`},
-		{"visitors bring a request object", `{"loginParams": "request"}`, `loginParams: belongs to the protocol and cannot be replaced, got "request"; leave it out`},
-		{"a resource that is no address", `{"resource": ["api"]}`, `resource: must be an https URL, got "api"; try "https://api"`},
-		{"a resource with a fragment", `{"resource": "https://api#x"}`, `resource: must not have a query or fragment, got "https://api#x"; try "https://api"`},
-
-		// Headers.
-		{"a header with a space", `{"forwardHeaders": {"X User": "sub"}}`, `forwardHeaders.X User: must be the name of a header, got "X User"; try "X-User" or the like`},
-		{"the host as header", `{"forwardHeaders": {"host": "sub"}}`, `forwardHeaders.host: must not be a header of the connection, got "host"; write another name`},
-		{"the cookies as header", `{"forwardHeaders": {"Cookie": "sub"}}`, `forwardHeaders.Cookie: must not be a header of the connection`},
-		{"a header of one hop", `{"forwardHeaders": {"transfer-encoding": "sub"}}`, `forwardHeaders.transfer-encoding: must not be a header of the connection`},
-		{"one header twice", `{"forwardHeaders": {"X-User": "sub", "x-user": "email"}}`, `forwardHeaders.x-user: given twice, with other capital letters; keep one`},
-
-		// Cookies and secrets.
-		{"no secret at all", `{"clientSecret": ""}`, `session.secret: required without clientSecret; ` + secret + `, the same for all replicas`},
-		{"a short secret", `{"session": {"secret": "fifteen bytes.."}}`, `session.secret: must have 16 bytes at least; ` + secret},
-		{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + secret},
-		{"two secrets", `{"secret": "0123456789abcdef", "session": {"secret": "fedcba9876543210"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
-		{"a cookie name with a space", `{"session": {"name": "my session"}}`, `session.name: must be the name of a cookie, got "my session"; use letters, digits, - _ .`},
-		{"a cookie path without slash", `{"session": {"path": "app"}}`, `session.path: must be a path, got "app"; try "/"`},
-		{"a domain with a scheme", `{"session": {"domain": "https://example.com"}}`, `session.domain: must be a domain without scheme, port or path, got "https://example.com"; try "example.com", or leave it out for this host alone`},
-		{"a domain with a port", `{"session": {"domain": "example.com:8443"}}`, `session.domain: must be a domain without scheme, port or path`},
-		{"a domain that is a top level", `{"stateCookie": {"domain": "com"}}`, `stateCookie.domain: must be a domain without scheme, port or path`},
-		{"the prefix __Host- with a domain", `{"session": {"name": "__Host-x", "domain": "example.com"}}`, `session.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__Host-x"`},
-		{"the prefix __Host- with a path", `{"stateCookie": {"name": "__host-x", "path": "/oidc"}}`, `stateCookie.name: must not begin with "__Host-" unless path is "/" and there is no domain, got "__host-x"`},
-		{"the prefix __Secure- over http", `{"session": {"name": "__Secure-x", "secure": false}}`, `session.secure: must not be false for a cookie named "__Secure-x"; leave it out`},
-		{"a cookie for other sites over http", `{"session": {"sameSite": "none"}}`, `session.secure: must be true with sameSite "none": browsers drop such a cookie otherwise`},
-		{"an unknown sameSite", `{"session": {"sameSite": "loose"}}`, `session.sameSite: must be one of lax, strict, none, got "loose"`},
-		{"a form over http", `{"responseMode": "form_post", "stateCookie": {"secure": "false"}}`, `stateCookie.secure: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out`},
-		{"two cookies of one name", `{"session": {"name": "x"}, "stateCookie": {"name": "x"}}`, `stateCookie.name: must not be session.name, got "x"; leave it out, or write another name`},
-		{"a CSRF cookie with the session's name", `{"session": {"name": "x"}, "csrf": {"cookieName": "x"}}`, `csrf.cookieName: must not be another cookie's name, got "x"; leave it out`},
-		{"a CSRF header that is none", `{"csrf": {"headerName": "a:b"}}`, `csrf.headerName: must be the name of a header, got "a:b"; try "X-User" or the like`},
-		{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
-		{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
-
-		// Redis.
-		{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
-		{"Redis without port", `{"session": {"store": {"redis": {"endpoints": "redis"}}}}`, `session.store.redis.endpoints: must be host and port, alone or after redis:// or rediss://, got "redis"; try "redis:6379"`},
-		{"Redis by another scheme", `{"session": {"store": {"redis": {"endpoints": "http://redis:6379"}}}}`, `session.store.redis.endpoints: must be host and port`},
-		{"Redis with a path", `{"session": {"store": {"redis": {"endpoints": "redis://redis:6379/1"}}}}`, `session.store.redis.endpoints: must be host and port`},
-		{"cluster and Sentinel", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "sentinel": {"masterSet": "m"}}}}}`, `session.store.redis.cluster: must not stand beside sentinel; keep the one that your Redis is`},
-		{"a database in a cluster", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {}, "database": 2}}}}`, `session.store.redis.database: must be 0 in a cluster, got 2; leave it out`},
-		{"Sentinel without a name", `{"session": {"store": {"redis": {"endpoints": "a:1", "sentinel": {}}}}}`, `session.store.redis.sentinel.masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"`},
-		{"a Redis certificate without key", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"cert": "PEM"}}}}}`, `session.store.redis.tls.key: required with cert`},
-
-		// Tokens.
-		{"two sources of keys", `{"jwt": {"publicKey": "PEM", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got publicKey and jwksFile; keep one`},
-		{"whatever issuer the token names", `{"jwt": {"jwksUrl": "/certs"}}`, `jwt.issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL`},
-		{"keys at an issuer that is no address", `{"jwt": {"issuer": "accounts"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
-		{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
-		{"algorithms of two families", `{"jwt": {"algorithms": ["RS256", "ES256"]}}`, `jwt.algorithms: must be of one family, got RS256 and ES256; keep one`},
-		{"a public key taken for a secret", `{"jwt": {"publicKey": "PEM", "algorithms": "HS256"}}`, `jwt.algorithms: HS256 does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys`},
-		{"no signature of a token", `{"jwt": {"algorithms": "none"}}`, `jwt.algorithms: must be one of RS256`},
-		{"a scheme without header", `{"jwt": {"tokenSource": {"headerAuthScheme": "Bearer"}}}`, `jwt.tokenSource.header: required with headerAuthScheme; write "Authorization"`},
-		{"a protected resource without scheme", `{"jwt": {"resource": "api.example.com"}}`, `jwt.resource: must be an https URL, got "api.example.com"; try "https://api.example.com"`},
-		{"a protected resource that is a URN", `{"oAuthIntrospection": {"resource": "urn:api"}}`, `oAuthIntrospection.resource: must be an https URL, got "urn:api"`},
-		{"introspection at no address", `{"oAuthIntrospection": {"clientConfig": {"url": "/introspect"}}}`, `oAuthIntrospection.clientConfig.url: must be an https URL, got "/introspect"`},
-		{"introspection with a broken header", `{"oAuthIntrospection": {"clientConfig": {"headers": {"a b": "c"}}}}`, `oAuthIntrospection.clientConfig.headers.a b: must be the name of a header`},
-		{"client credentials from nowhere", `{"oAuthClientCredentials": {}}`, `oAuthClientCredentials.url: required; write the provider's token endpoint`},
-		{"a client without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x"}}`, `oAuthClientCredentials.clientSecret: required with clientId; leave out both to use the caller's`},
-		{"a secret without client", `{"oAuthClientCredentials": {"url": "https://id/t", "clientSecret": "x"}}`, `oAuthClientCredentials.clientId: required with clientSecret or clientKey; leave out all of them to use the caller's`},
-		{"a gateway's method without key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.clientKey: required for clientAuthMethod "private_key_jwt"`},
-		{"a store without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"redis": {"endpoints": "a:1"}}}}`, `oAuthClientCredentials.store.secret: required with redis; ` + secret + `, the same for all replicas`},
-		{"a grant as parameter", `{"oAuthClientCredentials": {"url": "https://id/t", "params": {"grant_type": "password"}}}`, `oAuthClientCredentials.params.grant_type: belongs to the protocol and cannot be replaced`},
-	} {
+	for _, test := range mistakes {
 		test := test
 		t.Run(test.name, func(t *testing.T) {
-			p := &problems{}
-			readConfig(signIn(t, test.options), p)
+			_, p := read(signIn(t, test.options))
 			if len(p.list) != 1 || !strings.HasPrefix(p.list[0], test.wantErr) {
 				t.Errorf("expected %q, got %q", test.wantErr, p.list)
 			}
@@ -355,24 +383,31 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
+// jobless are options without a sign-in, and what is said about them.
+var jobless = []struct{ name, options, wantErr string }{
+	{"nothing", `{}`, `issuer: required for sign-in; write the provider's address`},
+	{"nothing but a log level", `{"logLevel": "debug"}`, `clientId: required for sign-in; write the name under which`},
+	{"a rule without job", `{"claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
+	{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
+	{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},
+	{"a redirect without sign-in", `{"jwt": {"publicKey": "PEM"}, "unauthenticated": "login"}`, `unauthenticated: must not be "login" without a sign-in; set issuer and clientId, or write "deny"`},
+	{"keys from nowhere", `{"jwt": {}}`, `jwt: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer`},
+	{"nobody to ask", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}}}`, `oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint`},
+	{"nothing to ask about", `{"oAuthIntrospection": {"clientConfig": {"url": "https://id/i"}}}`, `oAuthIntrospection.tokenSource: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"`},
+	{"an introspection's certificate", `{"clientId": "x", "clientAuthMethod": "tls_client_auth", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `oAuthIntrospection.clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
+	{"an introspection's secret", `{"clientId": "x", "clientAuthMethod": "client_secret_post", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+	{"a secret without its client", `{"clientSecret": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API`},
+	{"a key without its client", `{"clientKey": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
+	{"a method without its client", `{"clientAuthMethod": "none", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
+	{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
+	{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn"}`, ``},
+}
+
 func TestConfigNeedsAJob(t *testing.T) {
-	for _, test := range []struct{ name, options, wantErr string }{
-		{"nothing", `{}`, `issuer: required for sign-in; write the provider's address`},
-		{"nothing but a log level", `{"logLevel": "debug"}`, `clientId: required for sign-in; write the name under which`},
-		{"a rule without job", `{"claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
-		{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
-		{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},
-		{"a redirect without sign-in", `{"jwt": {"publicKey": "PEM"}, "unauthenticated": "login"}`, `unauthenticated: must not be "login" without a sign-in; set issuer and clientId, or write "deny"`},
-		{"keys from nowhere", `{"jwt": {}}`, `jwt: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer`},
-		{"nobody to ask", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}}}`, `oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint`},
-		{"nothing to ask about", `{"oAuthIntrospection": {"clientConfig": {"url": "https://id/i"}}}`, `oAuthIntrospection.tokenSource: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"`},
-		{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
-		{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn"}`, ``},
-	} {
+	for _, test := range jobless {
 		test := test
 		t.Run(test.name, func(t *testing.T) {
-			p := &problems{}
-			readConfig(options(t, test.options), p)
+			_, p := read(options(t, test.options))
 			err := p.err()
 			if test.wantErr == "" && err != nil || test.wantErr != "" && (err == nil || !strings.Contains(err.Error(), test.wantErr)) {
 				t.Errorf("expected %q, got %v", test.wantErr, err)
@@ -382,13 +417,12 @@ func TestConfigNeedsAJob(t *testing.T) {
 }
 
 func TestConfigTellsAllProblemsInOneLine(t *testing.T) {
-	p := &problems{}
-	readConfig(options(t, `{"issuer": "id.example.com", "claim": "x", "session": {"expiry": "soon", "sameSite": "none"}, "scopes": {"a\nb": 1}, "redirectUrl": "x"}`), p)
+	_, p := read(options(t, `{"issuer": "id.example.com", "claim": "x", "session": {"expiry": "soon", "sameSite": "none"}, "scopes": {"a\nb": 1}, "redirectUrl": "x"}`))
 	err := p.err()
 	if err == nil {
 		t.Fatal("expected problems")
 	}
-	want := []string{"claim: unknown", "issuer: must", "redirectUrl: must", "scopes: must", "session.expiry: must", "clientId: required", "session.secure: must", "session.secret: required"}
+	want := []string{"issuer: must", "redirectUrl: must", "scopes: must", "session.expiry: must", "session.secure: must", "claim: unknown", "session.secret: required", "clientId: required"}
 	rest := err.Error()
 	for _, part := range want {
 		i := strings.Index(rest, part)
@@ -443,8 +477,7 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"a reference for Kubernetes", `{"clientSecret": "urn:k8s:secret:oidc:secret"}`, `clientSecret: urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write "${NAME}" or "${file:/path}"`},
 		{"a reference for Kubernetes, as one page writes it", `{"clientId": "urn:k8s:my-secret:my-secret:clientID"}`, `clientId: urn:k8s:secret:name:key is resolved only by`},
 	} {
-		p := &problems{}
-		readConfig(signIn(t, test.options), p)
+		_, p := read(signIn(t, test.options))
 		if len(p.list) != 1 || !strings.HasPrefix(p.list[0], test.wantErr) {
 			t.Errorf("%s: expected %q, got %q", test.name, test.wantErr, p.list)
 		}
@@ -458,6 +491,10 @@ func eachOption(block reflect.Type, prefix string, do func(option string, field 
 		kind := field.Type
 		if kind.Kind() == reflect.Ptr {
 			kind = kind.Elem()
+		}
+		if field.Tag.Get("json") == "" { // embedded
+			eachOption(kind, prefix, do)
+			continue
 		}
 		do(prefix+field.Tag.Get("json"), field)
 		if kind.Kind() == reflect.Struct {
@@ -491,8 +528,7 @@ func TestConfigNeverShowsASecret(t *testing.T) {
 		}
 		secrets++
 		for _, raw := range []interface{}{value, []interface{}{value}, map[string]interface{}{"x": value}, "${" + value + "}", "a${file:/nowhere}" + value} {
-			p := &problems{}
-			readConfig(at(option, raw), p)
+			_, p := read(at(option, raw))
 			if err := p.err(); err != nil && strings.Contains(err.Error(), value) {
 				t.Errorf("%s: %v shows the value", option, err)
 			}
@@ -551,9 +587,10 @@ func TestConfigReadsEveryOption(t *testing.T) {
 			return
 		}
 		seen++
-		p := &problems{}
-		fromTyped, fromText, alone := readConfig(at(option, typed), p), readConfig(at(strings.ToUpper(option), text), p), readConfig(at(option, nil), p)
-		for _, problem := range p.list {
+		fromTyped, typedProblems := read(at(option, typed))
+		fromText, textProblems := read(at(strings.ToUpper(option), text))
+		alone, _ := read(at(option, nil))
+		for _, problem := range append(typedProblems.list, textProblems.list...) {
 			if strings.HasPrefix(problem, option+": ") && !strings.Contains(problem, "required") && !strings.HasPrefix(problem, "jwt.algorithms: ") {
 				t.Errorf("unexpected problem: %s", problem)
 			}
@@ -572,9 +609,9 @@ func TestConfigReadsEveryOption(t *testing.T) {
 
 // A tag that is misspelt would switch a check off without a word.
 func TestConfigTagsAreKnown(t *testing.T) {
-	eachOption(reflect.TypeOf(Config{}), "", func(option string, field reflect.StructField) {
+	eachOption(reflect.TypeOf(Config{}), "", func(at string, field reflect.StructField) {
 		if !strings.EqualFold(field.Name, field.Tag.Get("json")) {
-			t.Errorf("%s: the field is called %s", option, field.Name)
+			t.Errorf("%s: the field is called %s", at, field.Name)
 		}
 		rest := string(field.Tag)
 		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret"} {
@@ -583,19 +620,21 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			}
 		}
 		if strings.TrimSpace(rest) != "" {
-			t.Errorf("%s: what is %s?", option, rest)
+			t.Errorf("%s: what is %s?", at, rest)
 		}
 		kind := field.Tag.Get("is")
 		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x"}[kind]
 		if bad == "" {
 			bad = " "
 		}
-		if wrong, _ := complaint(kind, bad); kind != "" && wrong == "" {
-			t.Errorf("%s: nothing checks %q", option, kind)
+		checked := &problems{}
+		checkText(&option{path: at, tag: reflect.StructTag(`is:"` + kind + `"`), p: checked}, bad)
+		if kind != "" && checked.err() == nil {
+			t.Errorf("%s: nothing checks %q", at, kind)
 		}
 		if text := field.Tag.Get("default"); text != "" {
 			p := &problems{}
-			checkText(field.Tag, option, strings.Split(text, ",")[0], p)
+			checkText(&option{path: at, tag: field.Tag, p: p}, strings.Split(text, ",")[0])
 			if err := p.err(); err != nil {
 				t.Errorf("the default is refused: %v", err)
 			}

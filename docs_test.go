@@ -59,7 +59,11 @@ func messageAt(call *ast.CallExpr) int {
 			return 2
 		}
 	case *ast.SelectorExpr:
-		if of, ok := function.X.(*ast.Ident); ok {
+		of, ok := function.X.(*ast.Ident)
+		if inner, is := function.X.(*ast.SelectorExpr); is && inner.Sel.Name == "p" { // o.p.must
+			of, ok = inner.Sel, true
+		}
+		if ok {
 			name := of.Name + "." + function.Sel.Name
 			if at, found := map[string]int{"errors.New": 0, "fmt.Errorf": 0, "p.add": 1, "p.must": 2}[name]; found {
 				return at
@@ -94,9 +98,9 @@ func logWords(set *syntax.FileSet, file *ast.File) []wordOf {
 			if at := messageAt(node); at >= 0 && at < len(node.Args) {
 				collect(node.Args[at])
 			}
-		case *ast.FuncDecl:
-			if strings.HasSuffix(strings.ToLower(node.Name.Name), "complaint") { // config.go: what is wrong with a value
-				collectReturned(node, collect)
+		case *ast.ValueSpec:
+			if node.Names[0].Name == "rules" { // config.go
+				words = append(words, ruleWords(set, node.Values[0])...)
 			}
 		}
 		return true
@@ -104,14 +108,20 @@ func logWords(set *syntax.FileSet, file *ast.File) []wordOf {
 	return words
 }
 
-// collectReturned shows the first result of every return of a function.
-func collectReturned(function *ast.FuncDecl, collect func(ast.Expr)) {
-	ast.Inspect(function, func(node ast.Node) bool {
-		if returned, ok := node.(*ast.ReturnStmt); ok && len(returned.Results) > 0 {
-			collect(returned.Results[0])
+// ruleWords collects what the rows of the table rules say.
+func ruleWords(set *syntax.FileSet, table ast.Expr) []wordOf {
+	var words []wordOf
+	text, _ := literal(table)
+	for i, row := range strings.Split(patterns.Replace(text), "\n") {
+		place := set.Position(table.Pos())
+		place.Line += i
+		_, said, _ := strings.Cut(row, ": ")
+		said = regexp.MustCompile(`\$\{[^}]*}|got \w+ and \w+`).ReplaceAllString(said, "%s") // what differs from case to case
+		if head := headOf(said); head != "" && !strings.HasPrefix(row, "notice/") {          // of level info
+			words = append(words, wordOf{place: place.String(), text: said, head: head})
 		}
-		return true
-	})
+	}
+	return words
 }
 
 // entryLines are the lines of all entries of a troubleshooting page. It reports entries without a cause and a cure.
@@ -200,7 +210,8 @@ func TestDocsTroubleshootingNotices(t *testing.T) {
 		{"a log line of level warn", `func f() { logf(l, levelWarn, "the moon is at %d", 1) }`, entry, "has no entry"},
 		{"a log line of level debug needs none", `func f() { logf(l, levelDebug, "the moon is at %d", 1); errors.New("discovery: the sky is …") }`, entry, ""},
 		{"a problem of a configuration", `func f() { p.must(ok, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
-		{"a complaint", `func moonComplaint() (a, b string) { return "must be full moon", "" }`, entry, "has no entry"},
+		{"a problem noted by what reads an option", `func f() { o.p.must(ok, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
+		{"a row of the rules", "const rules = `\nmoon/ if !value=full: must be full, got ${value}`", entry, `"must be full, got %s" has no entry`},
 		{"an entry whose error is gone", `var _ = 1`, entry, "no error of the plugin has the words"},
 		{"an entry without a cure", `var _ = errors.New("discovery: the sky is …")`, strings.Replace(entry, "Cure", "Well", 1), "no Cure"},
 	} {

@@ -70,41 +70,39 @@ type registered struct {
 }
 
 var (
-	stores  = registry{entries: map[string]*registered{}, patience: time.Hour}
 	gates   = registry{entries: map[string]*registered{}, patience: 10 * time.Minute}
-	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // they hold the logout list
+	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // and stores; the former hold the logout list
 )
 
-// register returns the value under key, made by build when it is not there.
-func register(ctx context.Context, r *registry, key string, build func() (interface{}, error)) (interface{}, error) {
+// register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
+// the first one's.
+func register(ctx context.Context, r *registry, key string, made interface{}) interface{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sweep(r, time.Now())
-	if entry := r.entries[key]; entry != nil {
-		entry.ctx = ctx
-		entry.idleSince = time.Time{}
-		return entry.value, nil
+	for old, entry := range r.entries {
+		if entry.ctx.Err() != nil && entry.idleSince.IsZero() {
+			entry.idleSince = time.Now()
+		} else if entry.ctx.Err() != nil && time.Since(entry.idleSince) > r.patience {
+			delete(r.entries, old)
+		}
 	}
-	value, err := build()
-	if err != nil {
-		return nil, err
+	entry := r.entries[key]
+	if entry == nil {
+		if made == nil {
+			return nil
+		}
+		entry = &registered{value: made}
+		r.entries[key] = entry
 	}
-	r.entries[key] = &registered{value: value, ctx: ctx}
-	return value, nil
+	entry.ctx = ctx
+	entry.idleSince = time.Time{}
+	return entry.value
 }
 
-// sweep drops what no configuration uses any more.
-func sweep(r *registry, now time.Time) {
-	for key, entry := range r.entries {
-		if entry.ctx.Err() == nil {
-			continue
-		}
-		if entry.idleSince.IsZero() {
-			entry.idleSince = now
-		} else if now.Sub(entry.idleSince) > r.patience {
-			delete(r.entries, key)
-		}
-	}
+// nameOf is a name for what has these options.
+func nameOf(options ...interface{}) string {
+	text, _ := json.Marshal(options)
+	return hashText(string(text))
 }
 
 // namedFiles finds what may be the path of a file in the JSON of the options.
@@ -122,44 +120,45 @@ func findGate(ctx context.Context, raw map[string]interface{}, name string) (*ga
 			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
 		}
 	}
-	value, err := register(ctx, &gates, hashText(key), func() (interface{}, error) {
-		g, err := newGate(ctx, raw, name)
-		return g, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	key = hashText(key)
+	known := register(ctx, &gates, key, nil)
+	if known == nil {
+		made, err := newGate(ctx, text, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		known = register(ctx, &gates, key, made)
 	}
-	g, _ := value.(*gate)
+	g, _ := known.(*gate)
 	return g, nil
 }
 
 // newGate reads the options and makes everything that can be made before the first request.
-func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
+func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 	p := &problems{}
-	c := readConfig(raw, p)
-	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096)}
+	c := readConfig(options, p)
+	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, login: c.Issuer != "", endpoints: map[string]*endpoint{},
+		managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096)}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
 		c.Scopes = append([]string{"openid"}, c.Scopes...)
 	}
-	g.login = c.Issuer != ""
 	var err error
-	if g.bypass, err = parseBypass(c.Bypass); err != nil {
-		p.add("bypass", "%s", err)
-	}
-	g.policy = newPolicy(c.Claims, c.UsernameClaim, c.ForwardHeaders, "", p)
+	g.bypass, err = parseBypass(c.Bypass)
+	p.addError("bypass", err)
+	g.policy = newPolicy(&c.PolicyConfig, "", p)
 	manage(g, g.policy)
 	g.pages = newPages(c.ErrorPages, p)
 	buildCookies(g)
-	if len(p.list) == 0 {
-		buildJobs(ctx, g, p)
+	if g.login {
+		buildEndpoints(g, p)
 	}
+	buildJobs(ctx, g, p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	buildEndpoints(g)
 	buildWarmPath(g)
-	warn(g)
+	warn(g, p.set)
 	return g, nil
 }
 
@@ -167,87 +166,80 @@ func newGate(ctx context.Context, raw map[string]interface{}, name string) (*gat
 func buildJobs(ctx context.Context, g *gate, p *problems) {
 	if g.login {
 		buildSealers(g)
-		if g.client = findClient(ctx, g.log, g.config, "clientConfig", p); g.client == nil {
-			return
-		}
+		g.client = findClient(ctx, g.log, g.config, "clientConfig", p)
 		g.store = findStore(ctx, g, p)
 	}
 	g.jwt = newJWTJob(ctx, g, p)
 	g.introspection = newIntrospectionJob(ctx, g, p)
 	g.gateway = newGateway(ctx, g, p)
+	for _, job := range g.tokenJobs {
+		if job.metadataPath != "" {
+			g.endpoints[job.metadataPath] = &endpoint{name: "resource", methods: strings.Fields("GET HEAD OPTIONS")}
+		}
+	}
 }
 
-// warn says what works but should be known.
-func warn(g *gate) {
-	c := g.config
-	if strings.HasPrefix(c.Issuer, "http:") {
-		logf(g.log, levelWarn, "issuer: %q is plain http: whoever is on the way can sign in as anybody; use https but for a trial", c.Issuer)
-	}
-	if c.ClientConfig.TLS.InsecureSkipVerify {
-		logf(g.log, levelWarn, "clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead")
-	}
-	if c.Session.Domain != "" {
-		logf(g.log, levelInfo, "session.domain: every host below %q gets the session's cookie and can replace it", c.Session.Domain)
-	}
-	if c.BackchannelLogoutURL != "" && g.store == nil {
-		then := ""
-		if c.Session.Sliding && c.Session.MaxLifetime == 0 {
-			then = ", after which a copied cookie may be renewed for ever (set session.maxLifetime)"
+// warn logs what works but should be known.
+func warn(g *gate, set map[string]string) {
+	for i, kind := range []string{"notice", "warning"} {
+		found := &problems{}
+		checkRules(kind, &option{p: found}, "", set)
+		for _, line := range found.list {
+			logf(g.log, levelInfo+i, "%s", line)
 		}
-		logf(g.log, levelWarn, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts%s; several replicas need session.store.redis", then)
 	}
 }
 
 var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
 
-// buildCookies names the cookies. A default name may get a prefix; one that the operator chose stays as it is.
+// newCookie makes one of our cookies. A default name may get a prefix; one that the operator chose stays as it is.
+func newCookie(g *gate, name, byDefault string, c *CookieConfig) cookie {
+	return cookie{base: strings.ReplaceAll(name, "%s", g.shortName), isOwn: name == byDefault, path: c.Path, domain: c.Domain,
+		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure}
+}
+
+// buildCookies says what goes to the browser.
 func buildCookies(g *gate) {
-	s := &g.config.Session
-	t := &g.config.StateCookie
-	g.sessionCookie = cookie{base: strings.ReplaceAll(s.Name, "%s", g.shortName), isOwn: s.Name == "%s-session", path: s.Path, domain: s.Domain,
-		sameSite: sameSites[strings.ToLower(s.SameSite)], httpOnly: s.HTTPOnly, secure: s.Secure}
-	g.stateCookie = cookie{base: strings.ReplaceAll(t.Name, "%s", g.shortName), isOwn: t.Name == "%s-state", path: t.Path, domain: t.Domain,
-		sameSite: sameSites[strings.ToLower(t.SameSite)], httpOnly: t.HTTPOnly, secure: t.Secure}
-	if g.config.ResponseMode == "form_post" { // the answer is a POST from another site: only such a cookie comes along
-		always := true
-		g.stateCookie.sameSite = http.SameSiteNoneMode
-		g.stateCookie.secure = &always
-	}
-	g.ownCookies = ownCookies(&g.sessionCookie, &g.stateCookie)
-}
-
-// buildEndpoints lists our own addresses.
-func buildEndpoints(g *gate) {
-	g.endpoints = map[string]*endpoint{}
-	for _, job := range g.tokenJobs {
-		if job.metadataPath != "" {
-			g.endpoints[job.metadataPath] = &endpoint{name: "resource", methods: []string{http.MethodGet, http.MethodHead, http.MethodOptions}}
-		}
-	}
-	if !g.login {
-		return
-	}
 	c := g.config
-	g.redirect, _ = parseLocation(c.RedirectURL) // readConfig has reported what cannot be read
-	g.postLogin, _ = parseLocation(c.PostLoginRedirectURL)
-	g.postLogout, _ = parseLocation(c.PostLogoutRedirectURL)
-	answers := []string{http.MethodGet, http.MethodHead}
-	if c.ResponseMode == "form_post" {
-		answers = []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	if c.ResponseMode == "form_post" { // the answer is a POST from another site: only such a cookie comes along
+		always := true
+		c.StateCookie.SameSite = "none"
+		c.StateCookie.Secure = &always
 	}
-	addEndpoint(g, "callback", c.RedirectURL, answers)
-	addEndpoint(g, "login", c.LoginURL, []string{http.MethodGet, http.MethodPost})
-	addEndpoint(g, "logout", c.LogoutURL, []string{http.MethodGet, http.MethodPost})
-	addEndpoint(g, "back-channel logout", c.BackchannelLogoutURL, []string{http.MethodPost})
-	addEndpoint(g, "front-channel logout", c.FrontchannelLogoutURL, []string{http.MethodGet})
-}
-
-func addEndpoint(g *gate, name, option string, methods []string) {
-	if option == "" {
+	g.sessionCookie = newCookie(g, c.Session.Name, "%s-session", &c.Session.CookieConfig)
+	g.stateCookie = newCookie(g, c.StateCookie.Name, "%s-state", &c.StateCookie.CookieConfig)
+	g.ownCookies = ownCookies(&g.sessionCookie, &g.stateCookie)
+	if c.CSRF == nil {
 		return
 	}
-	at, _ := parseLocation(option)
-	g.endpoints[at.path] = &endpoint{at: at, name: name, methods: methods}
+	csrfCookie := c.Session.CookieConfig
+	csrfCookie.Path = "/"
+	csrfCookie.HTTPOnly = false // scripts must repeat it
+	if c.CSRF.Secure != nil {
+		csrfCookie.Secure = c.CSRF.Secure
+	}
+	g.csrf = &csrf{header: c.CSRF.HeaderName, cookie: newCookie(g, c.CSRF.CookieName, "", &csrfCookie)}
+}
+
+// buildEndpoints lists our own addresses, each of which has one meaning, with the methods they take.
+func buildEndpoints(g *gate, p *problems) {
+	for _, row := range strings.Fields("redirectUrl=GET,HEAD loginUrl=GET,POST logoutUrl=GET,POST backchannelLogoutUrl=POST frontchannelLogoutUrl=GET") {
+		name, methods, _ := strings.Cut(row, "=")
+		at, err := parseLocation(p.set[name])
+		if err != nil {
+			continue // not set, or reported
+		}
+		if other := g.endpoints[at.path]; other != nil {
+			p.add(name, "must not have the path of %s, got %q; write another path", other.name, at.path)
+		}
+		if name == "redirectUrl" && g.config.ResponseMode == "form_post" {
+			methods = "GET,HEAD,POST"
+		}
+		g.endpoints[at.path] = &endpoint{at: at, name: name, methods: strings.Split(methods, ",")}
+	}
+	g.redirect, _ = parseLocation(g.config.RedirectURL)
+	g.postLogin, _ = parseLocation(g.config.PostLoginRedirectURL)
+	g.postLogout, _ = parseLocation(g.config.PostLogoutRedirectURL)
 }
 
 // buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of
@@ -265,84 +257,68 @@ func buildSealers(g *gate) {
 	}
 	g.sessionSealer = newSealer(secrets, c.Issuer, c.ClientID, purpose)
 	g.stateSealer = newSealer(secrets, c.Issuer, c.ClientID, "state")
-	if c.CSRF == nil {
-		return
-	}
-	secure := c.CSRF.Secure
-	if secure == nil {
-		secure = c.Session.Secure
-	}
-	g.csrf = &csrf{header: c.CSRF.HeaderName, cookie: cookie{base: c.CSRF.CookieName, path: "/", domain: c.Session.Domain, sameSite: g.sessionCookie.sameSite, secure: secure}}
-	for _, secret := range secrets {
-		g.csrf.keys = append(g.csrf.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+	for i := 0; g.csrf != nil && i < len(secrets); i++ {
+		g.csrf.keys = append(g.csrf.keys, deriveKey(secrets[i], c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
 	}
 }
 
 // findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
 // It is nil when there are problems, which are added to p; at is the path of the connection's options.
 func findClient(ctx context.Context, l *logger, c *Config, at string, p *problems) *client {
-	key, err := json.Marshal([]interface{}{c.Issuer, c.TrustedIssuer, c.DisableIssuerCheck, c.TrustedAudiences, c.DiscoveryParams, c.Endpoints, c.ClientID,
-		c.ClientSecret, c.ClientAuthMethod, c.ClientKey, c.ClientKeyID, c.ClientKeyAlg, c.IDTokenSigningAlg, c.ClientConfig})
-	if err != nil {
-		p.add(at, "%s", err)
-		return nil
+	key := nameOf(c.ProviderConfig)
+	known := register(ctx, &clients, key, nil)
+	if known == nil {
+		before := p.noted
+		made := newClient(l, c, at, p)
+		if p.noted > before {
+			return nil
+		}
+		known = register(ctx, &clients, key, made)
 	}
-	value, err := register(ctx, &clients, hashText(string(key)), func() (interface{}, error) {
-		made, err := newClient(l, c, at, p)
-		return made, err
-	})
-	if err != nil {
-		return nil // the problem is noted
-	}
-	found, _ := value.(*client)
+	found, _ := known.(*client)
 	return found
 }
 
 // findStore returns the store of the gate's sessions: one for all gates with the same one.
 func findStore(ctx context.Context, g *gate, p *problems) *store {
-	at := &g.config.Session.Store
+	at, c := &g.config.Session.Store, g.config
 	if at.Redis == nil {
 		return nil
 	}
-	key, _ := json.Marshal([]interface{}{at.Redis, at.KeyPrefix, g.config.Issuer, g.config.ClientID})
-	value, err := register(ctx, &stores, hashText(string(key)), func() (interface{}, error) {
-		made, err := newStore(at.Redis, at.KeyPrefix, g.config.Issuer, g.config.ClientID)
-		return made, err
-	})
-	p.addError("session.store.redis", err)
-	found, _ := value.(*store)
+	key := nameOf(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID)
+	known := register(ctx, &clients, key, nil)
+	if known == nil {
+		made, err := newStore(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID)
+		if err != nil {
+			p.addError("session.store.redis", err)
+			return nil
+		}
+		known = register(ctx, &clients, key, made)
+	}
+	found, _ := known.(*store)
 	return found
 }
 
-// newClient makes the client that c describes.
-func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
+// hmacSizes are the least numbers of bytes in a key (RFC 7518 3.2).
+var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+
+// newClient makes the client that c describes, and notes what is wrong with it.
+func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg, pkce: c.PKCE,
-		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries,
+		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
 		answers: newMemory(4096), refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error
-	if made.http, err = newHTTPClient(&c.ClientConfig); err != nil {
-		p.add(at, "%s", err)
-	}
+	made.http, err = newHTTPClient(&c.ClientConfig)
+	p.addError(at, err)
 	if c.ClientKey != "" {
 		made.signerAlg = c.ClientKeyAlg
 		made.signerKeyID = c.ClientKeyID
-		if made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg); err != nil {
-			p.add("clientKey", "%s", err)
-		}
+		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)
+		p.addError("clientKey", err)
 	}
-	if made.authMethod == "" && made.signer == nil && c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
+	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
 		made.authMethod = "tls_client_auth"
 	}
-	var shared []*key // with HS256 and its like the client's secret is the key
-	if strings.HasPrefix(c.IDTokenSigningAlg, "HS") {
-		one, err := newSecretKey([]byte(c.ClientSecret), []string{c.IDTokenSigningAlg})
-		p.addError("clientSecret", err)
-		shared = []*key{one}
-	}
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	made.discoveryURL = discoveryURL(c)
 	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences}
 	if c.TrustedIssuer != "" {
 		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
@@ -351,10 +327,14 @@ func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 		made.rules.issuers = nil
 	}
 	made.metadata = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchMetadata(ctx, made) }}
-	if made.keys = newFixedKeySet(shared...); shared == nil {
-		made.keys = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchKeys(ctx, made) }}
+	if alg := c.IDTokenSigningAlg; hmacSizes[alg] > 0 { // the client's secret is the key (OIDC Core 16.19)
+		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})
+		p.must(err == nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, hmacSizes[alg])
+		made.keys = newFixedKeySet(secret)
+		return made
 	}
-	return made, nil
+	made.keys = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchKeys(ctx, made) }}
+	return made
 }
 
 // discoveryURL is where the provider's metadata is (OpenID Connect Discovery 4.1: the issuer without a final slash, and the well-known
@@ -362,13 +342,10 @@ func newClient(l *logger, c *Config, at string, p *problems) (*client, error) {
 func discoveryURL(c *Config) string {
 	e := &c.Endpoints
 	at := e.Discovery
-	if at == "" {
-		if c.Issuer == "" || e.Authorization != "" && e.Token != "" && e.JWKS != "" {
-			return ""
-		}
+	if at == "" && c.Issuer != "" && (e.Authorization == "" || e.Token == "" || e.JWKS == "") {
 		at = strings.TrimSuffix(c.Issuer, "/") + "/.well-known/openid-configuration"
 	}
-	if len(c.DiscoveryParams) == 0 {
+	if at == "" || len(c.DiscoveryParams) == 0 {
 		return at
 	}
 	form := url.Values{}

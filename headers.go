@@ -26,16 +26,16 @@ type forwardHeader struct {
 }
 
 // newPolicy compiles the three options that make a policy; at is the path of their block, "" at the top level.
-func newPolicy(claims, username string, headers map[string]string, at string, p *problems) *policy {
+func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	made := &policy{}
 	var err error
-	made.rule, err = parseRule(claims)
+	made.rule, err = parseRule(c.Claims)
 	p.addError(at+"claims", err)
-	if username != "" {
-		made.username, err = parseClaimKey(username)
+	if c.UsernameClaim != "" {
+		made.username, err = parseClaimKey(c.UsernameClaim)
 		p.addError(at+"usernameClaim", err)
 	}
-	for name, text := range headers {
+	for name, text := range c.ForwardHeaders {
 		format, err := parseHeaderFormat(text)
 		p.addError(at+"forwardHeaders."+name, err)
 		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format})

@@ -3,6 +3,7 @@ package oidc
 import (
 	"fmt"
 	"log"
+	"strings"
 )
 
 // Log levels. Traefik shows what a plugin prints at DEBUG and what it logs as ERROR, whatever we call it: so what an operator must
@@ -24,13 +25,7 @@ type logger struct {
 var errorLog = log.New(log.Writer(), "", 0)
 
 func newLogger(name, level string) *logger {
-	l := &logger{name: name, level: levelInfo}
-	for i, known := range []string{"debug", "info", "warn", "error"} {
-		if level == known {
-			l.level = i
-		}
-	}
-	return l
+	return &logger{name: name, level: strings.Index("debug info  warn  error", level) / 6}
 }
 
 // logf writes one line. Arguments are text and numbers: the interpreter cannot print our types.

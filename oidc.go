@@ -199,7 +199,7 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 // endpoint is an address of ours.
 type endpoint struct {
 	at      location
-	name    string // who serves it; a function of a gate cannot stand here, the interpreter loses such circles
+	name    string // the option that says where it is; a function of a gate cannot stand here, the interpreter loses such circles
 	methods []string
 }
 
@@ -215,17 +215,17 @@ func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Reque
 		return
 	}
 	switch e.name {
-	case "callback":
+	case "redirectUrl":
 		callback(g, rw, req)
 	case "resource":
 		describeResource(g, rw, req)
-	case "login":
+	case "loginUrl":
 		startLogin(g, rw, req)
-	case "logout":
+	case "logoutUrl":
 		logout(g, rw, req)
-	case "back-channel logout":
+	case "backchannelLogoutUrl":
 		backchannelLogout(g, rw, req)
-	case "front-channel logout":
+	case "frontchannelLogoutUrl":
 		frontchannelLogout(g, rw, req)
 	}
 }

@@ -16,175 +16,181 @@ import (
 
 // House rules of this file: it knows how options are written, config.go knows which there are and what makes sense. An empty value
 // of any kind leaves the default, because text formats cannot tell "nothing" from "not set". Each value is checked as it is read
-// against the tags of its field; what depends on more than one option is checked afterwards, in validate.
+// against the tags of its field; what depends on more than one option is checked at the end of its block.
 
-// setDefaults gives every field of a block its default, at every depth. Blocks that are switched on by being there stay nil.
-func setDefaults(block reflect.Value) {
-	for i := 0; i < block.NumField(); i++ {
-		field, text := block.Field(i), block.Type().Field(i).Tag.Get("default")
-		switch field.Kind() {
-		case reflect.Struct:
-			setDefaults(field)
-		case reflect.String:
-			field.SetString(text)
-		case reflect.Bool:
-			field.SetBool(text == "true")
-		case reflect.Int:
-			number, _ := strconv.Atoi(text)
-			field.SetInt(int64(number))
-		case reflect.Slice:
-			if text != "" {
-				field.Set(reflect.ValueOf(strings.Split(text, ",")))
-			}
-		}
-	}
+// option is one option, or a block of them, while it is read.
+type option struct {
+	path string            // to it; "" is the whole configuration
+	tag  reflect.StructTag // of its field
+	p    *problems
 }
 
-// decodeBlock reads the options of one block; prefix is its path with a dot after it. Problems come in the order of the names.
-func decodeBlock(block reflect.Value, prefix string, raw map[string]interface{}, p *problems) {
-	fields := map[string]int{}
+// under is what stands below an option.
+func under(o *option, name string) *option {
+	return &option{path: strings.Trim(o.path+"."+name, "."), tag: o.tag, p: o.p}
+}
+
+// readBlock reads the options of one block.
+func readBlock(block reflect.Value, o *option, raw map[string]interface{}) {
+	given := map[string]interface{}{} // by name in lower case
+	names := sortedNames(o, raw)
+	for _, name := range names {
+		given[strings.ToLower(name)] = raw[name]
+	}
+	readFields(block, o, given)
+	for _, name := range names {
+		if _, isLeft := given[strings.ToLower(name)]; isLeft {
+			o.p.add(under(o, name).path, "unknown option; %s", suggestion(o, name))
+		}
+	}
+	checkRules(o.path[strings.LastIndex(o.path, ".")+1:], o, strings.TrimPrefix(o.path+".", "."), o.p.set)
+}
+
+// readFields takes the options of a block out of given.
+func readFields(block reflect.Value, o *option, given map[string]interface{}) {
 	for i := 0; i < block.NumField(); i++ {
 		tag := block.Type().Field(i).Tag
-		fields[strings.ToLower(tag.Get("json"))] = i
-		if alias := tag.Get("alias"); alias != "" {
-			fields[strings.ToLower(alias)] = i
-		}
-	}
-	for _, name := range sortedNames(prefix, raw, p) {
-		index, known := fields[strings.ToLower(name)]
-		if !known {
-			p.add(prefix+name, "unknown option; %s", suggestion(block.Type(), prefix, name))
+		name := tag.Get("json")
+		if name == "" { // an embedded block
+			readFields(block.Field(i), o, given)
 			continue
 		}
-		tag := block.Type().Field(index).Tag
-		decodeField(block.Field(index), tag, prefix+tag.Get("json"), raw[name], p)
+		var raw interface{}
+		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
+			if value := given[spelling]; value != nil {
+				raw = value
+			}
+			delete(given, spelling)
+		}
+		field := block.Field(i)
+		if raw == nil && tag.Get("default") == "" && field.Kind() != reflect.Struct {
+			continue
+		}
+		at := under(o, name)
+		at.tag = tag
+		readField(field, at, raw)
 	}
 }
 
-// decodeField reads one option, whatever its kind.
-func decodeField(field reflect.Value, tag reflect.StructTag, option string, raw interface{}, p *problems) {
+// readField reads one option, whatever its kind, and says whether it is set now.
+func readField(field reflect.Value, o *option, raw interface{}) bool {
 	switch field.Kind() {
 	case reflect.Struct:
-		if block, ok := toMap(raw); ok {
-			decodeBlock(field, option+".", block, p)
-		} else if text, ok := toText(raw); !ok || text != "" {
-			p.add(option, "must be a block of options, not a text or list")
+		block, isBlock := raw.(map[string]interface{})
+		if text, isText := toText(raw); !isBlock && (!isText || text != "") {
+			o.p.add(o.path, "must be a block of options, not a text or list")
 		}
+		readBlock(field, o, block)
 	case reflect.Ptr:
-		decodePointer(field, tag, option, raw, p)
+		isSet := readPointer(field, o, raw)
+		return isSet
 	case reflect.Map:
-		if values := readMap(tag, option, raw, p); len(values) > 0 {
-			field.Set(reflect.ValueOf(values))
-		}
+		field.Set(reflect.ValueOf(readMap(o, raw)))
 	case reflect.Slice:
-		if items := readList(tag, option, raw, p); len(items) > 0 {
-			field.Set(reflect.ValueOf(items))
-		}
+		items := readList(o, raw)
+		field.Set(reflect.ValueOf(items))
+		o.p.set[o.path] = strings.Join(items, " and ")
 	default:
-		if text := readText(tag, option, raw, p); text != "" {
-			setScalar(field, tag, option, text, p)
+		text := readText(o, raw)
+		if text != "" {
+			text = checkText(o, text)
+		} else if text = o.tag.Get("default"); text == "" {
+			return false
 		}
+		if field.Kind() == reflect.String {
+			field.SetString(text)
+		} else if field.Kind() == reflect.Bool {
+			on, _ := strconv.ParseBool(text)
+			field.SetBool(on)
+		} else {
+			number, _ := strconv.ParseFloat(text, 64) // Traefik's file provider writes "1.000000"
+			field.SetInt(int64(number))
+		}
+		o.p.set[o.path] = fmt.Sprint(field.Interface())
 	}
+	return true
 }
 
-// decodePointer reads an option that may be absent: a value without default, or a block that is switched on by being there. Such
-// a block is also switched by true and false: a label cannot write `{}`, and YAML's `{}` arrives as empty text.
-func decodePointer(field reflect.Value, tag reflect.StructTag, option string, raw interface{}, p *problems) {
+// readPointer reads an option that may be absent: a value without default, or a block that is switched on by being there. Such a
+// block is also switched by true and false: a label cannot write `{}`, and YAML's `{}` arrives as empty text.
+func readPointer(field reflect.Value, o *option, raw interface{}) bool {
 	target := reflect.New(field.Type().Elem())
-	if target.Elem().Kind() != reflect.Struct {
-		if text := readText(tag, option, raw, p); text != "" {
-			setScalar(target.Elem(), tag, option, text, p)
-			field.Set(target)
-		}
-		return
-	}
-	text, _ := toText(raw)
-	on, err := strconv.ParseBool(text)
-	if raw == nil || err == nil && !on {
-		return
-	}
-	if err == nil {
-		raw = ""
-	}
-	setDefaults(target.Elem())
-	decodeField(target.Elem(), tag, option, raw, p)
-	field.Set(target)
-}
-
-// setScalar writes a text, number or switch.
-func setScalar(field reflect.Value, tag reflect.StructTag, option, text string, p *problems) {
-	switch field.Kind() {
-	case reflect.String:
-		field.SetString(checkText(tag, option, text, p))
-	case reflect.Bool:
+	if target.Elem().Kind() == reflect.Struct {
+		text, _ := toText(raw)
 		on, err := strconv.ParseBool(text)
-		p.must(err == nil, option, "must be true or false%s", got(tag, text))
-		field.SetBool(on)
-	case reflect.Int:
-		// Traefik's file provider writes numbers with a point as "1.500000", Kubernetes brings every number as a float.
-		number, err := strconv.ParseFloat(text, 64)
-		if err != nil || number != math.Trunc(number) || math.Abs(number) > math.MaxInt32 {
-			p.add(option, "must be a whole number%s", got(tag, text))
-			return
+		if err == nil && !on {
+			return false
 		}
-		least, _ := strconv.ParseFloat(tag.Get("min"), 64) // no option may be below zero
-		most, err := strconv.ParseFloat(tag.Get("max"), 64)
-		p.must(number >= least, option, "must be at least %v%s", least, got(tag, text))
-		p.must(err != nil || number <= most, option, "must be at most %v%s", most, got(tag, text))
-		field.SetInt(int64(number))
+		if err == nil {
+			raw = nil
+		}
+		o.p.set[o.path] = "true"
 	}
+	isSet := readField(target.Elem(), o, raw)
+	if isSet {
+		field.Set(target)
+	}
+	return isSet
 }
 
 // readList reads a list, or text with commas.
-func readList(tag reflect.StructTag, option string, raw interface{}, p *problems) []string {
+func readList(o *option, raw interface{}) []string {
 	var texts, items []string
-	if list := reflect.ValueOf(raw); list.IsValid() && list.Kind() == reflect.Slice {
-		for i := 0; i < list.Len(); i++ {
-			texts = append(texts, readText(tag, option, list.Index(i).Interface(), p))
+	if list, isList := raw.([]interface{}); isList {
+		for _, item := range list {
+			texts = append(texts, readText(o, item))
 		}
 	} else {
-		texts = strings.Split(readText(tag, option, raw, p), ",")
+		texts = strings.Split(readText(o, raw), ",")
 	}
 	for _, text := range texts {
 		if text = strings.TrimSpace(text); text != "" {
-			items = append(items, checkText(tag, option, text, p))
+			items = append(items, checkText(o, text))
 		}
+	}
+	if text := o.tag.Get("default"); len(items) == 0 && text != "" {
+		items = strings.Split(text, ",")
 	}
 	return items
 }
 
 // readMap reads names with values, or text like `a=b,c=d`: key-value stores make lists of names that are numbers (errorPages).
-func readMap(tag reflect.StructTag, option string, raw interface{}, p *problems) map[string]string {
-	pairs, isMap := toMap(raw)
-	if text, ok := toText(raw); !isMap && ok {
+func readMap(o *option, raw interface{}) map[string]string {
+	pairs, isMap := raw.(map[string]interface{})
+	text, isText := toText(raw)
+	o.p.must(isMap || isText, o.path, "must be names with values, not a list")
+	if isText && text != "" {
 		pairs = map[string]interface{}{}
 		for _, pair := range strings.Split(text, ",") {
-			if name, value, found := strings.Cut(pair, "="); found {
-				pairs[strings.TrimSpace(name)] = value
-			} else if text != "" {
-				p.add(option, "must be names with values; write a block, or text like %q", "name=value,name=value")
-			}
+			name, value, found := strings.Cut(pair, "=")
+			o.p.must(found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
+			pairs[strings.TrimSpace(name)] = value
 		}
-	} else if !isMap {
-		p.add(option, "must be names with values, not a list")
+	}
+	if len(pairs) == 0 {
+		return nil
 	}
 	values := map[string]string{}
-	for _, name := range sortedNames(option+".", pairs, p) {
-		p.must(name != "<int Value>", option+"."+name, "Traefik's file provider reads only text as names; write the number in quotes, as in \"401\"")
-		checkText(tag, option+"."+name, name, p)
-		values[name] = readText(tag, option+"."+name, pairs[name], p)
+	for _, name := range sortedNames(o, pairs) {
+		at := under(o, name)
+		o.p.must(name != "<int Value>", at.path, "Traefik's file provider reads only text as names; write the number in quotes, as in \"401\"")
+		checkText(at, name)
+		values[name] = readText(at, pairs[name])
 	}
 	return values
 }
 
 // readText reads one value as text, with ${…} replaced and without white space around it.
-func readText(tag reflect.StructTag, option string, raw interface{}, p *problems) string {
-	text, ok := toText(raw)
-	if !ok {
-		p.add(option, "must be one value, not a list or block")
+func readText(o *option, raw interface{}) string {
+	text, isText := toText(raw)
+	if !isText {
+		o.p.add(o.path, "must be one value, not a list or block")
 		return ""
 	}
-	return expand(tag, option, text, p)
+	if text != "" {
+		text = expand(o, text)
+	}
+	return text
 }
 
 // reference is ${NAME} or ${file:/path}. Nothing else that begins with ${ is touched.
@@ -193,120 +199,96 @@ var reference = regexp.MustCompile(`\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}`)
 // expand replaces each ${NAME} by the environment variable and each ${file:/path} by what the file holds. A secret is replaced only
 // as a whole, since a password may itself contain "${". What was put in is not looked at again, and what cannot be found stays as it
 // is: an option that was meant to be set counts as set in later checks.
-func expand(tag reflect.StructTag, option, text string, p *problems) string {
-	text = strings.TrimSpace(text)
-	if strings.HasPrefix(text, "urn:k8s:") {
-		p.add(option, "urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write \"${NAME}\" or \"${file:/path}\"")
-		return text
-	}
-	if !strings.Contains(text, "${") || tag.Get("secret") != "" && reference.FindString(text) != text {
+func expand(o *option, text string) string {
+	o.p.must(!strings.HasPrefix(text, "urn:k8s:"), o.path, "urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write \"${NAME}\" or \"${file:/path}\"")
+	if o.tag.Get("secret") != "" && reference.FindString(text) != text {
 		return text
 	}
 	return strings.TrimSpace(reference.ReplaceAllStringFunc(text, func(found string) string {
 		name := found[2 : len(found)-1]
-		if file := strings.TrimPrefix(name, "file:"); file != name {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				p.add(option, "%s: %v; Traefik's process must be able to read it", found, err)
+		file := strings.TrimPrefix(name, "file:")
+		if file == name {
+			value, isSet := os.LookupEnv(name)
+			if !isSet {
+				o.p.add(o.path, "environment variable %q is not set; set it for Traefik's process", name)
 				return found
 			}
-			return strings.TrimSpace(string(data))
+			return value
 		}
-		value, set := os.LookupEnv(name)
-		if !set {
-			p.add(option, "environment variable %q is not set; set it for Traefik's process", name)
+		data, err := os.ReadFile(file)
+		if err != nil {
+			o.p.add(o.path, "%s: %v; Traefik's process must be able to read it", found, err)
 			return found
 		}
-		return value
+		return strings.TrimSpace(string(data))
 	}))
 }
 
 // checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented case.
-func checkText(tag reflect.StructTag, option, text string, p *problems) string {
-	if allowed := tag.Get("enum"); allowed != "" {
-		for _, value := range strings.Split(allowed, "|") {
-			if strings.EqualFold(value, text) {
-				return value
-			}
+func checkText(o *option, text string) string {
+	allowed := o.tag.Get("enum")
+	for _, value := range strings.Split(allowed, "|") {
+		if strings.EqualFold(value, text) && text != "" {
+			return value
 		}
-		p.add(option, "must be one of %s%s", strings.Replace(allowed, "|", ", ", -1), got(tag, text))
 	}
-	if wrong, hint := complaint(tag.Get("is"), text); wrong != "" {
-		p.add(option, "%s%s%s", wrong, got(tag, text), hint)
+	if allowed != "" {
+		o.p.add(o.path, "must be one of %s, got %q", strings.ReplaceAll(allowed, "|", ", "), text)
+	}
+	if kind := o.tag.Get("is"); kind != "" {
+		where, err := parseLocation(text)
+		checkRules(kind, o, "", map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(text, "https://$3"),
+			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)})
 	}
 	return text
 }
 
-// got is the end of a message: the value that was found, unless it is a secret.
-func got(tag reflect.StructTag, text string) string {
-	if tag.Get("secret") != "" {
-		return ""
-	}
-	return fmt.Sprintf(", got %q", userInfo.ReplaceAllString(text, "$1…@"))
-}
+// meantAddress finds the host and path in what was written for an address.
+var meantAddress = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-known/openid-configuration)?([?#].*)?$`)
 
 // userInfo is what stands before the host of an address, where people put passwords.
 var userInfo = regexp.MustCompile(`(//|^).*@`)
 
-// toText is a scalar as a label would write it. Lists and blocks are none.
+// toText is a single value as a label would write it. Lists and blocks are none.
 func toText(raw interface{}) (string, bool) {
-	if text, ok := raw.(string); ok || raw == nil {
-		return strings.TrimSpace(text), true
+	if raw == nil {
+		return "", true
 	}
-	value := reflect.ValueOf(raw)
-	switch value.Kind() {
-	case reflect.Map, reflect.Slice:
-		return "", false
-	case reflect.Float64: // %v would write 1e+06
-		return strconv.FormatFloat(value.Float(), 'f', -1, 64), true
-	}
-	return fmt.Sprint(raw), true
-}
-
-// toMap is a block as Traefik's providers bring it; YAML may bring keys that are not text.
-func toMap(raw interface{}) (map[string]interface{}, bool) {
-	if block, ok := raw.(map[string]interface{}); ok {
-		return block, true
-	}
-	value := reflect.ValueOf(raw)
-	if !value.IsValid() || value.Kind() != reflect.Map {
-		return nil, false
-	}
-	block := map[string]interface{}{}
-	for _, key := range value.MapKeys() {
-		block[fmt.Sprint(key.Interface())] = value.MapIndex(key).Interface()
-	}
-	return block, true
+	kind := reflect.ValueOf(raw).Kind()
+	return strings.TrimSpace(fmt.Sprint(raw)), kind != reflect.Map && kind != reflect.Slice
 }
 
 // sortedNames gives the names of a block in order. None may come twice: of X-User and x-user either could win.
-func sortedNames(prefix string, block map[string]interface{}, p *problems) []string {
+func sortedNames(o *option, block map[string]interface{}) []string {
 	var names []string
-	seen := map[string]bool{}
 	for name := range block {
 		names = append(names, name)
 	}
 	sort.Strings(names)
+	seen := map[string]bool{}
 	for _, name := range names {
 		folded := strings.ToLower(name)
-		if seen[folded] {
-			p.add(prefix+name, "given twice, with other capital letters; keep one")
-		}
+		o.p.must(!seen[folded], under(o, name).path, "given twice, with other capital letters; keep one")
 		seen[folded] = true
 	}
 	return names
 }
 
-// suggestion says what an unknown option may have been meant to be: the same name below or at another place, else the one here
-// that has most letters at its beginning and end in common.
-func suggestion(here reflect.Type, prefix, name string) string {
+// suggestion says what an unknown option may have been meant to be: the same name below or at another place, else the most similar here.
+func suggestion(o *option, name string) string {
 	var below, elsewhere []string
-	for _, option := range optionPaths(reflect.TypeOf(Config{}), "") {
-		if strings.EqualFold(option[strings.LastIndex(option, ".")+1:], name) {
-			elsewhere = append(elsewhere, option)
-			if strings.HasPrefix(option, prefix) {
-				below = append(below, option)
+	closest, most := "{}", math.MinInt32 // a block without options
+	for _, path := range optionPaths(reflect.TypeOf(Config{}), "") {
+		last := path[strings.LastIndex(path, ".")+1:]
+		score := likeness(strings.ToLower(last), strings.ToLower(name))
+		if strings.EqualFold(last, name) {
+			elsewhere = append(elsewhere, path)
+			if strings.HasPrefix(path, o.path+".") {
+				below = append(below, path)
 			}
+		} else if score > most && path == under(o, last).path {
+			closest = last
+			most = score
 		}
 	}
 	if len(below) > 0 {
@@ -315,45 +297,36 @@ func suggestion(here reflect.Type, prefix, name string) string {
 	if len(elsewhere) > 0 {
 		return "its place is " + strings.Join(elsewhere, " or ")
 	}
-	closest, most := "{}", math.MinInt32 // a block without options
-	for i := 0; i < here.NumField(); i++ {
-		option := here.Field(i).Tag.Get("json")
-		if score := likeness(strings.ToLower(option), strings.ToLower(name)); score > most {
-			closest, most = option, score
-		}
-	}
 	return fmt.Sprintf("did you mean %q?", closest)
 }
 
 // optionPaths lists every option below a block, with its path.
 func optionPaths(block reflect.Type, prefix string) []string {
+	if block.Kind() == reflect.Ptr {
+		block = block.Elem()
+	}
 	var paths []string
-	for i := 0; i < block.NumField(); i++ {
+	for i := 0; block.Kind() == reflect.Struct && i < block.NumField(); i++ {
 		field := block.Field(i)
-		option, kind := prefix+field.Tag.Get("json"), field.Type
-		if kind.Kind() == reflect.Ptr {
-			kind = kind.Elem()
+		at := prefix
+		if name := field.Tag.Get("json"); name != "" {
+			paths = append(paths, prefix+name)
+			at = prefix + name + "."
 		}
-		if paths = append(paths, option); kind.Kind() == reflect.Struct {
-			paths = append(paths, optionPaths(kind, option+".")...)
-		}
+		paths = append(paths, optionPaths(field.Type, at)...)
 	}
 	return paths
 }
 
-// likeness counts the letters two names have in common at the beginning and at the end, less the difference of their lengths.
+// likeness counts the pairs of letters that two names have in common, less the difference of their lengths.
 func likeness(a, b string) int {
-	if len(a) > len(b) {
-		a, b = b, a
+	score := 1 - int(math.Abs(float64(len(a)-len(b))))
+	for i := 2; i <= len(a); i++ {
+		if strings.Contains(b, a[i-2:i]) {
+			score++
+		}
 	}
-	head, tail := 0, 0
-	for head < len(a) && a[head] == b[head] {
-		head++
-	}
-	for tail < len(a)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
-		tail++
-	}
-	return head + tail - (len(b) - len(a))
+	return score
 }
 
 // location is an address of ours: scheme and host are empty where the request's are taken. The path is as it is written in an
@@ -362,29 +335,26 @@ type location struct{ scheme, host, path string }
 
 // parseLocation reads Traefik Hub's three forms of an address: a path (`/x`), host and path (`example.com/x`), or a URL.
 func parseLocation(text string) (location, error) {
-	full, isPath, isURL := "http://"+text, strings.HasPrefix(text, "/"), strings.Contains(text, "://")
+	isPath, full := strings.HasPrefix(text, "/"), text
 	if isPath {
-		full = "http://host" + text
-	} else if isURL {
-		full = text
+		full = "//host" + text
+	} else if !strings.Contains(text, "://") {
+		full = "//" + text
 	}
 	u, err := url.Parse(full)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+	if err != nil || !has([]string{"", "http", "https"}, u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return location{}, errors.New(`must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment`)
 	}
 	if below := "/a" + u.Path; path.Clean(below) != strings.TrimSuffix(below, "/") {
 		return location{}, errors.New("must not have . or .. or // in its path")
 	}
 	// A path whose first slash was forgotten looks like a host.
-	if !isPath && !isURL && (u.Path == "" || !strings.ContainsAny(u.Host, ".:") && u.Host != "localhost") {
+	if u.Scheme == "" && !isPath && (u.Path == "" || !strings.ContainsAny(u.Host, ".:") && u.Host != "localhost") {
 		return location{}, errors.New(`must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash`)
 	}
-	where := location{path: u.RequestURI()}
+	where := location{scheme: u.Scheme, path: u.RequestURI()}
 	if !isPath {
 		where.host = strings.ToLower(u.Host)
-	}
-	if isURL {
-		where.scheme = u.Scheme
 	}
 	return where, nil
 }

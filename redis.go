@@ -127,6 +127,9 @@ cannot read|is this Redis, and is tls set as it is there?`
 // looked up by the first command.
 func newRedis(rc *RedisConfig) (*redisClient, error) {
 	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
+	if len(rc.Endpoints) == 0 {
+		return c, nil // which the rules of config.go have told
+	}
 	endpoints := strings.Join(rc.Endpoints, " ")
 	options := rc.TLS
 	if options == nil && strings.Contains(endpoints, "rediss://") {

@@ -550,7 +550,7 @@ func TestRedisOptions(t *testing.T) {
 		{"two problems at once", map[string]interface{}{"database": -1}, "; session.store.redis.endpoints: required"},
 	}
 	for _, row := range rows {
-		_, err := newGate(context.Background(), map[string]interface{}{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
+		_, err := findGate(context.Background(), map[string]interface{}{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
 			"session": map[string]interface{}{"store": map[string]interface{}{"redis": row.options}}}, "login@file")
 		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: got %v, expected %q", row.name, err, row.wantErr)

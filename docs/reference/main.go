@@ -63,8 +63,7 @@ func read(file string) ([]section, map[string][]option, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var sections []section
-	blocks := map[string][]option{}
+	structs := map[string]*ast.StructType{}
 	for _, declaration := range tree.Decls {
 		types, ok := declaration.(*ast.GenDecl)
 		if !ok || types.Tok != token.TYPE {
@@ -72,17 +71,22 @@ func read(file string) ([]section, map[string][]option, error) {
 		}
 		spec := types.Specs[0].(*ast.TypeSpec)
 		fields, ok := spec.Type.(*ast.StructType)
-		if !ok || !strings.HasSuffix(spec.Name.Name, "Config") || spec.Name.Name == "RawConfig" {
-			continue
+		if ok && strings.HasSuffix(spec.Name.Name, "Config") && spec.Name.Name != "RawConfig" {
+			structs[spec.Name.Name] = fields
 		}
+	}
+	var sections []section
+	blocks := map[string][]option{}
+	for name, fields := range structs {
 		titles := loneComments(tree, fields)
+		blocks[name] = []option{}
 		for _, field := range fields.Fields.List {
-			o, err := readOption(field)
+			options, err := readField(field, structs)
 			if err != nil {
 				return nil, nil, fmt.Errorf("%s: %w", set.Position(field.Pos()), err)
 			}
-			blocks[spec.Name.Name] = append(blocks[spec.Name.Name], o)
-			if spec.Name.Name != "Config" {
+			blocks[name] = append(blocks[name], options...)
+			if name != "Config" {
 				continue
 			}
 			for len(titles) > 0 && titles[0].Pos() < field.Pos() {
@@ -93,13 +97,53 @@ func read(file string) ([]section, map[string][]option, error) {
 				return nil, nil, fmt.Errorf("%s: the option stands before the first section", set.Position(field.Pos()))
 			}
 			last := &sections[len(sections)-1]
-			last.options = append(last.options, o)
-		}
-		if blocks[spec.Name.Name] == nil {
-			blocks[spec.Name.Name] = []option{}
+			last.options = append(last.options, options...)
 		}
 	}
-	return sections, blocks, nil
+	return sections, withoutEmbedded(blocks), nil
+}
+
+// readField reads the option of a field, or all options of a block that is embedded. A comment on it stands for the comments there.
+func readField(field *ast.Field, structs map[string]*ast.StructType) ([]option, error) {
+	if len(field.Names) > 0 {
+		o, err := readOption(field)
+		return []option{o}, err
+	}
+	embedded, _, err := kindOf(field.Type)
+	if err != nil || structs[embedded] == nil {
+		return nil, fmt.Errorf("nothing is known of the embedded %s", embedded)
+	}
+	var options []option
+	for _, inner := range structs[embedded].Fields.List {
+		more, err := readField(inner, structs)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, more...)
+	}
+	if field.Doc == nil {
+		return options, nil
+	}
+	said, err := readWords(field.Doc, embedded)
+	for i := range options {
+		options[i].description = said.description
+		options[i].byDefault = said.byDefault
+		options[i].required = said.required
+	}
+	return options, err
+}
+
+// withoutEmbedded leaves out the blocks that no option has: those that are only embedded.
+func withoutEmbedded(blocks map[string][]option) map[string][]option {
+	used := map[string][]option{"Config": blocks["Config"]}
+	for _, options := range blocks {
+		for _, o := range options {
+			if blocks[o.kind] != nil {
+				used[o.kind] = blocks[o.kind]
+			}
+		}
+	}
+	return used
 }
 
 // loneComments are the comments in a struct that belong to no field.
@@ -135,10 +179,27 @@ func readOption(field *ast.Field) (option, error) {
 	if o.kind, o.isSwitch, err = kindOf(field.Type); err != nil {
 		return o, err
 	}
-	text := strings.Join(strings.Fields(field.Doc.Text()), " ")
+	said, err := readWords(field.Doc, field.Names[0].Name)
+	o.description, o.byDefault, o.required = said.description, said.byDefault, said.required
+	if err != nil {
+		return o, err
+	}
+	if values := o.tag.Get("enum"); values != "" && !namesAll(o.description, values) {
+		o.description += " One of `" + strings.ReplaceAll(values, "|", "`, `") + "`."
+	}
+	if alias := o.tag.Get("alias"); alias != "" {
+		o.description += " May also be written `" + alias + "`."
+	}
+	return o, nil
+}
+
+// readWords reads the comment on a field.
+func readWords(comment *ast.CommentGroup, field string) (option, error) {
+	o := option{}
+	text := strings.Join(strings.Fields(comment.Text()), " ")
 	name, text, _ := strings.Cut(text, " ")
-	if name != field.Names[0].Name {
-		return o, fmt.Errorf("the comment must begin with %s", field.Names[0].Name)
+	if name != field {
+		return o, fmt.Errorf("the comment must begin with %s", field)
 	}
 	text = strings.TrimPrefix(strings.TrimPrefix(text, "is "), "are ")
 	var rest []string
@@ -155,12 +216,6 @@ func readOption(field *ast.Field) (option, error) {
 		}
 	}
 	o.description = upperFirst(strings.Join(rest, ". ")) + "."
-	if values := o.tag.Get("enum"); values != "" && !namesAll(o.description, values) {
-		o.description += " One of `" + strings.ReplaceAll(values, "|", "`, `") + "`."
-	}
-	if alias := o.tag.Get("alias"); alias != "" {
-		o.description += " May also be written `" + alias + "`."
-	}
 	return o, nil
 }
 

@@ -1,0 +1,161 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// gateOf makes the gate of a sign-in with further options.
+func gateOf(t *testing.T, options string) (*gate, error) {
+	t.Helper()
+	raw, err := json.Marshal(signIn(t, options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newGate(context.Background(), raw, "login@file")
+}
+
+// What is wrong with an option keeps nobody from looking at the others, and at what they are made into.
+func TestGateTellsEveryMistake(t *testing.T) {
+	for _, test := range mistakes {
+		if _, err := gateOf(t, test.options); err == nil || !strings.Contains(err.Error(), test.wantErr) {
+			t.Errorf("%s: expected %q, got %v", test.name, test.wantErr, err)
+		}
+	}
+}
+
+func TestGateTellsAllMistakesAtOnce(t *testing.T) {
+	_, err := gateOf(t, "{\"issuer\": \"id.example.com\", \"claims\": \"Equals(\", \"bypass\": \"(\", \"clientKey\": \"no key\", \"idTokenSigningAlg\": \"HS512\", "+
+		"\"clientConfig\": {\"tls\": {\"ca\": \"no certificate\"}}, \"jwt\": {\"publicKey\": \"no key either\", \"claims\": \"x\"}, "+
+		"\"oAuthClientCredentials\": {\"url\": \"https://id/t\", \"clientId\": \"x\", \"clientKey\": \"nor this\", \"store\": {\"secret\": \"short\"}}}")
+	if err == nil {
+		t.Fatal("expected problems")
+	}
+	for _, want := range []string{"issuer: must be an https URL", "claims: position 8", "bypass: position 2", "clientKey: must be ", "clientConfig: tls.ca: no certificate found",
+		"idTokenSigningAlg: HS512 needs a clientSecret of 64 bytes at least; let the provider sign with RS256 or ES256", "jwt.publicKey: must be ", "jwt.claims: position 1",
+		"oAuthClientCredentials.store.secret: must have 16 bytes at least"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %s", want, err)
+		}
+	}
+}
+
+// Every row of the table of rules speaks of options that there are, can be read, and is what some row of the tests runs into.
+func TestConfigRules(t *testing.T) {
+	paths := map[string]bool{}
+	eachOption(reflect.TypeOf(Config{}), "", func(option string, _ reflect.StructField) { paths[option] = true })
+	isThere := func(block, name string) bool {
+		for path := range paths {
+			if block == "" && path == name || block != "" && strings.HasSuffix("."+path, "."+block+"."+name) {
+				return true
+			}
+		}
+		return false
+	}
+	const ofValues = " value size try min max host path wrong "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret server param "
+	var said []string
+	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
+		for _, test := range list {
+			raw := options(t, test.options)
+			if len(list) == len(mistakes) {
+				raw = signIn(t, test.options)
+			}
+			_, p := read(raw)
+			said = append(said, p.list...)
+		}
+	}
+	rows := strings.Split(strings.TrimSpace(patterns.Replace(rules)), "\n")
+	for i, row := range rows {
+		parts := ruleRow.FindStringSubmatch(row)
+		if parts == nil {
+			t.Errorf("not a row: %s", row)
+			continue
+		}
+		isNote := parts[1] == "warning" || parts[1] == "notice"
+		for _, block := range strings.Split(parts[1], ",") {
+			if isNote {
+				block = ""
+			}
+			isKind := strings.Contains(kinds, " "+block+" ") && block != ""
+			names := strings.Fields(regexp.MustCompile(`=\S*|!`).ReplaceAllString(parts[3], " "))
+			for _, name := range append(names, regexp.MustCompile(`==(\S+)`).FindAllString(parts[3], -1)...) {
+				if name = strings.TrimPrefix(name, "=="); isKind && !strings.Contains(ofValues, " "+name+" ") || !isKind && !isThere(block, name) {
+					t.Errorf("there is no option %q: %s", name, row)
+				}
+			}
+			if isKind != (parts[2] == "" && block != "jwt") || parts[2] != "" && !isThere(block, parts[2]) {
+				t.Errorf("there is no option %q: %s", parts[2], row)
+			}
+		}
+		for _, condition := range strings.Fields(parts[3]) {
+			if _, pattern, _ := strings.Cut(condition, "="); !strings.HasPrefix(pattern, "=") {
+				regexp.MustCompile("^(?s:" + pattern + ")$")
+			}
+		}
+		words := regexp.MustCompile(`\\\$\\\{[^}]*\\}`).ReplaceAllString(regexp.QuoteMeta(parts[4]), ".*")
+		about := regexp.MustCompile(`(^|\.)` + regexp.QuoteMeta(parts[2]) + ": " + words + "$")
+		if parts[2] == "" {
+			about = regexp.MustCompile(": " + words + "$")
+		}
+		isSeen := isNote
+		for _, problem := range said {
+			isSeen = isSeen || about.MatchString(problem)
+		}
+		if !isSeen {
+			t.Errorf("no test runs into row %d: %s", i+1, row)
+		}
+	}
+	if len(rows) < 80 {
+		t.Errorf("only %d rows", len(rows))
+	}
+}
+
+// What should be known is logged when a gate is made.
+func TestGateWarns(t *testing.T) {
+	s := start(t, signIn(t, `{"issuer": "http://id.example.com", "clientConfig": {"tls": {"insecureSkipVerify": true}}, "backchannelLogoutUrl": "/bye", "session": {"domain": "example.com"}}`))
+	s.expectLog(`issuer: "http://id.example.com" is plain http: whoever is on the way can sign in as anybody`)
+	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider")
+	s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout")
+	s.expectLog(`session.domain: every host below "example.com" gets the session's cookie and can replace it`)
+	s = start(t, signIn(t, `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`))
+	if lines := captured.of(s.name); len(lines) > 0 {
+		t.Errorf("nothing is to be known, got %q", lines)
+	}
+}
+
+// What is shared stays while a configuration has it, and for a while after: contexts end before their successors come.
+func TestGateKeepsWhatIsShared(t *testing.T) {
+	r := &registry{entries: map[string]*registered{}, patience: time.Hour}
+	first, end := context.WithCancel(context.Background())
+	one, other := &store{prefix: "one"}, &store{prefix: "other"}
+	if register(first, r, "a", nil) != nil {
+		t.Error("found before it was kept")
+	}
+	if got, _ := register(first, r, "a", one).(*store); got != one {
+		t.Error("not kept")
+	}
+	if got, _ := register(first, r, "a", other).(*store); got != one {
+		t.Error("replaced by a later one")
+	}
+	end()
+	register(context.Background(), r, "b", other)
+	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
+		t.Error("gone with its context, or not known to be idle")
+	}
+	if got, _ := register(context.Background(), r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
+		t.Error("not found by a successor")
+	}
+	r.entries["a"].ctx = first
+	register(context.Background(), r, "b", nil)
+	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
+	register(context.Background(), r, "b", nil)
+	if r.entries["a"] != nil || r.entries["b"] == nil {
+		t.Error("expected only what is in use after a while")
+	}
+}
