@@ -82,13 +82,13 @@ func askOver(conn net.Conn, from *bufio.Reader, command string) (string, error) 
 	line = strings.TrimSpace(line)
 	if line[0] != '$' {
 		if line[0] == '-' {
-			return "", errors.New("Redis: " + line)
+			return "", fmt.Errorf("answer of Redis: %s", line)
 		}
 		return line[1:], nil
 	}
 	size, err := strconv.Atoi(line[1:])
 	if err != nil || size < 0 {
-		return "", fmt.Errorf("Redis: %s: %s", strings.Fields(command)[0], line)
+		return "", fmt.Errorf("answer of Redis to %s: %s", strings.Fields(command)[0], line)
 	}
 	text := make([]byte, size+2)
 	_, err = io.ReadFull(from, text)
