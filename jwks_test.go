@@ -522,7 +522,8 @@ func newSourceKeySet(source *jwksSource) *document {
 		if err != nil {
 			return nil, err
 		}
-		return parseKeySet(data)
+		keys, err := parseKeySet(data) // the interpreter loses both when they are returned in one step
+		return keys, err
 	}}
 }
 
