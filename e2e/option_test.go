@@ -179,6 +179,10 @@ func optionNames() ([]string, error) {
 // appendOptions adds the options of a struct, those of its blocks by their path. A block without options is one itself.
 func appendOptions(structs map[string]*ast.StructType, name, path string, names *[]string) {
 	for _, field := range structs[name].Fields.List {
+		if block, ok := field.Type.(*ast.Ident); ok && len(field.Names) == 0 { // embedded: its options stand here
+			appendOptions(structs, block.Name, path, names)
+			continue
+		}
 		if field.Tag == nil {
 			continue
 		}
