@@ -427,7 +427,7 @@ func isApplied(block string) bool {
 	paths, _ := filepath.Glob("../examples/kubernetes/*.yml")
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(text), block) {
+		if err == nil && strings.Contains("\n"+string(text), "\n"+block) {
 			return true
 		}
 	}
