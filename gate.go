@@ -50,7 +50,8 @@ type gate struct {
 	mark       string           // with sign-in: how the session's cookie begins among others
 	ownStem    string           // with which the names of all our cookies begin
 	ownPaths   map[string]bool  // of the endpoints
-	lines      map[string]*pass // by the warm header's line; with a space in front, by the session's cookie
+	lines      map[string]*pass // by the warm header's line
+	alone      map[string]*pass // by the value of the session's cookie
 	harmless   map[string]bool  // replaced as a whole, never changed
 	complained time.Time        // of an outage
 }

@@ -46,9 +46,13 @@ type setting struct {
 func amongOthers(m *Middleware, lines []string) *pass {
 	g := m.gate
 	warm.RLock()
-	others, value, _ := strings.Cut("; "+lines[0], g.mark)
+	others, value, isBehind := strings.Cut(lines[0], g.mark)
+	if !isBehind {
+		others = ""
+		value, _ = strings.CutPrefix("; "+lines[0], g.mark)
+	}
 	value, after, _ := strings.Cut(value, ";")
-	p := g.lines[" "+value]
+	p := g.alone[value]
 	warm.RUnlock()
 	if p == nil {
 		return stranger
@@ -84,7 +88,7 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	if len(g.lines) >= maxLines {
 		forgetLines(g)
 	}
-	if before := g.lines[" "+value]; before != nil {
+	if before := g.alone[value]; before != nil {
 		alone.lines = before.lines
 	}
 	isNew := g.lines[line[0]] == nil
@@ -97,9 +101,7 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	if alone.lines <= linesOfSession {
 		alone.until = time.Time{} // the next lines come the long way as well
 	}
-	if g.mark != "" {
-		g.lines[" "+value] = &alone
-	}
+	g.alone[value] = &alone
 }
 
 // forgetLines empties a gate's memory. The map itself stays: the middlewares have it. The caller holds the lock.
@@ -107,6 +109,7 @@ func forgetLines(g *gate) {
 	for line := range g.lines {
 		delete(g.lines, line)
 	}
+	g.alone = map[string]*pass{}
 }
 
 // harmlessTo gives the header names that are known to fold into none of ours, and says whether a header has no others: those that are
@@ -172,9 +175,11 @@ func dropPasses(g *gate, name string) {
 	g.passes.mu.Unlock()
 	warm.Lock()
 	defer warm.Unlock()
-	for line, p := range g.lines {
-		if p.sid == name || p.session == name || p.sub == name {
-			delete(g.lines, line)
+	for _, seen := range []map[string]*pass{g.lines, g.alone} {
+		for line, p := range seen {
+			if p.sid == name || p.session == name || p.sub == name {
+				delete(seen, line)
+			}
 		}
 	}
 }
@@ -196,6 +201,7 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 // buildWarmPath prepares the memory, and finds the header that says who sends a request: none when it may be said elsewhere as well.
 func buildWarmPath(g *gate) {
 	g.lines = map[string]*pass{}
+	g.alone = map[string]*pass{}
 	g.harmless = map[string]bool{}
 	g.ownPaths = map[string]bool{}
 	for path := range g.endpoints {
