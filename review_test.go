@@ -109,6 +109,35 @@ func TestSessionCookiesWithoutBlanks(t *testing.T) {
 	}
 }
 
+func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
+	// Once a cookie line is remembered, and with it the names of other headers, a name that folds into one of ours is still not passed over.
+	p := newProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim"), map[string]interface{}{"bypass": "Path(`/public`)"}))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	for i := 0; i < 8; i++ { // the whole line is known, then the cookie among others that change
+		for _, line := range []string{"Cookie: " + mine, fmt.Sprint("Cookie: a=", i, "; ", mine)} {
+			withHeaders(s, line, "X-Other: 1").upstream()
+			for _, name := range []string{"X-User", "X_User", "X.User", "X~User", "X-Role", "X_Role", "X-Other_"} {
+				seen := withHeaders(s, line, "X-Other: 1", name+": eve").upstream()
+				forged := 0
+				for got, values := range seen.Headers {
+					if strings.Contains(strings.Join(values, ","), "eve") && foldName(got) != "x-other-" {
+						forged++
+					}
+				}
+				if forged > 0 || seen.Headers.Get("X-User") != "ada" || seen.Headers.Get("X-Other") != "1" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+					t.Errorf("request %d with %s: got %q", i, name, seen.Headers)
+				}
+			}
+			if seen := withHeaders(s, line, "Connection: X-User, X_Role, keep-alive").upstream(); strings.Contains(strings.ToLower(seen.Headers.Get("Connection")), "x") {
+				t.Errorf("request %d: Connection still names our headers: %q", i, seen.Headers)
+			}
+		}
+	}
+}
+
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
 	g := &gate{passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "; s="}
 	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1"}

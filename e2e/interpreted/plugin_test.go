@@ -188,6 +188,58 @@ func TestSignedInAllocations(t *testing.T) {
 	}
 }
 
+// TestSeenBeforeAllocations is the same for other ways to be known, and for middlewares that look at more than who sends a request.
+func TestSeenBeforeAllocations(t *testing.T) {
+	p := newProvider(t)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	token := map[string]any{"issuer": p.URL, "audience": "api", "forwardHeaders": map[string]any{"X-User": "sub", "X-Email": "email"}}
+	for _, c := range []struct {
+		name    string
+		options map[string]any
+		ceiling float64
+	}{
+		{"a token", map[string]any{"jwt": token}, ceiling},
+		{"a session, beside tokens", map[string]any{"jwt": map[string]any{"audience": "api"}}, ceiling},
+		{"a session, beside a bypass rule", map[string]any{"bypass": "PathPrefix(`/public`)"}, 160},
+		{"a session with CSRF tokens", map[string]any{"csrf": map[string]any{}}, 160},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			isToken := c.name == "a token"
+			options := c.options
+			if !isToken {
+				options = p.options()
+				for name, value := range c.options {
+					options[name] = value
+				}
+			}
+			handler, err := load(t).Build(context.Background(), next, options, "login@file")
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := request("/", "")
+			if isToken {
+				req.Header.Set("Authorization", "Bearer "+p.sign(map[string]any{"iss": p.URL, "aud": "api", "sub": "ada", "email": "ada@example.com",
+					"iat": time.Now().Unix(), "exp": time.Now().Unix() + 3600}))
+			} else {
+				req.Header.Set("Cookie", signIn(t, p, handler))
+			}
+			sent := req.Header.Clone()
+			rw := &silent{header: http.Header{}}
+			count := testing.AllocsPerRun(100, func() {
+				req.Header = sent.Clone()
+				handler.ServeHTTP(rw, req)
+				if req.Header["X-User"][0] != "ada" {
+					t.Errorf("got %q", req.Header)
+				}
+			}) - testing.AllocsPerRun(100, func() { req.Header = sent.Clone() })
+			t.Logf("%.0f allocations", count)
+			if count > c.ceiling {
+				t.Errorf("%.0f allocations, at most %.0f", count, c.ceiling)
+			}
+		})
+	}
+}
+
 // BenchmarkSignedIn gives the time of the signed-in path alone, for work on it; make bench gives the one that counts.
 func BenchmarkSignedIn(b *testing.B) {
 	p := newProvider(b)
