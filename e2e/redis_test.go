@@ -475,7 +475,7 @@ func TestRedisKeptRefreshToken(t *testing.T) {
 				time.Sleep(1300 * time.Millisecond)
 				seen[alice.received(alice.fetch(http.MethodGet, "/")).Header.Get("X-Token")] = true
 			}
-			if n := app.provider.Grants("refresh_token", app.name); n != 3 || len(seen) != 3 {
+			if n := app.provider.Grants("refresh_token", app.name); n < 3 || len(seen) != 3 { // more on a slow machine, where it may be due again
 				t.Errorf("three times due, refreshed %d times, %d access tokens", n, len(seen))
 			}
 		})
@@ -516,7 +516,7 @@ func TestRedisRefused(t *testing.T) {
 func TestRedisCommands(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
-	s := refreshing(2)
+	s := refreshing(5)
 	s.with = both(both(s.with, storing(r)), both(listening, with{"logoutUrl": "/logout", "session.store.cacheSeconds": 60}))
 	app := start(t).serve(t, s)
 	alice := app.visitor(t)
@@ -542,7 +542,7 @@ func TestRedisCommands(t *testing.T) {
 			alice.fetch(http.MethodGet, "/")
 		}
 	})
-	time.Sleep(2200 * time.Millisecond)
+	time.Sleep(5200 * time.Millisecond)
 	// One get and the del are the release's own, in its script.
 	asked("a request that refreshes", "3 get, 2 set, 1 del, 3 eval", func() { alice.fetch(http.MethodGet, "/") })
 	app.visitor(t).signIn("/", provider.Alice)
