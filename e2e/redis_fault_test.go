@@ -305,6 +305,13 @@ func TestRedisSentinel(t *testing.T) {
 		try(t, "session.store.redis.sentinel.masterSet", without("session.store.redis.sentinel.masterSet"), stored, row{"main", "ticket"}, row{"other", unavailable})
 		try(t, "session.store.redis.sentinel.username", without("session.store.redis.sentinel.username"), stored, row{"watcher", "ticket"}, row{drop, unavailable})
 		try(t, "session.store.redis.sentinel.password", without("session.store.redis.sentinel.password"), stored, row{"of sentinel", "ticket"}, row{"of redis", unavailable})
+
+		tokens := func(option string) site {
+			return start(t).storingTokens(without("session.store.redis.sentinel." + option).with)
+		}
+		try(t, "oAuthClientCredentials.store.redis.sentinel.masterSet", tokens("masterSet"), tokenKept(nodes[0]), row{"main", "kept"}, row{"other", "not kept"})
+		try(t, "oAuthClientCredentials.store.redis.sentinel.username", tokens("username"), tokenKept(nodes[0]), row{"watcher", "kept"}, row{drop, "not kept"})
+		try(t, "oAuthClientCredentials.store.redis.sentinel.password", tokens("password"), tokenKept(nodes[0]), row{"of sentinel", "kept"}, row{"of redis", "not kept"})
 	})
 	app := start(t).serve(t, site{with: both(base, with{"session.store.cacheSeconds": 0, "logLevel": "warn"})})
 	l := newLoad(t, app)
@@ -395,6 +402,8 @@ func TestRedisCluster(t *testing.T) {
 	t.Run("options", func(t *testing.T) {
 		try(t, "session.store.redis.cluster", site{with: both(base, with{"session.store.redis.endpoints": replica.addr()})}, stored,
 			row{drop, unavailable}, row{"true", "ticket"}, row{map[string]any{}, "ticket"})
+		try(t, "oAuthClientCredentials.store.redis.cluster", start(t).storingTokens(both(base, with{"session.store.redis.endpoints": replica.addr()})), tokenKept(nodes...),
+			row{drop, "not kept"}, row{map[string]any{}, "kept"})
 	})
 	app := start(t).serve(t, site{with: both(base, with{"session.store.redis.cluster": "true", "session.store.cacheSeconds": 0, "logLevel": "warn", "backchannelLogoutUrl": "/gone"})})
 	l := newLoad(t, app)

@@ -192,7 +192,7 @@ func TestRedisTLSOptions(t *testing.T) {
 		r := newRedis(t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem",
 			"--tls-ca-cert-file", dir+"/ca.pem", "--tls-auth-clients", clients)
 		r.port = port // the plain one stays there, for nobody
-		r.auth = []string{"--tls", "--cacert", dir + "/ca.pem"}
+		r.auth, r.dir = []string{"--tls", "--cacert", dir + "/ca.pem"}, dir
 		return r
 	}
 	r := encrypted("no")
@@ -201,9 +201,12 @@ func TestRedisTLSOptions(t *testing.T) {
 	try(t, "session.store.redis.tls.ca", site{with: storing(r)}, stored, row{drop, unavailable}, row{l.ca.PEM, "ticket"})
 	try(t, "session.store.redis.tls.insecureSkipVerify", site{with: secure}, stored, row{drop, unavailable}, row{true, "ticket"}, row{"true", "ticket"})
 
+	try(t, "oAuthClientCredentials.store.redis.tls.ca", l.storingTokens(secure), tokenKept(r), row{drop, "not kept"}, row{l.ca.PEM, "kept"})
+	try(t, "oAuthClientCredentials.store.redis.tls.insecureSkipVerify", l.storingTokens(secure), tokenKept(r), row{drop, "not kept"}, row{true, "kept"})
+
 	t.Run("client certificate", func(t *testing.T) {
 		t.Parallel()
-		covers(t, "session.store.redis.tls.cert", "session.store.redis.tls.key")
+		covers(t, "session.store.redis.tls.cert", "session.store.redis.tls.key", "oAuthClientCredentials.store.redis.tls.cert", "oAuthClientCredentials.store.redis.tls.key")
 		strict := encrypted("yes")
 		trusting := both(storing(strict), with{"session.store.redis.tls.ca": l.ca.PEM})
 		if got := stored(l.serve(t, site{with: trusting}).visitor(t)); got != unavailable {
@@ -216,6 +219,12 @@ func TestRedisTLSOptions(t *testing.T) {
 		named := both(trusting, with{"session.store.redis.tls.cert": certificate, "session.store.redis.tls.key": key})
 		if got := stored(l.serve(t, site{with: named}).visitor(t)); got != "ticket" {
 			t.Errorf("with a client certificate: %s", got)
+		}
+		strict.auth = append(strict.auth, "--cert", strict.dir+"/cert.pem", "--key", strict.dir+"/key.pem")
+		for want, options := range map[string]with{"not kept": trusting, "kept": named} {
+			if got := tokenKept(strict)(l.serve(t, l.storingTokens(options)).visitor(t)); got != want {
+				t.Errorf("a gateway's token is %s, want %s", got, want)
+			}
 		}
 		said := l.refuse(t, site{with: both(named, with{"session.store.redis.tls.key": other})})
 		if !strings.Contains(said, "session.store.redis: tls.cert, tls.key: ") {

@@ -190,6 +190,32 @@ func TestClientCredentialsStore(t *testing.T) {
 	}
 }
 
+// storingTokens is a gateway that keeps its tokens where base would keep sessions. Each asks in its own way, or one would use a token
+// that another has in memory.
+func (l *lab) storingTokens(base with) site {
+	l.provider.AddClient(machine)
+	s := gateway(l.provider, with{gatewayBlock + "store.secret": "a secret of sixteen or more", gatewayBlock + "params": "tenant={site}"})
+	for name, value := range base {
+		s.with[gatewayBlock+strings.TrimPrefix(name, "session.")] = value
+	}
+	return s
+}
+
+// tokenKept says whether a token that was obtained is in one of these servers: one that cannot be kept is used all the same.
+func tokenKept(servers ...*redis) func(v *visitor) string {
+	return func(v *visitor) string {
+		if got := tokenFor()(v); got != "opaque" {
+			return got
+		}
+		for _, server := range servers {
+			if len(server.keys(v.t, v.app, "token:")) > 0 {
+				return "kept"
+			}
+		}
+		return "not kept"
+	}
+}
+
 // TestClientCredentialsOfCallers: every caller's own client at a real provider; a wrong password is a 401 and does not hammer it.
 func TestClientCredentialsOfCallers(t *testing.T) {
 	t.Parallel()
