@@ -127,6 +127,28 @@ func sendAs(b *browser, kind string) *reply {
 	return b.send(req, "none", &reply{t: b.t})
 }
 
+// Who posts a form after the session has ended is not sent away with it, but shown the way in.
+func TestLoginWayIn(t *testing.T) {
+	p := newProvider(t)
+	for _, c := range []struct {
+		name    string
+		options map[string]interface{}
+		link    string
+	}{
+		{"at home", nil, `<a href="HERE/">Sign in</a>`},
+		{"at a page of its own", map[string]interface{}{"loginUrl": "/login"}, `<a href="HERE/login">Sign in</a>`},
+		{"at a host of its own", map[string]interface{}{"loginUrl": "id.example.com/login"}, `<a href="https://id.example.com/login">Sign in</a>`},
+		{"nowhere", map[string]interface{}{"unauthenticated": "deny"}, ""},
+		{"at another middleware", map[string]interface{}{"disableLogin": true}, ""},
+	} {
+		s := start(t, p.options(c.options))
+		page := newBrowser(t, s).post(app+"/form", "/form", url.Values{"a": {"b"}}).expect(http.StatusUnauthorized, "You are not signed in").body
+		if link := strings.ReplaceAll(c.link, "HERE", app); !strings.Contains(page, link) || link == "" && strings.Contains(page, "<a ") {
+			t.Errorf("%s: expected %q on\n%s", c.name, link, page)
+		}
+	}
+}
+
 func TestLoginUnauthenticated(t *testing.T) {
 	kinds := []string{"navigation", "HEAD navigation", "old browser", "curl", "fetch", "websocket", "picture", "posted form"}
 	for _, c := range []struct {

@@ -303,8 +303,11 @@ func wayOut(g *gate, req *http.Request, status int) []action {
 			return []action{{text: "Sign in as someone else", href: g.redirect.path + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
-		if g.config.LoginURL != "" {
-			return []action{{text: "Sign in", href: g.config.LoginURL}}
+		if at, err := parseLocation(g.config.LoginURL); err == nil {
+			return []action{{text: "Sign in", href: address(&at, req)}}
+		}
+		if g.login && !g.config.DisableLogin && g.config.Unauthenticated != "deny" { // a form that was posted too late
+			return []action{{text: "Sign in", href: homePage(g, req)}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
 		return []action{{text: "Try again", href: here}}
