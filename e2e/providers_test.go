@@ -222,6 +222,29 @@ func TestProviderSpecials(t *testing.T) {
 	}
 }
 
+// TestProviderTenants: Entra ID's metadata for several tenants name an issuer that no token has. The page's way lets in the tenants of the
+// rule, and nobody else.
+func TestProviderTenants(t *testing.T) {
+	t.Parallel()
+	tenants := with{"disableIssuerCheck": true, "claims": "OneOf(`tid`, `tenant-one`, `tenant-two`)"}
+	for _, c := range []struct {
+		tenant string
+		change with
+		want   string
+	}{
+		{"tenant-two", tenants, in}, {"tenant-three", tenants, "Forbidden"},
+		{"tenant-two", with{"claims": tenants["claims"]}, "Service Unavailable"}, // the issuer is checked
+	} {
+		like := imitations["entra-id.md"].like
+		like.Metadata = map[string]any{"issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"}
+		like.Claims = map[string]any{"iss": "https://login.microsoftonline.com/" + c.tenant + "/v2.0", "tid": c.tenant}
+		v, _ := imitatedSite(t, "entra-id.md", like, c.change)
+		if got := v.outcome(v.open("/")); got != c.want {
+			t.Errorf("%s with %v: got %s, want %s", c.tenant, c.change, got, c.want)
+		}
+	}
+}
+
 // TestProviderPages: every provider has its page, which says how it was tried, and is in the table.
 func TestProviderPages(t *testing.T) {
 	index, err := os.ReadFile("../docs/providers/README.md")
