@@ -397,3 +397,26 @@ func TestProviderIsNotWaitedForLong(t *testing.T) {
 		t.Errorf("five repetitions took %s: %v", time.Since(begin), err)
 	}
 }
+
+// Other cookies that change with each request are passed on from memory, and none of ours among them: a sign-in under way in another
+// tab, a second session of the same name, a chunk.
+func TestReviewOwnCookiesAmongChangingOnes(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(nil))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	for i := 0; i < 12; i++ { // more than the lines that are remembered of a session
+		b.setCookie("theirs", fmt.Sprint(i))
+		b.open("/")
+	}
+	state := strings.TrimSuffix(s.sessionCookie(), "session") + "state"
+	for i, own := range []string{state + "." + strings.Repeat("0", 12), s.sessionCookie() + ".1"} {
+		c := b.copyOf()
+		c.setCookie("theirs", fmt.Sprint("ours-", i))
+		c.setCookie(own, "not-for-the-upstream")
+		sent := strings.Join(c.open("/").upstream().Headers["Cookie"], "; ")
+		if sent != fmt.Sprint("theirs=ours-", i) {
+			t.Errorf("beside %s the upstream gets %q", own, sent)
+		}
+	}
+}
