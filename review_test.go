@@ -400,7 +400,7 @@ func TestProviderIsNotWaitedForLong(t *testing.T) {
 
 // Other cookies that change with each request are passed on from memory, and none of ours among them: a sign-in under way in another
 // tab, a second session of the same name, a chunk.
-func TestReviewOwnCookiesAmongChangingOnes(t *testing.T) {
+func TestSessionOwnCookiesAmongChangingOnes(t *testing.T) {
 	p := newProvider(t)
 	s := start(t, p.options(nil))
 	b := newBrowser(t, s)
