@@ -22,9 +22,10 @@ type gate struct {
 	name, shortName string // login@file, login
 	log             *logger
 	config          *Config
-	client          *client // nil without sign-in
-	store           *store  // nil: sessions are in cookies
-	login           bool    // browsers are signed in here
+	client          *client       // nil without sign-in
+	store           *store        // nil: sessions are in cookies
+	localCopy       time.Duration // that a session of the store is good for without a look into it: another replica may end it
+	login           bool          // browsers are signed in here
 	policy          *policy
 	jwt             *tokenJob // nil without that job
 	introspection   *tokenJob
@@ -169,6 +170,7 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 		buildSealers(g)
 		g.client = findClient(ctx, g.log, g.config, "clientConfig", p)
 		g.store = findStore(ctx, g, p)
+		g.localCopy = time.Duration(g.config.Session.Store.CacheSeconds) * time.Second
 	}
 	g.jwt = newJWTJob(ctx, g, p)
 	g.introspection = newIntrospectionJob(ctx, g, p)

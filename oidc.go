@@ -84,7 +84,7 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		p := m.lines[line[0]]
 		warm.RUnlock()
 		if p == nil {
-			p = amongOthers(m, line)
+			p = amongOthers(m, line[0])
 		}
 		switch {
 		case time.Until(p.until) <= 0:

@@ -16,7 +16,6 @@ package oidc
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,7 +44,7 @@ const (
 
 	// The commands that are sent a second time when the answer was lost: running them twice leaves what running them once leaves. The
 	// scripts of this plugin are written for it, and SET NX carries a token.
-	redisRepeatable = " GET SET DEL EVAL ZRANGE "
+	redisRepeatable = " GET GETRANGE SET DEL EVAL ZRANGE "
 )
 
 // redisClient is one Redis installation. Its parts are found as they are needed. There is nothing to close: the sockets of
@@ -70,20 +69,22 @@ type redisClient struct {
 type redisNode struct {
 	address  string
 	sentinel bool
-	busy     int          // connections in use or being dialled; guarded by redisClient.mu
-	idle     []*redisConn // the freshest last; the same
+	busy     int        // connections in use or being dialled; guarded by redisClient.mu
+	idle     *redisConn // the freshest, and those behind it; the same
 }
 
 type redisConn struct {
 	raw    net.Conn
 	buffer []byte
 	used   time.Time
+	next   *redisConn // in the list of idle ones
 }
 
 // redisCall is a command under way.
 type redisCall struct {
 	name          string
 	request       string // as it is sent
+	answer        string // as it is likely to come
 	slot          int
 	now, deadline time.Time
 	asking        bool // the server must be told that we were sent for this command only
@@ -107,7 +108,7 @@ WRONGPASS|Redis does not accept username and password
 ERR invalid password|Redis does not accept password
 ERR AUTH|Redis has no password: remove password, or set one there
 for 'auth'|Redis before version 6 has no users: remove username
-NOPERM|the user needs GET, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PEXPIREAT, sorted sets, and the keys of keyPrefix
+NOPERM|the user needs GET, GETRANGE, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PEXPIREAT, sorted sets, and the keys of keyPrefix
 CLUSTERDOWN|the cluster does not serve all slots at the moment: see CLUSTER INFO
 MOVED |this is a Redis Cluster: set cluster
 cluster support disabled|this is no Redis Cluster: remove cluster
@@ -162,23 +163,25 @@ func newRedis(rc *RedisConfig) (*redisClient, error) {
 // is all there is here; redisPersist does the rest.
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (interface{}, error) {
 	now := time.Now()
-	call := &redisCall{name: args[0], request: redisRequest(args), now: now, deadline: now.Add(c.timeout)}
+	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
 	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
 		call.deadline = end
 	}
-	if c.config.Cluster != nil {
-		call.slot = redisSlot(key)
-	}
+	return redisSend(c, call)
+}
+
+// redisSend is redisDo for a command that is ready to be sent.
+func redisSend(c *redisClient, call *redisCall) (interface{}, error) {
 	c.mu.Lock()
 	node := c.slots[call.slot]
 	var conn *redisConn
-	if node != nil && (c.fixed || now.Before(c.recheck)) {
-		conn = takeIdle(node, now)
+	if node != nil && (c.fixed || call.now.Before(c.recheck)) {
+		conn = takeIdle(node, call.now)
 	}
 	c.mu.Unlock()
 	var err error
 	if conn != nil {
-		value, tried := redisExchange(conn, call.request, call.deadline)
+		value, tried := redisExchange(conn, call)
 		if err = redisGive(c, node, conn, tried); err == nil {
 			return value, nil
 		}
@@ -401,11 +404,11 @@ func redisTry(c *redisClient, call *redisCall, node *redisNode) (interface{}, er
 		return nil, err
 	}
 	if call.asking {
-		_, err = redisExchange(conn, redisRequest([]string{"ASKING"}), call.deadline)
+		_, err = redisExchange(conn, &redisCall{request: redisRequest([]string{"ASKING"}), deadline: call.deadline})
 	}
 	var value interface{}
 	if err == nil {
-		value, err = redisExchange(conn, call.request, call.deadline)
+		value, err = redisExchange(conn, call)
 	}
 	err = redisGive(c, node, conn, err)
 	return value, err
@@ -440,18 +443,16 @@ func redisTake(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 
 // takeIdle is the freshest idle connection, nil without one. The caller holds redisClient.mu.
 func takeIdle(node *redisNode, now time.Time) *redisConn {
-	last := len(node.idle) - 1
-	if last < 0 {
-		return nil
-	}
-	conn := node.idle[last]
-	if now.Sub(conn.used) > redisMaxIdle {
+	conn := node.idle
+	if conn != nil && now.Sub(conn.used) > redisMaxIdle {
 		closeIdle(node) // the freshest is too old, so all are
 		return nil
 	}
-	conn.used = now
-	node.idle = node.idle[:last]
-	node.busy++
+	if conn != nil {
+		conn.used = now
+		node.idle = conn.next
+		node.busy++
+	}
 	return conn
 }
 
@@ -459,7 +460,8 @@ func takeIdle(node *redisNode, now time.Time) *redisConn {
 func redisGive(c *redisClient, node *redisNode, conn *redisConn, err error) error {
 	c.mu.Lock()
 	node.busy--
-	node.idle = append(node.idle, conn)
+	conn.next = node.idle
+	node.idle = conn
 	if err != nil && !errors.Is(err, errRedisAnswer) {
 		closeIdle(node) // if the server was restarted, what happened to this connection happened to all
 		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
@@ -470,10 +472,9 @@ func redisGive(c *redisClient, node *redisNode, conn *redisConn, err error) erro
 
 // closeIdle closes a server's idle connections. The caller holds redisClient.mu.
 func closeIdle(node *redisNode) {
-	for _, conn := range node.idle {
-		conn.raw.Close()
+	for ; node.idle != nil; node.idle = node.idle.next {
+		node.idle.raw.Close()
 	}
-	node.idle = nil
 }
 
 // redisDial connects, in a third of the time at most as a server that swallows packets must leave some for another, and says who we are.
@@ -491,7 +492,7 @@ func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 	}
 	conn := &redisConn{raw: raw, buffer: make([]byte, redisBuffer), used: call.now}
 	for _, command := range redisGreeting(c, node) {
-		if _, err := redisExchange(conn, redisRequest(command), call.deadline); err != nil {
+		if _, err := redisExchange(conn, &redisCall{request: redisRequest(command), deadline: call.deadline}); err != nil {
 			raw.Close()
 			return nil, redisFault(node, command[0], err)
 		}
@@ -525,26 +526,31 @@ func redisRequest(args []string) string {
 	return request
 }
 
-// redisExchange sends a request and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
-func redisExchange(conn *redisConn, request string, deadline time.Time) (interface{}, error) {
-	conn.raw.SetDeadline(deadline)
-	if _, err := io.WriteString(conn.raw, request); err != nil {
+// redisExchange sends a command and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
+func redisExchange(conn *redisConn, call *redisCall) (interface{}, error) {
+	conn.raw.SetDeadline(call.deadline)
+	_, err := io.WriteString(conn.raw, call.request)
+	if err != nil {
 		return nil, err
 	}
 	n, err := conn.raw.Read(conn.buffer)
 	if err != nil {
 		return nil, err
 	}
-	head, body, _ := strings.Cut(string(conn.buffer[:n]), "\r\n")
-	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
-		return body[:size], nil // nearly every reply: a text in one piece
+	come := string(conn.buffer[:n])
+	if come == call.answer {
+		return come, nil
 	}
-	return readRedisRest(conn, n)
+	return readRedisRest(conn, come)
 }
 
 // readRedisRest reads a reply of which some bytes have come.
-func readRedisRest(conn *redisConn, n int) (interface{}, error) {
-	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(conn.buffer[:n]), conn.raw), redisBuffer)
+func readRedisRest(conn *redisConn, come string) (interface{}, error) {
+	head, body, _ := strings.Cut(come, "\r\n")
+	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
+		return body[:size], nil // nearly every reply: a text in one piece
+	}
+	r := bufio.NewReaderSize(io.MultiReader(strings.NewReader(come), conn.raw), redisBuffer)
 	budget := redisMaxReply
 	value, err := readRedisReply(r, &budget, 1)
 	if r.Buffered() > 0 { // nobody asked for what comes now
@@ -634,7 +640,10 @@ func redisFault(node *redisNode, command string, err error) error {
 
 // redisSlot is the slot of a key in a cluster: the CRC-16/XMODEM of it, or of what is in its first braces (Redis Cluster
 // Specification, "Hash tags").
-func redisSlot(key string) int {
+func redisSlot(c *redisClient, key string) int {
+	if c.config.Cluster == nil {
+		return 0
+	}
 	if open := strings.IndexByte(key, '{'); open >= 0 {
 		if length := strings.IndexByte(key[open+1:], '}'); length > 0 {
 			key = key[open+1 : open+1+length]

@@ -838,8 +838,8 @@ func TestRedisClusterFaults(t *testing.T) {
 		id := "id" + strconv.Itoa(i*7919)
 		if i < 50 {
 			key := s.prefix + "session:{" + id + "}"
-			if slot := tellRedis(t, redisConfigAt(nodes[0].address), "CLUSTER", "KEYSLOT", key); slot != int64(redisSlot(key)) {
-				t.Errorf("%s is in slot %v, not %d", key, slot, redisSlot(key))
+			if slot := tellRedis(t, redisConfigAt(nodes[0].address), "CLUSTER", "KEYSLOT", key); slot != int64(redisSlot(inCluster, key)) {
+				t.Errorf("%s is in slot %v, not %d", key, slot, redisSlot(inCluster, key))
 			}
 		}
 		if err := putSession(ctx, s, id, "value of "+id, time.Hour, "sid"+id, "alice"); err != nil {
@@ -884,7 +884,9 @@ func idleConnections(c *redisClient) int {
 	idle := 0
 	c.mu.Lock()
 	for _, node := range c.nodes {
-		idle += len(node.idle)
+		for conn := node.idle; conn != nil; conn = conn.next {
+			idle++
+		}
 	}
 	c.mu.Unlock()
 	return idle

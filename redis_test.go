@@ -463,7 +463,7 @@ func TestRedisIdle(t *testing.T) {
 		t.Errorf("%d connections, expected 1", total)
 	}
 	c.mu.Lock()
-	c.slots[0].idle[0].used = time.Now().Add(-2 * redisMaxIdle)
+	c.slots[0].idle.used = time.Now().Add(-2 * redisMaxIdle)
 	c.mu.Unlock()
 	wantReply(t, c, "x", "GET", "k")
 	if _, total := f.counts(); total != 2 {
@@ -810,15 +810,18 @@ func TestRedisClusterChange(t *testing.T) {
 	}
 }
 
+// inCluster is a client of a cluster, whose keys have slots.
+var inCluster = &redisClient{config: &RedisConfig{Cluster: &ClusterConfig{}}}
+
 // TestRedisSlot has the examples of the Redis Cluster Specification, and of CRC-16/XMODEM.
 func TestRedisSlot(t *testing.T) {
 	for key, want := range map[string]int{"123456789": 0x31C3, "foo": 12182, "bar": 5061, "foo{bar}{zap}": 5061, "": 0,
-		"{foo}": 12182, "a{foo": redisSlot("a{foo"), "x{bar}y": 5061} {
-		if got := redisSlot(key); got != want {
+		"{foo}": 12182, "a{foo": redisSlot(inCluster, "a{foo"), "x{bar}y": 5061} {
+		if got := redisSlot(inCluster, key); got != want {
 			t.Errorf("%q: got %d, expected %d", key, got, want)
 		}
 	}
-	if redisSlot("foo{}{bar}") == 5061 || redisSlot("foo{{bar}}zap") != redisSlot("{bar") {
+	if redisSlot(inCluster, "foo{}{bar}") == 5061 || redisSlot(inCluster, "foo{{bar}}zap") != redisSlot(inCluster, "{bar") {
 		t.Error("empty and nested braces")
 	}
 }

@@ -51,64 +51,39 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
 	}
 	s.ticket = ticket
-	s.stored = hashText(sealed)
+	s.answer = storeAnswer(sealed)
 	return s, nil
 }
 
-// unchangedPass finds the pass of a session that is no longer fresh, and makes it good for another while, when the session's entry is
-// what it was: then there is nothing to open and to judge again. It is nil for every other session, and for one that was logged out
-// while we looked.
-func unchangedPass(ctx context.Context, g *gate, credential string) (*pass, error) {
-	p, _ := recall(g.passes, credential).(*pass)
-	now := time.Now()
-	if p == nil || p.stored == "" || now.Before(p.until) || !now.Before(p.end) {
-		return nil, nil
-	}
-	sealed, err := storeGet(ctx, g.store, p.entry)
-	if err != nil || hashText(sealed) != p.stored {
-		return nil, err
-	}
-	again := *p
-	again.until = copyEnd(g, p.end, now)
-	if !rememberIf(g.passes, true, credential, &again) {
-		return nil, nil
-	}
-	return &again, nil
-}
-
-// lookAgain is ServeHTTP for a session that was seen before, whose local copy is no longer fresh: while the store has what it had, the
-// request goes on as the ones before. Every other request goes through serve.
+// lookAgain is ServeHTTP for a session that was seen before, whose local copy is no longer fresh: while its entry in the store begins as
+// it did, there is nothing to open and to judge again, and the copy is good for another while. Every other request goes through serve.
 func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
-	g := m.gate
 	line := req.Header[m.header]
-	var p, again *pass
-	var err error
-	if g.store != nil && len(line) == 1 {
-		warm.RLock()
-		p = m.lines[line[0]]
-		warm.RUnlock()
-		if p == nil {
-			p = amongOthers(m, line)
-		}
-	}
-	if p != nil && req.Trailer == nil && !m.ownPaths[req.URL.Path] && req.Header.WriteSubset(closed, p.harmless) == nil {
-		again, err = unchangedPass(req.Context(), g, p.credential)
-	}
-	if err != nil {
-		refuse(g, rw, req, http.StatusServiceUnavailable, err)
-		return
-	}
-	if again == nil {
+	if m.gate.store == nil || len(line) != 1 || req.Trailer != nil || m.ownPaths[req.URL.Path] {
 		serve(m, rw, req)
 		return
 	}
-	fresh := *p
-	fresh.until = again.until
-	warm.Lock()
-	if m.lines[line[0]] == p { // else it was logged out
-		m.lines[line[0]] = &fresh
+	warm.RLock()
+	p := m.lines[line[0]]
+	warm.RUnlock()
+	if p == nil {
+		p = amongOthers(m, line[0])
 	}
-	warm.Unlock()
+	now := time.Now()
+	if !now.Before(p.end) || req.Header.WriteSubset(closed, p.harmless) != nil {
+		serve(m, rw, req)
+		return
+	}
+	c := m.gate.store.redis
+	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.question, answer: p.answer, slot: p.slot, now: now, deadline: now.Add(c.timeout)})
+	if err != nil {
+		refuse(m.gate, rw, req, http.StatusServiceUnavailable, err)
+		return
+	}
+	if answer != p.answer || !goOn(m.gate, p, line[0], now) {
+		serve(m, rw, req)
+		return
+	}
 	for set := p.first; set != nil; set = set.next {
 		req.Header[set.name] = set.values
 	}
@@ -118,9 +93,31 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	m.next.ServeHTTP(rw, req)
 }
 
-// copyEnd is until when a pass is good without a look into the store: another replica may end its session.
-func copyEnd(g *gate, end, now time.Time) time.Time {
-	return sooner(end, now.Add(time.Duration(g.config.Session.Store.CacheSeconds)*time.Second))
+// goOn makes the copy that p was found by good for another while. There is none when somebody logged out while we looked.
+func goOn(g *gate, p *pass, line string, now time.Time) bool {
+	again := *p
+	again.until = sooner(p.end, now.Add(g.localCopy))
+	warm.Lock()
+	isThere := g.lines[line] == p
+	if isThere {
+		g.lines[line] = &again
+	}
+	warm.Unlock()
+	return isThere || goOnAmongOthers(g, &again)
+}
+
+// goOnAmongOthers is goOn for the copy of a session's cookie, of which again was made for a line.
+func goOnAmongOthers(g *gate, again *pass) bool {
+	value := again.credential[len(g.mark):]
+	warm.Lock()
+	defer warm.Unlock()
+	known := g.alone[value]
+	if known == nil || known.answer != again.answer {
+		return false
+	}
+	again.first = known.first
+	g.alone[value] = again
+	return true
 }
 
 // storeSession writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
@@ -142,7 +139,7 @@ func storeFor(ctx context.Context, g *gate, s *session, life time.Duration) erro
 	}
 	id := ticketID(s.ticket)
 	sealed := seal(ticketSealer(g, s.ticket), id, packed)
-	s.stored = hashText(sealed)
+	s.answer = storeAnswer(sealed)
 	there, err := storeSet(ctx, g.store, id, sealed, life, text(s.claims["sid"]), text(s.claims["sub"]), flags...)
 	if err == nil && !there {
 		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)

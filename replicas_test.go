@@ -25,6 +25,12 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 				return "$-1\r\n"
 			}
 			return bulk(value)
+		case "GETRANGE": // from the beginning
+			value := kept[args[1]]
+			if len(value) > sealHead {
+				value = value[:sealHead]
+			}
+			return bulk(value)
 		case "DEL":
 			delete(kept, args[1])
 		}

@@ -106,6 +106,11 @@ func TestSessionCookiesWithoutBlanks(t *testing.T) {
 				t.Errorf("%q: got %q", strings.ReplaceAll(line, mine, "session"), got)
 			}
 		}
+		for _, line := range []string{"a=%d; x" + mine + "; b=2", "a=%d; b=2 " + mine + "; c=3", "x" + mine + "; b=%d"} {
+			if got := withHeaders(s, "Cookie: "+fmt.Sprintf(line, i)).status; got != http.StatusUnauthorized {
+				t.Errorf("%q: got %d for a cookie of another name", strings.ReplaceAll(line, mine, "session"), got)
+			}
+		}
 	}
 }
 
@@ -139,7 +144,7 @@ func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
 }
 
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
-	g := &gate{passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "; s="}
+	g := &gate{passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
 	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1"}
 	remember(g.passes, p.credential, p)
 	note(g, p, []string{strings.Repeat("a", 100000)}, nil, nil)

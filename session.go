@@ -19,7 +19,7 @@ type session struct {
 	idToken, accessToken, refreshToken string
 	claims                             map[string]interface{} // of the ID token, read once when the session was opened
 	ticket                             []byte                 // with a store: the session's id and key there
-	stored                             string                 // with a store: the entry there (hashed)
+	answer                             string                 // with a store: the reply to storeQuestion
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
@@ -49,9 +49,10 @@ type pass struct {
 	first    *setting
 	lines    int
 
-	// With a store: the session's entry there, and what is in it (hashed). While it still is, the pass is good until end.
-	entry, stored string
-	end           time.Time
+	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
+	question, answer string
+	slot             int
+	end              time.Time
 }
 
 const (
@@ -102,10 +103,7 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 		if p := recallPass(g, credential); p != nil {
 			return p, nil
 		}
-		p, err := unchangedPass(req.Context(), g, credential)
-		if p != nil || err != nil {
-			return p, err
-		}
+		var p *pass
 		s, current, err := openSession(req.Context(), g, name, value)
 		if err == nil {
 			p, err = admit(g, rw, req, s, credential, current)
@@ -149,10 +147,10 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		return nil, err
 	}
 	if g.store != nil {
-		p.entry = ticketID(kept.ticket)
-		p.stored = kept.stored
+		p.question, p.slot = storeQuestion(g.store, ticketID(kept.ticket))
+		p.answer = kept.answer
 		p.end = passEnd(g, kept, now)
-		until = copyEnd(g, p.end, now)
+		until = sooner(p.end, now.Add(g.localCopy))
 	}
 	if p, err = letIn(req.Context(), g, credential, p, until); err != nil {
 		return nil, err

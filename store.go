@@ -43,6 +43,20 @@ func storeGet(ctx context.Context, s *store, id string) (string, error) {
 	return text(reply), err
 }
 
+// sealHead is how much of a value tells it from every other: the nonce of its seal is in there (seal.go).
+const sealHead = 32
+
+// storeQuestion is the command that reads the beginning of a session's value, as it is sent, and the slot of its key.
+func storeQuestion(s *store, id string) (request string, slot int) {
+	key := s.prefix + "session:{" + id + "}"
+	return redisRequest([]string{"GETRANGE", key, "0", strconv.Itoa(sealHead - 1)}), redisSlot(s.redis, key)
+}
+
+// storeAnswer is the reply to that question for a value.
+func storeAnswer(sealed string) string {
+	return "$" + strconv.Itoa(sealHead) + "\r\n" + sealed[:sealHead] + "\r\n"
+}
+
 // storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With the flag XX it replaces one that is there,
 // and returns false when it is there no more: who was logged out while another request refreshed the session must not be signed in again
 // by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry without its session

@@ -25,15 +25,9 @@ const (
 var warm sync.RWMutex
 
 var (
-	closed   io.Writer // no file: it refuses whatever is written
-	stranger *pass     // whose time is over since ever
+	closed   io.Writer = (*os.File)(nil) // it refuses whatever is written
+	stranger           = &pass{}         // whose time is over since ever
 )
-
-func init() {
-	var file *os.File
-	closed = file
-	stranger = &pass{}
-}
 
 // setting is a header for the upstream, with those that follow. Lists share their ends, so a request can have its own beginning.
 type setting struct {
@@ -42,27 +36,23 @@ type setting struct {
 	next   *setting
 }
 
-// amongOthers is the pass of a session's cookie beside others that were not seen before, with those for the upstream.
-func amongOthers(m *Middleware, lines []string) *pass {
+// amongOthers is the pass of a session's cookie in a line that was not seen before, with the other cookies for the upstream.
+func amongOthers(m *Middleware, line string) *pass {
 	g := m.gate
+	before, rest, _ := strings.Cut(line, g.mark)
+	value, after, _ := strings.Cut(rest, "; ")
 	warm.RLock()
-	others, value, isBehind := strings.Cut(lines[0], g.mark)
-	if !isBehind {
-		others = ""
-		value, _ = strings.CutPrefix("; "+lines[0], g.mark)
-	}
-	value, after, _ := strings.Cut(value, ";")
 	p := g.alone[value]
 	warm.RUnlock()
-	if p == nil {
+	if p == nil || !strings.HasSuffix("; "+before, "; ") { // the mark may be the end of another name
 		return stranger
 	}
-	others = strings.Trim(others+";"+after, "; ")
+	others := strings.Trim(before+after, "; ")
 	if others == "" || strings.Contains(others, g.ownStem) {
 		return stranger
 	}
 	among := *p
-	among.first = &setting{m.header, []string{others}, p.first}
+	among.first = &setting{"Cookie", []string{others}, p.first}
 	return &among
 }
 
@@ -81,7 +71,7 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	whole.first = &setting{g.warmHeader, rest, alone.first}
 	warm.Lock()
 	defer warm.Unlock()
-	value, isMarked := strings.CutPrefix("; "+who.credential, g.mark)
+	value, isMarked := strings.CutPrefix(who.credential, g.mark)
 	if p, _ := recall(g.passes, who.credential).(*pass); p != who || !isMarked {
 		return // revoked a moment ago, or not by the cookie that is looked for
 	}
@@ -100,6 +90,7 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	}
 	if alone.lines <= linesOfSession {
 		alone.until = time.Time{} // the next lines come the long way as well
+		alone.end = alone.until
 	}
 	g.alone[value] = &alone
 }
@@ -152,7 +143,7 @@ func learn(g *gate, header http.Header) map[string]bool {
 // noteHTTPS looks for the session's prefixed cookie from now on, and forgets what came with another: another host of the site could
 // plant one there.
 func noteHTTPS(g *gate) {
-	mark := "; " + cookieName(&g.sessionCookie, true) + "="
+	mark := cookieName(&g.sessionCookie, true) + "="
 	warm.Lock()
 	if g.mark != mark {
 		g.mark = mark
@@ -217,7 +208,7 @@ func buildWarmPath(g *gate) {
 	}
 	if g.login {
 		g.warmHeader = "Cookie"
-		g.mark = "; " + cookieName(&g.sessionCookie, false) + "="
+		g.mark = cookieName(&g.sessionCookie, false) + "="
 	} else if len(g.credentials) == 0 {
 		g.warmHeader = "X-Forwarded-Server" // everybody gets the gateway's own token, and Traefik sets this on every request
 	}

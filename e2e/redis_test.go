@@ -143,7 +143,7 @@ func TestRedisOptions(t *testing.T) {
 
 	guarded := newRedis(t, "--requirepass", "of the default user")
 	guarded.auth = []string{"--no-auth-warning", "-a", "of the default user"}
-	guarded.do(t, "ACL", "SETUSER", "oidc", "on", ">of oidc", "~*", "resetchannels", "-@all", "+get", "+set", "+del", "+eval", "+time", "+role", "+pexpireat", "+@sortedset")
+	guarded.do(t, "ACL", "SETUSER", "oidc", "on", ">of oidc", "~*", "resetchannels", "-@all", "+get", "+getrange", "+set", "+del", "+eval", "+time", "+role", "+pexpireat", "+@sortedset")
 	base := site{with: both(storing(guarded), with{"session.store.redis.password": "of oidc"})}
 	try(t, "session.store.redis.username", base, stored, row{drop, unavailable}, row{"oidc", "ticket"})
 	base = site{with: both(storing(guarded), with{"session.store.redis.username": "oidc"})}
