@@ -45,6 +45,7 @@ type tokenJob struct {
 	client      *client // whom to ask
 	headers     map[string]*template.Template
 	isTemplated bool // the headers differ from request to request
+	isHidden    bool // a token may come elsewhere than in a header
 	hint        string
 	cache       time.Duration // how long the word about a token is believed
 
@@ -63,12 +64,15 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 
 // tokenPass is the pass of a token: the one remembered by its credential, or a new one.
 func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error) {
-	headers, err := introspectionHeaders(g.introspection, req)
-	if err != nil {
-		return nil, err
-	}
-	if g.introspection != nil && g.introspection.isTemplated {
-		credential += fmt.Sprint("\x00", headers) // another request may get another answer
+	var headers map[string]string
+	if g.introspection != nil {
+		var err error
+		if headers, err = introspectionHeaders(g.introspection, req); err != nil {
+			return nil, err
+		}
+		if g.introspection.isTemplated {
+			credential += fmt.Sprint("\x00", headers) // another request may get another answer
+		}
 	}
 	if known := recallPass(g, credential); known != nil {
 		return known, nil
@@ -82,7 +86,7 @@ func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error
 		return nil, err
 	}
 	claims := withoutClientSubject(answer.claims)
-	id := &identity{claims: claims, accessToken: claims, rawAccessToken: raw}
+	id := identity{"": claims, "access_token": claims, "raw": map[string]interface{}{"access_token": raw}}
 	p, err := judge(job.policy, id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
@@ -213,12 +217,9 @@ func checkActive(r *tokenRules, claims map[string]interface{}, now time.Time) er
 	return err
 }
 
-// introspectionHeaders fills the templates of the options, if that job is on, with the request.
+// introspectionHeaders fills the templates of the options with the request.
 func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, error) {
 	headers := map[string]string{}
-	if job == nil {
-		return headers, nil
-	}
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		if err := made.Execute(&value, map[string]interface{}{"Request": req}); err != nil {
@@ -242,8 +243,10 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 				found[job.source.Header+": "+line] = raw
 			}
 		}
-		for _, raw := range hiddenTokens(job, req) {
-			found["hidden: "+raw] = raw
+		if job.isHidden {
+			for _, raw := range hiddenTokens(job, req) {
+				found["hidden: "+raw] = raw
+			}
 		}
 	}
 	if len(found) > 1 {
@@ -361,6 +364,7 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 		audience = []string{resource} // RFC 8707 2.2
 	}
 	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience}}
+	job.isHidden = source.Query+source.Cookie != ""
 	if source.Header != "" {
 		job.source.Header = http.CanonicalHeaderKey(source.Header)
 		g.credentials[job.source.Header] = true
@@ -387,6 +391,7 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	}
 	job := newTokenJob(g, &j.TokenConfig, "jwt.", p)
 	job.tokenKey = j.TokenKey
+	job.isHidden = job.isHidden || j.TokenKey != ""
 	job.cache = tokenCheck
 	if job.rules.audience == nil && g.login {
 		job.rules.audience = []string{g.config.ClientID}

@@ -91,9 +91,6 @@ func prepareBypass(c *condition) (err error) {
 // is looked at without a call, and examined only once the rule would let it pass. What cannot be read with certainty ends the rule as
 // false, also behind a "!": fails closed.
 func bypasses(r rule, req *http.Request) bool {
-	if r == nil {
-		return false
-	}
 	here, i := []string{req.URL.Path}, 0
 	for i >= 0 {
 		c, values, known := r[i], here, true

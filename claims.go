@@ -21,19 +21,12 @@ import (
 //
 // Roles that are the names of an object's members, as ZITADEL sends them, are asked for with Exists(`urn:zitadel:….admin`).
 
-// identity is what is known of whoever sent a request, as far as rules and header formats are concerned. Nil maps: no such token.
+// identity is what is known of whoever sent a request, as far as rules and header formats are concerned, by how a key begins:
+// "" (no prefix), "id_token", "access_token" and "userinfo" are claims, "raw" are the tokens themselves, by the first two names.
 // Values come from JSON decoded with UseNumber.
-type identity struct {
-	claims         map[string]interface{} // what a key without prefix reads
-	idToken        map[string]interface{} // id_token.
-	accessToken    map[string]interface{} // access_token.
-	userinfo       map[string]interface{} // userinfo.
-	rawIDToken     string                 // {id_token}
-	rawAccessToken string                 // {access_token}
-}
+type identity map[string]interface{}
 
-// claimKey is the way to a claim: where it begins, and the names that lead on through objects. It begins with a token's name, with ""
-// at identity.claims, or with "raw" at the tokens themselves.
+// claimKey is the way to a claim: where it begins, and the names that lead on through objects. It begins as those of identity.
 type claimKey []string
 
 // keyName matches one name of a key, with a dot written `\.` and a backslash `\\`; keyEscapes takes these away.
@@ -62,9 +55,8 @@ func parseClaimKey(text string) (claimKey, error) {
 }
 
 // findClaim looks a claim up. A claim that is null is as good as missing: nil.
-func findClaim(id *identity, key claimKey) interface{} {
-	var value interface{} = map[string]interface{}{"": id.claims, "id_token": id.idToken, "access_token": id.accessToken, "userinfo": id.userinfo,
-		"raw": map[string]interface{}{"id_token": id.rawIDToken, "access_token": id.rawAccessToken}}
+func findClaim(id identity, key claimKey) interface{} {
+	var value interface{} = map[string]interface{}(id)
 	for _, name := range key {
 		object, ok := value.(map[string]interface{})
 		if !ok {
@@ -100,7 +92,7 @@ func prepareClaim(c *condition) (err error) {
 }
 
 // allows judges a rule. It fails closed: nobody at all satisfies no rule, not even one that only forbids.
-func allows(r rule, id *identity) bool {
+func allows(r rule, id identity) bool {
 	if r == nil || id == nil {
 		return r == nil
 	}
@@ -252,7 +244,7 @@ func isRawToken(name string) bool {
 //
 // A format does not quote: the name `Eve <root@example.com>` in "{name} <{email}>" arrives as it is. What an upstream decides
 // by belongs in a header of its own.
-func formatHeader(f *headerFormat, id *identity) (string, bool) {
+func formatHeader(f *headerFormat, id identity) (string, bool) {
 	if f == nil || id == nil {
 		return "", false
 	}
@@ -268,7 +260,7 @@ func formatHeader(f *headerFormat, id *identity) (string, bool) {
 }
 
 // claimText is a claim as the text of a header; false when it is missing or empty.
-func claimText(id *identity, key claimKey) (string, bool) {
+func claimText(id identity, key claimKey) (string, bool) {
 	text := claimString(findClaim(id, key))
 	return headerSafe(text), text != ""
 }

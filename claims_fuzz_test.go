@@ -50,7 +50,7 @@ func FuzzClaimsHeader(f *testing.F) {
 			return
 		}
 		claims := map[string]interface{}{"email": value, "name": []interface{}{value, value}, format: value}
-		text, ok := formatHeader(h, &identity{claims: claims, rawAccessToken: value, rawIDToken: value})
+		text, ok := formatHeader(h, identity{"": claims, "raw": map[string]interface{}{"access_token": value, "id_token": value}})
 		if !ok && text != "" || ok && text == "" {
 			t.Fatalf("%q with %q: got %q, %v", format, value, text, ok)
 		}

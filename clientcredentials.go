@@ -128,7 +128,7 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 	if err != nil {
 		return until, err
 	}
-	made, err := judge(g.gateway.policy, &identity{claims: t.claims, accessToken: t.claims, rawAccessToken: t.Raw})
+	made, err := judge(g.gateway.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]interface{}{"access_token": t.Raw}})
 	if err != nil {
 		return until, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}

@@ -44,7 +44,7 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 }
 
 // judge asks the rule, and finishes the headers of whoever satisfies it.
-func judge(by *policy, id *identity) (*pass, error) {
+func judge(by *policy, id identity) (*pass, error) {
 	if !allows(by.rule, id) {
 		return nil, errNotAllowed
 	}

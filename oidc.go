@@ -102,7 +102,16 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	lookAgain(m, rw, req)
+	notSeen(m, rw, req)
+}
+
+// notSeen is every request that is not, or no longer, known.
+func notSeen(m *Middleware, rw http.ResponseWriter, req *http.Request) {
+	if m.gate.store != nil {
+		lookAgain(m, rw, req)
+	} else {
+		serve(m, rw, req)
+	}
 }
 
 // watchful is a middleware that must look at more than who sends a request: some are open to all, some must repeat a token.
@@ -110,7 +119,7 @@ type watchful struct{ known *Middleware }
 
 func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	g := w.known.gate
-	if g.csrf != nil && !isSafe(req.Method) || bypasses(g.bypass, req) {
+	if g.csrf != nil && !isSafe(req.Method) || g.bypass != nil && bypasses(g.bypass, req) {
 		serve(w.known, rw, req)
 		return
 	}
@@ -120,8 +129,8 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // serve is every other request.
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
-	isOpen := bypasses(g.bypass, req) // a rule sees what the client sent
-	stripHeaders(g, req)              // a client never names itself
+	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
+	stripHeaders(g, req)                                 // a client never names itself
 	if at := g.endpoints[req.URL.Path]; at != nil && isHere(&at.at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
@@ -132,7 +141,7 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	who, err := authenticate(g, rw, req)
-	if err == nil {
+	if err == nil && g.csrf != nil {
 		err = checkCSRF(g, rw, req, who)
 	}
 	switch {

@@ -55,11 +55,11 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 	return s, nil
 }
 
-// lookAgain is ServeHTTP for a session that was seen before, whose local copy is no longer fresh: while its entry in the store begins as
+// lookAgain is ServeHTTP, with a store, for a session that was seen before, whose local copy is no longer fresh: while its entry begins as
 // it did, there is nothing to open and to judge again, and the copy is good for another while. Every other request goes through serve.
 func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	line := req.Header[m.header]
-	if m.gate.store == nil || len(line) != 1 || req.Trailer != nil || m.ownPaths[req.URL.Path] {
+	if len(line) != 1 || req.Trailer != nil || m.ownPaths[req.URL.Path] {
 		serve(m, rw, req)
 		return
 	}

@@ -144,8 +144,8 @@ func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
 }
 
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
-	g := &gate{passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
-	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1"}
+	g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
+	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1", session: "one"}
 	remember(g.passes, p.credential, p)
 	note(g, p, []string{strings.Repeat("a", 100000)}, nil, nil)
 	note(g, p, []string{"s=1", "s=1"}, nil, nil)
@@ -163,11 +163,12 @@ func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
 	if len(g.lines) != linesOfSession || g.lines["s=1; a=0"] == nil || g.alone["1"] == nil {
 		t.Errorf("expected %d lines and the cookie alone, got %d", linesOfSession, len(g.lines))
 	}
-	other := &pass{until: p.until, credential: "Authorization: Bearer t"}
-	remember(g.passes, other.credential, other)
-	note(g, other, []string{"a=1"}, nil, nil)
-	if g.lines["a=1"] != nil {
-		t.Error("a cookie line was kept for who brought a token")
+	for _, other := range []*pass{{until: p.until, credential: "Authorization: Bearer t"}, {until: p.until, credential: "t=1", session: "two"}} {
+		remember(g.passes, other.credential, other)
+		note(g, other, []string{"a=1"}, nil, nil)
+		if g.lines["a=1"] != nil {
+			t.Errorf("a cookie line was kept for who was let in by %q", other.credential)
+		}
 	}
 	dropPasses(g, "nobody")
 	if len(g.lines) != linesOfSession {

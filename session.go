@@ -369,10 +369,10 @@ func merge(under, over map[string]interface{}) map[string]interface{} {
 
 // judgeSession applies the rule to a session and finishes the headers for it.
 func judgeSession(g *gate, s *session) (*pass, error) {
-	id := &identity{rawIDToken: s.idToken, rawAccessToken: s.accessToken, userinfo: s.Userinfo, idToken: merge(s.Userinfo, s.claims)}
-	id.claims = id.idToken
+	claims := merge(s.Userinfo, s.claims)
+	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]interface{}{"id_token": s.idToken, "access_token": s.accessToken}}
 	if t, err := parseToken(s.accessToken); err == nil {
-		id.accessToken = t.claims // it came from the token endpoint itself, so its claims are the provider's word
+		id["access_token"] = t.claims // it came from the token endpoint itself, so its claims are the provider's word
 	}
 	p, err := judge(g.policy, id)
 	if err != nil {

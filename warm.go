@@ -62,37 +62,46 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	if len(line) != 1 || len(line[0]) > longestLine || g.login && who.session == "" {
 		return
 	}
-	alone := *who
-	alone.harmless = harmless
+	whole := *who
+	whole.harmless = harmless
 	for i := len(who.names) - 1; i >= 0; i-- {
-		alone.first = &setting{who.names[i], who.values[i], alone.first}
+		whole.first = &setting{who.names[i], who.values[i], whole.first}
 	}
-	whole := alone
-	whole.first = &setting{g.warmHeader, rest, alone.first}
 	warm.Lock()
 	defer warm.Unlock()
-	value, isMarked := strings.CutPrefix(who.credential, g.mark)
-	if p, _ := recall(g.passes, who.credential).(*pass); p != who || !isMarked {
-		return // revoked a moment ago, or not by the cookie that is looked for
+	if p, _ := recall(g.passes, who.credential).(*pass); p != who {
+		return // revoked a moment ago
 	}
 	if len(g.lines) >= maxLines {
 		forgetLines(g)
 	}
+	if !g.login || noteAlone(g, &whole, line[0]) {
+		whole.first = &setting{g.warmHeader, rest, whole.first}
+		g.lines[line[0]] = &whole
+	}
+}
+
+// noteAlone remembers a session by its cookie alone, and says whether the whole line is worth remembering, too. The caller holds the lock.
+func noteAlone(g *gate, whole *pass, line string) bool {
+	value, isMarked := strings.CutPrefix(whole.credential, g.mark)
+	if !isMarked {
+		return false // let in by another cookie than is looked for
+	}
+	alone := *whole
 	if before := g.alone[value]; before != nil {
 		alone.lines = before.lines
 	}
-	isNew := g.lines[line[0]] == nil
-	if isNew {
+	isKnown := g.lines[line] != nil
+	if !isKnown {
 		alone.lines++
 	}
-	if !isNew || alone.lines <= linesOfSession {
-		g.lines[line[0]] = &whole
-	}
-	if alone.lines <= linesOfSession {
+	isFew := alone.lines <= linesOfSession
+	if isFew {
 		alone.until = time.Time{} // the next lines come the long way as well
 		alone.end = alone.until
 	}
 	g.alone[value] = &alone
+	return isKnown || isFew
 }
 
 // forgetLines empties a gate's memory. The map itself stays: the middlewares have it. The caller holds the lock.
@@ -220,7 +229,7 @@ func buildWarmPath(g *gate) {
 	}
 	isHidden := len(g.credentials) > 1
 	for _, job := range g.tokenJobs {
-		isHidden = isHidden || job.source.Query+job.source.Cookie+job.tokenKey != "" || job.isTemplated
+		isHidden = isHidden || job.isHidden || job.isTemplated
 	}
 	if isHidden {
 		g.warmHeader = ""
