@@ -52,32 +52,31 @@ type tokenJob struct {
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
-// bearerPass judges the token a request brings. found is false when it brings none.
+// bearerPass is the pass of the token a request brings: the one remembered by its credential, or a new one. found is false when it
+// brings none.
 func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	raw, credential, err := findToken(g, req)
 	if err != nil || credential == "" {
 		return nil, err != nil, err
 	}
-	p, err = tokenPass(g, req, raw, credential)
-	return p, true, err
-}
-
-// tokenPass is the pass of a token: the one remembered by its credential, or a new one.
-func tokenPass(g *gate, req *http.Request, raw, credential string) (*pass, error) {
 	var headers map[string]string
 	if g.introspection != nil {
-		var err error
-		if headers, err = introspectionHeaders(g.introspection, req); err != nil {
-			return nil, err
-		}
+		headers, err = introspectionHeaders(g.introspection, req)
 		if g.introspection.isTemplated {
 			credential += fmt.Sprint("\x00", headers) // another request may get another answer
 		}
 	}
-	if known := recallPass(g, credential); known != nil {
-		return known, nil
+	if err == nil {
+		p = recallPass(g, credential)
 	}
-	ctx := req.Context()
+	if err == nil && p == nil {
+		p, err = tokenPass(req.Context(), g, raw, credential, headers)
+	}
+	return p, true, err
+}
+
+// tokenPass judges a token that was not seen before.
+func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map[string]string) (*pass, error) {
 	job, answer, err := judgeToken(ctx, g, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)

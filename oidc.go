@@ -201,7 +201,9 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 	if g.namesUser {
 		req.URL.User = who.user
 	}
-	note(g, who, line, req.Header[m.header], harmless)
+	if !g.login || who.session != "" { // who brought a token beside a sign-in was let in by another header
+		note(g, who, line, req.Header[m.header], harmless)
+	}
 	m.next.ServeHTTP(rw, req)
 }
 

@@ -56,10 +56,9 @@ func amongOthers(m *Middleware, line string) *pass {
 	return &among
 }
 
-// note remembers who was let in by a line of the header that says so, and what became of that line. Who brought a token beside a sign-in
-// was let in by something else.
+// note remembers who was let in by a line of the header that says so, and what became of that line.
 func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
-	if len(line) != 1 || len(line[0]) > longestLine || g.login && who.session == "" {
+	if len(line) != 1 || len(line[0]) > longestLine {
 		return
 	}
 	whole := *who
