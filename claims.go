@@ -271,6 +271,10 @@ func claimString(claim interface{}) string {
 	if !isList {
 		return valueText(claim)
 	}
+	return listText(list)
+}
+
+func listText(list []interface{}) string {
 	var items []string
 	for _, item := range list {
 		text := valueText(item)

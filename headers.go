@@ -80,11 +80,7 @@ func manage(g *gate, by *policy) {
 
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
-func stripHeaders(g *gate, req *http.Request) {
-	known, isAll := harmlessTo(g, req.Header)
-	if isAll && req.Trailer == nil {
-		return
-	}
+func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
 			stripMentions(g, req.Header, name)

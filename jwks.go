@@ -178,10 +178,8 @@ func verifySignature(t *token, k *key) error {
 		} else {
 			good = rsa.VerifyPKCS1v15(public, hash, sum, t.signature) == nil
 		}
-	case *ecdsa.PublicKey: // RFC 7518 3.4: r and s side by side, each as long as the order of the curve
-		if size := coordinateSize(public.Curve); len(t.signature) == 2*size {
-			good = ecdsa.Verify(public, sum, new(big.Int).SetBytes(t.signature[:size]), new(big.Int).SetBytes(t.signature[size:]))
-		}
+	case *ecdsa.PublicKey:
+		good = verifyECDSA(public, sum, t.signature)
 	case ed25519.PublicKey:
 		good = ed25519.Verify(public, []byte(t.signed), t.signature)
 	case []byte:
@@ -193,6 +191,12 @@ func verifySignature(t *token, k *key) error {
 		return fmt.Errorf("signature: does not match key %q", k.kid)
 	}
 	return nil
+}
+
+// verifyECDSA takes r and s side by side, each as long as the order of the curve (RFC 7518 3.4).
+func verifyECDSA(public *ecdsa.PublicKey, sum, signature []byte) bool {
+	size := coordinateSize(public.Curve)
+	return len(signature) == 2*size && ecdsa.Verify(public, sum, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
 }
 
 func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize + 7) / 8 }

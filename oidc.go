@@ -130,7 +130,9 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
 	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
-	stripHeaders(g, req)                                 // a client never names itself
+	if harmless, isAll := harmlessTo(g, req.Header); !isAll || req.Trailer != nil {
+		stripHeaders(g, req, harmless) // a client never names itself
+	}
 	if at := g.endpoints[req.URL.Path]; at != nil && isHere(&at.at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
@@ -194,7 +196,10 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 	line := req.Header[m.header]
 	stripAll(g, req)
 	delete(req.Header, who.drop)
-	harmless := learn(g, req.Header)
+	harmless, isAll := harmlessTo(g, req.Header)
+	if !isAll {
+		harmless = learn(g, req.Header, harmless)
+	}
 	for i, name := range who.names {
 		req.Header[name] = who.values[i]
 	}

@@ -121,11 +121,7 @@ func harmlessTo(g *gate, header http.Header) (known map[string]bool, isAll bool)
 }
 
 // learn adds the names of a header, from which everything of ours was taken, to the harmless ones. Those whose values matter are none.
-func learn(g *gate, header http.Header) map[string]bool {
-	known, isAll := harmlessTo(g, header)
-	if isAll {
-		return known
-	}
+func learn(g *gate, header http.Header, known map[string]bool) map[string]bool {
 	var fresh []string
 	for name := range header {
 		if !known[name] && !g.credentials[name] && name != "Connection" && name != "Trailer" && len(name) <= longestHarmless {
