@@ -385,11 +385,10 @@ func (k *keycloak) limitSessions(t *testing.T, realm string) {
 	k.admin(t, http.MethodPut, "/"+realm, map[string]any{"browserFlow": "limited"}, nil)
 }
 
-// frame is what Keycloak's sign-out page loads for each application with front-channel logout.
+// frame is what a provider's sign-out page loads for each application with front-channel logout.
 var frame = regexp.MustCompile(`<iframe[^>]* src="([^"]+)"`)
 
-// testFrontChannelKeycloak: Keycloak's sign-out page ends the session of another application in a frame (npm oidc-provider 9 has no
-// front-channel logout).
+// testFrontChannelKeycloak: Keycloak's sign-out page ends the session of another application in a frame.
 func testFrontChannelKeycloak(t *testing.T, k *keycloak) {
 	t.Parallel()
 	l := start(t)

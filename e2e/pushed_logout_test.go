@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"html"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,4 +279,87 @@ func TestBackChannelNode(t *testing.T) {
 		t.Errorf("Redis still has %v", left)
 	}
 	t.Logf("what oidc-provider was answered: %v", strings.Contains(two.log(), "logout by the provider"))
+}
+
+// TestFrontChannelNode: a person signs out at npm oidc-provider (6, the last that has front-channel logout), whose page loads every
+// application of the session in a frame. That ends the session wherever it is kept, but not where the frame names no iss and sid.
+func TestFrontChannelNode(t *testing.T) {
+	t.Parallel()
+	need(t, "chromium")
+	l := start(t)
+	cookies, redis, nameless := l.newApp(t, site{}), l.newApp(t, site{}), l.newApp(t, site{})
+	var clients []map[string]any
+	for _, a := range []*app{cookies, redis, nameless} {
+		clients = append(clients, map[string]any{
+			"client_id": a.name, "client_secret": a.secret(), "redirect_uris": []string{a.URL + "/oidc/callback"},
+			"frontchannel_logout_uri": a.URL + "/frame", "frontchannel_logout_session_required": a != nameless,
+		})
+		t.Cleanup(func() { l.traefik.RemoveFile(a.name) })
+	}
+	node := l.nodeProvider(t, provider.NodeOptions{Clients: clients, Settings: map[string]any{"frontchannelLogout": true}})
+	framed := framedBy(node)
+	for a, where := range map[*app]with{cookies: {}, redis: storing(newRedis(t)), nameless: {}} {
+		options := with{"issuer": node.Issuer, "frontchannelLogoutUrl": "/frame", "forwardHeaders": with{"X-User": "sub", "X-Sid": "sid"}}
+		if err := a.set(site{with: both(options, where)}); err != nil {
+			t.Fatal(err, a.log())
+		}
+	}
+
+	tab := cookies.window(t).tab()
+	tab.open("/")
+	tab.signIn(provider.Alice)
+	want := []string{nameless.URL + "/frame?"}
+	for _, a := range []*app{cookies, redis, nameless} {
+		tab.open(a.URL + "/")
+		tab.see("You are user-alice.")
+		told, _ := l.upstream.Received(tab.document().Headers["x-upstream-request"])
+		iss, sid := []string{node.Issuer}, []string{told.Header.Get("X-Sid")}
+		if a != nameless {
+			want = append(want, a.URL+"/frame?"+url.Values{"iss": iss, "sid": sid}.Encode())
+		}
+		for _, wrong := range []url.Values{{"iss": {l.provider.Issuer}, "sid": sid}, {"sid": sid}, {"iss": iss}, {"iss": iss, "sid": {sid[0] + "x"}}} {
+			a.visitor(t).look("/frame?" + wrong.Encode())
+		}
+		tab.open(a.URL + "/")
+		tab.see("You are user-alice.")
+		if n := len(node.Calls("authorize", a.name)); n != 1 {
+			t.Errorf("%d sign-ins at %s: a frame of another issuer or session has ended the first", n, a.name)
+		}
+	}
+	tab.expect("frame-ancestors") // what is refused must not be framed
+	tab.expect("status of 400")
+	tab.open(node.Issuer + "/end_session")
+	tab.see("You are signed out of oidc-provider.")
+
+	slices.Sort(want)
+	if got := <-framed; !slices.Equal(got, want) {
+		t.Errorf("oidc-provider frames %q, expected %q", got, want)
+	}
+	tab.open(nameless.URL + "/")
+	tab.see("You are user-alice.")
+	for _, a := range []*app{cookies, redis} {
+		tab.open(a.URL + "/")
+		tab.see("Sign in to " + a.name)
+	}
+}
+
+// framedBy tells which addresses the sign-out page of npm oidc-provider loads in frames, each with its parameters in order.
+func framedBy(node *provider.Node) <-chan []string {
+	framed := make(chan []string, 9)
+	node.Instead("confirm", func(rw http.ResponseWriter, req *http.Request) {
+		page := httptest.NewRecorder()
+		node.Pass(page, req)
+		var addresses []string
+		for _, found := range frame.FindAllStringSubmatch(page.Body.String(), -1) {
+			address, query, _ := strings.Cut(html.UnescapeString(found[1]), "?")
+			values, _ := url.ParseQuery(query)
+			addresses = append(addresses, address+"?"+values.Encode())
+		}
+		slices.Sort(addresses)
+		framed <- addresses
+		maps.Copy(rw.Header(), page.Header())
+		rw.WriteHeader(page.Code)
+		rw.Write(page.Body.Bytes())
+	})
+	return framed
 }

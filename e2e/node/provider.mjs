@@ -7,9 +7,11 @@
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import dns from 'node:dns';
 import http from 'node:http';
-import Provider from 'oidc-provider';
 
 const settings = JSON.parse(process.argv[2]);
+// Version 6 is the last that has front-channel logout. What differs between the two is where isOld is asked.
+const isOld = settings.frontchannelLogout ?? false;
+const { default: Provider } = await import(isOld ? 'oidc-provider-6' : 'oidc-provider');
 const users = new Map(settings.users.map((user) => [user.claims.sub ?? user.name, user]));
 
 // Names under .localhost lead to this machine, as browsers have it: back-channel logout goes to such names.
@@ -108,6 +110,8 @@ function configuration() {
           ctx.body = page(`${form.replace('</form>', '<input type="hidden" name="logout" value="yes"></form>')}
             <script>document.forms[0].submit()</script>`);
         },
+        // Their own page loads a font from elsewhere.
+        postLogoutSuccessSource: (ctx) => { ctx.body = page('<h1>You are signed out of oidc-provider.</h1>'); },
       },
     },
     // Without its dispatcher, which refuses this machine's addresses: the applications are here.
@@ -134,6 +138,12 @@ function configuration() {
   };
 }
 
+// oldConfiguration is that of version 6, which passes over what it does not know, but for features.
+function oldConfiguration() {
+  const { features: { backchannelLogout, devInteractions, rpInitiatedLogout }, ...common } = configuration();
+  return { ...common, features: { backchannelLogout, devInteractions, rpInitiatedLogout, frontchannelLogout: { enabled: true } } };
+}
+
 function page(content) {
   return `<!doctype html><meta charset="utf-8"><title>oidc-provider</title>${content}`;
 }
@@ -156,7 +166,7 @@ async function interact(req, res) {
     return finish({ error: 'access_denied', error_description: 'wrong name or password' });
   }
   const acr = details.params.acr_values?.split(' ')[0];
-  return finish({ login: { accountId: user.claims.sub ?? user.name, ...(acr && { acr }) } });
+  return finish({ login: { [isOld ? 'account' : 'accountId']: user.claims.sub ?? user.name, ...(acr && { acr }) } });
 }
 
 async function body(req) {
@@ -165,14 +175,14 @@ async function body(req) {
   return Buffer.concat(chunks).toString();
 }
 
-const provider = new Provider(settings.issuer, configuration());
+const provider = new Provider(settings.issuer, isOld ? oldConfiguration() : configuration());
 provider.proxy = true; // believe X-Forwarded-Proto
 provider.on('server_error', (_ctx, error) => console.error(error));
 provider.on('grant.error', (_ctx, error) => console.error(error.message, error.error_description));
 provider.on('backchannel.error', (_ctx, error, client) => console.error(`back-channel logout of ${client.clientId}: ${error.cause ?? error}`));
 provider.on('authorization.error', (_ctx, error) => console.error(error.message, error.error_description));
 
-const handle = provider.callback();
+const handle = isOld ? provider.callback : provider.callback();
 const server = http.createServer((req, res) => {
   if (!req.url.startsWith('/interaction/')) return handle(req, res);
   return interact(req, res).catch((error) => {

@@ -17,7 +17,7 @@ import (
 	"github.com/traefik-oidc/oidc/e2e/internal/parts"
 )
 
-// NodeOptions say what npm oidc-provider should be like; see e2e/node/provider.mjs.
+// NodeOptions say what npm oidc-provider should be like, and of which version; see e2e/node/provider.mjs.
 type NodeOptions struct {
 	Root    string // of the repository
 	LogFile string
