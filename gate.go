@@ -307,7 +307,7 @@ var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 
 // newClient makes the client that c describes, and notes what is wrong with it.
 func newClient(l *logger, c *Config, at string, p *problems) *client {
-	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg, pkce: c.PKCE,
+	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
 		answers: newMemory(4096), refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
 	var err error

@@ -83,6 +83,10 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt,
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
+	methods := m["code_challenge_methods_supported"]
+	if g.config.PKCE && methods != nil && !has(texts(methods), "S256") && rememberIf(g.client.answers, false, "S256", true) {
+		logf(g.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
+	}
 	keepPending(g, rw, req, pending)
 	redirect(rw, req, withQuery(text(m["authorization_endpoint"]), form))
 }

@@ -53,8 +53,7 @@ type client struct {
 	http         *http.Client
 	retries      int
 	rules        *tokenRules
-	pinnedAlg    string // idTokenSigningAlg, "" is by discovery
-	pkce         bool
+	pinnedAlg    string    // idTokenSigningAlg, "" is by discovery
 	metadata     *document // map[string]interface{} by the names of OpenID Connect Discovery 3 and RFC 8414 2
 	keys         *document // []*key
 	flights      flights
@@ -163,10 +162,6 @@ func fetchMetadata(ctx context.Context, c *client) (interface{}, error) {
 	}
 	if c.issuer != "" && c.id != "" && text(m["authorization_endpoint"]) == "" {
 		return nil, errors.New("discovery: the provider names no authorization_endpoint; is it for sign-in? else set endpoints.authorization")
-	}
-	methods := m["code_challenge_methods_supported"]
-	if c.pkce && c.metadata.version == 0 && methods != nil && !has(texts(methods), "S256") {
-		logf(c.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
 	}
 	return m, nil
 }

@@ -378,6 +378,26 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	}
 }
 
+// TestProviderWithoutS256Shared: the first middleware of a client has PKCE off, and its second sends what the metadata deny.
+func TestProviderWithoutS256Shared(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]interface{}) { d["code_challenge_methods_supported"] = []string{"plain"} })
+	off, on := start(t, p.options(map[string]interface{}{"pkce": false})), start(t, p.options())
+	for i := 0; i < 2; i++ {
+		for _, s := range []*testSite{off, on} {
+			newBrowser(t, s).signIn("/")
+		}
+	}
+	const line = "code_challenge_methods_supported: expected S256"
+	if strings.Contains(off.logs(), line) || strings.Count(on.logs(), line) != 1 {
+		t.Errorf("expected one line of the second, got\n%s\n%s", off.logs(), on.logs())
+	}
+	if p.count("discovery") != 1 {
+		t.Errorf("the two share no client: %d discoveries", p.count("discovery"))
+	}
+}
+
 // TestProviderWithoutS256 is told once that its metadata deny what is sent all the same.
 func TestProviderWithoutS256(t *testing.T) {
 	t.Parallel()
