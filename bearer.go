@@ -307,6 +307,8 @@ func challenge(g *gate, a *answer, reason error) {
 	a.challenge = fmt.Sprintf("Bearer realm=%q", g.shortName)
 	if code != "" {
 		a.challenge += fmt.Sprintf(", error=%q", code)
+	}
+	if code != "" && a.status != http.StatusBadRequest { // which says nothing about the token
 		a.title = "This access token is not accepted"
 		a.detail = "It may have ended, or have been made for something else."
 	}

@@ -151,6 +151,9 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		forward(m, who, rw, req)
 	case errors.Is(err, errNoCredentials):
 		unauthenticated(g, m.next, rw, req, err)
+	case errors.Is(err, errForged):
+		back := localPath(strings.TrimPrefix(req.Referer(), origin(req))) // which has a token for the next try
+		refuseWith(g, rw, req, newAnswer("403 forged", action{text: "Load the page again", href: back}), err)
 	default:
 		refuse(g, rw, req, statusOf(err, http.StatusInternalServerError), err)
 	}
@@ -162,7 +165,7 @@ func statusOf(err error, otherwise int) int {
 		reason error
 		status int
 	}{
-		{errNotAllowed, http.StatusForbidden}, {errForged, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
+		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
 		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
 		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway},
 	} {
@@ -265,12 +268,11 @@ func refuse(g *gate, rw http.ResponseWriter, req *http.Request, status int, reas
 
 // refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
 func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
-	a := newAnswer(strconv.Itoa(status))
-	if status == http.StatusForbidden {
-		a.title = "The sign-in was refused"
-		a.detail = "The sign-in service did not let you in, or you cancelled. You can try again."
+	name := strconv.Itoa(status)
+	if status < http.StatusInternalServerError {
+		name += " sign-in" // 400 and 403 have words for it
 	}
-	a.actions = []action{{text: "Sign in again", href: back}}
+	a := newAnswer(name, action{text: "Sign in again", href: back})
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "5") // but the page does not sign in again by itself: it might go on for ever
 	}

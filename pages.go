@@ -41,18 +41,21 @@ type action struct{ text, href, method string }
 // pages are the operator's own pages by status.
 type pages struct{ custom map[int]string }
 
-// pageWords are the built-in words of all pages: by status, where nothing is wrong with a name. The columns are title, detail, icon:
-// a lock, a clock for what passes, a triangle for what is broken, a door for coming and going.
+// pageWords are the built-in words of all pages: by status, with a name where one status has several. The columns are title, detail,
+// icon: a lock, a clock for what passes, a triangle for what is broken, a door for leaving, a tick for having come in.
 const pageWords = `
-400|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+400|This request cannot be answered|Something in it is missing, wrong, or there twice. Go back and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+400 sign-in|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 401|You are not signed in|Please sign in to continue. If you were signed in before, your session has ended.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 403|You do not have access here|You are signed in, but this account may not open this page. Use another account, or ask the people who run this site to let you in.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+403 forged|This request was not accepted|It did not come from a page of this site, or that page was open for too long. Load the page again, and send it once more.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+403 sign-in|The sign-in was refused|The sign-in service did not let you in, or you cancelled. You can try again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 405|Method Not Allowed|This address does not take such a request.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 500|Something went wrong on our side|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 502|The sign-in service sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 503|Signing in is not possible right now|The sign-in service does not respond. It is usually back within moments.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
 200 asked|Do you want to sign out?|Another website asked to sign you out here. It is your choice.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
-200 signed in|You are signed in|Your page opens now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
+200 signed in|You are signed in|Your page opens now.|M5 12.5l4.5 4.5L19 7.5
 200 signed out|You are signed out|You can close this window now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 `
 

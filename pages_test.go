@@ -284,8 +284,9 @@ func TestPagesAddress(t *testing.T) {
 
 func TestPagesBuiltIn(t *testing.T) {
 	p := builtInPages(t)
-	answers := []*answer{newAnswer("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newAnswer("200 signed out", action{text: "Sign in again", href: "/"})}
-	for _, status := range []string{"400", "401", "403", "405", "500", "502", "503"} {
+	answers := []*answer{newAnswer("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newAnswer("200 signed out", action{text: "Sign in again", href: "/"}),
+		newAnswer("200 signed in", action{text: "Continue", href: "/"})}
+	for _, status := range []string{"400", "400 sign-in", "401", "403", "403 forged", "403 sign-in", "405", "500", "502", "503"} {
 		a := newAnswer(status)
 		a.id = newRequestID()
 		answers = append(answers, a)
@@ -314,6 +315,9 @@ func TestPagesBuiltIn(t *testing.T) {
 		if pageStyleHash != "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'" {
 			t.Errorf("%d %q: the policy's hash is not that of the style sheet", a.status, a.title)
 		}
+	}
+	if newAnswer("200 signed in").icon == newAnswer("200 signed out").icon {
+		t.Error("a door to go out by is no picture of having come in")
 	}
 	question := ask(t, p, "GET", answers[0], "Accept: text/html").Body.String()
 	if want := `<form method="post" action="/logout"><button>Sign out</button></form><a href="/">Stay signed in</a>`; !strings.Contains(question, want) {
@@ -441,8 +445,9 @@ func TestPagesExamples(t *testing.T) {
 	if err := p.err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"400", "401", "403", "500", "502", "503"} {
-		a := newAnswer(name, action{text: "Go on", href: "/a?b=1&c=2"})
+	for _, words := range []string{"400", "400 sign-in", "401", "403", "403 forged", "403 sign-in", "500", "502", "503"} {
+		name := words[:3]
+		a := newAnswer(words, action{text: "Go on", href: "/a?b=1&c=2"})
 		a.id = "0123456789"
 		if name == "503" {
 			a.retryAfter = "5"
@@ -592,6 +597,59 @@ func TestPagesReflectNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPagesWords: a page says what happened here, and not what else has the same status.
+func TestPagesWords(t *testing.T) {
+	const (
+		general = "<h1>This request cannot be answered</h1>"
+		expired = "<h1>This sign-in has expired</h1>"
+		forged  = "<h1>This request was not accepted</h1>"
+	)
+	page := []string{"Sec-Fetch-Mode: navigate"}
+	token := "Authorization: Bearer " + sharedToken(nil)
+	p := newProvider(t)
+	signIn, api := p.options(map[string]interface{}{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}), jwtOptions(map[string]interface{}{"signingSecret": tokenSecret})
+	for _, row := range []struct {
+		name    string
+		options map[string]interface{}
+		path    string
+		header  []string
+		status  int
+		words   []string
+		never   string
+	}{
+		{"a callback of no sign-in", signIn, "/oidc/callback?code=a&state=b", page, 400, []string{expired, `<a href="https://app.example.com/">Sign in again</a>`}, ""},
+		{"a callback with two states", signIn, "/oidc/callback?code=a&state=b&state=c", page, 400, []string{general}, "<a"},
+		{"a sign-in for another issuer", signIn, "/login?iss=x", page, 400, []string{general}, "<a"},
+		{"a frame without sid", signIn, "/front?iss=x", page, 400, []string{general}, "<a"},
+		{"two tokens", api, "/", append(page, token, token), 400, []string{general}, "token"},
+		{"two tokens of a program", api, "/", []string{token, token}, 400,
+			[]string{`"detail":"This request cannot be answered. Something`}, "token"},
+		{"a token that is no good", api, "/", append(page, token+"x"), 401,
+			[]string{"<h1>This access token is not accepted</h1>"}, "<a"},
+	} {
+		res := newBrowser(t, start(t, row.options)).raw(row.path, row.header...)
+		text, _ := io.ReadAll(res.Body)
+		if res.StatusCode != row.status || !holdsAll(string(text), row.words) || row.never != "" && strings.Contains(string(text), row.never) {
+			t.Errorf("%s: expected %d with %q and without %q, got %s\n%s", row.name, row.status, row.words, row.never, res.Status, text)
+		}
+	}
+
+	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	for referer, back := range map[string]string{
+		"https://app.example.com/form?a=1&b=2": "/form?a=1&amp;b=2", "": "/", "https://app.example.com": "/",
+		"https://evil.example.com/form": "/https://evil.example.com/form", "https://app.example.com.evil.example/": "/.evil.example/", "//evil.example.com/": "/evil.example.com/",
+	} {
+		req := b.request(http.MethodPost, "/save", "a=1")
+		req.Header.Set("Sec-Fetch-Mode", "navigate")
+		req.Header.Set("Referer", referer)
+		r := b.send(req, "same-origin", &reply{t: t}).expect(403, forged, `<a href="`+back+`">Load the page again</a>`)
+		if strings.Contains(r.body, "someone else") || strings.Contains(r.body, "account") {
+			t.Errorf("it speaks of accounts:\n%s", r.body)
+		}
+	}
+	b.fetch(http.MethodPost, "/save", "a=1").expect(403, `"detail":"This request was not accepted. It did not come from a page of this site`)
 }
 
 func TestPagesCustomProblems(t *testing.T) {

@@ -63,12 +63,24 @@ func ownPages(t *testing.T) []ownPage {
 			reach: visit("/oidc/callback?code=a&state=b"),
 		},
 		{
+			name: "400-no-answer", title: "This request cannot be answered", status: http.StatusBadRequest, then: "This request cannot be answered",
+			reach: visit("/oidc/callback?state=a&state=b"),
+		},
+		{
 			name: "401-not-signed-in", title: "You are not signed in", status: http.StatusUnauthorized, actions: []string{"Sign in"}, then: "Demo provider",
 			site: site{with: with{"loginUrl": "/login"}}, reach: visit("/page"),
 		},
 		{
 			name: "403-no-access", title: "You do not have access here", status: http.StatusForbidden, actions: []string{"Sign in as someone else"}, then: "Demo provider",
 			site: site{with: with{"claims": "Contains(`groups`, `admins`)"}}, reach: signIn(provider.Bob),
+		},
+		{
+			name: "403-not-accepted", title: "This request was not accepted", status: http.StatusForbidden, actions: []string{"Load the page again"}, then: youAreAlice,
+			site: peopled(with{"csrf": true}),
+			reach: func(tab *tab) {
+				tab.enter("/page", provider.Alice)
+				tab.do("evaluate", `document.body.insertAdjacentHTML("beforeend", "<form id=own method=post action=/save></form>"), document.forms.own.submit()`)
+			},
 		},
 		{
 			name: "403-refused", title: "The sign-in was refused", status: http.StatusForbidden, actions: []string{"Sign in again"}, then: "Demo provider",
@@ -264,7 +276,7 @@ func (t *tab) needsNoMouse(actions []string) {
 	if !slices.Equal(reached, actions) {
 		t.t.Errorf("the Tab key reaches %q, expected %q", reached, actions)
 	}
-	for range actions[1:] {
+	for i := 1; i < len(actions); i++ {
 		t.press("Shift+Tab")
 	}
 }
