@@ -14,7 +14,7 @@ func FuzzBypassRule(f *testing.F) {
 	for _, seed := range []string{
 		"", "PathPrefix(`/public`) || Path(`/health`) && Method(`GET`)", "!Host(`*.example.com`)", "HostRegexp(`^a`)", "PathRegexp(`x$`)",
 		"Header(`a`, `b`) || HeaderRegexp(`a`, `b`)", "Query(`a`) || Query(`a`, `b`) || QueryRegexp(`a`, `b`)", "ClientIP(`10.0.0.0/8`)",
-		"ClientIP(`::1`)", "Path(`", "Host(`*`)", "!(!(",
+		"ClientIP(`::1`)", "Path(`", "Host(`*`)", "!(!(", "\xff(`a`)",
 	} {
 		f.Add(seed, "/public/x?a=b")
 	}

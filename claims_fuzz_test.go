@@ -10,7 +10,7 @@ func FuzzClaimsRule(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "Equals(`sub`, `alice`)", "!(Exists(`a`) || OneOf(`groups`, `dev`, \"x\\n\")) && Matches(`email`, `.+@example\\.com`)",
 		"SplitContains(`scope`, ` `, `read`)", "((((Exists(`a`", "Contains(`https://example\\.com/roles`, `x`) &", "AllOf(`a`, `b`,)", "Exists(\"\\",
-		"!!!!", "Suffix(`access_token.x`, `\xff`)",
+		"!!!!", "Suffix(`access_token.x`, `\xff`)", "\xba",
 	} {
 		f.Add(seed)
 	}

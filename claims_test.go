@@ -240,6 +240,7 @@ func TestClaimsRuleErrors(t *testing.T) {
 		{"too deep with not", strings.Repeat("!(", 10000) + "Exists(`a`)", `more than 32 parentheses in each other`},
 		{"too many conditions", strings.Repeat("Exists(`a`)||", 300) + "Exists(`a`)", `position 3329: more than 256 conditions`},
 		{"too long", strings.Repeat(" ", 40000), `a rule has at most 32768 bytes, got 40000`},
+		{"another encoding", "\xc4quals(`a`, `b`)", `position 1: expected a condition, "!" or "("`},
 		{"not text at all", "\x00\xff", `expected a condition, "!" or "(", found "\x00"`},
 	}
 	for _, row := range rows {

@@ -142,7 +142,7 @@ func parseTerm(p *expressionParser) {
 // parseCondition reads Name(`argument`, …). Names are taken in any case, as Traefik takes `pathprefix`.
 func parseCondition(p *expressionParser) {
 	start, word := p.at, p.word
-	if word == "" || !unicode.IsLetter(rune(word[0])) {
+	if word == "" || word[0] >= utf8.RuneSelf || !unicode.IsLetter(rune(word[0])) {
 		expect(p, "", `a condition, "!" or "("`)
 		return
 	}
