@@ -40,9 +40,10 @@ type gate struct {
 	sessionCookie, stateCookie      cookie
 	sessionSealer, stateSealer      *sealer
 	ownCookies                      *regexp.Regexp  // to take out of requests
-	managed                         map[string]bool // folded names of the headers we set
+	managed                         map[string]bool // folded names of the headers we set or read
 	namesUser                       bool            // usernameClaim: req.URL.User is ours to set
 	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
+	replaced                        []string        // those that a pass does set
 
 	passes *memory // credential → *pass
 
@@ -179,6 +180,12 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 		if job.metadataPath != "" {
 			g.endpoints[job.metadataPath] = &endpoint{name: "resource", methods: strings.Fields("GET HEAD OPTIONS")}
 		}
+	}
+	for name := range g.credentials {
+		if g.managed[foldName(name)] {
+			g.replaced = append(g.replaced, name)
+		}
+		g.managed[foldName(name)] = true // or X_Token went on unread beside the X-Token that was judged
 	}
 }
 

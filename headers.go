@@ -117,10 +117,8 @@ func stripAll(g *gate, req *http.Request) {
 	if g.namesUser {
 		req.URL.User = nil // `GET http://name@host/` sets it
 	}
-	for name := range g.credentials {
-		if g.managed[foldName(name)] {
-			delete(req.Header, name)
-		}
+	for _, name := range g.replaced {
+		delete(req.Header, name)
 	}
 }
 
