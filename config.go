@@ -24,6 +24,7 @@ import (
 //	min:"1"         the least number
 //	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
+//	limit:"true"    without it more are let in, so what ${…} stands for must not be empty
 //
 // A comment that stands alone in Config opens a section of the reference. Sentences that begin with "Default:" and "Required" fill
 // its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
@@ -70,10 +71,10 @@ type Config struct {
 	ResponseMode string `json:"responseMode" default:"query" enum:"query|form_post"`
 	// MaxAge is how many seconds ago the user may have proved who they are at the provider; it is sent, and `auth_time` is
 	// checked. 0 asks for the password at each sign-in.
-	MaxAge *int `json:"maxAge" is:"number" min:"0"`
+	MaxAge *int `json:"maxAge" is:"number" min:"0" limit:"true"`
 	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
 	// one of them.
-	ACRValues []string `json:"acrValues"`
+	ACRValues []string `json:"acrValues" limit:"true"`
 	// Resource names the APIs the access token is wanted for (RFC 8707). Some providers refuse it (Entra ID v2, Authentik).
 	Resource []string `json:"resource" is:"uri"`
 	// Userinfo also fetches the UserInfo endpoint at sign-in and at refresh, for providers that keep the ID token short. Its
@@ -200,7 +201,7 @@ type PolicyConfig struct {
 	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
 	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
 	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
-	Claims string `json:"claims"`
+	Claims string `json:"claims" limit:"true"`
 	// UsernameClaim is the claim that becomes the user name in Traefik's access log.
 	UsernameClaim string `json:"usernameClaim"`
 	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
@@ -378,7 +379,7 @@ type TokenConfig struct {
 	TokenSource TokenSourceConfig `json:"tokenSource"`
 	// Audience is what the `aud` of a token, or of the answer about it, must name, one of these at least. Default: `resource` if that is
 	// set, `clientId` for `jwt` beside a sign-in, else not checked.
-	Audience []string `json:"audience"`
+	Audience []string `json:"audience" limit:"true"`
 	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
 	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
 	Resource string `json:"resource" is:"url"`
@@ -403,9 +404,9 @@ type JWTConfig struct {
 	// issuer the token names, which lets anybody sign: here `issuer` must then be set.
 	JWKSURL string `json:"jwksUrl" is:"jwks"`
 	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
-	Issuer string `json:"issuer"`
+	Issuer string `json:"issuer" limit:"true"`
 	// Algorithms are the signature algorithms accepted, all of one family. Default: what the key is for.
-	Algorithms []string `json:"algorithms" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	Algorithms []string `json:"algorithms" limit:"true" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
 	// TokenKey is the name of a query parameter, and of a field of a form, where the token may be as well.
 	TokenKey string `json:"tokenKey"`
 	TokenConfig
@@ -422,7 +423,7 @@ type IntrospectionConfig struct {
 	TokenTypeHint string `json:"tokenTypeHint"`
 	// Issuer is the provider, without a sign-in: the `iss` an answer may have, whom a `clientKey` signs for, and, without
 	// `clientConfig.url`, whose metadata says where to ask.
-	Issuer string `json:"issuer" is:"issuer"`
+	Issuer string `json:"issuer" is:"issuer" limit:"true"`
 	// CacheSeconds is how long an answer is used again, never past the token's end; that a token is not active, 5 s at most. 0
 	// asks each time.
 	CacheSeconds int `json:"cacheSeconds" is:"number" min:"0" default:"10"`
@@ -639,6 +640,7 @@ jwt/ if signingSecret jwksUrl: must have one source of keys, got signingSecret a
 jwt/ if publicKey jwksFile: must have one source of keys, got publicKey and jwksFile; keep one
 jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksUrl; keep one
 jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
+jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
 jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
 jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #

@@ -256,6 +256,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"an issuer with a query", `{"issuer": "https://id.example.com/?p=x"}`, `issuer: must not have a query or fragment, got "https://id.example.com/?p=x"; try "https://id.example.com/"`},
 	{"an issuer with a fragment", `{"issuer": "https://id.example.com#x"}`, `issuer: must not have a query or fragment, got "https://id.example.com#x"; try "https://id.example.com"`},
 	{"an issuer with a password", `{"issuer": "https://a:b@id.example.com"}`, `issuer: must be an https URL`},
+	{"a password with a line break", `{"issuer": "https://a\n:b@id.example.com"}`, `issuer: must be an https URL, got "…@id.example.com"; try "https://id.example.com"`},
+	{"a password with a question mark", `{"endpoints": {"token": "https://a:b?c@id.example.com/t"}}`, `endpoints.token: must be an https URL, got "…@id.example.com/t"; try "https://id.example.com/t"`},
 	{"the discovery document", `{"issuer": "https://id.example.com/.well-known/openid-configuration"}`, `issuer: must be the issuer, not its discovery document, got "https://id.example.com/.well-known/openid-configuration"; try "https://id.example.com"`},
 	{"a trusted issuer that is none", `{"trustedIssuer": "other"}`, `trustedIssuer: must be an https URL, got "other"; try "https://other"`},
 	{"an endpoint that is a path", `{"endpoints": {"token": "/token"}}`, `endpoints.token: must be an https URL, got "/token"`},
@@ -355,6 +357,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"an issuer that is needed for its own keys only", `{"jwt": {"issuer": "accounts", "jwksUrl": "/certs"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
 	{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
 	{"algorithms of two families", `{"jwt": {"algorithms": ["RS256", "ES256"]}}`, `jwt.algorithms: must be of one family, got RS256 and ES256; keep one`},
+	{"a public key as a secret", `{"jwt": {"signingSecret": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----"}}`, `jwt.signingSecret: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey`},
 	{"a public key taken for a secret", `{"jwt": {"publicKey": "PEM", "algorithms": "HS256"}}`, `jwt.algorithms: HS256 does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys`},
 	{"no signature of a token", `{"jwt": {"algorithms": "none"}}`, `jwt.algorithms: must be one of RS256`},
 	{"a scheme without header", `{"jwt": {"tokenSource": {"headerAuthScheme": "Bearer"}}}`, `jwt.tokenSource.header: required with headerAuthScheme; write "Authorization"`},
@@ -472,6 +475,9 @@ func TestConfigExpandsReferences(t *testing.T) {
 	for _, test := range []struct{ name, options, wantErr string }{
 		{"a variable that is not set", `{"clientSecret": "${OIDC_TEST_MISSING}"}`, `clientSecret: environment variable "OIDC_TEST_MISSING" is not set; set it for Traefik's process`},
 		{"a variable that is not set, within a text", `{"issuer": "https://${OIDC_TEST_MISSING}"}`, `issuer: environment variable "OIDC_TEST_MISSING" is not set`},
+		{"a rule that is empty", `{"claims": "${OIDC_TEST_EMPTY}"}`, `claims: ${OIDC_TEST_EMPTY} is empty, and without a value more would be let in; set it`},
+		{"an audience that is empty", `{"jwt": {"audience": ["${OIDC_TEST_EMPTY}"]}}`, `jwt.audience: ${OIDC_TEST_EMPTY} is empty, and`},
+		{"an issuer in an empty file", `{"jwt": {"jwksUrl": "https://id.example.com/keys", "issuer": "${file:/dev/null}"}}`, `jwt.issuer: ${file:/dev/null} is empty, and`},
 		{"a file that is not there", `{"session": {"secret": "${file:/nowhere/secret}"}}`, `session.secret: ${file:/nowhere/secret}: open /nowhere/secret: no such file or directory; Traefik's process must be able to read it`},
 		{"a number that is none", `{"session": {"expiry": "${OIDC_TEST_TEXT}"}}`, `session.expiry: must be a whole number, got "from the environment"`},
 		{"a reference for Kubernetes", `{"clientSecret": "urn:k8s:secret:oidc:secret"}`, `clientSecret: urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write "${NAME}" or "${file:/path}"`},
@@ -614,7 +620,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: the field is called %s", at, field.Name)
 		}
 		rest := string(field.Tag)
-		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret"} {
+		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret", "limit"} {
 			if value, ok := field.Tag.Lookup(name); ok {
 				rest = strings.Replace(rest, name+`:"`+value+`"`, "", 1)
 			}

@@ -90,7 +90,7 @@ eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f`
 // newSecretKey is the key for those of HS256, HS384 and HS512 that are in algs. It must be as long as the hash (RFC 7518 3.2).
 func newSecretKey(secret []byte, algs []string) (*key, error) {
 	for _, alg := range algs {
-		if size := hashes[alg[2:]].Size(); len(secret) < size {
+		if size := hmacSizes[alg]; len(secret) < size { // 0: no such algorithm, which the options' check says
 			return nil, fmt.Errorf("must have at least %d bytes for %s, got %d", size, alg, len(secret))
 		}
 	}

@@ -88,6 +88,9 @@ func TestJWTOptions(t *testing.T) {
 		{"Hub's path without an issuer", map[string]interface{}{"jwksUrl": "/jwks"}, "jwt.issuer: required when jwksUrl is a path"},
 		{"two sources", map[string]interface{}{"signingSecret": tokenSecret, "publicKey": "x"}, "jwt: must have one source of keys"},
 		{"two families", map[string]interface{}{"issuer": "https://id.example.com", "algorithms": "RS256,ES256"}, "jwt.algorithms: must be of one family"},
+		{"a public key as secret", map[string]interface{}{"signingSecret": publicPEM(t, commonKey("RS256"))}, "jwt.signingSecret: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey"},
+		{"no algorithm", map[string]interface{}{"signingSecret": tokenSecret, "algorithms": "none"}, "jwt.algorithms: must be one of RS256,"},
+		{"a short name of an algorithm", map[string]interface{}{"signingSecret": tokenSecret, "algorithms": "x"}, "jwt.algorithms: must be one of RS256,"},
 		{"a secret for RSA", map[string]interface{}{"signingSecret": tokenSecret, "algorithms": "RS256"}, "jwt.algorithms: RS256 does not fit the key"},
 		{"HMAC with an issuer's keys", map[string]interface{}{"issuer": "https://id.example.com", "algorithms": "HS256"}, "jwt.algorithms: HS256 does not fit the key"},
 	} {

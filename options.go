@@ -204,7 +204,7 @@ func expand(o *option, text string) string {
 	if o.tag.Get("secret") != "" && reference.FindString(text) != text {
 		return text
 	}
-	return strings.TrimSpace(reference.ReplaceAllStringFunc(text, func(found string) string {
+	expanded := strings.TrimSpace(reference.ReplaceAllStringFunc(text, func(found string) string {
 		name := found[2 : len(found)-1]
 		file := strings.TrimPrefix(name, "file:")
 		if file == name {
@@ -222,6 +222,8 @@ func expand(o *option, text string) string {
 		}
 		return strings.TrimSpace(string(data))
 	}))
+	o.p.must(expanded != "" || o.tag.Get("limit") == "", o.path, "%s is empty, and without a value more would be let in; set it", clip(text))
+	return expanded
 }
 
 // checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented case.
@@ -237,7 +239,7 @@ func checkText(o *option, text string) string {
 	}
 	if kind := o.tag.Get("is"); kind != "" {
 		where, err := parseLocation(text)
-		checkRules(kind, o, "", map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(text, "https://$3"),
+		checkRules(kind, o, "", map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"),
 			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)})
 	}
 	return text
@@ -247,7 +249,7 @@ func checkText(o *option, text string) string {
 var meantAddress = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-known/openid-configuration)?([?#].*)?$`)
 
 // userInfo is what stands before the host of an address, where people put passwords.
-var userInfo = regexp.MustCompile(`(//|^).*@`)
+var userInfo = regexp.MustCompile(`(?s)(//|^).*@`)
 
 // toText is a single value as a label would write it. Lists and blocks are none.
 func toText(raw interface{}) (string, bool) {
