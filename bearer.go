@@ -63,7 +63,7 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	if g.introspection != nil {
 		headers, err = introspectionHeaders(g.introspection, req)
 		if g.introspection.isTemplated {
-			credential += fmt.Sprint("\x00", headers) // another request may get another answer
+			credential = hashText(fmt.Sprintf("%q %q", credential, headers)) // another request may get another answer
 		}
 	}
 	if err == nil {
@@ -158,7 +158,7 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
-	key := hashText(fmt.Sprint("introspect\x00", raw, "\x00", job.hint, "\x00", headers))
+	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.hint, headers))
 	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
 		if known, _ := recall(job.client.answers, key).(*verdict); known != nil && time.Until(answerEnd(job, known)) > 0 {
 			return known, nil
@@ -203,10 +203,11 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
 }
 
-// checkActive checks what an active answer says of the token's time and purpose: the provider need not have.
+// checkActive checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
+// are active, too.
 func checkActive(r *tokenRules, claims map[string]interface{}, now time.Time) error {
 	t := &token{claims: claims}
-	err := firstError(checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
+	err := firstError(checkKind(claims), checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
 	if err == nil && claims["exp"] != nil {
 		err = checkExpiry(t, now)
 	}
@@ -221,7 +222,8 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 	headers := map[string]string{}
 	for name, made := range job.headers {
 		var value bytes.Buffer
-		if err := made.Execute(&value, map[string]interface{}{"Request": req}); err != nil {
+		err := made.Execute(&value, map[string]interface{}{"Request": req})
+		if err != nil || control.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
 			return nil, fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()
@@ -238,6 +240,8 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 			return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
 		}
 		for _, line := range lines {
+			// A tab or a second blank makes no other token: not one that an upstream might read and we do not, not one more to remember.
+			line = strings.Join(strings.Fields(line), " ")
 			if raw, ok := afterScheme(line, job.source.HeaderAuthScheme); ok {
 				found[job.source.Header+": "+line] = raw
 			}
@@ -284,7 +288,6 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 		return value, value != ""
 	}
 	word, raw, _ := strings.Cut(value, " ")
-	raw = strings.TrimSpace(raw)
 	return raw, strings.EqualFold(word, scheme)
 }
 
@@ -495,6 +498,7 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	for name, written := range asks.Headers {
 		made, err := template.New(name).Option("missingkey=error").Parse(written)
 		p.addError(block+"clientConfig.headers."+name, err)
+		p.must(!control.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}

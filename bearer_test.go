@@ -239,6 +239,47 @@ func TestBearerHeaders(t *testing.T) {
 	}
 }
 
+// TestBearerBlanks: a token is the same however many blanks are before it, also where the scheme ends with a tab, as some upstreams read it:
+// it is judged, and remembered once.
+func TestBearerBlanks(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]interface{}{"jwt": map[string]interface{}{}})
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	for i := 0; i < 3; i++ {
+		for _, blanks := range []string{"\t", " \t", "\t ", "   "} {
+			apiCall(t, s, "GET", "/", "", line, "Authorization: Bearer"+blanks+"forged").challenged(401, badToken)
+		}
+	}
+	s = start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}))
+	good := sharedToken(nil)
+	for i := 1; i <= 30; i++ {
+		bearer(t, s, strings.Repeat(" ", 10000*(i%9)+i)+good).accepted("ada")
+	}
+	if s.server == nil {
+		return // the memory can be seen in this process alone
+	}
+	if g := testGateOf(s); len(g.passes.young) != 1 || len(g.lines) > linesOfSession {
+		t.Errorf("%d passes and %d lines of one token", len(g.passes.young), len(g.lines))
+	}
+}
+
+// TestBearerAliases: what an upstream may take for the header of the token is not there beside the one that was judged.
+func TestBearerAliases(t *testing.T) {
+	t.Parallel()
+	good := sharedToken(nil)
+	for _, keep := range []bool{true, false} {
+		s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardAuthorization": keep}))
+		for i := 0; i < 3; i++ {
+			apiCall(t, s, "GET", "/", "", "X-Token: "+good).accepted("ada")
+			seen := apiCall(t, s, "GET", "/", "", "X-Token: "+good, "X_Token: forged", "X.Token: forged", "x-tOKEN_: mine").accepted("ada")
+			if seen.Headers["X_token"] != nil || seen.Headers["X.token"] != nil || (seen.Headers.Get("X-Token") == good) != keep || seen.Headers.Get("X-Token_") != "mine" {
+				t.Errorf("request %d: the upstream got %v", i, seen.Headers)
+			}
+		}
+	}
+}
+
 // TestBearerClientSubject: a client that has a token for itself is nobody, whatever it calls itself (RFC 9700 4.15).
 func TestBearerClientSubject(t *testing.T) {
 	t.Parallel()

@@ -76,6 +76,11 @@ func TestIntrospectionAnswers(t *testing.T) {
 		{"not yet", active(map[string]interface{}{"nbf": now + 100}), 401, []string{"nbf:", "in the future"}},
 		{"for somebody else", active(map[string]interface{}{"aud": "other"}), 401, []string{`audience: expected "api", got "other"`}},
 		{"for nobody", answerJSON(200, map[string]interface{}{"active": true}), 401, []string{"audience: expected"}},
+		{"a refresh token of Keycloak", active(map[string]interface{}{"typ": "Refresh"}), 401, []string{`typ: expected an access token, got typ "Refresh"`}},
+		{"an ID token of Keycloak", active(map[string]interface{}{"typ": "ID"}), 401, []string{`typ: expected an access token, got typ "ID"`}},
+		{"a refresh token of Hydra", active(map[string]interface{}{"token_use": "refresh_token"}), 401, []string{`typ: expected an access token, got token_use "refresh_token"`}},
+		{"an access token of Hydra", active(map[string]interface{}{"token_use": "access_token", "token_type": "Bearer"}), 200, nil},
+		{"an access token of Authentik, with the claims of its ID token", active(map[string]interface{}{"nonce": "n", "at_hash": "h"}), 200, nil},
 		{"HTML", answerHTML(), 503, []string{"introspection: POST", "JSON: must be an object"}},
 		{"500", answerJSON(500, map[string]interface{}{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
 		{"201", answerJSON(201, map[string]interface{}{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
@@ -212,10 +217,40 @@ func TestIntrospectionTemplates(t *testing.T) {
 	if p.count("introspection") != 3 || p.lastCall("introspection").header.Get("Authorization") != "Basic "+"app.example.com" {
 		t.Errorf("%d calls, the last with %v", p.count("introspection"), p.lastCall("introspection").header)
 	}
-	for _, wrong := range []string{"{{", "{{ .Request.Header.Get }", "{{ nothing }}"} {
+	for _, wrong := range []string{"{{", "{{ .Request.Header.Get }", "{{ nothing }}", "a\nb"} {
 		_, err := build(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer, "headers": map[string]interface{}{"X-A": wrong}}}))
 		if err == nil || !strings.Contains(err.Error(), "oAuthIntrospection.clientConfig.headers.X-A: ") {
 			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// TestIntrospectionTemplatesOfStrangers: what a visitor writes into a header of the question can neither be taken for another header,
+// nor fail at the provider.
+func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		p.reply(rw, 200, map[string]interface{}{"active": req.Header.Get("X-Zone") == "c", "sub": "ada"})
+	})
+	s := start(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect",
+		"headers": map[string]interface{}{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`}}}))
+	for i := 0; i < 2; i++ {
+		apiCall(t, s, "GET", "/?tenant=a+X-Zone:b&zone=c", "", "Authorization: Bearer token").accepted("ada")
+		apiCall(t, s, "GET", "/?tenant=a&zone=b+X-Zone:c", "", "Authorization: Bearer token").challenged(401, badToken)
+	}
+	asked := p.count("introspection")
+	apiCall(t, s, "GET", "/?tenant=a%0d%0aX-Zone:+c", "", "Authorization: Bearer token").challenged(400, badRequest, "headers.X-Tenant: the template does not fit this request")
+	if asked != 2 || p.count("introspection") != asked || strings.Contains(s.logs(), "unavailable") {
+		t.Errorf("%d calls, log:\n%s", p.count("introspection"), s.logs())
+	}
+	// Whoever has a token may change the headers at will: what is remembered of it is short.
+	apiCall(t, s, "GET", "/?zone=c&tenant="+strings.Repeat("x", 100000), "", "Authorization: Bearer token").accepted("ada")
+	if s.server != nil {
+		for credential := range testGateOf(s).passes.young {
+			if len(credential) > 100 {
+				t.Errorf("a pass is remembered by %d bytes", len(credential))
+			}
 		}
 	}
 }

@@ -276,19 +276,28 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 // checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
 // checked as far as r has them; type at+jwt is not demanded, as most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
-	kind := text(t.claims["typ"])
-	// An ID token tells a client who someone is and gives no right to call an API (RFC 8725 3.12). Where the header does not tell
-	// the kind, these claims do. Older Keycloaks put nonce into access tokens, too, but with "typ": "Bearer" among the claims.
-	if kind == "ID" || text(t.claims["token_use"]) == "id" || t.claims["at_hash"] != nil || t.claims["events"] != nil || kind != "Bearer" && t.claims["nonce"] != nil {
-		return errors.New("typ: expected an access token, got an ID token or a logout token")
-	}
+	// Where neither header nor claims tell the kind, these do. Older Keycloaks put nonce into access tokens, too, but say what they are.
+	isIDToken := t.claims["at_hash"] != nil || t.claims["nonce"] != nil && text(t.claims["typ"]) != "Bearer"
 	return firstError(
+		checkKind(t.claims),
+		wrong(isIDToken, "typ", "expected an access token, got an ID token"),
 		checkType(t, "jwt", "at+jwt"),
 		checkIssuer(r, t),
 		checkAudience(r, t),
 		checkExpiry(t, now),
 		checkPast(t, "nbf", false, anyAge, now),
 		checkPast(t, "iat", false, anyAge, now))
+}
+
+// checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
+// signing out. Keycloak says so in typ, Cognito and Hydra in token_use, others in token_type.
+func checkKind(claims map[string]interface{}) error {
+	for _, name := range strings.Fields("typ token_use token_type") {
+		if kind := text(claims[name]); has(strings.Fields("id id_token refresh refresh_token offline logout"), strings.ToLower(kind)) {
+			return fmt.Errorf("typ: expected an access token, got %s %q", name, kind)
+		}
+	}
+	return wrong(claims["events"] != nil, "typ", "expected an access token, got a logout token")
 }
 
 // checkType compares typ without regard to case and with application/ left out or not (RFC 8725 3.11, RFC 7515 4.1.9).
