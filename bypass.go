@@ -97,7 +97,7 @@ func bypasses(r rule, req *http.Request) bool {
 		if c.name != "Path" {
 			values, known = valuesFor(c, req)
 		}
-		if !known {
+		if !known || len(values) > maxNames {
 			return false
 		}
 		i = c.no
