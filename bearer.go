@@ -428,6 +428,9 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *document {
 	j := g.config.JWT
 	if g.login && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == g.config.Issuer) {
+		if g.client == nil {
+			return nil // its problem is noted
+		}
 		if j.Issuer == "" {
 			job.rules.issuers = g.client.rules.issuers
 		}

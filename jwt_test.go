@@ -103,6 +103,15 @@ func TestJWTOptions(t *testing.T) {
 	}
 }
 
+// TestJWTBesideBrokenSignIn: what is wrong with the sign-in is said, also when its keys are wanted.
+func TestJWTBesideBrokenSignIn(t *testing.T) {
+	t.Parallel()
+	_, err := build(t, newProvider(t).options(map[string]interface{}{"jwt": true, "clientConfig": map[string]interface{}{"tls": map[string]interface{}{"ca": "x"}}}))
+	if err == nil || strings.Contains(err.Error(), "a bug") || !strings.Contains(err.Error(), "clientConfig: tls.ca: no certificate found") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestJWTBesideSignIn: an empty block means this issuer, this client.
 func TestJWTBesideSignIn(t *testing.T) {
 	t.Parallel()
