@@ -188,14 +188,15 @@ func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamT
 // request to the provider.
 func renewToken(ctx context.Context, w *gateway, id, secret, key string) (*upstreamToken, error) {
 	t := &upstreamToken{}
-	plain, _, err := open(w.sealer, key, text(tokenStore(ctx, w, key, "GET")))
+	sealed, storeErr := tokenStore(ctx, w, key, "GET")
+	plain, _, err := open(w.sealer, key, text(sealed))
 	if err != nil || json.Unmarshal(plain, t) != nil || !time.Now().Before(t.RenewAt) {
 		if t, err = requestUpstreamToken(ctx, w, id, secret); err != nil {
 			return nil, err
 		}
 		plain, _ = json.Marshal(t) // texts and times
-		if w.store != nil {
-			tokenStore(ctx, w, key, "SET", seal(w.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
+		if w.store != nil && storeErr == nil { // or somebody would wait for it once more
+			_, _ = tokenStore(ctx, w, key, "SET", seal(w.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
 		}
 	}
 	if parsed, err := parseToken(t.Raw); err == nil {
@@ -205,15 +206,15 @@ func renewToken(ctx context.Context, w *gateway, id, secret, key string) (*upstr
 }
 
 // tokenStore sends a command about a token to the store, if there is one.
-func tokenStore(ctx context.Context, w *gateway, key, command string, rest ...string) interface{} {
+func tokenStore(ctx context.Context, w *gateway, key, command string, rest ...string) (interface{}, error) {
 	if w.store == nil {
-		return nil
+		return nil, nil
 	}
 	reply, err := storeDo(ctx, w.store, "token:{"+key+"}", command, rest...)
 	if err != nil {
 		logf(w.client.log, levelWarn, "client credentials: %s", err)
 	}
-	return reply
+	return reply, err
 }
 
 // requestUpstreamToken sends the grant.

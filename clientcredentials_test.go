@@ -208,6 +208,26 @@ func TestClientCredentialsAfterRefusal(t *testing.T) {
 	eventually(t, "a token", func() bool { return apiCall(t, s, "GET", "/", "").isUpstream() })
 }
 
+// TestClientCredentialsStoreHangs: a store that does not answer is waited for once.
+func TestClientCredentialsStoreHangs(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	deaf := newFakeRedis(t, func([]string) string { return silence })
+	store := map[string]interface{}{"secret": "0123456789012345", "redis": map[string]interface{}{"endpoints": deaf.address}}
+	s := start(t, gatewayOptions(p, map[string]interface{}{"store": store}))
+	began := time.Now()
+	apiCall(t, s, "GET", "/", "").tokenOf()
+	if took := time.Since(began); took > redisTimeout+3*time.Second {
+		t.Errorf("took %s", took)
+	}
+	s.expectLog("client credentials: unavailable: redis", "GET")
+	deaf.mu.Lock()
+	defer deaf.mu.Unlock()
+	if sent := strings.Join(deaf.seen, "\n"); strings.Contains(sent, "SET") {
+		t.Errorf("sent:\n%s", sent)
+	}
+}
+
 // TestClientCredentialsClaims: rule, headers and user name read the token when it is a JWT.
 func TestClientCredentialsClaims(t *testing.T) {
 	t.Parallel()
