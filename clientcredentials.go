@@ -194,7 +194,7 @@ func renewToken(ctx context.Context, w *gateway, id, secret, key string) (*upstr
 		if t, err = requestUpstreamToken(ctx, w, id, secret); err != nil {
 			return nil, err
 		}
-		plain, _ = json.Marshal(t) // texts and times
+		plain, _ = json.Marshal(t)             // texts and times
 		if w.store != nil && storeErr == nil { // or somebody would wait for it once more
 			_, _ = tokenStore(ctx, w, key, "SET", seal(w.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
 		}

@@ -218,7 +218,7 @@ func TestKeycloak(t *testing.T) {
 	k := start(t).keycloak(t)
 	for name, test := range map[string]func(t *testing.T, k *keycloak){
 		"page": testKeycloakPage, "keys": testKeycloakKeys, "private_key_jwt": testKeycloakPrivateKeyJWT, "session limits": testKeycloakSessionLimits,
-		"back channel": testBackChannelKeycloak, "front channel": testFrontChannelKeycloak,
+		"back channel": testBackChannelKeycloak, "front channel": testFrontChannelKeycloak, "introspection": testKeycloakIntrospection,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
@@ -258,6 +258,34 @@ func testKeycloakPage(t *testing.T, k *keycloak) {
 	alice.signIn("/", provider.Alice)
 	if got := bob.outcome(bob.must(bob.SignIn(roles.URL+"/", provider.Bob.Name, provider.Bob.Password))); got != "Forbidden" {
 		t.Errorf("Bob without the role: got %s", got)
+	}
+}
+
+// testKeycloakIntrospection: Keycloak calls whatever it has signed active, and says of which kind it is. Only access tokens are let in.
+func testKeycloakIntrospection(t *testing.T, k *keycloak) {
+	t.Parallel()
+	a := k.app(t, map[string]any{"accessTokenLifespan": 60}, map[string]any{"directAccessGrantsEnabled": true}, nil, with{"oAuthIntrospection": map[string]any{}})
+	resp, err := http.PostForm(k.base+"/realms/"+a.name+"/protocol/openid-connect/token", url.Values{"grant_type": {"password"}, "client_id": {a.name},
+		"client_secret": {a.secret()}, "scope": {"openid"}, "username": {provider.Alice.Name}, "password": {provider.Alice.Password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var tokens map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&tokens); err != nil || tokens["id_token"] == nil {
+		t.Fatalf("no tokens: %s, %v, %v", resp.Status, tokens, err)
+	}
+	v := a.visitor(t)
+	for name, want := range map[string]string{"access_token": in, "refresh_token": "Unauthorized", "id_token": "Unauthorized"} {
+		page := v.call(http.MethodGet, "/"+name, "", fmt.Sprint("Authorization: Bearer ", tokens[name]))
+		if got := v.outcome(page); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	for _, kind := range []string{"Refresh", "ID"} {
+		if said := strings.ReplaceAll(a.log(), `\`, ""); !strings.Contains(said, fmt.Sprintf("invalid_token: typ: expected an access token, got typ %q", kind)) {
+			t.Errorf("no line about typ %s in\n%s", kind, said)
+		}
 	}
 }
 
