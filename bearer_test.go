@@ -259,8 +259,8 @@ func TestBearerBlanks(t *testing.T) {
 	if s.server == nil {
 		return // the memory can be seen in this process alone
 	}
-	if g := testGateOf(s); len(g.passes.young) != 1 || len(g.lines) > linesOfSession {
-		t.Errorf("%d passes and %d lines of one token", len(g.passes.young), len(g.lines))
+	if g := testGateOf(s); len(g.passes.young) != 1 {
+		t.Errorf("%d passes of one token", len(g.passes.young))
 	}
 }
 
