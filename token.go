@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -277,10 +278,11 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 // checked as far as r has them; type at+jwt is not demanded, as most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 	// Where neither header nor claims tell the kind, these do. Older Keycloaks put nonce into access tokens, too, but say what they are.
-	isIDToken := t.claims["at_hash"] != nil || t.claims["nonce"] != nil && text(t.claims["typ"]) != "Bearer"
+	if t.claims["at_hash"] != nil || t.claims["nonce"] != nil && text(t.claims["typ"]) != "Bearer" {
+		return errors.New("typ: expected an access token, got an ID token")
+	}
 	return firstError(
 		checkKind(t.claims),
-		wrong(isIDToken, "typ", "expected an access token, got an ID token"),
 		checkType(t, "jwt", "at+jwt"),
 		checkIssuer(r, t),
 		checkAudience(r, t),
@@ -292,13 +294,19 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 // checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
 // signing out. Keycloak says so in typ, Cognito and Hydra in token_use, others in token_type.
 func checkKind(claims map[string]interface{}) error {
-	for _, name := range strings.Fields("typ token_use token_type") {
-		if kind := text(claims[name]); has(strings.Fields("id id_token refresh refresh_token offline logout"), strings.ToLower(kind)) {
-			return fmt.Errorf("typ: expected an access token, got %s %q", name, kind)
-		}
+	typ, _ := claims["typ"].(string)
+	use, _ := claims["token_use"].(string)
+	kind, _ := claims["token_type"].(string)
+	if other := otherKind.FindString(typ + " " + use + " " + kind); other != "" {
+		return fmt.Errorf("typ: expected an access token, got %q", strings.TrimSpace(other))
 	}
-	return wrong(claims["events"] != nil, "typ", "expected an access token, got a logout token")
+	if claims["events"] != nil {
+		return errors.New("typ: expected an access token, got a logout token")
+	}
+	return nil
 }
+
+var otherKind = regexp.MustCompile(`(?i)(^| )(id|id_token|refresh|refresh_token|offline|logout)( |$)`)
 
 // checkType compares typ without regard to case and with application/ left out or not (RFC 8725 3.11, RFC 7515 4.1.9).
 // A token without typ may be of any kind; its claims tell.
