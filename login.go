@@ -25,7 +25,7 @@ import (
 const (
 	stateMarkLength  = 12   // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
 	maxPendingLogins = 5    // more tabs than that at once, and the oldest has to start again
-	maxReturn        = 2000 // bytes of the address to return to; a longer one loses its query, or all
+	maxReturn        = 2400 // bytes that the path to return to takes in the cookie's JSON; a longer one loses its query, or all
 )
 
 // pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it.
@@ -59,11 +59,10 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 func localPath(address string) string {
 	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
 	path := strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/")
-	if len(path) >= maxReturn {
-		path, _, _ = strings.Cut(path, "?")
-	}
-	if len(path) >= maxReturn {
-		return "/"
+	for _, end := range []string{"?", ""} {
+		if written, _ := json.Marshal(path); len(written) > maxReturn { // which makes six bytes of an ampersand
+			path, _, _ = strings.Cut(path, end)
+		}
 	}
 	return "/" + path
 }
@@ -270,7 +269,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 		return nil, err
 	}
 	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
-	if issuer := answer.Get("iss"); issuer != text(m["issuer"]) && (issuer != "" || m["authorization_response_iss_parameter_supported"] == true) {
+	if issuer := answer.Get("iss"); issuer != text(m["issuer"]) && (answer.Has("iss") || m["authorization_response_iss_parameter_supported"] == true) {
 		return nil, fmt.Errorf("callback: iss: expected %q, got %q", text(m["issuer"]), clip(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1

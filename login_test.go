@@ -224,6 +224,7 @@ func TestLoginCallbackIsRefused(t *testing.T) {
 		{"an issuer in another spelling", func(b *browser, s *testSite, back *url.URL) {
 			replaceQuery(back, "iss", strings.ToUpper(s.options["issuer"].(string)))
 		}, []string{"iss"}},
+		{"an issuer that is empty", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&iss=" }, []string{"iss", `got ""`}},
 		{"state cookie with one character changed", func(b *browser, s *testSite, back *url.URL) {
 			name := b.cookieNames(s.stateCookie())[0]
 			b.setCookie(name, flipped(b.cookie(name).Value))
@@ -356,6 +357,25 @@ func TestLoginTabs(t *testing.T) {
 	}
 	if finished != 5 {
 		t.Errorf("expected five tabs to finish, got %d", finished)
+	}
+}
+
+// A pending login must fit into one cookie whatever address it began with, or the browser drops it and the sign-in never ends.
+func TestLoginFromLongAddresses(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options())
+	for path, want := range map[string]string{
+		"/?" + strings.Repeat("a=b&", 250): "/?" + strings.Repeat("a=b&", 250), "/a?" + strings.Repeat("a=b&", 480): "/a", "/a?" + strings.Repeat("&", 1900): "/a",
+		"/" + strings.Repeat("&", 1900): "/", "/a?" + strings.Repeat("<", 1900): "/a", "/" + strings.Repeat("a", 2390): "/" + strings.Repeat("a", 2390),
+		"/" + strings.Repeat("a", 2500) + "?b": "/", "/" + strings.Repeat("%22", 790): "/" + strings.Repeat("%22", 790),
+	} {
+		b := newBrowser(t, s)
+		res := b.raw(path, "Sec-Fetch-Mode: navigate")
+		b.takeCookies(mustParse(app+"/"), res.Cookies(), len(res.Cookies())) // fails for one that is too large
+		back := b.answered(mustParse(res.Header.Get("Location")))
+		if target := b.look(back.String()).header.Get("Location"); target != app+want {
+			t.Errorf("%.40q: expected %.60q, got %.60q", path, app+want, target)
+		}
 	}
 }
 
