@@ -143,6 +143,12 @@ func fetchMetadata(ctx context.Context, c *client) (interface{}, error) {
 	m := map[string]interface{}{"issuer": c.issuer}
 	if c.discoveryURL != "" {
 		found, err := get(ctx, c, "discovery", c.discoveryURL, nil)
+		aliases, _ := found["mtls_endpoint_aliases"].(map[string]interface{})
+		for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
+			if alias := text(aliases[name]); alias != "" && c.authMethod == "tls_client_auth" {
+				found[name] = alias // RFC 8705 5: where the provider asks for our certificate
+			}
+		}
 		if err == nil {
 			err = checkMetadata(c, found)
 		}
@@ -171,15 +177,15 @@ func checkMetadata(c *client, m map[string]interface{}) error {
 	issuer := text(m["issuer"])
 	// OpenID Connect Discovery 4.3: identical, compared byte for byte; a stranger's document would give us a stranger's keys.
 	if !acceptsIssuer(c, issuer) {
-		return fmt.Errorf("discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself, mind the final slash", c.issuer, issuer)
+		return fmt.Errorf("discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself, mind the final slash", c.issuer, clip(issuer))
 	}
 	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
 		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
 		address := text(m[name])
 		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Host == "" || u.User != nil || u.Fragment != "" ||
+		if address != "" && (err != nil || u.Host == "" || u.User != nil || strings.Contains(address, "#") ||
 			u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(c.issuer, "https:"))) {
-			return fmt.Errorf("discovery: %s: must be an absolute https URL, got %q", name, address)
+			return fmt.Errorf("discovery: %s: must be an absolute https URL, got %q", name, clip(address))
 		}
 	}
 	return nil
@@ -224,7 +230,7 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 	for name, value := range headers {
 		header.Set(name, value)
 	}
-	at = what + ": " + method + " " + address
+	at = what + ": " + method + " " + clip(address)
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		status, body, err = exchange(ctx, c, method, address, form, header)
@@ -242,7 +248,7 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, err)
+		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, clip(err.Error())) // may quote whole headers
 	}
 	if err != nil && form != nil {
 		logf(c.log, levelError, "%s", err)
@@ -485,7 +491,7 @@ func has(list []string, wanted string) bool {
 	return false
 }
 
-var control = regexp.MustCompile("[[:cntrl:]]")
+var control = regexp.MustCompile(`[\pC\p{Zl}\p{Zp}]`) // also what readers of logs take for line breaks, or what turns text around
 
 // clip makes foreign text fit for a log line: one line, printable, short.
 func clip(foreign string) string {

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,10 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		{"an endpoint without host", edited(func(d map[string]interface{}) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
 		{"an endpoint with a password", edited(func(d map[string]interface{}) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
 		{"an endpoint that is a script", edited(func(d map[string]interface{}) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
+		{"an endpoint with the beginning of a fragment", edited(func(d map[string]interface{}) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
+		{"a huge issuer", edited(func(d map[string]interface{}) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
+		{"a huge endpoint", edited(func(d map[string]interface{}) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
+		{"a huge header", answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
 		{"HTML", answered(answerHTML()), []string{"discovery", "issuer"}},
 		{"404", answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
 		{"500", answered(answerText(500, "text/plain", "")), []string{"500"}},
@@ -62,6 +67,11 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 				t.Error("the page says more than a visitor needs")
 			}
 			s.expectLog(c.want...)
+			for _, line := range strings.Split(s.logs(), "\n") {
+				if len(line) > 1000 {
+					t.Errorf("a line of %d bytes: %.200q", len(line), line)
+				}
+			}
 			b.open("/public").upstream()
 			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 			p.edit("discovery", nil)
@@ -69,6 +79,33 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 			time.Sleep(1200 * time.Millisecond) // the first pause
 			b.signIn("/page")
 		})
+	}
+}
+
+// answerRaw sends bytes that no HTTP server would.
+func answerRaw(text string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, req *http.Request) {
+		if conn, buffer, err := rw.(http.Hijacker).Hijack(); err == nil {
+			_, _ = buffer.WriteString(text)
+			_ = buffer.Flush()
+			_ = conn.Close()
+		}
+	}
+}
+
+// A token endpoint of any length is called, and named in short.
+func TestProviderLongEndpoint(t *testing.T) {
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]interface{}) {
+		d["token_endpoint"] = "http://127.0.0.1:1/" + strings.Repeat("e", 5000)
+	})
+	s := start(t, p.options())
+	newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+	s.expectLog("token endpoint: POST http://127.0.0.1:1/eee", "connection refused")
+	for _, line := range strings.Split(s.logs(), "\n") {
+		if len(line) > 1000 {
+			t.Errorf("a line of %d bytes: %.200q", len(line), line)
+		}
 	}
 }
 
@@ -307,6 +344,65 @@ func TestProviderCertificates(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "tls.ca") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// RFC 8705 5: a provider may ask for certificates at addresses of their own, where browsers are not sent.
+func TestProviderCertificateEndpoints(t *testing.T) {
+	ca := newTestCA(t)
+	serverCert, serverKey := ca.issue(t, "127.0.0.1")
+	pair, err := tls.X509KeyPair([]byte(serverCert), []byte(serverKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AddCert(parsedCertificate(t, ca.pem))
+	for _, method := range []string{"tls_client_auth", "client_secret_post"} {
+		p := newProvider(t)
+		var shown int64
+		aliases := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			atomic.AddInt64(&shown, 1)
+			p.serve(rw, req)
+		}))
+		aliases.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert}
+		aliases.StartTLS()
+		t.Cleanup(aliases.Close)
+		p.edit("discovery", func(d map[string]interface{}) {
+			d["mtls_endpoint_aliases"] = map[string]interface{}{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL, "end_session_endpoint": aliases.URL,
+				"token_endpoint": aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
+		})
+		cert, key := ca.issue(t, "127.0.0.1")
+		options := p.options(map[string]interface{}{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]interface{}{"secret": strings.Repeat("s", 32)},
+			"clientConfig": map[string]interface{}{"tls": map[string]interface{}{"ca": ca.pem, "cert": cert, "key": key}}})
+		want := int64(0)
+		if method == "tls_client_auth" {
+			delete(options, "clientSecret")
+			p.clientSecret = ""
+			want = 3
+		}
+		b := newBrowser(t, start(t, options))
+		b.signIn("/")
+		b.open("/logout")
+		if atomic.LoadInt64(&shown) != want || p.count("token") != 1 || p.count("userinfo") != 1 || p.count("revocation") != 1 || p.count("end_session") != 1 {
+			t.Errorf("%s: expected %d calls with a certificate, got %d", method, want, shown)
+		}
+	}
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]interface{}) {
+		d["mtls_endpoint_aliases"] = map[string]interface{}{"token_endpoint": "ftp://127.0.0.1/"}
+	})
+	s := start(t, p.options(map[string]interface{}{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]interface{}{"tls": map[string]interface{}{"cert": serverCert, "key": serverKey}}}))
+	newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+	s.expectLog("token_endpoint: must be an absolute https URL")
+}
+
+func parsedCertificate(t *testing.T, text string) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode([]byte(text))
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
 }
 
 func TestProviderWarnsOfPlainHTTP(t *testing.T) {
