@@ -96,6 +96,9 @@ func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
 		parts = append(parts, splitJWT(raw)...)
 	}
 	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
+	if len(text) > maxUnpacked {
+		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
+	}
 	var out bytes.Buffer
 	deflate, _ := flate.NewWriter(&out, flate.BestCompression)
 	deflate.Write(text)

@@ -193,6 +193,10 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	if isRevoked(g.client, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
 		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
+	// Another middleware may have made it without asking for a level, or the level may be lower since a refresh.
+	if err := checkACR(g.config.ACRValues, s.claims); err != nil {
+		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
+	}
 	return nil
 }
 

@@ -743,6 +743,22 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 	_ = s
 }
 
+// What a session cannot hold is told at the sign-in: one that cannot be read would send the browser around in circles.
+func TestSessionTooLargeToBeRead(t *testing.T) {
+	for name, options := range map[string]map[string]interface{}{"token": nil, "userinfo": {"userinfo": true}} {
+		p := newProvider(t)
+		field := map[string]string{"token": "access_token", "userinfo": "picture"}[name]
+		p.edit(name, func(answer map[string]interface{}) { answer[field] = strings.Repeat("x", maxUnpacked) }) // deflates to nothing
+		s := start(t, p.options(options))
+		b := newBrowser(t, s)
+		b.open("/page").expect(http.StatusInternalServerError)
+		if p.count("authorize") != 1 || b.cookie(s.sessionCookie()) != nil {
+			t.Errorf("%s: expected one sign-in and no session, got %d", name, p.count("authorize"))
+		}
+		s.expectLog("session: the tokens and the UserInfo have", "262144")
+	}
+}
+
 func TestSessionSharedByTwoRules(t *testing.T) {
 	p := newProvider(t)
 	lenient := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "sub")))
@@ -763,6 +779,40 @@ func TestSessionSharedByTwoRules(t *testing.T) {
 	if p.count("authorize") != 1 {
 		t.Errorf("expected one sign-in, got %d", p.count("authorize"))
 	}
+}
+
+// The level of a sign-in counts for whoever asks for one, also when another middleware made the session, or when a refresh lowers it.
+func TestSessionLevel(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.edit("id_token", func(claims map[string]interface{}) {
+		if acr := p.lastCall("authorize").form.Get("acr_values"); acr != "" {
+			claims["acr"] = acr
+		}
+	})
+	low := start(t, p.options(sessionOptions("name", "shared")))
+	high := start(t, p.options(sessionOptions("name", "shared"), map[string]interface{}{"acrValues": "gold"}))
+	b := newBrowser(t, low)
+	b.routes[app+"/high"] = high
+	b.signIn("/")
+	for i := 0; i < 2; i++ {
+		b.fetch(http.MethodGet, "/high", "").expect(http.StatusUnauthorized)
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	high.expectLog("session", `acr: expected "gold", got null`)
+	p.expiresIn = 2
+	b.routes[app+"/oidc/callback"] = high
+	b.signIn("/high") // a step up, for both
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if p.count("authorize") != 2 {
+		t.Errorf("expected two sign-ins, got %d", p.count("authorize"))
+	}
+	p.edit("refreshed_id_token", func(claims map[string]interface{}) { claims["acr"] = "bronze" })
+	time.Sleep(2200 * time.Millisecond)
+	b.fetch(http.MethodGet, "/high", "").expect(http.StatusUnauthorized)
+	high.expectLog("session", `acr: expected "gold", got "bronze"`)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	b.fetch(http.MethodGet, "/high", "").expect(http.StatusUnauthorized)
 }
 
 func TestSessionSurvivesReloads(t *testing.T) {

@@ -223,21 +223,31 @@ func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
 	if e.maxAge != nil { // the user must have proved who they are that many seconds ago at most
 		authTime = checkPast(t, "auth_time", true, int64(*e.maxAge)+clockSkew, now)
 	}
-	acr := t.claims["acr"]
 	return firstError(
 		checkUser(r, t, e.accessToken, now),
 		// Step 11: one that was stolen or issued elsewhere is of no use here. We always send a nonce, so neither side may be empty.
 		// Nothing of it is shown: the sign-in may still be under way.
 		wrong(e.nonce == "" || text(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
 		// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
-		wrong(len(e.acrValues) > 0 && !has(e.acrValues, text(acr)), "acr", "expected %s, got %s", e.acrValues, acr),
+		checkACR(e.acrValues, t.claims),
 		authTime) // step 13
+}
+
+// checkACR wants the user to have signed in at one of the levels that are accepted. Without any, all are.
+func checkACR(accepted []string, claims map[string]interface{}) error {
+	return wrong(len(accepted) > 0 && !has(accepted, text(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
 }
 
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
 // accessToken the access token that came with it.
 func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]interface{}, accessToken string, now time.Time) error {
-	err := checkUser(r, t, accessToken, now)                             // iat is "the time that the new ID token is issued"
+	audience, before := audienceOf(t), audienceOf(&token{claims: first})
+	differs := len(audience) != len(before)
+	for _, name := range before {
+		differs = differs || !has(audience, name)
+	}
+	err := firstError(checkUser(r, t, accessToken, now), // iat is "the time that the new ID token is issued"
+		wrong(differs, "audience", "not what it was before the refresh"))
 	for _, name := range strings.Fields("iss sub azp auth_time nonce") { // with another sub someone else would go on in this session
 		value, before := t.claims[name], first[name]
 		isOptional := name == "auth_time" || name == "nonce" // compared when both tokens have it

@@ -422,6 +422,11 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		{"another issuer", ``, `{"iss":"https://evil.example"}`, "issuer: expected"},
 		{"access token", ``, ``, "typ: expected"},
 		{"for someone else", ``, `{"aud":"other-app"}`, "audience: expected"},
+		{"for the same, as a list", ``, `{"aud":["my-app"]}`, ""},
+		{"for one more who is trusted", `{"azp":"my-app"}`, `{"azp":"my-app","aud":["my-app","friend"]}`, "audience: not what it was before the refresh"},
+		{"for one less", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app"}`, "audience: not what it was before the refresh"},
+		{"for another one who is trusted", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app","aud":["my-app","other friend"]}`, "audience: not what it was before the refresh"},
+		{"for the same in another order", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app","aud":["friend","my-app"]}`, ""},
 		{"azp kept", `{"azp":"my-app"}`, `{"azp":"my-app"}`, ""},
 		{"azp lost", `{"azp":"my-app"}`, ``, "azp: not what it was"},
 		{"azp new", ``, `{"azp":"my-app"}`, "azp: not what it was"},
@@ -435,7 +440,7 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		{"at_hash does not fit", ``, `{"at_hash":"x"}`, "at_hash: not the hash"},
 		{"logout token", ``, `{"events":{}}`, "events: must not be"},
 	} {
-		r := &tokenRules{issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"}}
+		r := &tokenRules{issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"}, trustedAudiences: []string{"friend", "other friend"}}
 		first := jwtWith(t, `{"alg":"RS256"}`, idTokenBase, row.first)
 		header := `{"alg":"RS256"}`
 		if row.name == "access token" {
