@@ -73,7 +73,7 @@ type Config struct {
 	// checked. 0 asks for the password at each sign-in.
 	MaxAge *int `json:"maxAge" is:"number" min:"0" limit:"true"`
 	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
-	// one of them.
+	// one of them, also of a session that another middleware made.
 	ACRValues []string `json:"acrValues" limit:"true"`
 	// Resource names the APIs the access token is wanted for (RFC 8707). Some providers refuse it (Entra ID v2, Authentik).
 	Resource []string `json:"resource" is:"uri"`
@@ -255,7 +255,8 @@ type TLSConfig struct {
 
 // CookieConfig is where a cookie goes.
 type CookieConfig struct {
-	// Path is the part of the site the cookie is sent to. The callback must be in that of `stateCookie`.
+	// Path is the part of the site the cookie is sent to. The callback must be in that of `stateCookie`, and `logoutUrl` in that
+	// of `session`.
 	Path string `json:"path" is:"path" default:"/"`
 	// Domain shares the cookie with all hosts below it (`example.com`), each of which can then read it. `stateCookie` needs it when
 	// `redirectUrl` is on another host than the pages. Default: this host.
