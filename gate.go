@@ -202,9 +202,10 @@ func warn(g *gate, set map[string]string) {
 
 var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
 
-// newCookie makes one of our cookies. A default name may get a prefix; one that the operator chose stays as it is.
+// newCookie makes one of our cookies. A default name may get a prefix; one that the operator chose stays as it is. The middleware's name
+// is escaped: it may have letters and spaces that browsers take in no cookie's name (RFC 6265 4.1.1).
 func newCookie(g *gate, name, byDefault string, c *CookieConfig) cookie {
-	return cookie{base: strings.ReplaceAll(name, "%s", g.shortName), isOwn: name == byDefault, path: c.Path, domain: c.Domain,
+	return cookie{base: strings.ReplaceAll(name, "%s", url.QueryEscape(g.shortName)), isOwn: name == byDefault, path: c.Path, domain: c.Domain,
 		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure}
 }
 

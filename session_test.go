@@ -81,6 +81,29 @@ func TestSessionCookie(t *testing.T) {
 	}
 }
 
+// A middleware's name may have any character, the names of its cookies may not.
+func TestSessionCookieOfAnyMiddleware(t *testing.T) {
+	for name, cookie := range map[string]string{"team login": "team+login", "größe": "gr%C3%B6%C3%9Fe", "a/b": "a%2Fb", "a=b;c": "a%3Db%3Bc", `a"b\`: "a%22b%5C", "team.login-1_2~3": "team.login-1_2~3"} {
+		p := newProvider(t)
+		s, err := buildNamed(t, name+"@file", p.options(map[string]interface{}{"logoutUrl": "/logout", "csrf": map[string]interface{}{"cookieName": "%s-csrf"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBrowser(t, s)
+		for i := 0; i < 2; i++ { // from memory as well
+			b.setCookie("theirs", "1")
+			if sent := b.open("/").upstream().Headers.Get("Cookie"); !strings.Contains(sent, "theirs=1") || strings.Contains(sent, "-session=") {
+				t.Errorf("%s: the upstream gets %q", name, sent)
+			}
+		}
+		if names := strings.Join(b.cookieNames(""), " "); names != "__Host-"+cookie+"-session "+cookie+"-csrf theirs" {
+			t.Errorf("%s: got the cookies %q", name, names)
+		}
+		b.open("/logout")
+		b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	}
+}
+
 func TestSessionSecureByHandOverHTTP(t *testing.T) {
 	// Behind a load balancer that ends TLS and is not trusted by Traefik: the operator says that browsers come by https.
 	p := newProvider(t)
