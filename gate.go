@@ -243,9 +243,9 @@ func buildEndpoints(g *gate, p *problems) {
 		if other := g.endpoints[at.path]; other != nil {
 			p.add(name, "must not have the path of %s, got %q; write another path", other.name, at.path)
 		}
-		path := map[string]string{"redirectUrl": g.config.StateCookie.Path, "logoutUrl": g.config.Session.Path}[name]
-		if path != "" && !strings.HasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") { // RFC 6265 5.1.4
-			p.add(name, "must be within %q, the path of the cookie that it needs, got %q; see stateCookie.path, session.path", path, at.path)
+		// RFC 6265 5.1.4: elsewhere browsers do not send the session, and a sign-out would leave it as it is.
+		if path := g.config.Session.Path; name == "logoutUrl" && !strings.HasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") {
+			p.add(name, "must be within session.path, %q, got %q; the browser does not send the session elsewhere", path, at.path)
 		}
 		if name == "redirectUrl" && g.config.ResponseMode == "form_post" {
 			methods = "GET,HEAD,POST"

@@ -161,16 +161,14 @@ func TestGateKeepsWhatIsShared(t *testing.T) {
 }
 
 // A sign-out that the browser does not bring its session to would leave the session as it is.
-func TestGateEndpointsGetTheirCookies(t *testing.T) {
+func TestGateLogoutGetsTheSession(t *testing.T) {
 	for _, c := range []struct{ options, wantErr string }{
-		{`{"logoutUrl": "/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within "/app", the path of the cookie that it needs, got "/logout"`},
-		{`{"logoutUrl": "/application/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within "/app"`},
-		{`{"logoutUrl": "id.example.com/logout", "session": {"path": "/app/"}}`, `logoutUrl: must be within "/app/"`},
-		{`{"stateCookie": {"path": "/login"}}`, `redirectUrl: must be within "/login", the path of the cookie that it needs, got "/oidc/callback"`},
+		{`{"logoutUrl": "/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app", got "/logout"`},
+		{`{"logoutUrl": "/application/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app"`},
+		{`{"logoutUrl": "id.example.com/logout", "session": {"path": "/app/"}}`, `logoutUrl: must be within session.path, "/app/"`},
 		{`{"logoutUrl": "/app/logout", "session": {"path": "/app"}}`, ""},
 		{`{"logoutUrl": "/app/logout", "session": {"path": "/app/"}}`, ""},
 		{`{"logoutUrl": "/app", "session": {"path": "/app"}}`, ""},
-		{`{"redirectUrl": "https://app.example.com/login/back", "stateCookie": {"path": "/login"}}`, ""},
 		{`{"logoutUrl": "/logout", "loginUrl": "/login", "backchannelLogoutUrl": "/pushed", "frontchannelLogoutUrl": "/frame"}`, ""},
 	} {
 		_, err := gateOf(t, c.options)
