@@ -87,9 +87,17 @@ func chunkName(name string, i int) string {
 	return name + "." + strconv.Itoa(i)
 }
 
-// chunkedValues are the values under name, with chunks joined.
+// chunkedValues are the values under name, with chunks joined. All cookies are looked at once: anybody may send thousands.
 func chunkedValues(req *http.Request, name string) []string {
-	values := cookieValues(req, name)
+	var values []string
+	chunks := map[string]string{} // the first of each name
+	for _, c := range cookies(req) {
+		if c.Name == name && len(values) < maxCandidates {
+			values = append(values, c.Value)
+		} else if _, found := chunks[c.Name]; !found && strings.HasPrefix(c.Name, name) {
+			chunks[c.Name] = c.Value
+		}
+	}
 	for i, value := range values {
 		count, whole, _ := strings.Cut(value, "~")
 		n, _ := strconv.Atoi(count)
@@ -97,9 +105,7 @@ func chunkedValues(req *http.Request, name string) []string {
 			continue // it is whole, or will not open
 		}
 		for j := 1; j < n; j++ {
-			if rest := cookieValues(req, chunkName(name, j)); len(rest) > 0 {
-				whole += rest[0]
-			}
+			whole += chunks[chunkName(name, j)]
 		}
 		values[i] = whole
 	}

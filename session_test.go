@@ -396,6 +396,22 @@ func incompressible(bytes int) string {
 	return text[:bytes]
 }
 
+// Cookies that claim to have chunks must not make us read thousands of others again and again.
+func TestSessionCookiesAreReadOnce(t *testing.T) {
+	req, err := http.NewRequest(http.MethodGet, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Cookie", strings.Repeat("s=8~x; ", 5)+"s.1=y; s.1=z; s.3=w; "+strings.Repeat("a=b; ", 2900))
+	if values := chunkedValues(req, "s"); strings.Join(values, " ") != "xyw xyw xyw xyw" {
+		t.Errorf("got %q", values)
+	}
+	once := testing.AllocsPerRun(5, func() { cookies(req) })
+	if all := testing.AllocsPerRun(5, func() { chunkedValues(req, "s") }); all > once+100 {
+		t.Errorf("expected about %.0f allocations, got %.0f", once, all)
+	}
+}
+
 func TestSessionChunks(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p, headersFor("X-Size", "size"), sessionOptions("expiry", 100000))
