@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -11,6 +12,13 @@ import (
 //
 // Backends fold header names together: X-User, X_User and x.user are one variable to CGI, WSGI and others. So a name counts as
 // ours when it is the same after every character that is neither letter nor digit has become a hyphen (RFC 9700 4.13).
+
+const (
+	maxHeaders  = 500 // names of a request's headers; browsers and proxies need some fifty, and looking at one takes the interpreter 4 µs
+	maxMentions = 100 // names that Connection or Trailer list
+)
+
+var errManyHeaders = errors.New("headers: more names than a request has")
 
 // policy is what is asked of whoever comes in one way (sign-in, bearer token), and what the upstream is told of them.
 type policy struct {
@@ -103,15 +111,11 @@ func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
 	}
 }
 
-// stripMentions removes our headers' names from a header that lists names.
+// stripMentions removes our headers' names from a header that lists names, and what is beyond any use.
 func stripMentions(g *gate, header http.Header, list string) {
 	var kept []string
-	names := strings.SplitN(strings.Join(header[list], ","), ",", maxNames+1)
-	if len(names) > maxNames {
-		names = names[:maxNames]
-	}
-	for _, name := range names {
-		if name = strings.TrimSpace(name); name != "" && !g.managed[foldName(name)] {
+	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
+		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !g.managed[foldName(name)] {
 			kept = append(kept, name)
 		}
 	}

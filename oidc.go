@@ -129,6 +129,10 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // serve is every other request.
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
+	if len(req.Header)+len(req.Trailer) > maxHeaders {
+		refuse(g, rw, req, http.StatusRequestHeaderFieldsTooLarge, errManyHeaders)
+		return
+	}
 	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
 	if harmless, isAll := harmlessTo(g, req.Header); !isAll || req.Trailer != nil {
 		stripHeaders(g, req, harmless) // a client never names itself

@@ -210,6 +210,33 @@ func TestSessionForgedHeadersAreRemoved(t *testing.T) {
 	}
 }
 
+// What a visitor sends costs little, however much of it there is: every name would be looked at.
+func TestSessionManyHeaders(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, headersFor("X-User", "sub"), map[string]interface{}{"bypass": "Path(`/public`)", "backchannelLogoutUrl": "/back"})
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	var many []string
+	for i := 0; i < 20000; i++ {
+		many = append(many, fmt.Sprintf("X%x: 1", i))
+	}
+	for _, path := range []string{"/", "/public", "/back", "/oidc/callback"} {
+		begin := time.Now()
+		res := b.raw(path, append([]string{line}, many...)...)
+		if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge || res.Header.Get("X-Upstream") != "" {
+			t.Errorf("%s: got %s after %s", path, res.Status, time.Since(begin))
+		}
+	}
+	s.expectLog("headers: more names than a request has")
+	rawUpstream(b, "/", append([]string{line}, many[:400]...)...)
+	for _, list := range []string{"Connection", "Trailer"} {
+		begin := time.Now()
+		seen := rawUpstream(b, "/public", list+": keep-alive, "+strings.Repeat("x-user,", 50)+"x-other"+strings.Repeat(",a", 300000)+",x-user, x_user")
+		if sent := strings.Join(seen.Headers[list], ","); strings.Contains(sent, "user") || !strings.Contains(sent, "x-other") || len(sent) > 300 || time.Since(begin) > time.Second {
+			t.Errorf("%s: got %.100q of %d bytes after %s", list, sent, len(sent), time.Since(begin))
+		}
+	}
+}
+
 func TestSessionForgedTrailersAreRemoved(t *testing.T) {
 	p := newProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub")))
