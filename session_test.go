@@ -434,8 +434,8 @@ func TestSessionCookiesAreReadOnce(t *testing.T) {
 		t.Errorf("got %q", values)
 	}
 	once := testing.AllocsPerRun(5, func() { cookies(req) })
-	if all := testing.AllocsPerRun(5, func() { chunkedValues(req, "s") }); all > once+100 {
-		t.Errorf("expected about %.0f allocations, got %.0f", once, all)
+	if all := testing.AllocsPerRun(5, func() { chunkedValues(req, "s") }); all > 10*once { // the interpreter has some of its own
+		t.Errorf("to read them takes %.0f allocations, expected a few times that, got %.0f", once, all)
 	}
 }
 
