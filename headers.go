@@ -18,8 +18,6 @@ const (
 	maxMentions = 100 // names that Connection or Trailer list
 )
 
-var errManyHeaders = errors.New("headers: more names than a request has")
-
 // policy is what is asked of whoever comes in one way (sign-in, bearer token), and what the upstream is told of them.
 type policy struct {
 	rule     rule
@@ -109,6 +107,11 @@ func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
 			delete(req.Trailer, name)
 		}
 	}
+}
+
+// refuseHeaders answers a request with more headers than can be looked at.
+func refuseHeaders(g *gate, rw http.ResponseWriter, req *http.Request) {
+	refuse(g, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
 // stripMentions removes our headers' names from a header that lists names, and what is beyond any use.

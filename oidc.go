@@ -129,12 +129,12 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // serve is every other request.
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
-	if len(req.Header)+len(req.Trailer) > maxHeaders {
-		refuse(g, rw, req, http.StatusRequestHeaderFieldsTooLarge, errManyHeaders)
-		return
-	}
 	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
 	if harmless, isAll := harmlessTo(g, req.Header); !isAll || req.Trailer != nil {
+		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
+			refuseHeaders(g, rw, req)
+			return
+		}
 		stripHeaders(g, req, harmless) // a client never names itself
 	}
 	if at := g.endpoints[req.URL.Path]; at != nil && isHere(&at.at, req) {
@@ -150,16 +150,24 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	if err == nil && g.csrf != nil {
 		err = checkCSRF(g, rw, req, who)
 	}
+	if err != nil {
+		turnAway(m, rw, req, err)
+		return
+	}
+	forward(m, who, rw, req)
+}
+
+// turnAway answers whoever may not pass.
+func turnAway(m *Middleware, rw http.ResponseWriter, req *http.Request, reason error) {
+	g := m.gate
 	switch {
-	case err == nil:
-		forward(m, who, rw, req)
-	case errors.Is(err, errNoCredentials):
-		unauthenticated(g, m.next, rw, req, err)
-	case errors.Is(err, errForged):
+	case errors.Is(reason, errNoCredentials):
+		unauthenticated(g, m.next, rw, req, reason)
+	case errors.Is(reason, errForged):
 		back := localPath(strings.TrimPrefix(req.Referer(), origin(req))) // which has a token for the next try
-		refuseWith(g, rw, req, newAnswer("403 forged", action{text: "Load the page again", href: back}), err)
+		refuseWith(g, rw, req, newAnswer("403 forged", action{text: "Load the page again", href: back}), reason)
 	default:
-		refuse(g, rw, req, statusOf(err, http.StatusInternalServerError), err)
+		refuse(g, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
 	}
 }
 

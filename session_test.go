@@ -228,6 +228,10 @@ func TestSessionManyHeaders(t *testing.T) {
 	}
 	s.expectLog("headers: more names than a request has")
 	rawUpstream(b, "/", append([]string{line}, many[:400]...)...)
+	trailers := strings.Join(many, ",")
+	if res := b.raw("/public", "Transfer-Encoding: chunked", "Trailer: "+strings.ReplaceAll(trailers, ": 1", "")); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("trailers: got %s", res.Status)
+	}
 	for _, list := range []string{"Connection", "Trailer"} {
 		begin := time.Now()
 		seen := rawUpstream(b, "/public", list+": keep-alive, "+strings.Repeat("x-user,", 50)+"x-other"+strings.Repeat(",a", 300000)+",x-user, x_user")
