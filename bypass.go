@@ -97,7 +97,7 @@ func bypasses(r rule, req *http.Request) bool {
 		if c.name != "Path" {
 			values, known = valuesFor(c, req)
 		}
-		if !known || len(values) > maxNames {
+		if !known || len(values) > maxHeaders {
 			return false
 		}
 		i = c.no

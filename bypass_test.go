@@ -282,8 +282,8 @@ func TestBypassFloodOfValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		few := requestTo(t, "GET", "/?a=b")
-		many := requestTo(t, "GET", "/?a=b"+strings.Repeat("&a=b", maxNames))
-		for i := 0; i < maxNames; i++ {
+		many := requestTo(t, "GET", "/?a=b"+strings.Repeat("&a=b", maxHeaders))
+		for i := 0; i < maxHeaders; i++ {
 			many.Header.Add("X-Job", "one")
 		}
 		if !bypasses(r, few) || bypasses(r, many) {

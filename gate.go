@@ -55,6 +55,8 @@ type gate struct {
 	lines      map[string]*pass // by the warm header's line
 	alone      map[string]*pass // by the value of the session's cookie
 	harmless   map[string]bool  // replaced as a whole, never changed
+	common     map[string]bool  // what it was at first
+	relearnt   time.Time        // when it was that for the last time
 	complained time.Time        // of an outage
 }
 

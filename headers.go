@@ -69,10 +69,6 @@ func judge(by *policy, id identity) (*pass, error) {
 	return p, nil
 }
 
-// maxNames is how many names of headers are looked at in one request, each of which costs the interpreter microseconds. No client sends
-// more: what is beyond is taken for ours.
-const maxNames = 1000
-
 var oddCharacter = regexp.MustCompile("[^a-z0-9]")
 
 // foldName is what a header name is to the most careless backend.
@@ -91,16 +87,12 @@ func manage(g *gate, by *policy) {
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
 func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
-	isFlood := len(req.Header) > maxNames
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
 			stripMentions(g, req.Header, name)
-		} else if !known[name] && !g.credentials[name] && (isFlood || g.managed[foldName(name)]) { // credentials are read first
+		} else if !known[name] && !g.credentials[name] && g.managed[foldName(name)] { // credentials are read first
 			delete(req.Header, name)
 		}
-	}
-	if len(req.Trailer) > maxNames {
-		req.Trailer = http.Header{}
 	}
 	for name := range req.Trailer {
 		if g.managed[foldName(name)] {

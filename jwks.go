@@ -302,7 +302,9 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 	}
 	keys, isNewer, fetchErr := renew(ctx, s, version)
 	if isNewer {
-		found, err = tryKeys(keys, t)
+		if found, err = tryKeys(keys, t); err == nil {
+			giveBack(s)
+		}
 	}
 	if !found && fetchErr != nil {
 		return fetchErr

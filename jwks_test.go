@@ -592,23 +592,30 @@ func TestJWTKeysRotate(t *testing.T) {
 	source.set(jwksOf(first, second, third), nil)
 	wantError(t, verifyToken(ctx, s, jwtSigned(t, third, "ES256", "k2"), es256), "")
 	wantCalls(t, source, 3)
+	// However many there are: each fetch brought the key of a good token.
+	for i := 0; i < 10; i++ {
+		first = newJWTSigner("ES256")
+		source.set(jwksOf(first, second, third), nil)
+		wantError(t, verifyToken(ctx, s, jwtSigned(t, first, "ES256", "k0"), es256), "")
+	}
+	wantCalls(t, source, 13)
 	// Then made-up names are a flood: no fetch for a while, and known keys go on.
 	for i := 0; i < 50; i++ {
 		wantError(t, verifyToken(ctx, s, jwtSigned(t, first, "ES256", "made-up"), es256), `signature: none of the issuer's 3 keys is "made-up" for ES256`)
 	}
 	wantError(t, verifyToken(ctx, s, jwtSigned(t, third, "ES256", "k2"), es256), "")
-	wantCalls(t, source, 3)
+	wantCalls(t, source, 13+fetchBurst)
 	age(s, fetchInterval)
 	for i := 0; i < 50; i++ {
 		wantError(t, verifyToken(ctx, s, jwtSigned(t, first, "ES256", "made-up"), es256), "none of the issuer's 3 keys")
 	}
-	wantCalls(t, source, 4)
+	wantCalls(t, source, 14+fetchBurst)
 	// After a minute of quiet the whole allowance is back, but no more.
 	age(s, time.Hour/2)
 	for i := 0; i < 50; i++ {
 		wantError(t, verifyToken(ctx, s, jwtSigned(t, first, "ES256", "made-up"), es256), "none of the issuer's 3 keys")
 	}
-	wantCalls(t, source, 4+fetchBurst)
+	wantCalls(t, source, 14+2*fetchBurst)
 }
 
 func TestJWTKeysChangeBehindTheirName(t *testing.T) {

@@ -124,6 +124,14 @@ func renew(ctx context.Context, d *document, version int) (value interface{}, is
 	return fetched, true, nil
 }
 
+// giveBack takes a fetch that brought what was wanted off those that are counted: however often a provider changes its keys, tokens of
+// its new ones are taken at once.
+func giveBack(d *document) {
+	d.fetching.Lock()
+	d.wait.until = d.wait.until.Add(-fetchInterval)
+	d.fetching.Unlock()
+}
+
 // discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
 // last good document goes on, and without one the error wraps errUnavailable.
 func discover(ctx context.Context, c *client) (map[string]interface{}, error) {

@@ -128,9 +128,6 @@ cannot read|is this Redis, and is tls set as it is there?`
 // looked up by the first command.
 func newRedis(rc *RedisConfig) (*redisClient, error) {
 	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
-	if len(rc.Endpoints) == 0 {
-		return c, nil // which the rules of config.go have told
-	}
 	endpoints := strings.Join(rc.Endpoints, " ")
 	options := rc.TLS
 	if options == nil && strings.Contains(endpoints, "rediss://") {
@@ -146,6 +143,9 @@ func newRedis(rc *RedisConfig) (*redisClient, error) {
 		}
 	}
 	c.endpoints = strings.Fields(strings.NewReplacer("redis://", "", "rediss://", "").Replace(endpoints))
+	if len(c.endpoints) == 0 {
+		return c, nil // which the rules of config.go have told
+	}
 	c.last = c.endpoints[0]
 	if rc.Cluster != nil {
 		c.slots = make([]*redisNode, redisSlots)
@@ -352,6 +352,7 @@ func redisQuestion(c *redisClient, node *redisNode, deadline time.Time, words ..
 // readRedisSlots reads a reply to CLUSTER SLOTS: ranges of [first, last, [host, port, id, …] of the master, replicas…].
 func readRedisSlots(c *redisClient, from *redisNode, ranges []interface{}) ([]*redisNode, error) {
 	slots := make([]*redisNode, redisSlots)
+	total := int64(0)
 	for _, item := range ranges {
 		fields, _ := item.([]interface{})
 		if len(fields) < 3 {
@@ -360,7 +361,8 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []interface{}) ([]*r
 		first, isFirst := fields[0].(int64)
 		last, isLast := fields[1].(int64)
 		server, _ := fields[2].([]interface{})
-		if !isFirst || !isLast || first < 0 || last >= redisSlots || len(server) < 2 {
+		total += last - first + 1
+		if !isFirst || !isLast || first < 0 || last >= redisSlots || total > redisSlots || len(server) < 2 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		node := redisServer(c, redisPeer(text(server[0])+":"+fmt.Sprint(server[1]), from.address), false)

@@ -536,6 +536,7 @@ func TestRedisOptions(t *testing.T) {
 		{"no endpoints", map[string]interface{}{}, `endpoints: required; write host and port, such as "redis:6379"`},
 		{"empty endpoint", map[string]interface{}{"endpoints": []interface{}{""}}, `endpoints: required`},
 		{"unknown scheme", map[string]interface{}{"endpoints": "http://host:1"}, `endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
+		{"a scheme alone", map[string]interface{}{"endpoints": "redis://"}, "endpoints: must be host and port"},
 		{"password in the URL", map[string]interface{}{"endpoints": "redis://user:s3cr3t@host:6379"}, "endpoints: must be host and port"},
 		{"password in a URL that cannot be read", map[string]interface{}{"endpoints": "redis://user:s3cr3t%@host:6379"}, "endpoints: must be host and port"},
 		{"database in the URL", map[string]interface{}{"endpoints": "redis://host:6379/1"}, "endpoints: must be host and port"},
@@ -799,6 +800,7 @@ func TestRedisClusterChange(t *testing.T) {
 		"server that is none": "*1\r\n*3\r\n:0\r\n:1\r\n:2\r\n", "slot that is none": "*1\r\n*3\r\n:0\r\n:16384\r\n*2\r\n$1\r\na\r\n:1\r\n",
 		"negative slot": "*1\r\n*3\r\n:-1\r\n:1\r\n*2\r\n$1\r\na\r\n:1\r\n", "texts for numbers": "*1\r\n*3\r\n$1\r\n0\r\n$1\r\n1\r\n*2\r\n$1\r\na\r\n:1\r\n",
 		"no ranges": "*0\r\n",
+		"slots twice": "*2\r\n" + strings.Repeat("*3\r\n:0\r\n:16383\r\n*2\r\n$1\r\na\r\n:1\r\n", 2),
 	} {
 		two.say(answering(map[string]string{"CLUSTER": reply}))
 		c := redisAt(t, &RedisConfig{Endpoints: []string{two.address}, Cluster: &ClusterConfig{}}, 200*time.Millisecond)

@@ -428,3 +428,35 @@ func TestSessionOwnCookiesAmongChangingOnes(t *testing.T) {
 		}
 	}
 }
+
+// One client may send as many made-up names as are learnt: then all are learnt anew, or everybody's others would go the long way for ever.
+func TestSessionMadeUpNamesAreForgotten(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	for j := 0; j < 6; j++ {
+		lines := []string{line}
+		for i := 0; i < 95; i++ {
+			lines = append(lines, fmt.Sprintf("X-Made-Up-%d-%d: 1", j, i))
+		}
+		withHeaders(s, lines...).upstream()
+	}
+	for i := 0; i < 10; i++ {
+		withHeaders(s, line, "Sec-Ch-Ua-Arch: x", "X-Csrf-Token: y", "X-Trace: 1", "X-A: 1", "X-B: 1", "X-C: 1").upstream()
+	}
+	if g := testGateOf(s); !g.harmless["Sec-Ch-Ua-Arch"] {
+		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(g.harmless))
+	}
+}
+
+// One token can be spelt in many ways, with blanks before it, and is remembered in one only.
+func TestJWTSpellingsAreNotKept(t *testing.T) {
+	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}))
+	good := sharedToken(nil)
+	for i := 1; i <= 200; i++ {
+		bearer(t, s, strings.Repeat(" ", 15000+i)+good).accepted("ada")
+	}
+	if g := testGateOf(s); len(g.lines) > linesOfSession {
+		t.Errorf("%d lines", len(g.lines))
+	}
+}
