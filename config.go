@@ -615,6 +615,7 @@ session,stateCookie/secure if sameSite=none !secure=true: must be true with same
 /session.secret if issuer !session.secret !secret !clientSecret: required without clientSecret; write the output of “openssl rand -base64 32”, the same for all replicas
 /pkce if issuer pkce=false clientAuthMethod=none: must be true for a client without credentials; leave it out, or set clientSecret
 /pkce if issuer pkce=false !clientSecret !clientKey !clientConfig.tls.cert: must be true for a client without credentials; leave it out, or set clientSecret
+/loginUrl if loginUrl disableLogin=true: must not stand beside disableLogin, with which no sign-in begins here; leave one of them out
 /postLoginRedirectUrl if postLoginRedirectUrl==loginUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"
 /postLogoutRedirectUrl if postLogoutRedirectUrl==logoutUrl: must not be logoutUrl, which signs out again; write another page, such as "/"
 ,oAuthClientCredentials/clientSecret if clientId clientAuthMethod=client_secret_.* !clientSecret: required for clientAuthMethod "${clientAuthMethod}"
@@ -681,8 +682,17 @@ param/ if value=request_uri: is decided by another option, got "${value}"; use p
 param/ if value=response_type|state|nonce|request|grant_type: belongs to the protocol and cannot be replaced, got "${value}"; leave it out
 warning/issuer if issuer=http:.*: "${issuer}" is plain http: whoever is on the way can sign in as anybody; use https but for a trial
 warning/clientConfig.tls.insecureSkipVerify if clientConfig.tls.insecureSkipVerify=true: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead
+warning/jwt.issuer if jwt.issuer=http:.*: "${jwt.issuer}" is plain http: whoever is on the way can make tokens; use https but for a trial
+warning/jwt.jwksUrl if jwt.jwksUrl=http:.*: "${jwt.jwksUrl}" is plain http: whoever is on the way can make tokens; use https but for a trial
+warning/jwt.clientConfig.tls.insecureSkipVerify if jwt.clientConfig.tls.insecureSkipVerify=true: anybody on the way can make tokens; give the issuer's CA in jwt.clientConfig.tls.ca instead
+warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.url=http:.*: "${oAuthIntrospection.clientConfig.url}" is plain http: whoever is on the way reads tokens and can call any active; use https but for a trial
+warning/oAuthIntrospection.clientConfig.tls.insecureSkipVerify if oAuthIntrospection.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads tokens and can call any active; give the provider's CA in oAuthIntrospection.clientConfig.tls.ca instead
+warning/oAuthClientCredentials.url if oAuthClientCredentials.url=http:.*: "${oAuthClientCredentials.url}" is plain http: whoever is on the way reads credentials and tokens; use https but for a trial
+warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
 warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
 warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds
+notice/jwt.audience if jwt !issuer !jwt.audience !jwt.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
+notice/oAuthIntrospection.audience if oAuthIntrospection !oAuthIntrospection.audience !oAuthIntrospection.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 

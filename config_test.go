@@ -281,6 +281,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"two slashes", `{"postLoginRedirectUrl": "//evil.example.com"}`, `postLoginRedirectUrl: must not have . or .. or // in its path, got "//evil.example.com"`},
 	{"two addresses with one path", `{"loginUrl": "/oidc/callback"}`, `loginUrl: must not have the path of redirectUrl, got "/oidc/callback"; write another path`},
 	{"two addresses with one path and two hosts", `{"logoutUrl": "a.example.com/x", "frontchannelLogoutUrl": "https://b.example.com/x"}`, `frontchannelLogoutUrl: must not have the path of logoutUrl, got "/x"; write another path`},
+	{"a sign-in that must not begin", `{"loginUrl": "/in", "disableLogin": true}`, `loginUrl: must not stand beside disableLogin, with which no sign-in begins here; leave one of them out`},
 	{"a sign-in that ends where it began", `{"loginUrl": "/in", "postLoginRedirectUrl": "/in"}`, `postLoginRedirectUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"`},
 	{"a sign-out that ends where it began", `{"logoutUrl": "/out", "postLogoutRedirectUrl": "/out"}`, `postLogoutRedirectUrl: must not be logoutUrl, which signs out again; write another page, such as "/"`},
 	{"an unknown response mode", `{"responseMode": "fragment"}`, `responseMode: must be one of query, form_post, got "fragment"`},

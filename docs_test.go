@@ -51,7 +51,9 @@ func messageAt(call *ast.CallExpr) int {
 	switch function := call.Fun.(type) {
 	case *ast.Ident:
 		if function.Name == "logf" && len(call.Args) > 2 {
-			if level, ok := call.Args[1].(*ast.Ident); ok && (level.Name == "levelWarn" || level.Name == "levelError") {
+			level, isName := call.Args[1].(*ast.Ident)
+			_, isCall := call.Args[1].(*ast.CallExpr) // of outageLevel: a warning now and then
+			if isCall || isName && (level.Name == "levelWarn" || level.Name == "levelError") {
 				return 2
 			}
 		}

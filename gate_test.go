@@ -123,6 +123,17 @@ func TestGateWarns(t *testing.T) {
 	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider")
 	s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout")
 	s.expectLog(`session.domain: every host below "example.com" gets the session's cookie and can replace it`)
+	s = start(t, map[string]interface{}{
+		"jwt":                    map[string]interface{}{"issuer": "http://id.example.com", "clientConfig": map[string]interface{}{"tls": map[string]interface{}{"insecureSkipVerify": true}}},
+		"oAuthIntrospection":     map[string]interface{}{"tokenSource": map[string]interface{}{"header": "X-Token"}, "clientConfig": map[string]interface{}{"url": "http://id.example.com/introspect"}},
+		"oAuthClientCredentials": map[string]interface{}{"url": "http://id.example.com/token", "clientId": "app", "clientSecret": "a secret"},
+	})
+	s.expectLog(`jwt.issuer: "http://id.example.com" is plain http: whoever is on the way can make tokens`)
+	s.expectLog("jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens")
+	s.expectLog("jwt.audience: not set, so tokens that were made for any other API are accepted")
+	s.expectLog(`oAuthIntrospection.clientConfig.url: "http://id.example.com/introspect" is plain http: whoever is on the way reads tokens`)
+	s.expectLog("oAuthIntrospection.audience: not set, so tokens that were made for any other API are accepted")
+	s.expectLog(`oAuthClientCredentials.url: "http://id.example.com/token" is plain http: whoever is on the way reads credentials and tokens`)
 	s = start(t, signIn(t, `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`))
 	if lines := captured.of(s.name); len(lines) > 0 {
 		t.Errorf("nothing is to be known, got %q", lines)

@@ -311,7 +311,8 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	writeAnswer(g.pages, rw, req, a)
 }
 
-// outageLevel is the level at which an outage is logged: the operator's now and then, the requests' story between.
+// outageLevel is the level at which an outage is logged, and what anybody can cause: the operator's now and then, the requests' story
+// between.
 func outageLevel(g *gate) int {
 	warm.Lock()
 	defer warm.Unlock()

@@ -799,7 +799,7 @@ func TestRedisClusterChange(t *testing.T) {
 		"no array": ":1\r\n", "ranges that are none": "*1\r\n:1\r\n", "range without a server": "*1\r\n*2\r\n:0\r\n:1\r\n",
 		"server that is none": "*1\r\n*3\r\n:0\r\n:1\r\n:2\r\n", "slot that is none": "*1\r\n*3\r\n:0\r\n:16384\r\n*2\r\n$1\r\na\r\n:1\r\n",
 		"negative slot": "*1\r\n*3\r\n:-1\r\n:1\r\n*2\r\n$1\r\na\r\n:1\r\n", "texts for numbers": "*1\r\n*3\r\n$1\r\n0\r\n$1\r\n1\r\n*2\r\n$1\r\na\r\n:1\r\n",
-		"no ranges": "*0\r\n",
+		"no ranges":   "*0\r\n",
 		"slots twice": "*2\r\n" + strings.Repeat("*3\r\n:0\r\n:16383\r\n*2\r\n$1\r\na\r\n:1\r\n", 2),
 	} {
 		two.say(answering(map[string]string{"CLUSTER": reply}))
