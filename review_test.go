@@ -444,6 +444,9 @@ func TestSessionMadeUpNamesAreForgotten(t *testing.T) {
 	for i := 0; i < 10; i++ {
 		withHeaders(s, line, "Sec-Ch-Ua-Arch: x", "X-Csrf-Token: y", "X-Trace: 1", "X-A: 1", "X-B: 1", "X-C: 1").upstream()
 	}
+	if s.server == nil {
+		return // what is known can be looked at in this process alone
+	}
 	if g := testGateOf(s); !g.harmless["Sec-Ch-Ua-Arch"] {
 		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(g.harmless))
 	}
@@ -455,6 +458,9 @@ func TestJWTSpellingsAreNotKept(t *testing.T) {
 	good := sharedToken(nil)
 	for i := 1; i <= 200; i++ {
 		bearer(t, s, strings.Repeat(" ", 15000+i)+good).accepted("ada")
+	}
+	if s.server == nil {
+		return
 	}
 	if g := testGateOf(s); len(g.lines) > linesOfSession {
 		t.Errorf("%d lines", len(g.lines))
