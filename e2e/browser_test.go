@@ -345,6 +345,7 @@ func TestBrowserForm(t *testing.T) {
 	}
 
 	tab.open("/app")
+	tab.see("The server says you are Alice Liddell.") // else this question comes too late, and the page signs in again
 	w.forget()
 	write()
 	tab.see("You are not signed in")
@@ -361,6 +362,7 @@ func TestBrowserWebsocket(t *testing.T) {
 		tab := w.tab()
 		tab.enter("/app", provider.Alice)
 		tab.click("Talk")
+		tab.see("The server says you are Alice Liddell.")
 		tab.see("The socket says hello.")
 		w.forget()
 		tab.expect("WebSocket connection to")
