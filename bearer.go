@@ -86,7 +86,7 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 		return nil, err
 	}
 	claims := withoutClientSubject(answer.claims)
-	id := identity{"": claims, "access_token": claims, "raw": map[string]interface{}{"access_token": raw}}
+	id := identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}}
 	p, err := judge(job.policy, id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
@@ -102,7 +102,7 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
 // name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
-func withoutClientSubject(claims map[string]interface{}) map[string]interface{} {
+func withoutClientSubject(claims map[string]any) map[string]any {
 	sub := text(claims["sub"])
 	if sub == "" || sub != text(claims["client_id"]) && sub != text(claims["azp"]) {
 		return claims
@@ -115,7 +115,7 @@ func withoutClientSubject(claims map[string]interface{}) map[string]interface{} 
 
 // verdict is what is known of a token, from itself or from the provider.
 type verdict struct {
-	claims   map[string]interface{}
+	claims   map[string]any
 	asked    time.Time
 	isActive bool
 }
@@ -160,7 +160,7 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
 	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.hint, headers))
-	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (interface{}, error) {
+	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (any, error) {
 		if known, _ := recall(job.client.answers, key).(*verdict); known != nil && time.Until(answerEnd(job, known)) > 0 {
 			return known, nil
 		}
@@ -206,7 +206,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 
 // checkActive checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
 // are active, too.
-func checkActive(r *tokenRules, claims map[string]interface{}, now time.Time) error {
+func checkActive(r *tokenRules, claims map[string]any, now time.Time) error {
 	t := &token{claims: claims}
 	err := firstError(checkKind(claims), checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
 	if err == nil && claims["exp"] != nil {
@@ -223,7 +223,7 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 	headers := map[string]string{}
 	for name, made := range job.headers {
 		var value bytes.Buffer
-		err := made.Execute(&value, map[string]interface{}{"Request": req})
+		err := made.Execute(&value, map[string]any{"Request": req})
 		if err != nil || control.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
 			return nil, fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
@@ -347,7 +347,7 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
 			continue
 		}
-		document := map[string]interface{}{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
+		document := map[string]any{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
 		if len(job.rules.issuers) > 0 {
 			document["authorization_servers"] = job.rules.issuers[:1]
 		}

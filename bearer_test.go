@@ -55,9 +55,9 @@ func (r *reply) accepted(user string) *received {
 }
 
 // signed makes a JWT; header members are added to alg, and a nil claim is left out.
-func signed(key *providerKey, header, claims map[string]interface{}) string {
-	head := merge(map[string]interface{}{"alg": key.alg, "kid": key.kid}, header)
-	made := merge(map[string]interface{}{"sub": "ada", "exp": time.Now().Add(time.Minute).Unix()}, claims)
+func signed(key *providerKey, header, claims map[string]any) string {
+	head := merge(map[string]any{"alg": key.alg, "kid": key.kid}, header)
+	made := merge(map[string]any{"sub": "ada", "exp": time.Now().Add(time.Minute).Unix()}, claims)
 	for name, value := range made {
 		if value == nil {
 			delete(made, name)
@@ -71,14 +71,14 @@ func hmacKey(alg, secret string) *providerKey {
 	return &providerKey{kid: "s", alg: alg, private: []byte(secret)}
 }
 
-func sharedToken(claims map[string]interface{}) string {
+func sharedToken(claims map[string]any) string {
 	return signed(hmacKey("HS256", tokenSecret), nil, claims)
 }
 
 // jwtOptions are those of a middleware with the jwt block alone.
-func jwtOptions(more map[string]interface{}) map[string]interface{} {
-	block := map[string]interface{}{"forwardHeaders": map[string]interface{}{"X-User": "sub"}}
-	return map[string]interface{}{"jwt": merge(block, more)}
+func jwtOptions(more map[string]any) map[string]any {
+	block := map[string]any{"forwardHeaders": map[string]any{"X-User": "sub"}}
+	return map[string]any{"jwt": merge(block, more)}
 }
 
 const (
@@ -90,7 +90,7 @@ const (
 
 func TestBearerChallenges(t *testing.T) {
 	t.Parallel()
-	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "claims": "Equals(`sub`, `ada`)"}))
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "claims": "Equals(`sub`, `ada`)"}))
 	good := sharedToken(nil)
 	for _, row := range []struct {
 		name      string
@@ -109,13 +109,13 @@ func TestBearerChallenges(t *testing.T) {
 		{"the scheme alone", []string{"Authorization: Bearer"}, "/", 401, badToken, []string{"must have three parts"}},
 		{"two tokens", []string{"Authorization: Bearer " + good, "Authorization: Bearer " + good}, "/two", 400, badRequest, []string{"GET /two: 400: invalid_request: more than one Authorization header"}},
 		{"a token and a password", []string{"Authorization: Bearer " + good, "Authorization: Basic YTpi"}, "/two", 400, badRequest, []string{"more than one Authorization header"}},
-		{"somebody else's", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"sub": "eve"})}, "/eve", 403, tooFewRights, []string{"GET /eve: 403: insufficient_scope: the rule says no to sub \"eve\""}},
+		{"somebody else's", []string{"Authorization: Bearer " + sharedToken(map[string]any{"sub": "eve"})}, "/eve", 403, tooFewRights, []string{"GET /eve: 403: insufficient_scope: the rule says no to sub \"eve\""}},
 		{"five parts", []string{"Authorization: Bearer a.b.c.d.e"}, "/", 401, badToken, []string{"must have three parts, got 5", "encrypted"}},
 		{"70 KB", []string{"Authorization: Bearer " + strings.Repeat("x", 70000)}, "/", 401, badToken, []string{"at most 65536 bytes, got 70000"}},
-		{"expired", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"exp": 1000000000})}, "/", 401, badToken, []string{"exp: expired"}},
-		{"no exp", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"exp": nil})}, "/", 401, badToken, []string{"exp: required"}},
-		{"not yet", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"nbf": time.Now().Unix() + 3600})}, "/", 401, badToken, []string{"nbf: 3", "in the future"}},
-		{"an ID token", []string{"Authorization: Bearer " + sharedToken(map[string]interface{}{"nonce": "n"})}, "/", 401, badToken, []string{"expected an access token, got an ID token"}},
+		{"expired", []string{"Authorization: Bearer " + sharedToken(map[string]any{"exp": 1000000000})}, "/", 401, badToken, []string{"exp: expired"}},
+		{"no exp", []string{"Authorization: Bearer " + sharedToken(map[string]any{"exp": nil})}, "/", 401, badToken, []string{"exp: required"}},
+		{"not yet", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nbf": time.Now().Unix() + 3600})}, "/", 401, badToken, []string{"nbf: 3", "in the future"}},
+		{"an ID token", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nonce": "n"})}, "/", 401, badToken, []string{"expected an access token, got an ID token"}},
 		{"another signature", []string{"Authorization: Bearer " + signed(hmacKey("HS256", strings.ToUpper(tokenSecret)), nil, nil)}, "/", 401, badToken, []string{"signature: does not match"}},
 	} {
 		row := row
@@ -140,12 +140,12 @@ func TestBearerChallenges(t *testing.T) {
 func TestBearerAlgorithms(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, jwtOptions(map[string]interface{}{"issuer": p.issuer}))
-	claims := map[string]interface{}{"iss": p.issuer}
+	s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
+	claims := map[string]any{"iss": p.issuer}
 	good := signed(p.key, nil, claims)
 	bearer(t, s, good).accepted("ada")
 	for _, none := range []string{"none", "None", "NONE", "nOnE"} {
-		unsigned := encodeSegment(map[string]interface{}{"alg": none}) + good[strings.Index(good, "."):strings.LastIndex(good, ".")+1]
+		unsigned := encodeSegment(map[string]any{"alg": none}) + good[strings.Index(good, "."):strings.LastIndex(good, ".")+1]
 		bearer(t, s, unsigned).challenged(401, badToken, "alg: not a signature algorithm", none)
 	}
 	published := p.key.public()
@@ -155,7 +155,7 @@ func TestBearerAlgorithms(t *testing.T) {
 		bearer(t, s, forged).challenged(401, badToken, "alg: expected one of", `"HS256"`)
 	}
 	own := &providerKey{kid: "mine", alg: "RS256", private: newPrivateKey("RS256")}
-	for _, header := range []map[string]interface{}{
+	for _, header := range []map[string]any{
 		{"jwk": own.public()}, {"jku": p.issuer + "/mine"}, {"x5c": []string{"MII"}}, {"x5u": p.issuer + "/mine"}, {"kid": p.key.kid},
 	} {
 		r := bearer(t, s, signed(own, header, claims))
@@ -164,33 +164,33 @@ func TestBearerAlgorithms(t *testing.T) {
 	if p.count("") > 0 {
 		t.Errorf("a link in a token was followed")
 	}
-	bearer(t, s, signed(p.key, map[string]interface{}{"crit": []string{"b64"}, "b64": false}, claims)).challenged(401, badToken, "asks for an extension")
-	bearer(t, s, signed(p.key, map[string]interface{}{"kid": "unknown"}, claims)).challenged(401, badToken, "none of the issuer's 1 keys is \"unknown\"")
+	bearer(t, s, signed(p.key, map[string]any{"crit": []string{"b64"}, "b64": false}, claims)).challenged(401, badToken, "asks for an extension")
+	bearer(t, s, signed(p.key, map[string]any{"kid": "unknown"}, claims)).challenged(401, badToken, "none of the issuer's 1 keys is \"unknown\"")
 }
 
 // TestBearerPlaces: where a token may be, and where not.
 func TestBearerPlaces(t *testing.T) {
 	t.Parallel()
 	good := sharedToken(nil)
-	place := func(source map[string]interface{}, tokenKey string) *testSite {
-		return start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "tokenSource": source, "tokenKey": tokenKey}))
+	place := func(source map[string]any, tokenKey string) *testSite {
+		return start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": source, "tokenKey": tokenKey}))
 	}
-	s := place(map[string]interface{}{"header": "x-token"}, "")
+	s := place(map[string]any{"header": "x-token"}, "")
 	apiCall(t, s, "GET", "/", "", "X-Token: "+good).accepted("ada")
 	if seen := apiCall(t, s, "GET", "/", "", "X-Token: "+good).accepted("ada"); seen.Headers.Get("X-Token") != "" {
 		t.Errorf("the upstream got the token")
 	}
 	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good).challenged(401, noToken)
 
-	s = place(map[string]interface{}{"header": "Authorization", "headerAuthScheme": "Token"}, "")
+	s = place(map[string]any{"header": "Authorization", "headerAuthScheme": "Token"}, "")
 	apiCall(t, s, "GET", "/", "", "Authorization: tOkEn  "+good).accepted("ada")
 	bearer(t, s, good).challenged(401, noToken)
 
-	s = place(map[string]interface{}{"cookie": "token"}, "")
+	s = place(map[string]any{"cookie": "token"}, "")
 	apiCall(t, s, "GET", "/", "", "Cookie: a=b; token="+good).accepted("ada")
 	apiCall(t, s, "GET", "/", "", "Cookie: token=x; token="+good).challenged(400, badRequest, "more than one token")
 
-	s = place(map[string]interface{}{"query": "access_token"}, "")
+	s = place(map[string]any{"query": "access_token"}, "")
 	apiCall(t, s, "GET", "/?access_token="+good, "").accepted("ada")
 	apiCall(t, s, "GET", "/?access_token="+good+"&access_token=x", "").challenged(400, badRequest, "more than one token")
 
@@ -213,20 +213,20 @@ func TestBearerPlaces(t *testing.T) {
 // TestBearerHeaders: what the upstream is told of a token, the first time and the next.
 func TestBearerHeaders(t *testing.T) {
 	t.Parallel()
-	good := sharedToken(map[string]interface{}{"name": "Ada"})
+	good := sharedToken(map[string]any{"name": "Ada"})
 	for _, row := range []struct {
 		name          string
-		options       map[string]interface{}
+		options       map[string]any
 		authorization string
 	}{
 		{"the token is taken off", nil, ""},
-		{"the token is handed on", map[string]interface{}{"forwardAuthorization": true}, "Bearer " + good},
-		{"Authorization is a header of ours", map[string]interface{}{"forwardHeaders": map[string]interface{}{"X-User": "sub", "Authorization": "Custom {name}"}}, "Custom Ada"},
-		{"and has no value", map[string]interface{}{"forwardAuthorization": true, "forwardHeaders": map[string]interface{}{"X-User": "sub", "Authorization": "nothing"}}, ""},
+		{"the token is handed on", map[string]any{"forwardAuthorization": true}, "Bearer " + good},
+		{"Authorization is a header of ours", map[string]any{"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "Custom {name}"}}, "Custom Ada"},
+		{"and has no value", map[string]any{"forwardAuthorization": true, "forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "nothing"}}, ""},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
-			s := start(t, jwtOptions(merge(map[string]interface{}{"signingSecret": tokenSecret, "usernameClaim": "name"}, row.options)))
+			s := start(t, jwtOptions(merge(map[string]any{"signingSecret": tokenSecret, "usernameClaim": "name"}, row.options)))
 			for i := 0; i < 4; i++ {
 				seen := bearer(t, s, good, "X-User: root", "X_User: root", "X-Odd: 1", "Connection: authorization, x-user").accepted("ada")
 				if seen.Headers.Get("Authorization") != row.authorization || seen.User != "Ada" || seen.Headers["X_user"] != nil {
@@ -244,14 +244,14 @@ func TestBearerHeaders(t *testing.T) {
 func TestBearerBlanks(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"jwt": map[string]interface{}{}})
+	s, b := signedIn(t, p, map[string]any{"jwt": map[string]any{}})
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	for i := 0; i < 3; i++ {
 		for _, blanks := range []string{"\t", " \t", "\t ", "   "} {
 			apiCall(t, s, "GET", "/", "", line, "Authorization: Bearer"+blanks+"forged").challenged(401, badToken)
 		}
 	}
-	s = start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}))
+	s = start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret}))
 	good := sharedToken(nil)
 	for i := 1; i <= 30; i++ {
 		bearer(t, s, strings.Repeat(" ", 10000*(i%9)+i)+good).accepted("ada")
@@ -269,7 +269,7 @@ func TestBearerAliases(t *testing.T) {
 	t.Parallel()
 	good := sharedToken(nil)
 	for _, keep := range []bool{true, false} {
-		s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardAuthorization": keep}))
+		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "X-Token"}, "forwardAuthorization": keep}))
 		for i := 0; i < 3; i++ {
 			apiCall(t, s, "GET", "/", "", "X-Token: "+good).accepted("ada")
 			seen := apiCall(t, s, "GET", "/", "", "X-Token: "+good, "X_Token: forged", "X.Token: forged", "x-tOKEN_: mine").accepted("ada")
@@ -283,13 +283,13 @@ func TestBearerAliases(t *testing.T) {
 // TestBearerClientSubject: a client that has a token for itself is nobody, whatever it calls itself (RFC 9700 4.15).
 func TestBearerClientSubject(t *testing.T) {
 	t.Parallel()
-	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret,
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret,
 		"claims":         "Equals(`sub`, `admin`) || Equals(`client_id`, `robot`)",
-		"forwardHeaders": map[string]interface{}{"X-User": "sub", "X-Client": "client_id"}}))
-	bearer(t, s, sharedToken(map[string]interface{}{"sub": "admin", "client_id": "app"})).accepted("admin")
-	bearer(t, s, sharedToken(map[string]interface{}{"sub": "admin", "client_id": "admin"})).challenged(403, tooFewRights, `no to sub "admin", client_id "admin"`)
-	bearer(t, s, sharedToken(map[string]interface{}{"sub": "admin", "azp": "admin"})).challenged(403, tooFewRights)
-	if seen := bearer(t, s, sharedToken(map[string]interface{}{"sub": "robot", "client_id": "robot"})).accepted(""); seen.Headers.Get("X-Client") != "robot" {
+		"forwardHeaders": map[string]any{"X-User": "sub", "X-Client": "client_id"}}))
+	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "client_id": "app"})).accepted("admin")
+	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "client_id": "admin"})).challenged(403, tooFewRights, `no to sub "admin", client_id "admin"`)
+	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "azp": "admin"})).challenged(403, tooFewRights)
+	if seen := bearer(t, s, sharedToken(map[string]any{"sub": "robot", "client_id": "robot"})).accepted(""); seen.Headers.Get("X-Client") != "robot" {
 		t.Errorf("the upstream got %v", seen.Headers)
 	}
 }
@@ -297,8 +297,8 @@ func TestBearerClientSubject(t *testing.T) {
 // TestBearerEndsWithItsToken: what is remembered of a token does not outlive it.
 func TestBearerEndsWithItsToken(t *testing.T) {
 	t.Parallel()
-	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}))
-	ended := sharedToken(map[string]interface{}{"exp": time.Now().Unix() - 58}) // 60 s are forgiven
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret}))
+	ended := sharedToken(map[string]any{"exp": time.Now().Unix() - 58}) // 60 s are forgiven
 	bearer(t, s, ended).accepted("ada")
 	bearer(t, s, ended).accepted("ada")
 	eventually(t, "the token ends", func() bool { return bearer(t, s, ended).status == http.StatusUnauthorized })
@@ -312,9 +312,9 @@ func TestMixedTable(t *testing.T) {
 		t.Run(job, func(t *testing.T) {
 			p := newProvider(t)
 			p.jwtAccessTokens = true
-			p.edit("access_token", func(claims map[string]interface{}) { claims["aud"] = p.clientID })
-			s := start(t, p.options(map[string]interface{}{job: map[string]interface{}{}, "claims": "Exists(`sub`)",
-				"forwardHeaders": map[string]interface{}{"X-User": "sub", "X-Token": "{access_token}"}}))
+			p.edit("access_token", func(claims map[string]any) { claims["aud"] = p.clientID })
+			s := start(t, p.options(map[string]any{job: map[string]any{}, "claims": "Exists(`sub`)",
+				"forwardHeaders": map[string]any{"X-User": "sub", "X-Token": "{access_token}"}}))
 			ada := newBrowser(t, s)
 			ada.signIn("/").accepted("ada")
 			brought := p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "bob"})
@@ -364,9 +364,9 @@ func TestMixedAuthorization(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	p.edit("access_token", func(claims map[string]interface{}) { claims["aud"] = p.clientID })
-	s := start(t, p.options(map[string]interface{}{"jwt": map[string]interface{}{}, "unauthenticated": "forward", "bypass": "Path(`/open`)", "loginUrl": "/login",
-		"forwardHeaders": map[string]interface{}{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
+	p.edit("access_token", func(claims map[string]any) { claims["aud"] = p.clientID })
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "unauthenticated": "forward", "bypass": "Path(`/open`)", "loginUrl": "/login",
+		"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
 	token := p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "bob"})
 	for i := 0; i < 3; i++ {
 		if seen := bearer(t, s, token).accepted("bob"); seen.Headers.Get("Authorization") != "Bearer "+token {
@@ -389,9 +389,9 @@ func TestMixedAuthorization(t *testing.T) {
 func TestMixedBothTokenJobs(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"jwt": map[string]interface{}{}, "oAuthIntrospection": map[string]interface{}{},
-		"forwardHeaders": map[string]interface{}{"X-User": "sub"}}))
-	bearer(t, s, p.sign(map[string]interface{}{"iss": p.issuer, "aud": p.clientID, "sub": "ada", "exp": time.Now().Unix() + 60})).accepted("ada")
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "oAuthIntrospection": map[string]any{},
+		"forwardHeaders": map[string]any{"X-User": "sub"}}))
+	bearer(t, s, p.sign(map[string]any{"iss": p.issuer, "aud": p.clientID, "sub": "ada", "exp": time.Now().Unix() + 60})).accepted("ada")
 	if p.count("introspection") > 0 {
 		t.Errorf("a JWT was asked about")
 	}
@@ -411,16 +411,16 @@ func TestResourceMetadata(t *testing.T) {
 	} {
 		for _, job := range []string{"jwt", "oAuthIntrospection"} {
 			row := row
-			options := p.options(map[string]interface{}{job: map[string]interface{}{"resource": row.resource}})
+			options := p.options(map[string]any{job: map[string]any{"resource": row.resource}})
 			if job == "jwt" {
-				options = jwtOptions(map[string]interface{}{"issuer": p.issuer, "resource": row.resource})
+				options = jwtOptions(map[string]any{"issuer": p.issuer, "resource": row.resource})
 			}
 			s := start(t, options)
 			challenge := noToken + `, resource_metadata="https://app.example.com` + row.path + `"`
 			r := apiCall(t, s, "GET", "/", "", "Host: evil.example").challenged(401, challenge)
 			_, address, _ := strings.Cut(r.header.Get("WWW-Authenticate"), `resource_metadata="`)
 			found := apiCall(t, s, "GET", strings.Trim(address, `"`), "", "Origin: https://client.example").expect(200)
-			document := map[string]interface{}{}
+			document := map[string]any{}
 			if err := json.Unmarshal([]byte(found.body), &document); err != nil || found.header.Get("Content-Type") != "application/json" || found.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%v:\n%s", err, found.story())
 			}
@@ -430,8 +430,8 @@ func TestResourceMetadata(t *testing.T) {
 			apiCall(t, s, "OPTIONS", row.path, "", "Origin: https://client.example", "Access-Control-Request-Method: GET").expect(204)
 			apiCall(t, s, "POST", row.path, "").expect(405)
 			if job == "jwt" { // made for another resource
-				bearer(t, s, signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": row.resource})).accepted("ada")
-				r := bearer(t, s, signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "https://other.example"}))
+				bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": row.resource})).accepted("ada")
+				r := bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": "https://other.example"}))
 				r.challenged(401, strings.Replace(challenge, ", res", `, error="invalid_token", res`, 1), "audience: expected")
 			}
 		}
@@ -442,9 +442,9 @@ func TestResourceMetadata(t *testing.T) {
 func TestResourceScopes(t *testing.T) {
 	t.Parallel()
 	const metadata = `resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`
-	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "resource": "https://api.example.com",
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com",
 		"claims": "SplitContains(`scope`, ` `, `orders:read`) && OneOf(`scp`, `orders:read`, `orders:all`)"}))
-	weak := sharedToken(map[string]interface{}{"aud": "https://api.example.com", "scope": "other"})
+	weak := sharedToken(map[string]any{"aud": "https://api.example.com", "scope": "other"})
 	bearer(t, s, weak).challenged(403, tooFewRights+`, scope="orders:read orders:all", `+metadata)
 	bearer(t, s, "bad").challenged(401, badToken+", "+metadata) // a scope would not help
 	apiCall(t, s, "GET", "/", "").challenged(401, noToken+", "+metadata)
@@ -453,7 +453,7 @@ func TestResourceScopes(t *testing.T) {
 		t.Errorf("the document is %s", told.body)
 	}
 
-	s = start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret, "resource": "https://api.example.com", "claims": "Equals(`sub`, `bob`)"}))
+	s = start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com", "claims": "Equals(`sub`, `bob`)"}))
 	bearer(t, s, weak).challenged(403, tooFewRights+", "+metadata)
 	if told := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200); strings.Contains(told.body, "scopes") {
 		t.Errorf("the document is %s", told.body)

@@ -24,7 +24,7 @@ import (
 // identity is what is known of whoever sent a request, as far as rules and header formats are concerned, by how a key begins:
 // "" (no prefix), "id_token", "access_token" and "userinfo" are claims, "raw" are the tokens themselves, by the first two names.
 // Values come from JSON decoded with UseNumber.
-type identity map[string]interface{}
+type identity map[string]any
 
 // claimKey is the way to a claim: where it begins, and the names that lead on through objects. It begins as those of identity.
 type claimKey []string
@@ -55,10 +55,10 @@ func parseClaimKey(text string) (claimKey, error) {
 }
 
 // findClaim looks a claim up. A claim that is null is as good as missing: nil.
-func findClaim(id identity, key claimKey) interface{} {
-	var value interface{} = map[string]interface{}(id)
+func findClaim(id identity, key claimKey) any {
+	var value any = map[string]any(id)
 	for _, name := range key {
-		object, ok := value.(map[string]interface{})
+		object, ok := value.(map[string]any)
 		if !ok {
 			return nil
 		}
@@ -112,10 +112,10 @@ func allows(r rule, id identity) bool {
 // Equals, Prefix, Suffix and Matches look at one value: a list or an object never satisfies them, however few items it has.
 // OneOf, AllOf and SplitContains look at the items of a list, and take a single value as a list of one, because some providers
 // send a list with one item as a bare text. Contains looks for an item in a list, for a part in a text.
-func claimHolds(c *condition, claim interface{}) bool {
-	items, isList := claim.([]interface{})
+func claimHolds(c *condition, claim any) bool {
+	items, isList := claim.([]any)
 	if !isList {
-		items = []interface{}{claim}
+		items = []any{claim}
 	}
 	texts, values := itemTexts(items), c.args[1:]
 	isSingle := !isList && len(texts) > 0
@@ -151,11 +151,11 @@ func claimHolds(c *condition, claim interface{}) bool {
 // itemTexts are the texts of the single values among the items: those that a condition compares with. Some JSON writers make 1.0
 // of 1, so a number is there twice if it ends in zeros, with and without. It is never read as a float: two account numbers of
 // 17 digits can be the same float.
-func itemTexts(items []interface{}) []string {
+func itemTexts(items []any) []string {
 	var texts []string
 	for _, item := range items {
-		_, isList := item.([]interface{})
-		_, isObject := item.(map[string]interface{})
+		_, isList := item.([]any)
+		_, isObject := item.(map[string]any)
 		if isList || isObject || item == nil {
 			continue
 		}
@@ -266,15 +266,15 @@ func claimText(id identity, key claimKey) (string, bool) {
 }
 
 // claimString is a claim as text, items of a list joined with commas.
-func claimString(claim interface{}) string {
-	list, isList := claim.([]interface{})
+func claimString(claim any) string {
+	list, isList := claim.([]any)
 	if !isList {
 		return valueText(claim)
 	}
 	return listText(list)
 }
 
-func listText(list []interface{}) string {
+func listText(list []any) string {
 	var items []string
 	for _, item := range list {
 		text := valueText(item)
@@ -289,7 +289,7 @@ func listText(list []interface{}) string {
 }
 
 // valueText is a text as it is, nothing for nothing, and any other value as JSON.
-func valueText(claim interface{}) string {
+func valueText(claim any) string {
 	text, isText := claim.(string)
 	if !isText && claim != nil {
 		encoded, _ := json.Marshal(claim)

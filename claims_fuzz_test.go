@@ -49,8 +49,8 @@ func FuzzClaimsHeader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		claims := map[string]interface{}{"email": value, "name": []interface{}{value, value}, format: value}
-		text, ok := formatHeader(h, identity{"": claims, "raw": map[string]interface{}{"access_token": value, "id_token": value}})
+		claims := map[string]any{"email": value, "name": []any{value, value}, format: value}
+		text, ok := formatHeader(h, identity{"": claims, "raw": map[string]any{"access_token": value, "id_token": value}})
 		if !ok && text != "" || ok && text == "" {
 			t.Fatalf("%q with %q: got %q, %v", format, value, text, ok)
 		}

@@ -7,9 +7,9 @@ import (
 )
 
 // claimsOf reads JSON as tokens are read: with UseNumber.
-func claimsOf(t testing.TB, text string) map[string]interface{} {
+func claimsOf(t testing.TB, text string) map[string]any {
 	t.Helper()
-	var claims map[string]interface{}
+	var claims map[string]any
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
 	if err := decoder.Decode(&claims); err != nil {
@@ -175,7 +175,7 @@ func TestClaimsRuleForNobody(t *testing.T) {
 
 // TestClaimsRuleLogic compares every expression of up to three conditions with what Go's operators say.
 func TestClaimsRuleLogic(t *testing.T) {
-	who := identity{"": map[string]interface{}{"yes": "1"}}
+	who := identity{"": map[string]any{"yes": "1"}}
 	leaves := []string{"Exists(`yes`)", "Exists(`no`)", "!Exists(`yes`)", "!Exists(`no`)"}
 	values := []bool{true, false, false, true}
 	check := func(text string, want bool) {

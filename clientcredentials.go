@@ -37,8 +37,8 @@ type gateway struct {
 type upstreamToken struct {
 	Raw            string
 	RenewAt, EndAt time.Time
-	claims         map[string]interface{} `json:"-"` // when it is a JWT; the interpreter exports every field
-	err            error                  `json:"-"`
+	claims         map[string]any `json:"-"` // when it is a JWT; the interpreter exports every field
+	err            error          `json:"-"`
 }
 
 // newGateway makes the job of the oAuthClientCredentials block; nil without one.
@@ -128,7 +128,7 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 	if err != nil {
 		return until, err
 	}
-	made, err := judge(g.gateway.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]interface{}{"access_token": t.Raw}})
+	made, err := judge(g.gateway.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
 	if err != nil {
 		return until, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}
@@ -161,7 +161,7 @@ func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamT
 		known = &meanwhile
 		remember(c.answers, key, known)
 	}
-	value, err := share(ctx, &c.flights, key, func(ctx context.Context) (interface{}, error) {
+	value, err := share(ctx, &c.flights, key, func(ctx context.Context) (any, error) {
 		found, _ := recall(c.answers, key).(*upstreamToken)
 		if found != nil && found != known && time.Now().Before(found.RenewAt) {
 			return found, found.err // of a flight that landed between our look and our turn
@@ -206,7 +206,7 @@ func renewToken(ctx context.Context, w *gateway, id, secret, key string) (*upstr
 }
 
 // tokenStore sends a command about a token to the store, if there is one.
-func tokenStore(ctx context.Context, w *gateway, key, command string, rest ...string) (interface{}, error) {
+func tokenStore(ctx context.Context, w *gateway, key, command string, rest ...string) (any, error) {
 	if w.store == nil {
 		return nil, nil
 	}

@@ -10,15 +10,15 @@ import (
 )
 
 // gatewayOptions are those of a middleware with the oAuthClientCredentials block alone, and a client of its own.
-func gatewayOptions(p *fakeProvider, more map[string]interface{}) map[string]interface{} {
-	return map[string]interface{}{"oAuthClientCredentials": merge(map[string]interface{}{
-		"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "clientConfig": map[string]interface{}{"maxRetries": 0},
+func gatewayOptions(p *fakeProvider, more map[string]any) map[string]any {
+	return map[string]any{"oAuthClientCredentials": merge(map[string]any{
+		"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "clientConfig": map[string]any{"maxRetries": 0},
 	}, more)}
 }
 
 // callersOptions are the same for clients of the callers.
-func callersOptions(p *fakeProvider) map[string]interface{} {
-	return map[string]interface{}{"oAuthClientCredentials": map[string]interface{}{"url": p.issuer + "/token", "clientConfig": map[string]interface{}{"maxRetries": 0}}}
+func callersOptions(p *fakeProvider) map[string]any {
+	return map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientConfig": map[string]any{"maxRetries": 0}}}
 }
 
 func password(id, secret string) string {
@@ -38,7 +38,7 @@ func (r *reply) tokenOf() string {
 func TestClientCredentialsOfTheGateway(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, gatewayOptions(p, map[string]interface{}{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]interface{}{"tenant": "one"}}))
+	s := start(t, gatewayOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]any{"tenant": "one"}}))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	for i := 0; i < 4; i++ { // whoever calls, and with whatever
 		if token := apiCall(t, s, "GET", "/", "", "Authorization: Bearer mine", "Connection: authorization").tokenOf(); token != first {
@@ -55,7 +55,7 @@ func TestClientCredentialsOfTheGateway(t *testing.T) {
 		t.Errorf("a secret is in the log")
 	}
 	// Another middleware of the same client needs no token of its own; one that asks for something else does.
-	same := start(t, gatewayOptions(p, map[string]interface{}{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]interface{}{"X-A": "b"}}))
+	same := start(t, gatewayOptions(p, map[string]any{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]any{"X-A": "b"}}))
 	other := start(t, gatewayOptions(p, nil))
 	if apiCall(t, same, "GET", "/", "").tokenOf() != first || apiCall(t, other, "GET", "/", "").tokenOf() == first || p.count("token") != 2 {
 		t.Errorf("%d tokens", p.count("token"))
@@ -92,9 +92,9 @@ func TestClientCredentialsOfTheCaller(t *testing.T) {
 // TestClientCredentialsAnswers: what the token endpoint may answer, at both levels.
 func TestClientCredentialsAnswers(t *testing.T) {
 	t.Parallel()
-	good := map[string]interface{}{"access_token": "good", "token_type": "bearer", "expires_in": 60}
-	with := func(name string, value interface{}) http.HandlerFunc {
-		return answerJSON(200, merge(good, map[string]interface{}{name: value}))
+	good := map[string]any{"access_token": "good", "token_type": "bearer", "expires_in": 60}
+	with := func(name string, value any) http.HandlerFunc {
+		return answerJSON(200, merge(good, map[string]any{name: value}))
 	}
 	for _, row := range []struct {
 		name         string
@@ -110,9 +110,9 @@ func TestClientCredentialsAnswers(t *testing.T) {
 		{"HTML", answerHTML(), 503, 503, []string{"client credentials: ", "JSON: must be an object"}},
 		{"500", answerJSON(500, nil), 503, 503, []string{"client credentials: ", "500"}},
 		{"429", answerJSON(429, nil), 503, 503, []string{"client credentials: ", "429"}},
-		{"wrong credentials", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 502, 401, []string{"401 invalid_client"}},
-		{"wrong credentials as Google says it", answerJSON(400, map[string]interface{}{"error": "invalid_client"}), 502, 401, []string{"400 invalid_client"}},
-		{"wrong scope", answerJSON(400, map[string]interface{}{"error": "invalid_scope"}), 502, 502, []string{"400 invalid_scope", "check clientId, clientSecret, scopes and audience of oAuthClientCredentials"}},
+		{"wrong credentials", answerJSON(401, map[string]any{"error": "invalid_client"}), 502, 401, []string{"401 invalid_client"}},
+		{"wrong credentials as Google says it", answerJSON(400, map[string]any{"error": "invalid_client"}), 502, 401, []string{"400 invalid_client"}},
+		{"wrong scope", answerJSON(400, map[string]any{"error": "invalid_scope"}), 502, 502, []string{"400 invalid_scope", "check clientId, clientSecret, scopes and audience of oAuthClientCredentials"}},
 		{"a page", answerText(404, "text/html", "<h1>404</h1>"), 502, 502, []string{"404"}},
 		{"broken off", answerBroken(), 503, 503, []string{"client credentials: POST"}},
 		{"silence", answerNothing(), 503, 503, []string{"client credentials: POST", "no answer in time"}},
@@ -122,10 +122,10 @@ func TestClientCredentialsAnswers(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			p.answer("token", row.answer)
-			quick := map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}
+			quick := map[string]any{"timeoutSeconds": 1, "maxRetries": 0}
 			callers := callersOptions(p)
-			callers["oAuthClientCredentials"].(map[string]interface{})["clientConfig"] = quick
-			for want, s := range map[*testSite]int{start(t, gatewayOptions(p, map[string]interface{}{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
+			callers["oAuthClientCredentials"].(map[string]any)["clientConfig"] = quick
+			for want, s := range map[*testSite]int{start(t, gatewayOptions(p, map[string]any{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
 				r := apiCall(t, want, "GET", "/", "", password("app", "x"))
 				if s == 200 {
 					r.tokenOf()
@@ -187,7 +187,7 @@ func TestClientCredentialsRenewal(t *testing.T) {
 	if apiCall(t, s, "GET", "/", "").tokenOf() == first {
 		t.Errorf("the token has ended and is still used")
 	}
-	p.answer("token", answerJSON(401, map[string]interface{}{"error": "invalid_client"}))
+	p.answer("token", answerJSON(401, map[string]any{"error": "invalid_client"}))
 	time.Sleep(6500 * time.Millisecond) // the client was deleted: its token is not used any more
 	apiCall(t, s, "GET", "/", "").expect(502)
 }
@@ -213,8 +213,8 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	deaf := newFakeRedis(t, func([]string) string { return silence })
-	store := map[string]interface{}{"secret": "0123456789012345", "redis": map[string]interface{}{"endpoints": deaf.address}}
-	s := start(t, gatewayOptions(p, map[string]interface{}{"store": store}))
+	store := map[string]any{"secret": "0123456789012345", "redis": map[string]any{"endpoints": deaf.address}}
+	s := start(t, gatewayOptions(p, map[string]any{"store": store}))
 	began := time.Now()
 	apiCall(t, s, "GET", "/", "").tokenOf()
 	if took := time.Since(began); took > redisTimeout+3*time.Second {
@@ -233,8 +233,8 @@ func TestClientCredentialsClaims(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	options := map[string]interface{}{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]interface{}{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
-	s := start(t, gatewayOptions(p, merge(options, map[string]interface{}{"scopes": "read"})))
+	options := map[string]any{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]any{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
+	s := start(t, gatewayOptions(p, merge(options, map[string]any{"scopes": "read"})))
 	for i := 0; i < 3; i++ {
 		r := apiCall(t, s, "GET", "/", "", "X-Client: root", "X-None: root")
 		if seen := r.upstream(); seen.Headers.Get("X-Client") != p.clientID || seen.Headers["X-None"] != nil || seen.User != p.clientID {
@@ -243,7 +243,7 @@ func TestClientCredentialsClaims(t *testing.T) {
 	}
 	apiCall(t, start(t, gatewayOptions(p, options)), "GET", "/", "").expect(403)
 	p.jwtAccessTokens = false
-	apiCall(t, start(t, gatewayOptions(p, merge(options, map[string]interface{}{"audience": "opaque"}))), "GET", "/", "").expect(403)
+	apiCall(t, start(t, gatewayOptions(p, merge(options, map[string]any{"audience": "opaque"}))), "GET", "/", "").expect(403)
 }
 
 // TestClientCredentialsAuthentication: the ways in which the gateway's client proves itself.
@@ -251,13 +251,13 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	for _, row := range []struct {
-		options map[string]interface{}
+		options map[string]any
 		alg     string
 	}{
-		{map[string]interface{}{"clientAuthMethod": "client_secret_post"}, ""},
-		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("RS256"))}, "RS256"},
-		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("ES256"))}, "ES256"},
-		{map[string]interface{}{"clientSecret": "", "clientKey": pemOf(t, commonKey("EdDSA")), "clientAuthMethod": "private_key_jwt"}, "EdDSA"},
+		{map[string]any{"clientAuthMethod": "client_secret_post"}, ""},
+		{map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("RS256"))}, "RS256"},
+		{map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("ES256"))}, "ES256"},
+		{map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("EdDSA")), "clientAuthMethod": "private_key_jwt"}, "EdDSA"},
 	} {
 		apiCall(t, start(t, gatewayOptions(p, row.options)), "GET", "/", "").tokenOf()
 		form := p.lastCall("token").form
@@ -269,7 +269,7 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 			t.Errorf("%v: the form is %v", err, form)
 		}
 	}
-	if _, err := build(t, gatewayOptions(p, map[string]interface{}{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), "clientKey: must be PEM") {
+	if _, err := build(t, gatewayOptions(p, map[string]any{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), "clientKey: must be PEM") {
 		t.Errorf("a broken key: %v", err)
 	}
 }
@@ -279,9 +279,9 @@ func TestClientCredentialsBehindSignIn(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	block := gatewayOptions(p, map[string]interface{}{"forwardHeaders": map[string]interface{}{"X-User": "client_id", "X-Client": "client_id"}})
-	s := start(t, p.options(block, map[string]interface{}{"jwt": map[string]interface{}{"audience": "api"}, "usernameClaim": "sub",
-		"forwardHeaders": map[string]interface{}{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
+	block := gatewayOptions(p, map[string]any{"forwardHeaders": map[string]any{"X-User": "client_id", "X-Client": "client_id"}})
+	s := start(t, p.options(block, map[string]any{"jwt": map[string]any{"audience": "api"}, "usernameClaim": "sub",
+		"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
 	apiCall(t, s, "GET", "/", "").challenged(401, noToken)
 	if p.count("token") > 0 {
 		t.Errorf("a token for nobody")

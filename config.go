@@ -35,7 +35,7 @@ import (
 // RawConfig is what Traefik decodes into: every option as it was written. Labels bring all values as text, YAML brings `{}` and
 // `[]` as empty text, Kubernetes brings typed values: readConfig understands them all, and says in its own words what is wrong.
 type RawConfig struct {
-	Options map[string]interface{} `mapstructure:",remain"`
+	Options map[string]any `mapstructure:",remain"`
 }
 
 // Config is every option of the plugin. Option names are matched without regard to case, and an option that does not exist is
@@ -489,7 +489,7 @@ type problems struct {
 
 // add notes one problem: the option's path, what is wrong with it, what to write instead. The first problem of an option is the
 // cause of those that follow, so only that one is kept.
-func (p *problems) add(option, format string, args ...interface{}) {
+func (p *problems) add(option, format string, args ...any) {
 	p.noted++
 	prefix := option + ": "
 	for _, known := range p.list {
@@ -501,7 +501,7 @@ func (p *problems) add(option, format string, args ...interface{}) {
 }
 
 // must notes a problem of option unless ok.
-func (p *problems) must(ok bool, option, format string, args ...interface{}) {
+func (p *problems) must(ok bool, option, format string, args ...any) {
 	if !ok {
 		p.add(option, format, args...)
 	}
@@ -525,7 +525,7 @@ func (p *problems) err() error {
 // readConfig turns what Traefik decoded, written as JSON, into the typed configuration and notes every problem of it. The result is
 // complete even then, so that later checks can go on and report theirs in the same line.
 func readConfig(text []byte, p *problems) *Config {
-	raw := map[string]interface{}{}
+	raw := map[string]any{}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber() // 1000000 is not 1e+06
 	p.addError("options", decoder.Decode(&raw))

@@ -13,7 +13,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		var raw map[string]interface{}
+		var raw map[string]any
 		if json.Unmarshal([]byte(text), &raw) != nil || strings.Contains(text, "${file:") {
 			return
 		}

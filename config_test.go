@@ -10,9 +10,9 @@ import (
 )
 
 // options reads the JSON of an options block, as Kubernetes would bring it.
-func options(t *testing.T, text string) map[string]interface{} {
+func options(t *testing.T, text string) map[string]any {
 	t.Helper()
-	var raw map[string]interface{}
+	var raw map[string]any
 	if err := json.Unmarshal([]byte(text), &raw); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -20,7 +20,7 @@ func options(t *testing.T, text string) map[string]interface{} {
 }
 
 // signIn reads the least a sign-in needs, with what text adds or replaces.
-func signIn(t *testing.T, text string) map[string]interface{} {
+func signIn(t *testing.T, text string) map[string]any {
 	t.Helper()
 	raw := options(t, `{"issuer": "https://id.example.com", "clientId": "my-app", "clientSecret": "a secret of many bytes"}`)
 	for name, value := range options(t, text) {
@@ -30,7 +30,7 @@ func signIn(t *testing.T, text string) map[string]interface{} {
 }
 
 // read reads options as New does, as far as their problems are seen without making what they ask for.
-func read(raw map[string]interface{}) (*Config, *problems) {
+func read(raw map[string]any) (*Config, *problems) {
 	text, err := json.Marshal(raw)
 	p := &problems{}
 	p.addError("JSON", err)
@@ -40,7 +40,7 @@ func read(raw map[string]interface{}) (*Config, *problems) {
 }
 
 // mustRead reads options that have no problem.
-func mustRead(t *testing.T, raw map[string]interface{}) *Config {
+func mustRead(t *testing.T, raw map[string]any) *Config {
 	t.Helper()
 	config, p := read(raw)
 	if err := p.err(); err != nil {
@@ -51,7 +51,7 @@ func mustRead(t *testing.T, raw map[string]interface{}) *Config {
 
 func TestConfigHasTheDocumentedDefaults(t *testing.T) {
 	c := mustRead(t, signIn(t, `{"csrf": {}, "oAuthIntrospection": {}, "session": {"store": {"redis": {"endpoints": ["redis:6379"]}}}}`))
-	for option, pair := range map[string][2]interface{}{
+	for option, pair := range map[string][2]any{
 		"redirectUrl":                     {c.RedirectURL, "/oidc/callback"},
 		"scopes":                          {strings.Join(c.Scopes, " "), "openid profile email"},
 		"pkce":                            {c.PKCE, true},
@@ -94,71 +94,71 @@ func TestConfigReadsWhatProvidersWrite(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		options string
-		read    func(c *Config) interface{}
-		want    interface{}
+		read    func(c *Config) any
+		want    any
 	}{
-		{"a bool", `{"disableLogin": true}`, func(c *Config) interface{} { return c.DisableLogin }, true},
-		{"a bool as text", `{"disableLogin": "true"}`, func(c *Config) interface{} { return c.DisableLogin }, true},
-		{"a bool as YAML 1.1 in Python writes it", `{"pkce": "False"}`, func(c *Config) interface{} { return c.PKCE }, false},
-		{"a bool as number", `{"disableLogin": 1}`, func(c *Config) interface{} { return c.DisableLogin }, true},
-		{"a bool as 0 in text", `{"pkce": "0"}`, func(c *Config) interface{} { return c.PKCE }, false},
-		{"an empty bool keeps its default", `{"pkce": ""}`, func(c *Config) interface{} { return c.PKCE }, true},
-		{"null keeps the default", `{"pkce": null}`, func(c *Config) interface{} { return c.PKCE }, true},
-		{"a number", `{"session": {"expiry": 7}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
-		{"a large number is not written as 1e+06", `{"session": {"expiry": 1000000}}`, func(c *Config) interface{} { return c.Session.Expiry }, 1000000},
-		{"a number as text", `{"session": {"expiry": "7"}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
-		{"a number as Traefik writes a YAML float", `{"session": {"expiry": "7.000000"}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
-		{"a number in white space", `{"session": {"expiry": " 7 "}}`, func(c *Config) interface{} { return c.Session.Expiry }, 7},
-		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, func(c *Config) interface{} { return c.Session.Expiry }, 86400},
-		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, func(c *Config) interface{} { return c.ClientConfig.MaxRetries }, 0},
-		{"zero where none is the default", `{"maxAge": 0}`, func(c *Config) interface{} { is := c.MaxAge != nil && *c.MaxAge == 0; return is }, true},
-		{"no number where none is the default", `{"maxAge": ""}`, func(c *Config) interface{} { is := c.MaxAge == nil; return is }, true},
-		{"a switch with three states, off", `{"session": {"secure": "false"}}`, func(c *Config) interface{} { is := c.Session.Secure != nil && !*c.Session.Secure; return is }, true},
-		{"a switch with three states, empty", `{"session": {"secure": ""}}`, func(c *Config) interface{} { is := c.Session.Secure == nil; return is }, true},
-		{"text from a number", `{"clientId": 123456789}`, func(c *Config) interface{} { return c.ClientID }, "123456789"},
-		{"text from a bool", `{"par": true}`, func(c *Config) interface{} { return c.PAR }, "true"},
-		{"white space around text is dropped", `{"clientSecret": "secret with a line end\n"}`, func(c *Config) interface{} { return c.ClientSecret }, "secret with a line end"},
-		{"a word of a fixed set in another case", `{"session": {"sameSite": "Strict"}}`, func(c *Config) interface{} { return c.Session.SameSite }, "strict"},
-		{"a list", `{"scopes": ["openid", "groups"]}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|groups"},
-		{"a list as text", `{"scopes": "openid, groups ,"}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|groups"},
-		{"a list of one", `{"scopes": "openid"}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid"},
-		{"an item with a comma is not split", `{"acrValues": ["a,b", 2]}`, func(c *Config) interface{} { return strings.Join(c.ACRValues, "|") }, "a,b|2"},
-		{"an empty list keeps the default", `{"scopes": ""}`, func(c *Config) interface{} { return strings.Join(c.Scopes, "|") }, "openid|profile|email"},
-		{"a map", `{"authParams": {"prompt": "", "Max": 5}}`, func(c *Config) interface{} { return len(c.AuthParams) == 2 && c.AuthParams["Max"] == "5" }, true},
-		{"a map as text", `{"errorPages": "401=/a.html, 403=/b.html"}`, func(c *Config) interface{} { return c.ErrorPages["401"] + c.ErrorPages["403"] }, "/a.html/b.html"},
-		{"an empty map", `{"authParams": ""}`, func(c *Config) interface{} { return len(c.AuthParams) }, 0},
-		{"an empty block changes nothing", `{"session": ""}`, func(c *Config) interface{} { return c.Session.Expiry }, 86400},
-		{"a block that is there is on", `{"csrf": {}}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block that is there is on, from YAML", `{"csrf": ""}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block switched on by a label", `{"csrf": "true"}`, func(c *Config) interface{} { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block switched on by Kubernetes", `{"jwt": true}`, func(c *Config) interface{} { return c.JWT.ClientConfig.TimeoutSeconds }, 5},
-		{"a block switched off", `{"jwt": "false"}`, func(c *Config) interface{} { is := c.JWT == nil; return is }, true},
-		{"a block that is null is off", `{"jwt": null}`, func(c *Config) interface{} { is := c.JWT == nil; return is }, true},
-		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, func(c *Config) interface{} { return c.CSRF.HeaderName + c.CSRF.CookieName }, "Hub-Csrf-Tokenx"},
-		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, func(c *Config) interface{} {
+		{"a bool", `{"disableLogin": true}`, func(c *Config) any { return c.DisableLogin }, true},
+		{"a bool as text", `{"disableLogin": "true"}`, func(c *Config) any { return c.DisableLogin }, true},
+		{"a bool as YAML 1.1 in Python writes it", `{"pkce": "False"}`, func(c *Config) any { return c.PKCE }, false},
+		{"a bool as number", `{"disableLogin": 1}`, func(c *Config) any { return c.DisableLogin }, true},
+		{"a bool as 0 in text", `{"pkce": "0"}`, func(c *Config) any { return c.PKCE }, false},
+		{"an empty bool keeps its default", `{"pkce": ""}`, func(c *Config) any { return c.PKCE }, true},
+		{"null keeps the default", `{"pkce": null}`, func(c *Config) any { return c.PKCE }, true},
+		{"a number", `{"session": {"expiry": 7}}`, func(c *Config) any { return c.Session.Expiry }, 7},
+		{"a large number is not written as 1e+06", `{"session": {"expiry": 1000000}}`, func(c *Config) any { return c.Session.Expiry }, 1000000},
+		{"a number as text", `{"session": {"expiry": "7"}}`, func(c *Config) any { return c.Session.Expiry }, 7},
+		{"a number as Traefik writes a YAML float", `{"session": {"expiry": "7.000000"}}`, func(c *Config) any { return c.Session.Expiry }, 7},
+		{"a number in white space", `{"session": {"expiry": " 7 "}}`, func(c *Config) any { return c.Session.Expiry }, 7},
+		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, func(c *Config) any { return c.Session.Expiry }, 86400},
+		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, func(c *Config) any { return c.ClientConfig.MaxRetries }, 0},
+		{"zero where none is the default", `{"maxAge": 0}`, func(c *Config) any { is := c.MaxAge != nil && *c.MaxAge == 0; return is }, true},
+		{"no number where none is the default", `{"maxAge": ""}`, func(c *Config) any { is := c.MaxAge == nil; return is }, true},
+		{"a switch with three states, off", `{"session": {"secure": "false"}}`, func(c *Config) any { is := c.Session.Secure != nil && !*c.Session.Secure; return is }, true},
+		{"a switch with three states, empty", `{"session": {"secure": ""}}`, func(c *Config) any { is := c.Session.Secure == nil; return is }, true},
+		{"text from a number", `{"clientId": 123456789}`, func(c *Config) any { return c.ClientID }, "123456789"},
+		{"text from a bool", `{"par": true}`, func(c *Config) any { return c.PAR }, "true"},
+		{"white space around text is dropped", `{"clientSecret": "secret with a line end\n"}`, func(c *Config) any { return c.ClientSecret }, "secret with a line end"},
+		{"a word of a fixed set in another case", `{"session": {"sameSite": "Strict"}}`, func(c *Config) any { return c.Session.SameSite }, "strict"},
+		{"a list", `{"scopes": ["openid", "groups"]}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|groups"},
+		{"a list as text", `{"scopes": "openid, groups ,"}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|groups"},
+		{"a list of one", `{"scopes": "openid"}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid"},
+		{"an item with a comma is not split", `{"acrValues": ["a,b", 2]}`, func(c *Config) any { return strings.Join(c.ACRValues, "|") }, "a,b|2"},
+		{"an empty list keeps the default", `{"scopes": ""}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|profile|email"},
+		{"a map", `{"authParams": {"prompt": "", "Max": 5}}`, func(c *Config) any { return len(c.AuthParams) == 2 && c.AuthParams["Max"] == "5" }, true},
+		{"a map as text", `{"errorPages": "401=/a.html, 403=/b.html"}`, func(c *Config) any { return c.ErrorPages["401"] + c.ErrorPages["403"] }, "/a.html/b.html"},
+		{"an empty map", `{"authParams": ""}`, func(c *Config) any { return len(c.AuthParams) }, 0},
+		{"an empty block changes nothing", `{"session": ""}`, func(c *Config) any { return c.Session.Expiry }, 86400},
+		{"a block that is there is on", `{"csrf": {}}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block that is there is on, from YAML", `{"csrf": ""}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block switched on by a label", `{"csrf": "true"}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
+		{"a block switched on by Kubernetes", `{"jwt": true}`, func(c *Config) any { return c.JWT.ClientConfig.TimeoutSeconds }, 5},
+		{"a block switched off", `{"jwt": "false"}`, func(c *Config) any { is := c.JWT == nil; return is }, true},
+		{"a block that is null is off", `{"jwt": null}`, func(c *Config) any { is := c.JWT == nil; return is }, true},
+		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, func(c *Config) any { return c.CSRF.HeaderName + c.CSRF.CookieName }, "Hub-Csrf-Tokenx"},
+		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, func(c *Config) any {
 			is := c.Session.Store.Redis.Cluster != nil && c.Session.Store.Redis.TLS != nil
 			return is
 		}, true},
-		{"names in any case", `{"SESSION": {"EXPIRY": 5}}`, func(c *Config) interface{} { return c.Session.Expiry }, 5},
-		{"Hub's clientID", `{"oAuthClientCredentials": {"url": "https://id/token", "clientID": "gateway", "clientSecret": "s"}}`, func(c *Config) interface{} {
+		{"names in any case", `{"SESSION": {"EXPIRY": 5}}`, func(c *Config) any { return c.Session.Expiry }, 5},
+		{"Hub's clientID", `{"oAuthClientCredentials": {"url": "https://id/token", "clientID": "gateway", "clientSecret": "s"}}`, func(c *Config) any {
 			return c.OAuthClientCredentials.ClientID
 		}, "gateway"},
-		{"Hub's caBundle", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, func(c *Config) interface{} { return c.ClientConfig.TLS.CA }, "PEM"},
-		{"Hub's caBundle of Redis", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caBundle": "PEM"}}}}}`, func(c *Config) interface{} {
+		{"Hub's caBundle", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, func(c *Config) any { return c.ClientConfig.TLS.CA }, "PEM"},
+		{"Hub's caBundle of Redis", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caBundle": "PEM"}}}}}`, func(c *Config) any {
 			return c.Session.Store.Redis.TLS.CA
 		}, "PEM"},
-		{"Hub's tokenTypeHint", `{"oAuthIntrospection": {"clientConfig": {"tokenTypeHint": "access_token"}}}`, func(c *Config) interface{} {
+		{"Hub's tokenTypeHint", `{"oAuthIntrospection": {"clientConfig": {"tokenTypeHint": "access_token"}}}`, func(c *Config) any {
 			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
 		}, "access_token"},
-		{"Hub's older tokenTypeHint", `{"oAuthIntrospection": {"tokenTypeHint": "access_token"}}`, func(c *Config) interface{} {
+		{"Hub's older tokenTypeHint", `{"oAuthIntrospection": {"tokenTypeHint": "access_token"}}`, func(c *Config) any {
 			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
 		}, "access_token"},
-		{"Enterprise's secret at another place", `{"secret": "sixteen bytes or more"}`, func(c *Config) interface{} { return c.Session.Secret }, "sixteen bytes or more"},
-		{"a token block takes the top level's rule", `{"jwt": {"forwardHeaders": {"X-A": "a"}}, "claims": "Exists(x)"}`, func(c *Config) interface{} { return c.JWT.Claims }, "Exists(x)"},
-		{"a token block takes the top level's headers", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, func(c *Config) interface{} {
+		{"Enterprise's secret at another place", `{"secret": "sixteen bytes or more"}`, func(c *Config) any { return c.Session.Secret }, "sixteen bytes or more"},
+		{"a token block takes the top level's rule", `{"jwt": {"forwardHeaders": {"X-A": "a"}}, "claims": "Exists(x)"}`, func(c *Config) any { return c.JWT.Claims }, "Exists(x)"},
+		{"a token block takes the top level's headers", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, func(c *Config) any {
 			return c.JWT.Claims + c.JWT.ForwardHeaders["X-A"]
 		}, "Exists(y)a"},
-		{"introspection takes the top level's user name", `{"oAuthIntrospection": true, "usernameClaim": "email"}`, func(c *Config) interface{} {
+		{"introspection takes the top level's user name", `{"oAuthIntrospection": true, "usernameClaim": "email"}`, func(c *Config) any {
 			return c.OAuthIntrospection.UsernameClaim
 		}, "email"},
 	} {
@@ -511,12 +511,12 @@ func eachOption(block reflect.Type, prefix string, do func(option string, field 
 }
 
 // at is an options block with one value, at the end of a path.
-func at(option string, value interface{}) map[string]interface{} {
+func at(option string, value any) map[string]any {
 	names := strings.Split(option, ".")
 	for i := len(names) - 1; i > 0; i-- {
-		value = map[string]interface{}{names[i]: value}
+		value = map[string]any{names[i]: value}
 	}
-	return map[string]interface{}{names[0]: value}
+	return map[string]any{names[0]: value}
 }
 
 func TestConfigNeverShowsASecret(t *testing.T) {
@@ -534,7 +534,7 @@ func TestConfigNeverShowsASecret(t *testing.T) {
 			return
 		}
 		secrets++
-		for _, raw := range []interface{}{value, []interface{}{value}, map[string]interface{}{"x": value}, "${" + value + "}", "a${file:/nowhere}" + value} {
+		for _, raw := range []any{value, []any{value}, map[string]any{"x": value}, "${" + value + "}", "a${file:/nowhere}" + value} {
 			_, p := read(at(option, raw))
 			if err := p.err(); err != nil && strings.Contains(err.Error(), value) {
 				t.Errorf("%s: %v shows the value", option, err)
@@ -569,7 +569,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 		} else if text := good[tag.Get("is")]; text != "" {
 			sample = text
 		}
-		var typed, text interface{}
+		var typed, text any
 		switch kind.Kind() {
 		case reflect.String:
 			typed = sample
@@ -581,14 +581,14 @@ func TestConfigReadsEveryOption(t *testing.T) {
 			typed = float64(7)
 			text = "7.000000"
 		case reflect.Slice:
-			typed = []interface{}{sample}
+			typed = []any{sample}
 			text = sample + " ,"
 		case reflect.Map:
 			name := map[string]string{"identityHeader": "X-A", "header": "X-A", "param": "a"}[tag.Get("is")]
 			if tag.Get("enum") != "" {
 				name = sample
 			}
-			typed = map[string]interface{}{name: "b"}
+			typed = map[string]any{name: "b"}
 			text = name + "=b"
 		default:
 			return

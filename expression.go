@@ -202,7 +202,7 @@ func expect(p *expressionParser, word, expected string) {
 }
 
 // complain keeps the first error, in one line: the place, what is wrong, and the text around it with an arrow at the place.
-func complain(p *expressionParser, at int, format string, args ...interface{}) {
+func complain(p *expressionParser, at int, format string, args ...any) {
 	if p.err == nil {
 		before := p.text[:at]
 		position := utf8.RuneCountInString(before) + 1

@@ -69,7 +69,7 @@ type registry struct {
 }
 
 type registered struct {
-	value     interface{}
+	value     any
 	ctx       context.Context // of the last configuration that asked
 	idleSince time.Time       // when that context was first seen to have ended
 }
@@ -81,7 +81,7 @@ var (
 
 // register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
 // the first one's.
-func register(ctx context.Context, r *registry, key string, made interface{}) interface{} {
+func register(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for old, entry := range r.entries {
@@ -105,7 +105,7 @@ func register(ctx context.Context, r *registry, key string, made interface{}) in
 }
 
 // nameOf is a name for what has these options.
-func nameOf(options ...interface{}) string {
+func nameOf(options ...any) string {
 	text, _ := json.Marshal(options)
 	return hashText(string(text))
 }
@@ -114,7 +114,7 @@ func nameOf(options ...interface{}) string {
 var namedFiles = regexp.MustCompile(`(?:"|\$\{file:)(/[^"}]+)`)
 
 // findGate returns the gate of a middleware's options.
-func findGate(ctx context.Context, raw map[string]interface{}, name string) (*gate, error) {
+func findGate(ctx context.Context, raw map[string]any, name string) (*gate, error) {
 	text, err := json.Marshal(raw) // keys come out sorted
 	if err != nil {
 		return nil, fmt.Errorf("%s: the options cannot be read: %w", name, err)
@@ -343,14 +343,14 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 	if c.DisableIssuerCheck {
 		made.rules.issuers = nil
 	}
-	made.metadata = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchMetadata(ctx, made) }}
+	made.metadata = &document{log: l, fetch: func(ctx context.Context) (any, error) { return fetchMetadata(ctx, made) }}
 	if alg := c.IDTokenSigningAlg; hmacSizes[alg] > 0 { // the client's secret is the key (OIDC Core 16.19)
 		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})
 		p.must(err == nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, hmacSizes[alg])
 		made.keys = newFixedKeySet(secret)
 		return made
 	}
-	made.keys = &document{log: l, fetch: func(ctx context.Context) (interface{}, error) { return fetchKeys(ctx, made) }}
+	made.keys = &document{log: l, fetch: func(ctx context.Context) (any, error) { return fetchKeys(ctx, made) }}
 	return made
 }
 

@@ -123,10 +123,10 @@ func TestGateWarns(t *testing.T) {
 	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider")
 	s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout")
 	s.expectLog(`session.domain: every host below "example.com" gets the session's cookie and can replace it`)
-	s = start(t, map[string]interface{}{
-		"jwt":                    map[string]interface{}{"issuer": "http://id.example.com", "clientConfig": map[string]interface{}{"tls": map[string]interface{}{"insecureSkipVerify": true}}},
-		"oAuthIntrospection":     map[string]interface{}{"tokenSource": map[string]interface{}{"header": "X-Token"}, "clientConfig": map[string]interface{}{"url": "http://id.example.com/introspect"}},
-		"oAuthClientCredentials": map[string]interface{}{"url": "http://id.example.com/token", "clientId": "app", "clientSecret": "a secret"},
+	s = start(t, map[string]any{
+		"jwt":                    map[string]any{"issuer": "http://id.example.com", "clientConfig": map[string]any{"tls": map[string]any{"insecureSkipVerify": true}}},
+		"oAuthIntrospection":     map[string]any{"tokenSource": map[string]any{"header": "X-Token"}, "clientConfig": map[string]any{"url": "http://id.example.com/introspect"}},
+		"oAuthClientCredentials": map[string]any{"url": "http://id.example.com/token", "clientId": "app", "clientSecret": "a secret"},
 	})
 	s.expectLog(`jwt.issuer: "http://id.example.com" is plain http: whoever is on the way can make tokens`)
 	s.expectLog("jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens")

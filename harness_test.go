@@ -37,7 +37,7 @@ type testSite struct {
 	t       *testing.T
 	name    string // login7@file
 	url     string // http://127.0.0.1:…
-	options map[string]interface{}
+	options map[string]any
 	id      string           // at the host
 	server  *httptest.Server // in this process
 	handler atomic.Value     // *testHandler
@@ -50,7 +50,7 @@ type testHandler struct{ handler http.Handler }
 var siteNumber int64
 
 // start runs a site with the given options. A configuration that is refused fails the test.
-func start(t *testing.T, options map[string]interface{}) *testSite {
+func start(t *testing.T, options map[string]any) *testSite {
 	t.Helper()
 	s, err := build(t, options)
 	if err != nil {
@@ -60,13 +60,13 @@ func start(t *testing.T, options map[string]interface{}) *testSite {
 }
 
 // build is start for configurations that may be refused: it gives the error that Traefik would log.
-func build(t *testing.T, options map[string]interface{}) (*testSite, error) {
+func build(t *testing.T, options map[string]any) (*testSite, error) {
 	t.Helper()
 	return buildNamed(t, fmt.Sprintf("login%d-%d@file", os.Getpid(), atomic.AddInt64(&siteNumber, 1)), options)
 }
 
 // buildNamed builds a middleware of a given name: two routers with one middleware have it twice.
-func buildNamed(t *testing.T, name string, options map[string]interface{}) (*testSite, error) {
+func buildNamed(t *testing.T, name string, options map[string]any) (*testSite, error) {
 	t.Helper()
 	if interpreted() {
 		t.Skip("HTTP tests run interpreted by way of e2e/interpreted")
@@ -74,7 +74,7 @@ func buildNamed(t *testing.T, name string, options map[string]interface{}) (*tes
 	s := &testSite{t: t, name: name, options: options}
 	if host := os.Getenv("OIDC_TEST_HOST"); host != "" {
 		made := struct{ ID, URL, Error string }{}
-		askHost(t, http.MethodPost, host+"/sites", map[string]interface{}{"name": name, "options": options}, &made)
+		askHost(t, http.MethodPost, host+"/sites", map[string]any{"name": name, "options": options}, &made)
 		if made.Error != "" {
 			return nil, fmt.Errorf("%s", made.Error)
 		}
@@ -176,7 +176,7 @@ func holdsAll(text string, words []string) bool {
 	return true
 }
 
-func askHost(t *testing.T, method, address string, document, answer interface{}) {
+func askHost(t *testing.T, method, address string, document, answer any) {
 	t.Helper()
 	text, err := json.Marshal(document)
 	if err != nil {
@@ -221,7 +221,7 @@ func testUpstream(rw http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(http.MaxBytesReader(rw, req.Body, 1<<20))
 	rw.Header().Set("Content-Type", "application/json")
 	rw.Header().Set("X-Upstream", "reached")
-	_ = json.NewEncoder(rw).Encode(map[string]interface{}{
+	_ = json.NewEncoder(rw).Encode(map[string]any{
 		"method": req.Method, "uri": req.URL.RequestURI(), "host": req.Host, "user": user,
 		"headers": req.Header, "trailers": trailers, "body": string(body),
 	})
@@ -776,7 +776,7 @@ func inParallel(n int, f func(i int)) {
 }
 
 // pemOf writes a private key as an operator would have it in a file.
-func pemOf(t *testing.T, key interface{}) string {
+func pemOf(t *testing.T, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 )
 
 // introspectionOptions are those of a middleware with the oAuthIntrospection block alone; the client proves itself by a header.
-func introspectionOptions(p *fakeProvider, more map[string]interface{}) map[string]interface{} {
-	return map[string]interface{}{"oAuthIntrospection": merge(map[string]interface{}{
-		"tokenSource":    map[string]interface{}{"header": "Authorization", "headerAuthScheme": "Bearer"},
-		"clientConfig":   map[string]interface{}{"url": p.issuer + "/introspect", "headers": map[string]interface{}{"Authorization": "Basic YXBwOnM="}},
-		"forwardHeaders": map[string]interface{}{"X-User": "sub"},
+func introspectionOptions(p *fakeProvider, more map[string]any) map[string]any {
+	return map[string]any{"oAuthIntrospection": merge(map[string]any{
+		"tokenSource":    map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
+		"clientConfig":   map[string]any{"url": p.issuer + "/introspect", "headers": map[string]any{"Authorization": "Basic YXBwOnM="}},
+		"forwardHeaders": map[string]any{"X-User": "sub"},
 	}, more)}
 }
 
@@ -26,7 +26,7 @@ func (p *fakeProvider) opaque(subject string) string {
 func TestIntrospection(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, introspectionOptions(p, map[string]interface{}{"claims": "Contains(`scope`, `read`)", "tokenTypeHint": "access_token"}))
+	s := start(t, introspectionOptions(p, map[string]any{"claims": "Contains(`scope`, `read`)", "tokenTypeHint": "access_token"}))
 	token := p.opaque("ada")
 	for i := 0; i < 5; i++ {
 		if seen := bearer(t, s, token, "X-User: root").accepted("ada"); seen.Headers.Get("Authorization") != "" {
@@ -57,8 +57,8 @@ func TestIntrospection(t *testing.T) {
 func TestIntrospectionAnswers(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Unix()
-	active := func(more map[string]interface{}) http.HandlerFunc {
-		return answerJSON(200, merge(map[string]interface{}{"active": true, "sub": "ada", "aud": "api"}, more))
+	active := func(more map[string]any) http.HandlerFunc {
+		return answerJSON(200, merge(map[string]any{"active": true, "sub": "ada", "aud": "api"}, more))
 	}
 	for _, row := range []struct {
 		name   string
@@ -67,24 +67,24 @@ func TestIntrospectionAnswers(t *testing.T) {
 		words  []string
 	}{
 		{"yes", active(nil), 200, nil},
-		{"yes, to several", active(map[string]interface{}{"aud": []string{"x", "api"}}), 200, nil},
-		{"the text true", active(map[string]interface{}{"active": "true"}), 401, []string{`active: expected true, got "true"`}},
-		{"the number 1", active(map[string]interface{}{"active": 1}), 401, []string{`active: expected true, got 1`}},
-		{"nothing", answerJSON(200, map[string]interface{}{}), 401, []string{`active: expected true, got null`}},
-		{"expired", active(map[string]interface{}{"exp": now - 100}), 401, []string{"exp: expired"}},
-		{"exp is text", active(map[string]interface{}{"exp": "soon"}), 401, []string{"exp: must be a date"}},
-		{"not yet", active(map[string]interface{}{"nbf": now + 100}), 401, []string{"nbf:", "in the future"}},
-		{"for somebody else", active(map[string]interface{}{"aud": "other"}), 401, []string{`audience: expected "api", got "other"`}},
-		{"for nobody", answerJSON(200, map[string]interface{}{"active": true}), 401, []string{"audience: expected"}},
-		{"a refresh token of Keycloak", active(map[string]interface{}{"typ": "Refresh"}), 401, []string{`typ: expected an access token, got "Refresh"`}},
-		{"an ID token of Keycloak", active(map[string]interface{}{"typ": "ID"}), 401, []string{`typ: expected an access token, got "ID"`}},
-		{"a refresh token of Hydra", active(map[string]interface{}{"token_use": "refresh_token"}), 401, []string{`typ: expected an access token, got "refresh_token"`}},
-		{"an access token of Hydra", active(map[string]interface{}{"token_use": "access_token", "token_type": "Bearer"}), 200, nil},
-		{"an access token of Authentik, with the claims of its ID token", active(map[string]interface{}{"nonce": "n", "at_hash": "h"}), 200, nil},
+		{"yes, to several", active(map[string]any{"aud": []string{"x", "api"}}), 200, nil},
+		{"the text true", active(map[string]any{"active": "true"}), 401, []string{`active: expected true, got "true"`}},
+		{"the number 1", active(map[string]any{"active": 1}), 401, []string{`active: expected true, got 1`}},
+		{"nothing", answerJSON(200, map[string]any{}), 401, []string{`active: expected true, got null`}},
+		{"expired", active(map[string]any{"exp": now - 100}), 401, []string{"exp: expired"}},
+		{"exp is text", active(map[string]any{"exp": "soon"}), 401, []string{"exp: must be a date"}},
+		{"not yet", active(map[string]any{"nbf": now + 100}), 401, []string{"nbf:", "in the future"}},
+		{"for somebody else", active(map[string]any{"aud": "other"}), 401, []string{`audience: expected "api", got "other"`}},
+		{"for nobody", answerJSON(200, map[string]any{"active": true}), 401, []string{"audience: expected"}},
+		{"a refresh token of Keycloak", active(map[string]any{"typ": "Refresh"}), 401, []string{`typ: expected an access token, got "Refresh"`}},
+		{"an ID token of Keycloak", active(map[string]any{"typ": "ID"}), 401, []string{`typ: expected an access token, got "ID"`}},
+		{"a refresh token of Hydra", active(map[string]any{"token_use": "refresh_token"}), 401, []string{`typ: expected an access token, got "refresh_token"`}},
+		{"an access token of Hydra", active(map[string]any{"token_use": "access_token", "token_type": "Bearer"}), 200, nil},
+		{"an access token of Authentik, with the claims of its ID token", active(map[string]any{"nonce": "n", "at_hash": "h"}), 200, nil},
 		{"HTML", answerHTML(), 503, []string{"introspection: POST", "JSON: must be an object"}},
-		{"500", answerJSON(500, map[string]interface{}{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
-		{"201", answerJSON(201, map[string]interface{}{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
-		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client"}), 503, []string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
+		{"500", answerJSON(500, map[string]any{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
+		{"201", answerJSON(201, map[string]any{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
+		{"401", answerJSON(401, map[string]any{"error": "invalid_client"}), 503, []string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
 		{"a redirect", answerRedirect("/elsewhere"), 503, []string{"307 Temporary Redirect"}},
 		{"two names", answerText(200, "application/json", `{"active":false,"active":true,"aud":"api"}`), 503, []string{"must not have a name twice"}},
 		{"endless", answerEndless(), 503, []string{"larger than 1 MiB"}},
@@ -96,7 +96,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			p.answer("introspection", row.answer)
-			s := start(t, introspectionOptions(p, map[string]interface{}{"audience": "api", "clientConfig": map[string]interface{}{
+			s := start(t, introspectionOptions(p, map[string]any{"audience": "api", "clientConfig": map[string]any{
 				"url": p.issuer + "/introspect", "timeoutSeconds": 1, "maxRetries": 0}}))
 			r := bearer(t, s, "token")
 			switch row.status {
@@ -154,8 +154,8 @@ func TestIntrospectionCache(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
-			p.edit("introspection", func(answer map[string]interface{}) { answer["exp"] = time.Now().Add(row.life).Unix() })
-			s := start(t, introspectionOptions(p, map[string]interface{}{"cacheSeconds": row.cacheSeconds}))
+			p.edit("introspection", func(answer map[string]any) { answer["exp"] = time.Now().Add(row.life).Unix() })
+			s := start(t, introspectionOptions(p, map[string]any{"cacheSeconds": row.cacheSeconds}))
 			token := p.opaque("ada")
 			for i := 0; i < 3; i++ {
 				bearer(t, s, token).accepted("ada")
@@ -168,7 +168,7 @@ func TestIntrospectionCache(t *testing.T) {
 	}
 	// A token that was revoked is refused when its answer ends, and while the provider is away the answer goes on to its end.
 	p := newProvider(t)
-	s := start(t, introspectionOptions(p, map[string]interface{}{"cacheSeconds": 2}))
+	s := start(t, introspectionOptions(p, map[string]any{"cacheSeconds": 2}))
 	token, other := p.opaque("ada"), p.opaque("bob")
 	bearer(t, s, token).accepted("ada")
 	p.away(true)
@@ -187,10 +187,10 @@ func TestIntrospectionCache(t *testing.T) {
 func TestIntrospectionSharedAnswers(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	p.edit("introspection", func(answer map[string]interface{}) { answer["aud"] = "first" })
-	first := start(t, introspectionOptions(p, map[string]interface{}{"audience": "first"}))
-	second := start(t, introspectionOptions(p, map[string]interface{}{"audience": "second"}))
-	third := start(t, introspectionOptions(p, map[string]interface{}{"claims": "Equals(`sub`, `bob`)"}))
+	p.edit("introspection", func(answer map[string]any) { answer["aud"] = "first" })
+	first := start(t, introspectionOptions(p, map[string]any{"audience": "first"}))
+	second := start(t, introspectionOptions(p, map[string]any{"audience": "second"}))
+	third := start(t, introspectionOptions(p, map[string]any{"claims": "Equals(`sub`, `bob`)"}))
 	token := p.opaque("ada")
 	bearer(t, first, token).accepted("ada")
 	bearer(t, second, token).challenged(401, badToken, `audience: expected "second", got "first"`)
@@ -205,10 +205,10 @@ func TestIntrospectionTemplates(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
-		p.reply(rw, 200, map[string]interface{}{"active": req.Header.Get("X-Tenant") == "one", "sub": "ada"})
+		p.reply(rw, 200, map[string]any{"active": req.Header.Get("X-Tenant") == "one", "sub": "ada"})
 	})
-	s := start(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect",
-		"headers": map[string]interface{}{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"}}}))
+	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect",
+		"headers": map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"}}}))
 	for i := 0; i < 3; i++ {
 		bearer(t, s, "token", "Tenant: one").accepted("ada")
 		bearer(t, s, "token", "Tenant: two").challenged(401, badToken)
@@ -218,7 +218,7 @@ func TestIntrospectionTemplates(t *testing.T) {
 		t.Errorf("%d calls, the last with %v", p.count("introspection"), p.lastCall("introspection").header)
 	}
 	for _, wrong := range []string{"{{", "{{ .Request.Header.Get }", "{{ nothing }}", "a\nb"} {
-		_, err := build(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer, "headers": map[string]interface{}{"X-A": wrong}}}))
+		_, err := build(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer, "headers": map[string]any{"X-A": wrong}}}))
 		if err == nil || !strings.Contains(err.Error(), "oAuthIntrospection.clientConfig.headers.X-A: ") {
 			t.Errorf("%s: %v", wrong, err)
 		}
@@ -231,10 +231,10 @@ func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
-		p.reply(rw, 200, map[string]interface{}{"active": req.Header.Get("X-Zone") == "c", "sub": "ada"})
+		p.reply(rw, 200, map[string]any{"active": req.Header.Get("X-Zone") == "c", "sub": "ada"})
 	})
-	s := start(t, introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect",
-		"headers": map[string]interface{}{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`}}}))
+	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect",
+		"headers": map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`}}}))
 	for i := 0; i < 2; i++ {
 		apiCall(t, s, "GET", "/?tenant=a+X-Zone:b&zone=c", "", "Authorization: Bearer token").accepted("ada")
 		apiCall(t, s, "GET", "/?tenant=a&zone=b+X-Zone:c", "", "Authorization: Bearer token").challenged(401, badToken)
@@ -278,16 +278,16 @@ func TestIntrospectionClientAuthentication(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"} {
 		p := newProvider(t)
-		options := map[string]interface{}{"clientAuthMethod": method, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}
-		alone := introspectionOptions(p, map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
-		alone = merge(alone, map[string]interface{}{"clientAuthMethod": method, "clientId": p.clientID})
+		options := map[string]any{"clientAuthMethod": method, "forwardHeaders": map[string]any{"X-User": "sub"}}
+		alone := introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect"}})
+		alone = merge(alone, map[string]any{"clientAuthMethod": method, "clientId": p.clientID})
 		if method == "private_key_jwt" {
 			options["clientKey"] = pemOf(t, commonKey("RS256"))
 			alone["clientKey"] = options["clientKey"]
 		} else if method != "none" {
 			alone["clientSecret"] = p.clientSecret
 		}
-		beside := start(t, p.options(merge(map[string]interface{}{"oAuthIntrospection": map[string]interface{}{}}, options)))
+		beside := start(t, p.options(merge(map[string]any{"oAuthIntrospection": map[string]any{}}, options)))
 		for _, s := range []*testSite{beside, start(t, alone)} {
 			bearer(t, s, p.opaque("ada")).accepted("ada")
 			asked := p.lastCall("introspection")
@@ -298,7 +298,7 @@ func TestIntrospectionClientAuthentication(t *testing.T) {
 				t.Errorf("%s: %v, %v", method, asked.header, asked.form)
 			}
 		}
-		p.edit("introspection", func(answer map[string]interface{}) { answer["iss"] = "https://other.example" })
+		p.edit("introspection", func(answer map[string]any) { answer["iss"] = "https://other.example" })
 		bearer(t, beside, p.opaque("bob")).challenged(401, badToken, "issuer: expected")
 	}
 }
@@ -308,27 +308,27 @@ func TestIntrospectionAlone(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	key := pemOf(t, commonKey("RS256"))
-	audience := func() interface{} {
+	audience := func() any {
 		parsed, err := parseToken(p.lastCall("introspection").form.Get("client_assertion"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return parsed.claims["aud"]
 	}
-	source := map[string]interface{}{"header": "Authorization", "headerAuthScheme": "Bearer"}
-	site := func(block map[string]interface{}) *testSite {
-		block = merge(map[string]interface{}{"tokenSource": source, "forwardHeaders": map[string]interface{}{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
-		p.edit("introspection", func(answer map[string]interface{}) { answer["aud"] = "https://api.example.com" })
-		return start(t, map[string]interface{}{"clientId": p.clientID, "clientKey": key, "oAuthIntrospection": block})
+	source := map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"}
+	site := func(block map[string]any) *testSite {
+		block = merge(map[string]any{"tokenSource": source, "forwardHeaders": map[string]any{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
+		p.edit("introspection", func(answer map[string]any) { answer["aud"] = "https://api.example.com" })
+		return start(t, map[string]any{"clientId": p.clientID, "clientKey": key, "oAuthIntrospection": block})
 	}
 	// The address alone: nothing is discovered, and an assertion is for that address.
-	s := site(map[string]interface{}{"clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
+	s := site(map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect"}})
 	bearer(t, s, p.opaque("ada")).accepted("ada")
 	if p.count("discovery") != 0 || audience() != p.issuer+"/introspect" {
 		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
 	}
 	// The issuer besides: it is whom the assertion is for, and what the answer must not contradict.
-	s = site(map[string]interface{}{"issuer": p.issuer, "clientConfig": map[string]interface{}{"url": p.issuer + "/introspect"}})
+	s = site(map[string]any{"issuer": p.issuer, "clientConfig": map[string]any{"url": p.issuer + "/introspect"}})
 	bearer(t, s, p.opaque("ada")).accepted("ada")
 	if p.count("discovery") != 0 || audience() != p.issuer {
 		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
@@ -337,12 +337,12 @@ func TestIntrospectionAlone(t *testing.T) {
 		t.Errorf("the issuer is not told:\n%s", r.story())
 	}
 	// The issuer alone: its metadata says where to ask.
-	s = site(map[string]interface{}{"issuer": p.issuer})
+	s = site(map[string]any{"issuer": p.issuer})
 	bearer(t, s, p.opaque("ada")).accepted("ada")
 	if p.count("discovery") != 1 || audience() != p.issuer {
 		t.Errorf("%d discoveries, an assertion for %v", p.count("discovery"), audience())
 	}
-	p.edit("introspection", func(answer map[string]interface{}) {
+	p.edit("introspection", func(answer map[string]any) {
 		answer["aud"] = "https://api.example.com"
 		answer["iss"] = "https://other.example"
 	})
@@ -364,21 +364,21 @@ func TestIntrospectionAloneRefuses(t *testing.T) {
 	p := newProvider(t)
 	for _, row := range []struct {
 		name  string
-		top   map[string]interface{}
-		block map[string]interface{}
+		top   map[string]any
+		block map[string]any
 		want  string
 	}{
-		{"a secret of nobody", map[string]interface{}{"clientSecret": "s"}, nil, "clientId: required with clientSecret, clientKey or clientAuthMethod"},
-		{"no secret", map[string]interface{}{"clientId": "a", "clientAuthMethod": "client_secret_post"}, nil, `clientSecret: required for clientAuthMethod "client_secret_post"`},
-		{"no key", map[string]interface{}{"clientId": "a", "clientAuthMethod": "private_key_jwt"}, nil, `clientKey: required for clientAuthMethod "private_key_jwt"`},
-		{"a broken key", map[string]interface{}{"clientId": "a", "clientKey": "x"}, nil, "clientKey: "},
-		{"no certificate", map[string]interface{}{"clientId": "a", "clientAuthMethod": "tls_client_auth"}, nil,
+		{"a secret of nobody", map[string]any{"clientSecret": "s"}, nil, "clientId: required with clientSecret, clientKey or clientAuthMethod"},
+		{"no secret", map[string]any{"clientId": "a", "clientAuthMethod": "client_secret_post"}, nil, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+		{"no key", map[string]any{"clientId": "a", "clientAuthMethod": "private_key_jwt"}, nil, `clientKey: required for clientAuthMethod "private_key_jwt"`},
+		{"a broken key", map[string]any{"clientId": "a", "clientKey": "x"}, nil, "clientKey: "},
+		{"no certificate", map[string]any{"clientId": "a", "clientAuthMethod": "tls_client_auth"}, nil,
 			`oAuthIntrospection.clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
-		{"another connection", map[string]interface{}{"clientId": "a", "clientConfig": map[string]interface{}{"timeoutSeconds": 1}}, nil,
+		{"another connection", map[string]any{"clientId": "a", "clientConfig": map[string]any{"timeoutSeconds": 1}}, nil,
 			`issuer: required for sign-in, because "clientConfig" is set`},
-		{"a sign-in that lacks its issuer", map[string]interface{}{"clientId": "a", "redirectUrl": "/cb"}, nil, `issuer: required for sign-in, because "redirectUrl" is set`},
-		{"an issuer that is none", nil, map[string]interface{}{"issuer": "id.example.com"}, `oAuthIntrospection.issuer: must be an https URL`},
-		{"two issuers", map[string]interface{}{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]interface{}{"issuer": p.issuer},
+		{"a sign-in that lacks its issuer", map[string]any{"clientId": "a", "redirectUrl": "/cb"}, nil, `issuer: required for sign-in, because "redirectUrl" is set`},
+		{"an issuer that is none", nil, map[string]any{"issuer": "id.example.com"}, `oAuthIntrospection.issuer: must be an https URL`},
+		{"two issuers", map[string]any{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]any{"issuer": p.issuer},
 			"oAuthIntrospection.issuer: must not stand beside a sign-in"},
 	} {
 		if _, err := build(t, merge(introspectionOptions(p, row.block), row.top)); err == nil || !strings.Contains(err.Error(), row.want) {
@@ -386,7 +386,7 @@ func TestIntrospectionAloneRefuses(t *testing.T) {
 		}
 	}
 	// Without that job, nobody is told of a client that signs nobody in.
-	if _, err := build(t, merge(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), map[string]interface{}{"clientId": "a"})); err == nil ||
+	if _, err := build(t, merge(jwtOptions(map[string]any{"signingSecret": tokenSecret}), map[string]any{"clientId": "a"})); err == nil ||
 		!strings.Contains(err.Error(), `issuer: required for sign-in, because "clientId" is set`) {
 		t.Errorf("a client without a job: %v", err)
 	}

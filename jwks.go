@@ -51,15 +51,15 @@ var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": ellipt
 
 // key is one key that verifies signatures.
 type key struct {
-	kid, alg string      // "": any
-	kind     string      // one of algorithms
-	public   interface{} // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
+	kid, alg string // "": any
+	kind     string // one of algorithms
+	public   any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
 }
 
 // newKey checks public and names its kind. What the library would refuse later is refused here, where it can be said in time (a
 // key of the configuration), and what it would accept but should not: short and huge RSA keys (CPU), points off the curve
 // (invalid-curve attacks), Ed25519 keys of a small order.
-func newKey(public interface{}) (*key, error) {
+func newKey(public any) (*key, error) {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
 		bits := k.N.BitLen()
@@ -99,8 +99,8 @@ func newSecretKey(secret []byte, algs []string) (*key, error) {
 
 // readKeySet reads a JWK set (RFC 7517 5). Keys that we do not understand, that are not for signatures, or that are broken
 // are left out one by one; a set without any usable key is an error that says why.
-func readKeySet(set map[string]interface{}) ([]*key, error) {
-	items, ok := set["keys"].([]interface{})
+func readKeySet(set map[string]any) ([]*key, error) {
+	items, ok := set["keys"].([]any)
 	if !ok {
 		return nil, fmt.Errorf("key set: keys: must be an array, got %s", shown(set["keys"]))
 	}
@@ -122,13 +122,13 @@ func readKeySet(set map[string]interface{}) ([]*key, error) {
 
 // parseJWK reads one public key (RFC 7517 4, RFC 7518 6, RFC 8037 2). Secret keys (oct) have no place in a published set: whoever
 // reads it could sign.
-func parseJWK(item interface{}) (*key, error) {
-	jwk, _ := item.(map[string]interface{})
+func parseJWK(item any) (*key, error) {
+	jwk, _ := item.(map[string]any)
 	use, operations, kty, crv := jwk["use"], jwk["key_ops"], text(jwk["kty"]), text(jwk["crv"])
 	if use != nil && text(use) != "sig" || operations != nil && !has(texts(operations), "verify") {
 		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", shown(use), shown(operations))
 	}
-	var public interface{} // nil: of a kind we do not know
+	var public any // nil: of a kind we do not know
 	if kty == "RSA" {
 		public = &rsa.PublicKey{N: numberIn(jwk, "n"), E: int(numberIn(jwk, "e").Int64())}
 	} else if kty == "EC" && curves[crv] != nil {
@@ -147,7 +147,7 @@ func parseJWK(item interface{}) (*key, error) {
 }
 
 // numberIn decodes a member of a JWK. What is not base64url is 0, which newKey refuses.
-func numberIn(jwk map[string]interface{}, name string) *big.Int {
+func numberIn(jwk map[string]any, name string) *big.Int {
 	data, _ := decodePart(name, text(jwk[name]))
 	return new(big.Int).SetBytes(data)
 }
@@ -202,8 +202,8 @@ func verifyECDSA(public *ecdsa.PublicKey, sum, signature []byte) bool {
 func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize + 7) / 8 }
 
 // signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg.
-func signToken(signer crypto.Signer, alg, kid string, claims map[string]interface{}) (string, error) {
-	header := map[string]interface{}{"alg": alg, "typ": "JWT"}
+func signToken(signer crypto.Signer, alg, kid string, claims map[string]any) (string, error) {
+	header := map[string]any{"alg": alg, "typ": "JWT"}
 	if kid != "" {
 		header["kid"] = kid
 	}
@@ -314,7 +314,7 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 
 // tryKeys looks for the key that verifies t. Names decide where both have one; a token or a key without is tried with all that
 // are for its algorithm. found tells whether there was any.
-func tryKeys(set interface{}, t *token) (found bool, err error) {
+func tryKeys(set any, t *token) (found bool, err error) {
 	keys, _ := set.([]*key)
 	tries := 0
 	for _, k := range keys {

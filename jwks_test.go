@@ -65,7 +65,7 @@ func keyOf(t *testing.T, jwk string) *key {
 // jwtSigned is a parsed token of signer.
 func jwtSigned(t *testing.T, signer crypto.Signer, alg, kid string) *token {
 	t.Helper()
-	raw, err := signToken(signer, alg, kid, map[string]interface{}{"sub": "alice"})
+	raw, err := signToken(signer, alg, kid, map[string]any{"sub": "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +423,7 @@ func TestJWTPrivateKeyPEM(t *testing.T) {
 }
 
 func TestJWTSign(t *testing.T) {
-	_, err := signToken(jwtSigner("ES256"), "ES256", "", map[string]interface{}{"exp": make(chan int)})
+	_, err := signToken(jwtSigner("ES256"), "ES256", "", map[string]any{"exp": make(chan int)})
 	wantError(t, err, "unsupported type")
 }
 
@@ -517,7 +517,7 @@ func (s *jwksSource) fetch(ctx context.Context) ([]byte, error) {
 }
 
 func newSourceKeySet(source *jwksSource) *document {
-	return &document{log: &logger{level: levelError + 1}, fetch: func(ctx context.Context) (interface{}, error) {
+	return &document{log: &logger{level: levelError + 1}, fetch: func(ctx context.Context) (any, error) {
 		data, err := source.fetch(ctx)
 		if err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func newLogger(name, level string) *logger {
 }
 
 // logf writes one line. Arguments are text and numbers: the interpreter cannot print our types.
-func logf(l *logger, level int, format string, args ...interface{}) {
+func logf(l *logger, level int, format string, args ...any) {
 	if level < l.level {
 		return
 	}

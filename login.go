@@ -300,7 +300,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	if err != nil {
 		return nil, fmt.Errorf("%w: id token: %w", errUnusable, err)
 	}
-	var info map[string]interface{}
+	var info map[string]any
 	if g.config.Userinfo {
 		info, err = fetchUserinfo(ctx, g.client, t.accessToken, text(verified.claims["sub"]))
 	}

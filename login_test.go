@@ -51,23 +51,23 @@ func TestLoginRequest(t *testing.T) {
 func TestLoginRequestOptions(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		address string
 		want    map[string]string // parameter → value, "": none
 	}{
-		{"openid is added to the scopes", map[string]interface{}{"scopes": []string{"email", "offline_access"}}, "/", map[string]string{"scope": "openid email offline_access"}},
-		{"scopes as a label writes them", map[string]interface{}{"scopes": "openid, groups"}, "/", map[string]string{"scope": "openid groups"}},
-		{"pkce switched off", map[string]interface{}{"pkce": "false"}, "/", map[string]string{"code_challenge": "", "code_challenge_method": ""}},
-		{"extra parameters", map[string]interface{}{"authParams": map[string]string{"access_type": "offline"}}, "/", map[string]string{"access_type": "offline"}},
-		{"an empty prompt is none", map[string]interface{}{"authParams": map[string]string{"prompt": ""}}, "/", map[string]string{"prompt": ""}},
-		{"login parameters of the visit are passed on", map[string]interface{}{"loginParams": []string{"login_hint", "ui_locales"}}, "/?login_hint=ada&ui_locales=de&other=1", map[string]string{"login_hint": "ada", "ui_locales": "de", "other": ""}},
+		{"openid is added to the scopes", map[string]any{"scopes": []string{"email", "offline_access"}}, "/", map[string]string{"scope": "openid email offline_access"}},
+		{"scopes as a label writes them", map[string]any{"scopes": "openid, groups"}, "/", map[string]string{"scope": "openid groups"}},
+		{"pkce switched off", map[string]any{"pkce": "false"}, "/", map[string]string{"code_challenge": "", "code_challenge_method": ""}},
+		{"extra parameters", map[string]any{"authParams": map[string]string{"access_type": "offline"}}, "/", map[string]string{"access_type": "offline"}},
+		{"an empty prompt is none", map[string]any{"authParams": map[string]string{"prompt": ""}}, "/", map[string]string{"prompt": ""}},
+		{"login parameters of the visit are passed on", map[string]any{"loginParams": []string{"login_hint", "ui_locales"}}, "/?login_hint=ada&ui_locales=de&other=1", map[string]string{"login_hint": "ada", "ui_locales": "de", "other": ""}},
 		{"no others are", nil, "/?login_hint=ada", map[string]string{"login_hint": ""}},
-		{"max_age", map[string]interface{}{"maxAge": 0}, "/", map[string]string{"max_age": "0"}},
-		{"acr_values", map[string]interface{}{"acrValues": []string{"gold", "silver"}}, "/", map[string]string{"acr_values": "gold silver"}},
-		{"resource", map[string]interface{}{"resource": []string{"https://api.example.com"}}, "/", map[string]string{"resource": "https://api.example.com"}},
-		{"form_post", map[string]interface{}{"responseMode": "form_post"}, "/", map[string]string{"response_mode": "form_post"}},
-		{"redirectUrl as host and path", map[string]interface{}{"redirectUrl": "login.example.com/back"}, "/", map[string]string{"redirect_uri": "https://login.example.com/back"}},
-		{"redirectUrl as URL", map[string]interface{}{"redirectUrl": "https://app.example.com/back"}, "/", map[string]string{"redirect_uri": "https://app.example.com/back"}},
+		{"max_age", map[string]any{"maxAge": 0}, "/", map[string]string{"max_age": "0"}},
+		{"acr_values", map[string]any{"acrValues": []string{"gold", "silver"}}, "/", map[string]string{"acr_values": "gold silver"}},
+		{"resource", map[string]any{"resource": []string{"https://api.example.com"}}, "/", map[string]string{"resource": "https://api.example.com"}},
+		{"form_post", map[string]any{"responseMode": "form_post"}, "/", map[string]string{"response_mode": "form_post"}},
+		{"redirectUrl as host and path", map[string]any{"redirectUrl": "login.example.com/back"}, "/", map[string]string{"redirect_uri": "https://login.example.com/back"}},
+		{"redirectUrl as URL", map[string]any{"redirectUrl": "https://app.example.com/back"}, "/", map[string]string{"redirect_uri": "https://app.example.com/back"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestLoginRequestOptions(t *testing.T) {
 func TestLoginRequestKeepsProtocolParameters(t *testing.T) {
 	p := newProvider(t)
 	for _, name := range []string{"state", "nonce", "redirect_uri", "client_id", "response_type", "code_challenge", "scope"} {
-		s, err := build(t, p.options(map[string]interface{}{"authParams": map[string]string{name: "theirs"}, "loginParams": []string{name}}))
+		s, err := build(t, p.options(map[string]any{"authParams": map[string]string{name: "theirs"}, "loginParams": []string{name}}))
 		if err != nil {
 			continue // refused: as good
 		}
@@ -132,14 +132,14 @@ func TestLoginWayIn(t *testing.T) {
 	p := newProvider(t)
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		link    string
 	}{
 		{"at home", nil, `<a href="HERE/">Sign in</a>`},
-		{"at a page of its own", map[string]interface{}{"loginUrl": "/login"}, `<a href="HERE/login">Sign in</a>`},
-		{"at a host of its own", map[string]interface{}{"loginUrl": "id.example.com/login"}, `<a href="https://id.example.com/login">Sign in</a>`},
-		{"nowhere", map[string]interface{}{"unauthenticated": "deny"}, ""},
-		{"at another middleware", map[string]interface{}{"disableLogin": true}, ""},
+		{"at a page of its own", map[string]any{"loginUrl": "/login"}, `<a href="HERE/login">Sign in</a>`},
+		{"at a host of its own", map[string]any{"loginUrl": "id.example.com/login"}, `<a href="https://id.example.com/login">Sign in</a>`},
+		{"nowhere", map[string]any{"unauthenticated": "deny"}, ""},
+		{"at another middleware", map[string]any{"disableLogin": true}, ""},
 	} {
 		s := start(t, p.options(c.options))
 		page := newBrowser(t, s).post(app+"/form", "/form", url.Values{"a": {"b"}}).expect(http.StatusUnauthorized, "You are not signed in").body
@@ -153,15 +153,15 @@ func TestLoginUnauthenticated(t *testing.T) {
 	kinds := []string{"navigation", "HEAD navigation", "old browser", "curl", "fetch", "websocket", "picture", "posted form"}
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		want    string // statuses in the order of kinds
 	}{
 		{"auto: page loads sign in, the rest is told", nil, "302 302 302 401 401 401 401 401"},
-		{"login: everything signs in", map[string]interface{}{"unauthenticated": "login"}, "302 302 302 302 302 302 302 303"},
-		{"deny: nothing does", map[string]interface{}{"unauthenticated": "deny"}, "401 401 401 401 401 401 401 401"},
-		{"forward: as nobody", map[string]interface{}{"unauthenticated": "forward"}, "200 200 200 200 200 200 200 200"},
-		{"disableLogin", map[string]interface{}{"disableLogin": true}, "401 401 401 401 401 401 401 401"},
-		{"loginUrl: only there", map[string]interface{}{"loginUrl": "/login"}, "401 401 401 401 401 401 401 401"},
+		{"login: everything signs in", map[string]any{"unauthenticated": "login"}, "302 302 302 302 302 302 302 303"},
+		{"deny: nothing does", map[string]any{"unauthenticated": "deny"}, "401 401 401 401 401 401 401 401"},
+		{"forward: as nobody", map[string]any{"unauthenticated": "forward"}, "200 200 200 200 200 200 200 200"},
+		{"disableLogin", map[string]any{"disableLogin": true}, "401 401 401 401 401 401 401 401"},
+		{"loginUrl: only there", map[string]any{"loginUrl": "/login"}, "401 401 401 401 401 401 401 401"},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -194,7 +194,7 @@ func sendAsWithoutFollowing(b *browser, kind string) *reply {
 
 func TestLoginAnswerFormats(t *testing.T) {
 	p := newProvider(t)
-	b := newBrowser(t, start(t, p.options(map[string]interface{}{"unauthenticated": "deny"})))
+	b := newBrowser(t, start(t, p.options(map[string]any{"unauthenticated": "deny"})))
 	page := b.look("/").expect(http.StatusUnauthorized, "<html")
 	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
 		t.Errorf("a browser gets a page, got %q", page.header)
@@ -317,7 +317,7 @@ func TestLoginStateWorksOnce(t *testing.T) {
 func TestLoginStateExpires(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"stateCookie": map[string]interface{}{"maxAge": 1}}))
+	s := start(t, p.options(map[string]any{"stateCookie": map[string]any{"maxAge": 1}}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
 	keeper := b.copyOf() // keeps cookies longer than it was told
@@ -411,7 +411,7 @@ func TestLoginBookmarkOfTheCallback(t *testing.T) {
 
 func TestLoginIssuerInTheAnswer(t *testing.T) {
 	p := newProvider(t)
-	p.edit("discovery", func(d map[string]interface{}) { d["authorization_response_iss_parameter_supported"] = true })
+	p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
@@ -470,25 +470,25 @@ func TestLoginTokenEndpointTroubles(t *testing.T) {
 	}{
 		{"HTML", answerHTML(), 503, []string{"token endpoint"}},
 		{"500", answerText(500, "text/plain", "oops"), 503, []string{"token endpoint", "500"}},
-		{"401", answerJSON(401, map[string]interface{}{"error": "invalid_client", "error_description": "bad credentials"}), 503, []string{"invalid_client", "bad credentials", "clientSecret"}},
-		{"invalid_grant", answerJSON(400, map[string]interface{}{"error": "invalid_grant", "error_description": "code expired"}), 400, []string{"invalid_grant", "code expired"}},
+		{"401", answerJSON(401, map[string]any{"error": "invalid_client", "error_description": "bad credentials"}), 503, []string{"invalid_client", "bad credentials", "clientSecret"}},
+		{"invalid_grant", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "code expired"}), 400, []string{"invalid_grant", "code expired"}},
 		{"10 MB", answerText(200, "application/json", `{"access_token":"`+strings.Repeat("x", 10<<20)+`"}`), 503, []string{"larger than"}},
 		{"endless", answerEndless(), 503, []string{"larger than"}},
 		{"nothing", answerNothing(), 503, []string{"in time"}},
 		{"broken connection", answerBroken(), 503, []string{"token endpoint"}},
 		{"redirect", answerRedirect(thief.URL + "/token"), 503, []string{"token endpoint", "307"}},
-		{"no access token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "id_token": "x"}), 503, []string{"access_token"}},
-		{"no ID token", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x"}), 502, []string{"id_token"}},
-		{"type we do not know", answerJSON(200, map[string]interface{}{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503, []string{"token_type", "mac"}},
+		{"no access token", answerJSON(200, map[string]any{"token_type": "Bearer", "id_token": "x"}), 503, []string{"access_token"}},
+		{"no ID token", answerJSON(200, map[string]any{"token_type": "Bearer", "access_token": "x"}), 502, []string{"id_token"}},
+		{"type we do not know", answerJSON(200, map[string]any{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503, []string{"token_type", "mac"}},
 		{"array", answerText(200, "application/json", `[1]`), 503, []string{"token endpoint"}},
 		{"two access tokens", answerText(200, "application/json", `{"access_token":"a","access_token":"b","token_type":"Bearer"}`), 503, []string{"token endpoint"}},
-		{"ID token that is none", answerJSON(200, map[string]interface{}{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 502, []string{"id token"}},
+		{"ID token that is none", answerJSON(200, map[string]any{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 502, []string{"id token"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvider(t)
 			p.answer("token", c.answer)
-			s := start(t, p.options(map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}}))
+			s := start(t, p.options(map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}}))
 			b := newBrowser(t, s)
 			begin := time.Now()
 			r := b.open("/page").expect(c.status, "/page")
@@ -515,44 +515,44 @@ func TestLoginTokenEndpointTroubles(t *testing.T) {
 func TestLoginIDToken(t *testing.T) {
 	hour := int64(3600)
 	now := time.Now().Unix()
-	set := func(name string, value interface{}) func(map[string]interface{}) {
-		return func(c map[string]interface{}) { c[name] = value }
+	set := func(name string, value any) func(map[string]any) {
+		return func(c map[string]any) { c[name] = value }
 	}
 	for _, c := range []struct {
 		name    string
-		edit    func(map[string]interface{})
-		options map[string]interface{}
+		edit    func(map[string]any)
+		options map[string]any
 		want    string // in the log; "": the sign-in succeeds
 	}{
 		{"for someone else", set("aud", "other-app"), nil, `audience: expected "app"`},
-		{"for several, one a stranger", func(c map[string]interface{}) { c["aud"] = []string{"app", "stranger"}; c["azp"] = "app" }, nil, "audience"},
-		{"for several, all trusted", func(c map[string]interface{}) { c["aud"] = []string{"app", "friend"}; c["azp"] = "app" }, map[string]interface{}{"trustedAudiences": "friend"}, ""},
+		{"for several, one a stranger", func(c map[string]any) { c["aud"] = []string{"app", "stranger"}; c["azp"] = "app" }, nil, "audience"},
+		{"for several, all trusted", func(c map[string]any) { c["aud"] = []string{"app", "friend"}; c["azp"] = "app" }, map[string]any{"trustedAudiences": "friend"}, ""},
 		{"for nobody", set("aud", []string{}), nil, "audience"},
 		{"no audience", set("aud", nil), nil, "audience"},
 		{"made for another party", set("azp", "other-app"), nil, "azp"},
 		{"of another issuer", set("iss", "https://evil.example.com"), nil, "issuer"},
-		{"of the trusted issuer", set("iss", "https://other.example.com"), map[string]interface{}{"trustedIssuer": "https://other.example.com"}, ""},
-		{"of any issuer, unchecked", set("iss", "https://any.example.com"), map[string]interface{}{"disableIssuerCheck": true}, ""},
+		{"of the trusted issuer", set("iss", "https://other.example.com"), map[string]any{"trustedIssuer": "https://other.example.com"}, ""},
+		{"of any issuer, unchecked", set("iss", "https://any.example.com"), map[string]any{"disableIssuerCheck": true}, ""},
 		{"no subject", set("sub", ""), nil, "sub"},
 		{"a number for a subject", set("sub", 7), nil, "sub"},
 		{"a subject of 300 bytes", set("sub", strings.Repeat("a", 300)), nil, "sub"},
 		{"ended", set("exp", now-hour), nil, "exp"},
-		{"no end", func(c map[string]interface{}) { delete(c, "exp") }, nil, "exp"},
+		{"no end", func(c map[string]any) { delete(c, "exp") }, nil, "exp"},
 		{"an end beyond numbers", set("exp", 1e300), nil, "exp"},
 		{"issued in an hour", set("iat", now+hour), nil, "iat"},
 		{"issued 30 s ahead of us", set("iat", now+30), nil, ""},
 		{"issued an hour ago", set("iat", now-hour), nil, "iat"},
-		{"no time of issue", func(c map[string]interface{}) { delete(c, "iat") }, nil, "iat"},
+		{"no time of issue", func(c map[string]any) { delete(c, "iat") }, nil, "iat"},
 		{"another nonce", set("nonce", "other"), nil, "nonce"},
-		{"no nonce", func(c map[string]interface{}) { delete(c, "nonce") }, nil, "nonce"},
+		{"no nonce", func(c map[string]any) { delete(c, "nonce") }, nil, "nonce"},
 		{"hash of another access token", set("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), nil, "at_hash"},
-		{"a logout token", set("events", map[string]interface{}{"http://schemas.openid.net/event/backchannel-logout": map[string]interface{}{}}), nil, "events"},
-		{"no authentication time though asked", func(c map[string]interface{}) { delete(c, "auth_time") }, map[string]interface{}{"maxAge": 60}, "auth_time"},
-		{"signed in too long ago", set("auth_time", now-hour), map[string]interface{}{"maxAge": 60}, "auth_time"},
-		{"signed in lately", set("auth_time", now-30), map[string]interface{}{"maxAge": 60}, ""},
-		{"level too low", set("acr", "bronze"), map[string]interface{}{"acrValues": "gold,silver"}, "acr"},
-		{"no level", func(c map[string]interface{}) {}, map[string]interface{}{"acrValues": "gold"}, "acr"},
-		{"level high enough", set("acr", "silver"), map[string]interface{}{"acrValues": "gold,silver"}, ""},
+		{"a logout token", set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}), nil, "events"},
+		{"no authentication time though asked", func(c map[string]any) { delete(c, "auth_time") }, map[string]any{"maxAge": 60}, "auth_time"},
+		{"signed in too long ago", set("auth_time", now-hour), map[string]any{"maxAge": 60}, "auth_time"},
+		{"signed in lately", set("auth_time", now-30), map[string]any{"maxAge": 60}, ""},
+		{"level too low", set("acr", "bronze"), map[string]any{"acrValues": "gold,silver"}, "acr"},
+		{"no level", func(c map[string]any) {}, map[string]any{"acrValues": "gold"}, "acr"},
+		{"level high enough", set("acr", "silver"), map[string]any{"acrValues": "gold,silver"}, ""},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -580,14 +580,14 @@ func TestLoginAlgorithms(t *testing.T) {
 			p := newProvider(t)
 			p.useAlg(alg)
 			newBrowser(t, start(t, p.options())).signIn("/") // what the provider lists
-			newBrowser(t, start(t, p.options(map[string]interface{}{"idTokenSigningAlg": alg, "clientConfig": map[string]interface{}{"timeoutSeconds": 4}}))).signIn("/")
+			newBrowser(t, start(t, p.options(map[string]any{"idTokenSigningAlg": alg, "clientConfig": map[string]any{"timeoutSeconds": 4}}))).signIn("/")
 		})
 	}
 	t.Run("HS256 when it is named", func(t *testing.T) {
 		p := newProvider(t)
 		p.clientSecret = strings.Repeat("long-enough-", 4)
 		p.useAlg("HS256")
-		newBrowser(t, start(t, p.options(map[string]interface{}{"idTokenSigningAlg": "HS256"}))).signIn("/")
+		newBrowser(t, start(t, p.options(map[string]any{"idTokenSigningAlg": "HS256"}))).signIn("/")
 	})
 }
 
@@ -603,8 +603,8 @@ func TestLoginSignatureIsRefused(t *testing.T) {
 		{"HS256 with the public key", func(p *fakeProvider) {
 			p.key = &providerKey{kid: "one", alg: "HS256", private: []byte(fmt.Sprint(p.keySet()))}
 		}, "alg"},
-		{"none", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { h["alg"] = "none" }) }, "alg"},
-		{"nOnE", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { h["alg"] = "nOnE" }) }, "alg"},
+		{"none", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { h["alg"] = "none" }) }, "alg"},
+		{"nOnE", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { h["alg"] = "nOnE" }) }, "alg"},
 		{"a member of another family", func(p *fakeProvider) { p.key = &providerKey{kid: "one", alg: "ES256", private: commonKey("ES256")} }, "alg"},
 		{"a stranger's key under our key's name", func(p *fakeProvider) {
 			p.key = &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
@@ -614,26 +614,26 @@ func TestLoginSignatureIsRefused(t *testing.T) {
 		}, "two"},
 		{"a key in the token itself", func(p *fakeProvider) {
 			p.key = &providerKey{kid: "two", alg: "RS256", private: newPrivateKey("RS256")}
-			p.edit("header", func(h map[string]interface{}) { h["jwk"] = p.key.public(); delete(h, "kid") })
+			p.edit("header", func(h map[string]any) { h["jwk"] = p.key.public(); delete(h, "kid") })
 		}, "id token"},
 		{"crit", func(p *fakeProvider) {
-			p.edit("header", func(h map[string]interface{}) { h["crit"] = []string{"x"}; h["x"] = 1 })
+			p.edit("header", func(h map[string]any) { h["crit"] = []string{"x"}; h["x"] = 1 })
 		}, "crit"},
 		{"a key for encryption", func(p *fakeProvider) {
-			p.edit("jwks", func(d map[string]interface{}) {
-				d["keys"].([]interface{})[0].(map[string]interface{})["use"] = "enc"
+			p.edit("jwks", func(d map[string]any) {
+				d["keys"].([]any)[0].(map[string]any)["use"] = "enc"
 			})
 		}, "id token"},
 		{"an encrypted token", func(p *fakeProvider) {
-			p.edit("token", func(d map[string]interface{}) { d["id_token"] = d["id_token"].(string) + ".a.b" })
+			p.edit("token", func(d map[string]any) { d["id_token"] = d["id_token"].(string) + ".a.b" })
 		}, "id token"},
 		{"a line break in the token", func(p *fakeProvider) {
-			p.edit("token", func(d map[string]interface{}) {
+			p.edit("token", func(d map[string]any) {
 				d["id_token"] = d["id_token"].(string)[:40] + "\n" + d["id_token"].(string)[40:]
 			})
 		}, "id token"},
 		{"a claim twice", func(p *fakeProvider) {
-			p.edit("token", func(d map[string]interface{}) {
+			p.edit("token", func(d map[string]any) {
 				claims := base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"` + p.issuer + `","sub":"ada","sub":"eve"}`))
 				signed := strings.Split(d["id_token"].(string), ".")[0] + "." + claims
 				d["id_token"] = signed + "." + base64.RawURLEncoding.EncodeToString(p.key.sign(signed))
@@ -680,10 +680,10 @@ func TestLoginStaysOnOurOwnOrigin(t *testing.T) {
 }
 
 func TestLoginUserinfo(t *testing.T) {
-	options := map[string]interface{}{"userinfo": true, "forwardHeaders": map[string]string{"X-Locale": "locale", "X-Info": "userinfo.email", "X-Mail": "email"}}
+	options := map[string]any{"userinfo": true, "forwardHeaders": map[string]string{"X-Locale": "locale", "X-Info": "userinfo.email", "X-Mail": "email"}}
 	t.Run("merged under the ID token", func(t *testing.T) {
 		p := newProvider(t)
-		p.edit("userinfo", func(info map[string]interface{}) { info["email"] = "info@example.com" })
+		p.edit("userinfo", func(info map[string]any) { info["email"] = "info@example.com" })
 		seen := newBrowser(t, start(t, p.options(options))).signIn("/").upstream()
 		if seen.Headers.Get("X-Locale") != "en" || seen.Headers.Get("X-Mail") != "ada@example.com" || seen.Headers.Get("X-Info") != "info@example.com" {
 			t.Errorf("got %q", seen.Headers)
@@ -695,11 +695,11 @@ func TestLoginUserinfo(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
-		edit   func(map[string]interface{})
+		edit   func(map[string]any)
 		status int
 	}{
-		{"of somebody else", nil, func(info map[string]interface{}) { info["sub"] = "eve" }, 400},
-		{"without subject", nil, func(info map[string]interface{}) { delete(info, "sub") }, 400},
+		{"of somebody else", nil, func(info map[string]any) { info["sub"] = "eve" }, 400},
+		{"without subject", nil, func(info map[string]any) { delete(info, "sub") }, 400},
 		{"refused", answerText(401, "text/plain", ""), nil, 503},
 		{"HTML", answerHTML(), nil, 503},
 		{"a signed answer", answerText(200, "application/jwt", "e30.e30.AA"), nil, 503},
@@ -724,7 +724,7 @@ func TestLoginClientAuthentication(t *testing.T) {
 	key := pemOf(t, commonKey("ES256"))
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		check   func(call *providerCall) string
 	}{
 		{"client_secret_basic by default", nil, func(call *providerCall) string {
@@ -733,13 +733,13 @@ func TestLoginClientAuthentication(t *testing.T) {
 			}
 			return ""
 		}},
-		{"client_secret_post", map[string]interface{}{"clientAuthMethod": "client_secret_post"}, func(call *providerCall) string {
+		{"client_secret_post", map[string]any{"clientAuthMethod": "client_secret_post"}, func(call *providerCall) string {
 			if call.header.Get("Authorization") != "" || call.form.Get("client_secret") == "" {
 				return "expected the secret in the form"
 			}
 			return ""
 		}},
-		{"private_key_jwt", map[string]interface{}{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256", "clientKeyId": "k1"}, func(call *providerCall) string {
+		{"private_key_jwt", map[string]any{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256", "clientKeyId": "k1"}, func(call *providerCall) string {
 			parts := strings.Split(call.form.Get("client_assertion"), ".")
 			if len(parts) != 3 || call.form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" || call.form.Get("client_secret") != "" {
 				return "expected an assertion alone"
@@ -764,7 +764,7 @@ func TestLoginClientAuthentication(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		p := newProvider(t)
 		p.clientSecret = ""
-		newBrowser(t, start(t, p.options(map[string]interface{}{"session": map[string]interface{}{"secret": strings.Repeat("s", 32)}}))).signIn("/")
+		newBrowser(t, start(t, p.options(map[string]any{"session": map[string]any{"secret": strings.Repeat("s", 32)}}))).signIn("/")
 	})
 	t.Run("a secret with every kind of character", func(t *testing.T) {
 		p := newProvider(t)
@@ -775,7 +775,7 @@ func TestLoginClientAuthentication(t *testing.T) {
 
 func TestLoginFormPost(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"responseMode": "form_post"}))
+	s := start(t, p.options(map[string]any{"responseMode": "form_post"}))
 	b := newBrowser(t, s)
 	b.signIn("/page")
 	if p.lastCall("authorize").form.Get("response_mode") != "form_post" {
@@ -800,7 +800,7 @@ func TestLoginCallbackMethods(t *testing.T) {
 
 func TestLoginURL(t *testing.T) {
 	p := newProvider(t)
-	options := p.options(map[string]interface{}{"loginUrl": "/login", "postLoginRedirectUrl": "/welcome"})
+	options := p.options(map[string]any{"loginUrl": "/login", "postLoginRedirectUrl": "/welcome"})
 	s := start(t, options)
 	b := newBrowser(t, s)
 	b.open("/page").expect(http.StatusUnauthorized)
@@ -842,8 +842,8 @@ func TestLoginPushedRequest(t *testing.T) {
 		calls    int
 	}{{"auto", false, 0}, {"auto", true, 1}, {"true", false, 1}, {"false", true, 0}} {
 		p := newProvider(t)
-		p.edit("discovery", func(d map[string]interface{}) { d["require_pushed_authorization_requests"] = c.required })
-		b := newBrowser(t, start(t, p.options(map[string]interface{}{"par": c.par})))
+		p.edit("discovery", func(d map[string]any) { d["require_pushed_authorization_requests"] = c.required })
+		b := newBrowser(t, start(t, p.options(map[string]any{"par": c.par})))
 		sent := b.begin("/page")
 		if c.calls == 1 && (sent.Query().Get("state") != "" || sent.Query().Get("request_uri") == "" || sent.Query().Get("client_id") != "app") {
 			t.Errorf("par: %s: the browser carries %s", c.par, sent)
@@ -857,7 +857,7 @@ func TestLoginPushedRequest(t *testing.T) {
 
 func TestLoginNeverMixesPeople(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"forwardHeaders": map[string]string{"X-User": "sub", "X-Page": "page"}}))
+	s := start(t, p.options(map[string]any{"forwardHeaders": map[string]string{"X-User": "sub", "X-Page": "page"}}))
 	// The page a person asked for goes to the provider as a hint and comes back as a claim.
 	p.answer("authorize", func(rw http.ResponseWriter, req *http.Request) { p.usual("authorize", rw, req) })
 	inParallel(40, func(i int) {
@@ -892,7 +892,7 @@ func TestLoginClockDifference(t *testing.T) {
 
 func TestLoginSwitchesTheUser(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
+	s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)"}))
 	b := newBrowser(t, s)
 	page := b.open("/page?a=1").expect(http.StatusForbidden)
 	link := regexp.MustCompile(`href="(/oidc/callback\?[^"]*)"`).FindStringSubmatch(page.body)

@@ -181,7 +181,7 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 // before and after: a logout between the two finds the session seen, or is found by it.
 func isRevoked(c *client, id, sid, sub string, start int64) bool {
 	sid = "sid:" + sid
-	for _, mark := range []interface{}{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
+	for _, mark := range []any{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
 		if at, _ := mark.(int64); start <= at {
 			return true
 		}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var logoutOptions = map[string]interface{}{"logoutUrl": "/logout", "postLogoutRedirectUrl": "/bye", "bypass": "Path(`/bye`)"}
+var logoutOptions = map[string]any{"logoutUrl": "/logout", "postLogoutRedirectUrl": "/bye", "bypass": "Path(`/bye`)"}
 
 func TestLogout(t *testing.T) {
 	for _, how := range []string{"a link of the same site", "a form of the same site", "typed"} {
@@ -95,7 +95,7 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		bend func(p *fakeProvider)
 	}{
 		{"it has no end_session_endpoint", func(p *fakeProvider) {
-			p.edit("discovery", func(d map[string]interface{}) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
+			p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
 		}},
 		{"its revocation endpoint is broken", func(p *fakeProvider) { p.answer("revocation", answerText(500, "text/plain", "")) }},
 		{"its revocation endpoint says nothing", func(p *fakeProvider) { p.answer("revocation", answerNothing()) }},
@@ -104,7 +104,7 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvider(t)
 			c.bend(p)
-			_, b := signedIn(t, p, logoutOptions, map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}})
+			_, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
 			if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
 				t.Errorf("landed at %q", seen.URI)
 			}
@@ -113,15 +113,15 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 	}
 	t.Run("nothing says where to land", func(t *testing.T) {
 		p := newProvider(t)
-		p.edit("discovery", func(d map[string]interface{}) { delete(d, "end_session_endpoint") })
-		_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout"})
+		p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint") })
+		_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
 		b.open("/logout").expect(http.StatusOK, "signed out", `href="/"`)
 	})
 	t.Run("a restarted Traefik cannot reach it", func(t *testing.T) {
 		p := newProvider(t)
 		_, b := signedIn(t, p, logoutOptions, sessionOptions("name", "kept"))
 		cookie := b.cookie("kept").Value
-		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"), map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}}))
+		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}))
 		p.away(true)
 		b.routes[app] = other
 		b.setCookie("kept", cookie)
@@ -144,7 +144,7 @@ func TestLogoutOfNobody(t *testing.T) {
 func TestLogoutLanding(t *testing.T) {
 	// The provider may come back without state, or with one we do not know.
 	p := newProvider(t)
-	_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "postLogoutRedirectUrl": app + "/bye", "bypass": "Path(`/bye`)"})
+	_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "postLogoutRedirectUrl": app + "/bye", "bypass": "Path(`/bye`)"})
 	b.open("/logout")
 	for _, path := range []string{"/bye", "/bye?state=unknown", "/bye?state="} {
 		b.open(path).upstream()
@@ -166,7 +166,7 @@ func TestLogoutOfLargeSession(t *testing.T) {
 
 func TestLogoutCookiesOfADomain(t *testing.T) {
 	p := newProvider(t)
-	_, b := signedIn(t, p, logoutOptions, sessionOptions("domain", "example.com"), map[string]interface{}{"csrf": map[string]interface{}{}})
+	_, b := signedIn(t, p, logoutOptions, sessionOptions("domain", "example.com"), map[string]any{"csrf": map[string]any{}})
 	b.open("/logout")
 	if names := b.cookieNames(""); len(names) > 0 {
 		t.Errorf("cookies stayed: %q", names)
@@ -201,13 +201,13 @@ func sidOf(p *fakeProvider) string {
 
 func TestLogoutByTheProvider(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	first := sidOf(p)
 	other := newBrowser(t, s)
 	other.signIn("/")
 	copied := b.copyOf()
 
-	r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": first})))
+	r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": first})))
 	r.expect(http.StatusOK)
 	if r.header.Get("Cache-Control") != "no-store" || len(r.cookies) > 0 {
 		t.Errorf("got %q", r.header)
@@ -216,22 +216,22 @@ func TestLogoutByTheProvider(t *testing.T) {
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	other.fetch(http.MethodGet, "/", "").upstream()
 
-	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusOK)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusOK)
 	other.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	time.Sleep(5 * time.Millisecond)
 	b.signIn("/") // the next session is another
 	s.reload()
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
-	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": "never heard of"}))).expect(http.StatusOK)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": "never heard of"}))).expect(http.StatusOK)
 	b.fetch(http.MethodGet, "/", "").upstream()
 }
 
 func TestLogoutTokenIsRefused(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	sid := sidOf(p)
-	claims := func(pairs ...interface{}) string {
-		made := map[string]interface{}{"sid": sid, "sub": "ada"}
+	claims := func(pairs ...any) string {
+		made := map[string]any{"sid": sid, "sub": "ada"}
 		for i := 0; i < len(pairs); i += 2 {
 			made[pairs[i].(string)] = pairs[i+1]
 		}
@@ -241,7 +241,7 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	event := "http://schemas.openid.net/event/backchannel-logout"
 	stranger := &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
 	headed := func(name, value string) string {
-		p.edit("header", func(h map[string]interface{}) { h[name] = value })
+		p.edit("header", func(h map[string]any) { h[name] = value })
 		defer p.edit("header", nil)
 		return claims()
 	}
@@ -254,10 +254,10 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 		"in the query": "other=1", "a stranger's": forged, "alg none": headed("alg", "none"), "an ID token by its type": headed("typ", "at+jwt"),
 		"another issuer": claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"), "another client beside ours": claims("aud", []string{"app", "other"}),
 		"no time": claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
-		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]interface{}{"x": map[string]interface{}{}}),
-		"event is a text": claims("events", event), "event's value is a text": claims("events", map[string]interface{}{event: "yes"}),
-		"a nonce": claims("nonce", "x"), "a nonce that is null": logoutForm(p.sign(map[string]interface{}{"iss": p.issuer, "aud": "app", "iat": now, "exp": now + 60,
-			"jti": "n1", "sid": sid, "nonce": nil, "events": map[string]interface{}{event: map[string]interface{}{}}})),
+		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]any{"x": map[string]any{}}),
+		"event is a text": claims("events", event), "event's value is a text": claims("events", map[string]any{event: "yes"}),
+		"a nonce": claims("nonce", "x"), "a nonce that is null": logoutForm(p.sign(map[string]any{"iss": p.issuer, "aud": "app", "iat": now, "exp": now + 60,
+			"jti": "n1", "sid": sid, "nonce": nil, "events": map[string]any{event: map[string]any{}}})),
 		"neither user nor session": claims("sub", nil, "sid", nil), "a broken escape": "logout_token=%zz",
 		"too large": "logout_token=" + strings.Repeat("a", 100000),
 	} {
@@ -279,14 +279,14 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	sendLogoutToken(s, good).expect(http.StatusOK)
 	sendLogoutToken(s, good).expect(http.StatusBadRequest)
 	s.expectLog("jti")
-	required := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "backchannelLogoutSessionsRequired": true}))
-	sendLogoutToken(required, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusBadRequest)
+	required := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "backchannelLogoutSessionsRequired": true}))
+	sendLogoutToken(required, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusBadRequest)
 	required.expectLog("sid")
 }
 
 func TestLogoutByTheProvidersPage(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel"})
+	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})
 	sid := sidOf(p)
 	frame := newBrowser(t, s) // a third-party frame without cookies
 	issuer := url.QueryEscape(p.issuer)
@@ -310,7 +310,7 @@ func otherLogouts(list *memory, count int) {
 
 func TestLogoutListTellsWhenItForgets(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"})
 	if s.server == nil {
 		t.Skip("the memory can be filled in this process alone")
 	}
@@ -320,11 +320,11 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 	told := func() int {
 		return strings.Count(s.logs(), "logout list: full: more than 100 logouts in session.expiry (86400 s)")
 	}
-	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": sidOf(p)}))).expect(http.StatusOK)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sidOf(p)}))).expect(http.StatusOK)
 	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	again := func() int { return b.raw("/", "Cookie: "+line, "Accept: */*").StatusCode }
 	otherLogouts(c.revoked, 150) // all of them are remembered still
-	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": "x"}))).expect(http.StatusOK)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": "x"}))).expect(http.StatusOK)
 	if told() != 0 {
 		t.Errorf("nothing is forgotten yet:\n%s", s.logs())
 	}
@@ -333,7 +333,7 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 		t.Fatal("this test means a logout that is forgotten")
 	}
 	for i := 0; i < 3; i++ {
-		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": fmt.Sprint("y", i)}))).expect(http.StatusOK)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": fmt.Sprint("y", i)}))).expect(http.StatusOK)
 	}
 	if told() != 1 {
 		t.Errorf("expected the operator to be told, once:\n%s", s.logs())
@@ -357,7 +357,7 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 	// Anybody may load that page, with any sid. One that no session here has must not make us look through all of them, nor hold up
 	// the requests of those who are signed in: it takes no lock of theirs.
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel"})
+	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})
 	if s.server == nil {
 		t.Skip("the lock can be held in this process alone")
 	}
@@ -394,10 +394,10 @@ func TestLogoutWarnsOfCookieSessions(t *testing.T) {
 	p := newProvider(t)
 	endless := "renewed for ever"
 	for _, c := range []struct {
-		options map[string]interface{}
+		options map[string]any
 		isTold  bool
 	}{{nil, true}, {sessionOptions("maxLifetime", 604800), false}, {sessionOptions("sliding", false), false}} {
-		s := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel"}, c.options))
+		s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel"}, c.options))
 		s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts", "session.store.redis")
 		if told := strings.Contains(s.logs(), endless); told != c.isTold {
 			t.Errorf("%v: expected %t:\n%s", c.options, c.isTold, s.logs())

@@ -14,18 +14,18 @@ import (
 // an entry that is read from the old half moves back into the young one, so what is in use stays.
 type memory struct {
 	mu         sync.RWMutex
-	young, old map[string]interface{}
+	young, old map[string]any
 	limit      int       // entries in each half
 	turned     time.Time // when old was young for the last time
 	lost       time.Time // nothing newer than this has been forgotten
 }
 
 func newMemory(limit int) *memory {
-	return &memory{young: map[string]interface{}{}, limit: limit}
+	return &memory{young: map[string]any{}, limit: limit}
 }
 
 // recall returns what was remembered under key, or nil.
-func recall(m *memory, key string) interface{} {
+func recall(m *memory, key string) any {
 	m.mu.RLock()
 	value := m.young[key]
 	isOld := value == nil && m.old[key] != nil
@@ -37,7 +37,7 @@ func recall(m *memory, key string) interface{} {
 }
 
 // revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
-func revive(m *memory, key string) interface{} {
+func revive(m *memory, key string) any {
 	m.mu.Lock()
 	if value := m.old[key]; value != nil {
 		keep(m, key, value)
@@ -48,7 +48,7 @@ func revive(m *memory, key string) interface{} {
 }
 
 // remember keeps value, which is not nil, under key until newer entries push it out.
-func remember(m *memory, key string, value interface{}) {
+func remember(m *memory, key string, value any) {
 	m.mu.Lock()
 	keep(m, key, value)
 	m.mu.Unlock()
@@ -56,7 +56,7 @@ func remember(m *memory, key string, value interface{}) {
 
 // rememberIf is remember for a key that is known, or for one that is not, and says whether it was so: the guard of everything that may
 // be used once, and of what must not come back after it was forgotten.
-func rememberIf(m *memory, isKnown bool, key string, value interface{}) bool {
+func rememberIf(m *memory, isKnown bool, key string, value any) bool {
 	m.mu.Lock()
 	is := (m.young[key] != nil || m.old[key] != nil) == isKnown
 	if is {
@@ -67,13 +67,13 @@ func rememberIf(m *memory, isKnown bool, key string, value interface{}) bool {
 }
 
 // keep writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
-func keep(m *memory, key string, value interface{}) {
+func keep(m *memory, key string, value any) {
 	delete(m.old, key)
 	if len(m.young) >= m.limit {
 		m.lost = m.turned
 		m.turned = time.Now()
 		m.old = m.young
-		m.young = map[string]interface{}{}
+		m.young = map[string]any{}
 	}
 	m.young[key] = value
 }
@@ -95,14 +95,14 @@ type flights struct {
 // flight is one piece of work that many requests may wait for.
 type flight struct {
 	landed chan struct{} // closed at the end
-	value  interface{}
+	value  any
 	err    error
 }
 
 // share runs work once however many ask for key at the same time, and gives all of them its result.
 // It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
 // handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
-func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (interface{}, error)) (interface{}, error) {
+func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (any, error)) (any, error) {
 	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
 	f.mu.Lock()
 	under := f.running[key]

@@ -31,8 +31,8 @@ func under(o *option, name string) *option {
 }
 
 // readBlock reads the options of one block.
-func readBlock(block reflect.Value, o *option, raw map[string]interface{}) {
-	given := map[string]interface{}{} // by name in lower case
+func readBlock(block reflect.Value, o *option, raw map[string]any) {
+	given := map[string]any{} // by name in lower case
 	names := sortedNames(o, raw)
 	for _, name := range names {
 		given[strings.ToLower(name)] = raw[name]
@@ -47,7 +47,7 @@ func readBlock(block reflect.Value, o *option, raw map[string]interface{}) {
 }
 
 // readFields takes the options of a block out of given.
-func readFields(block reflect.Value, o *option, given map[string]interface{}) {
+func readFields(block reflect.Value, o *option, given map[string]any) {
 	for i := 0; i < block.NumField(); i++ {
 		tag := block.Type().Field(i).Tag
 		name := tag.Get("json")
@@ -55,7 +55,7 @@ func readFields(block reflect.Value, o *option, given map[string]interface{}) {
 			readFields(block.Field(i), o, given)
 			continue
 		}
-		var raw interface{}
+		var raw any
 		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
 			if value := given[spelling]; value != nil {
 				raw = value
@@ -73,10 +73,10 @@ func readFields(block reflect.Value, o *option, given map[string]interface{}) {
 }
 
 // readField reads one option, whatever its kind, and says whether it is set now.
-func readField(field reflect.Value, o *option, raw interface{}) bool {
+func readField(field reflect.Value, o *option, raw any) bool {
 	switch field.Kind() {
 	case reflect.Struct:
-		block, isBlock := raw.(map[string]interface{})
+		block, isBlock := raw.(map[string]any)
 		if text, isText := toText(raw); !isBlock && (!isText || text != "") {
 			o.p.add(o.path, "must be a block of options, not a text or list")
 		}
@@ -113,7 +113,7 @@ func readField(field reflect.Value, o *option, raw interface{}) bool {
 
 // readPointer reads an option that may be absent: a value without default, or a block that is switched on by being there. Such a
 // block is also switched by true and false: a label cannot write `{}`, and YAML's `{}` arrives as empty text.
-func readPointer(field reflect.Value, o *option, raw interface{}) bool {
+func readPointer(field reflect.Value, o *option, raw any) bool {
 	target := reflect.New(field.Type().Elem())
 	if target.Elem().Kind() == reflect.Struct {
 		text, _ := toText(raw)
@@ -134,9 +134,9 @@ func readPointer(field reflect.Value, o *option, raw interface{}) bool {
 }
 
 // readList reads a list, or text with commas.
-func readList(o *option, raw interface{}) []string {
+func readList(o *option, raw any) []string {
 	var texts, items []string
-	if list, isList := raw.([]interface{}); isList {
+	if list, isList := raw.([]any); isList {
 		for _, item := range list {
 			texts = append(texts, readText(o, item))
 		}
@@ -155,12 +155,12 @@ func readList(o *option, raw interface{}) []string {
 }
 
 // readMap reads names with values, or text like `a=b,c=d`: key-value stores make lists of names that are numbers (errorPages).
-func readMap(o *option, raw interface{}) map[string]string {
-	pairs, isMap := raw.(map[string]interface{})
+func readMap(o *option, raw any) map[string]string {
+	pairs, isMap := raw.(map[string]any)
 	text, isText := toText(raw)
 	o.p.must(isMap || isText, o.path, "must be names with values, not a list")
 	if isText && text != "" {
-		pairs = map[string]interface{}{}
+		pairs = map[string]any{}
 		for _, pair := range strings.Split(text, ",") {
 			name, value, found := strings.Cut(pair, "=")
 			o.p.must(found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
@@ -181,7 +181,7 @@ func readMap(o *option, raw interface{}) map[string]string {
 }
 
 // readText reads one value as text, with ${…} replaced and without white space around it.
-func readText(o *option, raw interface{}) string {
+func readText(o *option, raw any) string {
 	text, isText := toText(raw)
 	if !isText {
 		o.p.add(o.path, "must be one value, not a list or block")
@@ -252,7 +252,7 @@ var meantAddress = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-k
 var userInfo = regexp.MustCompile(`(?s)(//|^).*@`)
 
 // toText is a single value as a label would write it. Lists and blocks are none.
-func toText(raw interface{}) (string, bool) {
+func toText(raw any) (string, bool) {
 	if raw == nil {
 		return "", true
 	}
@@ -261,7 +261,7 @@ func toText(raw interface{}) (string, bool) {
 }
 
 // sortedNames gives the names of a block in order. None may come twice: of X-User and x-user either could win.
-func sortedNames(o *option, block map[string]interface{}) []string {
+func sortedNames(o *option, block map[string]any) []string {
 	var names []string
 	for name := range block {
 		names = append(names, name)

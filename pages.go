@@ -145,7 +145,7 @@ func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer)
 // problemJSON is RFC 9457 3.1 with the extension member id (3.2).
 func problemJSON(a *answer) string {
 	// With about:blank the title is the status phrase (RFC 9457 4.2.1), so our sentence leads the detail.
-	object := map[string]interface{}{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status,
+	object := map[string]any{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status,
 		"detail": strings.TrimSuffix(strings.ReplaceAll(a.title+". "+a.detail, "?.", "?"), " ")}
 	if a.id != "" {
 		object["id"] = a.id

@@ -224,7 +224,7 @@ func TestPagesJSON(t *testing.T) {
 		if got := rec.Header().Get("Content-Type"); got != test.kind {
 			t.Errorf("%s: Content-Type %q", test.name, got)
 		}
-		var any map[string]interface{}
+		var any map[string]any
 		if err := json.Unmarshal(rec.Body.Bytes(), &any); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
@@ -527,12 +527,12 @@ func TestPagesReflectNothing(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		status  int
 		want    string // that the place was reached: the address, escaped
 		send    func(b *browser, p *fakeProvider) *http.Response
 	}{
-		{"the page asked for, where the rule says no", map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert", func(b *browser, p *fakeProvider) *http.Response {
+		{"the page asked for, where the rule says no", map[string]any{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert", func(b *browser, p *fakeProvider) *http.Response {
 			b.open("/page")
 			return b.raw(page, navigate, "Cookie: "+b.cookieLine(mustParse(app+"/"), "none", http.MethodGet))
 		}},
@@ -553,19 +553,19 @@ func TestPagesReflectNothing(t *testing.T) {
 		{"state and code", nil, 400, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/oidc/callback?state="+markup+"&code="+markup, navigate)
 		}},
-		{"the issuer of a sign-in begun elsewhere", map[string]interface{}{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+		{"the issuer of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/login?iss="+markup, navigate)
 		}},
-		{"the target of a sign-in begun elsewhere", map[string]interface{}{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+		{"the target of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/login?target_link_uri=https://evil.example.com/"+markup, navigate)
 		}},
-		{"issuer and sid of a front-channel logout", map[string]interface{}{"frontchannelLogoutUrl": "/front"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
+		{"issuer and sid of a front-channel logout", map[string]any{"frontchannelLogoutUrl": "/front"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/front?iss="+markup+"&sid="+markup, navigate)
 		}},
-		{"sid of a front-channel logout that works", map[string]interface{}{"frontchannelLogoutUrl": "/front"}, 200, "", func(b *browser, p *fakeProvider) *http.Response {
+		{"sid of a front-channel logout that works", map[string]any{"frontchannelLogoutUrl": "/front"}, 200, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/front?iss="+url.QueryEscape(p.issuer)+"&sid="+markup, navigate)
 		}},
-		{"the query of a sign-out from another site", map[string]interface{}{"logoutUrl": "/logout"}, 200, `action="/logout"`, func(b *browser, p *fakeProvider) *http.Response {
+		{"the query of a sign-out from another site", map[string]any{"logoutUrl": "/logout"}, 200, `action="/logout"`, func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/logout?"+markup, navigate, "Sec-Fetch-Site: cross-site")
 		}},
 		{"the page that leads on", sessionOptions("sameSite", "strict"), 200, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
@@ -574,11 +574,11 @@ func TestPagesReflectNothing(t *testing.T) {
 			back := b.answered(mustParse(begun.Header.Get("Location")))
 			return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
 		}},
-		{"a program's JSON", map[string]interface{}{"unauthenticated": "deny"}, 401, `"status":401`, func(b *browser, p *fakeProvider) *http.Response {
+		{"a program's JSON", map[string]any{"unauthenticated": "deny"}, 401, `"status":401`, func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw(page, "Accept: application/json"+markup)
 		}},
 	} {
-		for kind, more := range map[string]map[string]interface{}{"built in": nil, "of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
+		for kind, more := range map[string]map[string]any{"built in": nil, "of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
 			p := newProvider(t)
 			res := c.send(newBrowser(t, start(t, p.options(c.options, more))), p)
 			text, _ := io.ReadAll(res.Body)
@@ -609,10 +609,10 @@ func TestPagesWords(t *testing.T) {
 	page := []string{"Sec-Fetch-Mode: navigate"}
 	token := "Authorization: Bearer " + sharedToken(nil)
 	p := newProvider(t)
-	signIn, api := p.options(map[string]interface{}{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}), jwtOptions(map[string]interface{}{"signingSecret": tokenSecret})
+	signIn, api := p.options(map[string]any{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}), jwtOptions(map[string]any{"signingSecret": tokenSecret})
 	for _, row := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		path    string
 		header  []string
 		status  int
@@ -636,7 +636,7 @@ func TestPagesWords(t *testing.T) {
 		}
 	}
 
-	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{}})
 	for referer, back := range map[string]string{
 		"https://app.example.com/form?a=1&b=2": "/form?a=1&amp;b=2", "": "/", "https://app.example.com": "/",
 		"https://evil.example.com/form": "/https://evil.example.com/form", "https://app.example.com.evil.example/": "/.evil.example/", "//evil.example.com/": "/evil.example.com/",

@@ -54,7 +54,7 @@ type client struct {
 	retries      int
 	rules        *tokenRules
 	pinnedAlg    string    // idTokenSigningAlg, "" is by discovery
-	metadata     *document // map[string]interface{} by the names of OpenID Connect Discovery 3 and RFC 8414 2
+	metadata     *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
 	keys         *document // []*key
 	flights      flights
 
@@ -71,18 +71,18 @@ type client struct {
 // document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
 type document struct {
 	log   *logger
-	fetch func(ctx context.Context) (interface{}, error) // limits its own time; nil: the document never changes
+	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
 
-	fetching sync.Mutex  // held while somebody fetches; nobody else changes the rest
-	wait     backoff     // until there may be another fetch, and how the last one failed
-	mu       sync.Mutex  // of what follows
-	value    interface{} // the last good one; replaced as a whole, never changed, so it is read without the lock
-	version  int         // how many have come
-	until    time.Time   // when it is to be fetched anew
+	fetching sync.Mutex // held while somebody fetches; nobody else changes the rest
+	wait     backoff    // until there may be another fetch, and how the last one failed
+	mu       sync.Mutex // of what follows
+	value    any        // the last good one; replaced as a whole, never changed, so it is read without the lock
+	version  int        // how many have come
+	until    time.Time  // when it is to be fetched anew
 }
 
 // peek is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
-func peek(d *document) (value interface{}, version int, isOld bool) {
+func peek(d *document) (value any, version int, isOld bool) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,7 +95,7 @@ func peek(d *document) (value interface{}, version int, isOld bool) {
 // renew fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
 // had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
 // fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
-func renew(ctx context.Context, d *document, version int) (value interface{}, isNewer bool, err error) {
+func renew(ctx context.Context, d *document, version int) (value any, isNewer bool, err error) {
 	d.fetching.Lock() // who has to wait here finds what the one before brought
 	defer d.fetching.Unlock()
 	now := time.Now()
@@ -134,24 +134,24 @@ func giveBack(d *document) {
 
 // discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
 // last good document goes on, and without one the error wraps errUnavailable.
-func discover(ctx context.Context, c *client) (map[string]interface{}, error) {
+func discover(ctx context.Context, c *client) (map[string]any, error) {
 	value, version, isOld := peek(c.metadata)
 	var err error
 	if isOld {
 		value, _, err = renew(ctx, c.metadata, version)
 	}
-	if m, ok := value.(map[string]interface{}); ok {
+	if m, ok := value.(map[string]any); ok {
 		return m, nil
 	}
 	return nil, err
 }
 
 // fetchMetadata fetches and checks the discovery document.
-func fetchMetadata(ctx context.Context, c *client) (interface{}, error) {
-	m := map[string]interface{}{"issuer": c.issuer}
+func fetchMetadata(ctx context.Context, c *client) (any, error) {
+	m := map[string]any{"issuer": c.issuer}
 	if c.discoveryURL != "" {
 		found, err := get(ctx, c, "discovery", c.discoveryURL, nil)
-		aliases, _ := found["mtls_endpoint_aliases"].(map[string]interface{})
+		aliases, _ := found["mtls_endpoint_aliases"].(map[string]any)
 		for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
 			if alias := text(aliases[name]); alias != "" && c.authMethod == "tls_client_auth" {
 				found[name] = alias // RFC 8705 5: where the provider asks for our certificate
@@ -181,7 +181,7 @@ func fetchMetadata(ctx context.Context, c *client) (interface{}, error) {
 }
 
 // checkMetadata refuses a document that is not this issuer's, and endpoints that are not plain absolute URLs or as secure as the issuer.
-func checkMetadata(c *client, m map[string]interface{}) error {
+func checkMetadata(c *client, m map[string]any) error {
 	issuer := text(m["issuer"])
 	// OpenID Connect Discovery 4.3: identical, compared byte for byte; a stranger's document would give us a stranger's keys.
 	if !acceptsIssuer(c, issuer) {
@@ -200,7 +200,7 @@ func checkMetadata(c *client, m map[string]interface{}) error {
 }
 
 // get fetches the JSON object of a 200 answer.
-func get(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]interface{}, error) {
+func get(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
 	status, body, at, err := call(ctx, c, what, endpoint, nil, headers, c.retries)
 	if err != nil {
 		return nil, err
@@ -291,7 +291,7 @@ func authenticateClient(c *client, form url.Values, header http.Header) error {
 		method = "private_key_jwt"
 	} else if method == "" && c.secret != "" {
 		known, _, _ := peek(c.metadata)
-		m, _ := known.(map[string]interface{}) // nil for a client of a token endpoint alone
+		m, _ := known.(map[string]any) // nil for a client of a token endpoint alone
 		listed := texts(m["token_endpoint_auth_methods_supported"])
 		method = "client_secret_basic" // also where nothing is listed: OpenID Connect Discovery 3
 		if len(listed) > 0 && !has(listed, method) {
@@ -327,7 +327,7 @@ func clientAssertion(c *client) (string, error) {
 	if audience == "" {
 		audience = c.overrides.Token // a client of a token endpoint alone; configured as well
 	}
-	return signToken(c.signer, c.signerAlg, c.signerKeyID, map[string]interface{}{
+	return signToken(c.signer, c.signerAlg, c.signerKeyID, map[string]any{
 		"iss": c.id,
 		"sub": c.id,
 		// The issuer, one string, never an address from metadata: who can choose the address could replay the assertion elsewhere (RFC 9700 update).
@@ -388,7 +388,7 @@ func readTokens(c *client, status int, body []byte) (*tokens, error) {
 }
 
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
-func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]interface{}, error) {
+func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
 	info, err := get(ctx, c, "userinfo", "userinfo_endpoint", map[string]string{"Authorization": "Bearer " + accessToken})
 	if err != nil {
 		return nil, err
@@ -429,7 +429,7 @@ func signingAlgorithm(c *client, listed []string) string {
 }
 
 // fetchKeys reads the provider's key set.
-func fetchKeys(ctx context.Context, c *client) (interface{}, error) {
+func fetchKeys(ctx context.Context, c *client) (any, error) {
 	set, err := get(ctx, c, "key set", "jwks_uri", nil)
 	if err != nil {
 		return nil, err
@@ -473,14 +473,14 @@ func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 }
 
 // text is value when it is a string, else "".
-func text(value interface{}) string {
+func text(value any) string {
 	s, _ := value.(string)
 	return s
 }
 
 // texts are the strings of a JSON array.
-func texts(value interface{}) []string {
-	items, _ := value.([]interface{})
+func texts(value any) []string {
+	items, _ := value.([]any)
 	var found []string
 	for _, item := range items {
 		if s, ok := item.(string); ok {

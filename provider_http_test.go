@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-var impatient = map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1, "maxRetries": 0}}
+var impatient = map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}
 
 func TestProviderDiscoveryTroubles(t *testing.T) {
 	t.Parallel()
-	edited := func(edit func(d map[string]interface{})) func(p *fakeProvider) {
+	edited := func(edit func(d map[string]any)) func(p *fakeProvider) {
 		return func(p *fakeProvider) { p.edit("discovery", edit) }
 	}
 	answered := func(answer http.HandlerFunc) func(p *fakeProvider) {
@@ -29,16 +29,16 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		bend func(p *fakeProvider)
 		want []string
 	}{
-		{"it names another issuer", edited(func(d map[string]interface{}) { d["issuer"] = "https://other.example.com" }), []string{"issuer", "other.example.com"}},
-		{"it names the issuer with a slash", edited(func(d map[string]interface{}) { d["issuer"] = d["issuer"].(string) + "/" }), []string{"issuer", "slash"}},
-		{"it names no issuer", edited(func(d map[string]interface{}) { delete(d, "issuer") }), []string{"issuer"}},
-		{"it names no authorization endpoint", edited(func(d map[string]interface{}) { delete(d, "authorization_endpoint") }), []string{"authorization"}},
-		{"an endpoint without host", edited(func(d map[string]interface{}) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
-		{"an endpoint with a password", edited(func(d map[string]interface{}) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
-		{"an endpoint that is a script", edited(func(d map[string]interface{}) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
-		{"an endpoint with the beginning of a fragment", edited(func(d map[string]interface{}) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
-		{"a huge issuer", edited(func(d map[string]interface{}) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
-		{"a huge endpoint", edited(func(d map[string]interface{}) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
+		{"it names another issuer", edited(func(d map[string]any) { d["issuer"] = "https://other.example.com" }), []string{"issuer", "other.example.com"}},
+		{"it names the issuer with a slash", edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/" }), []string{"issuer", "slash"}},
+		{"it names no issuer", edited(func(d map[string]any) { delete(d, "issuer") }), []string{"issuer"}},
+		{"it names no authorization endpoint", edited(func(d map[string]any) { delete(d, "authorization_endpoint") }), []string{"authorization"}},
+		{"an endpoint without host", edited(func(d map[string]any) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
+		{"an endpoint with a password", edited(func(d map[string]any) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
+		{"an endpoint that is a script", edited(func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
+		{"an endpoint with the beginning of a fragment", edited(func(d map[string]any) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
+		{"a huge issuer", edited(func(d map[string]any) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
+		{"a huge endpoint", edited(func(d map[string]any) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
 		{"a huge header", answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
 		{"HTML", answered(answerHTML()), []string{"discovery", "issuer"}},
 		{"404", answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
@@ -57,7 +57,7 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			c.bend(p)
-			s := start(t, p.options(impatient, map[string]interface{}{"bypass": "Path(`/public`)"}))
+			s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"}))
 			b := newBrowser(t, s)
 			r := b.open("/page").expect(http.StatusServiceUnavailable, "<html")
 			if r.header.Get("Retry-After") == "" || r.header.Get("Cache-Control") != "no-store" {
@@ -96,7 +96,7 @@ func answerRaw(text string) http.HandlerFunc {
 // A token endpoint of any length is called, and named in short.
 func TestProviderLongEndpoint(t *testing.T) {
 	p := newProvider(t)
-	p.edit("discovery", func(d map[string]interface{}) {
+	p.edit("discovery", func(d map[string]any) {
 		d["token_endpoint"] = "http://127.0.0.1:1/" + strings.Repeat("e", 5000)
 	})
 	s := start(t, p.options())
@@ -201,17 +201,17 @@ func TestProviderIsNotHammeredForUnknownKeys(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.useAlg("ES256")
-	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	known := p.key
 	for i := 0; i < 30; i++ {
 		p.mu.Lock()
 		p.key = &providerKey{kid: fmt.Sprintf("unknown%d", i), alg: "ES256", private: known.private}
 		p.mu.Unlock()
-		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"}))).expect(http.StatusBadRequest)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusBadRequest)
 	}
 	p.answer("jwks", answerText(500, "text/plain", ""))
 	for i := 0; i < 30; i++ {
-		r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sub": "ada"})))
+		r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"})))
 		if r.status == http.StatusOK {
 			t.Errorf("an unknown key was taken")
 		}
@@ -230,22 +230,22 @@ func TestProviderKeySetTroubles(t *testing.T) {
 		want   string
 	}{
 		{"keys of kinds we do not know among them", func(p *fakeProvider) {
-			p.edit("jwks", func(d map[string]interface{}) {
-				d["keys"] = append([]interface{}{7, nil, "text", []int{1}, map[string]interface{}{}, map[string]interface{}{"kty": "XYZ", "kid": "a"},
-					map[string]interface{}{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"}, map[string]interface{}{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
-					map[string]interface{}{"kty": "RSA", "kid": "d", "n": 5, "e": true}, map[string]interface{}{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "AA"},
-					map[string]interface{}{"kty": "oct", "kid": "f", "k": "AAAA"}}, d["keys"].([]interface{})...)
+			p.edit("jwks", func(d map[string]any) {
+				d["keys"] = append([]any{7, nil, "text", []int{1}, map[string]any{}, map[string]any{"kty": "XYZ", "kid": "a"},
+					map[string]any{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"}, map[string]any{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
+					map[string]any{"kty": "RSA", "kid": "d", "n": 5, "e": true}, map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "AA"},
+					map[string]any{"kty": "oct", "kid": "f", "k": "AAAA"}}, d["keys"].([]any)...)
 			})
 		}, 200, ""},
 		{"no name on the one key", func(p *fakeProvider) {
-			p.edit("jwks", func(d map[string]interface{}) { delete(d["keys"].([]interface{})[0].(map[string]interface{}), "kid") })
+			p.edit("jwks", func(d map[string]any) { delete(d["keys"].([]any)[0].(map[string]any), "kid") })
 		}, 200, ""},
-		{"no name in the token", func(p *fakeProvider) { p.edit("header", func(h map[string]interface{}) { delete(h, "kid") }) }, 200, ""},
+		{"no name in the token", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { delete(h, "kid") }) }, 200, ""},
 		{"no name in the token, several keys", func(p *fakeProvider) {
 			p.keys = append([]*providerKey{{kid: "zero", alg: "RS256", private: newPrivateKey("RS256")}}, p.keys...)
-			p.edit("header", func(h map[string]interface{}) { delete(h, "kid") })
+			p.edit("header", func(h map[string]any) { delete(h, "kid") })
 		}, 200, ""},
-		{"no keys", func(p *fakeProvider) { p.edit("jwks", func(d map[string]interface{}) { d["keys"] = []int{} }) }, 503, "key"},
+		{"no keys", func(p *fakeProvider) { p.edit("jwks", func(d map[string]any) { d["keys"] = []int{} }) }, 503, "key"},
 		{"HTML", func(p *fakeProvider) { p.answer("jwks", answerHTML()) }, 503, "key set"},
 		{"500", func(p *fakeProvider) { p.answer("jwks", answerText(500, "text/plain", "")) }, 503, "500"},
 		{"10 MB", func(p *fakeProvider) {
@@ -253,7 +253,7 @@ func TestProviderKeySetTroubles(t *testing.T) {
 		}, 503, "larger than"},
 		{"endless", func(p *fakeProvider) { p.answer("jwks", answerEndless()) }, 503, "larger than"},
 		{"nothing", func(p *fakeProvider) { p.answer("jwks", answerNothing()) }, 503, "in time"},
-		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]interface{}) { delete(d, "jwks_uri") }) }, 503, "jwks"},
+		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]any) { delete(d, "jwks_uri") }) }, 503, "jwks"},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestProviderEndpointsByHand(t *testing.T) {
 	p := newProvider(t)
 	p.answer("discovery", answerText(404, "text/plain", ""))
 	at := p.issuer
-	s := start(t, p.options(map[string]interface{}{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
 	newBrowser(t, s).signIn("/")
 	if p.count("discovery") != 0 {
 		t.Errorf("there was nothing to discover: %d", p.count("discovery"))
@@ -285,7 +285,7 @@ func TestProviderEndpointsByHand(t *testing.T) {
 	q := newProvider(t)
 	inside := newProvider(t) // the same provider by another name
 	inside.answer("token", func(rw http.ResponseWriter, req *http.Request) { q.usual("token", rw, req) })
-	newBrowser(t, start(t, q.options(map[string]interface{}{"endpoints": map[string]string{"token": inside.URL + "/token"}}))).signIn("/")
+	newBrowser(t, start(t, q.options(map[string]any{"endpoints": map[string]string{"token": inside.URL + "/token"}}))).signIn("/")
 	if inside.count("token") != 1 || q.count("token") != 0 {
 		t.Error("the endpoint that was configured is not used")
 	}
@@ -295,7 +295,7 @@ func TestProviderDiscoveryByHand(t *testing.T) {
 	p := newProvider(t)
 	elsewhere := newProvider(t)
 	elsewhere.answer("discovery", func(rw http.ResponseWriter, req *http.Request) { p.usual("discovery", rw, req) })
-	s := start(t, p.options(map[string]interface{}{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
 	newBrowser(t, s).signIn("/")
 	if p.count("discovery") != 0 || elsewhere.lastCall("discovery").form.Get("p") != "b2c_1" {
 		t.Errorf("got %d, %q", p.count("discovery"), elsewhere.lastCall("discovery").form)
@@ -320,12 +320,12 @@ func caOf(p *fakeProvider) string {
 }
 
 func TestProviderCertificates(t *testing.T) {
-	tlsOptions := func(pairs ...interface{}) map[string]interface{} {
-		block := map[string]interface{}{}
+	tlsOptions := func(pairs ...any) map[string]any {
+		block := map[string]any{}
 		for i := 0; i < len(pairs); i += 2 {
 			block[pairs[i].(string)] = pairs[i+1]
 		}
-		return map[string]interface{}{"clientConfig": map[string]interface{}{"maxRetries": 0, "tls": block}}
+		return map[string]any{"clientConfig": map[string]any{"maxRetries": 0, "tls": block}}
 	}
 	trusting := func(s *testSite, p *fakeProvider) *browser {
 		b := newBrowser(t, s)
@@ -336,7 +336,7 @@ func TestProviderCertificates(t *testing.T) {
 	trusting(start(t, p.options(tlsOptions("ca", caOf(p)))), p).signIn("/")
 	trusting(start(t, p.options(tlsOptions("caBundle", caOf(p)))), p).signIn("/")
 	trusting(start(t, p.options(tlsOptions("insecureSkipVerify", true))), p).signIn("/")
-	s := start(t, p.options(map[string]interface{}{"clientConfig": map[string]interface{}{"maxRetries": 0}}))
+	s := start(t, p.options(map[string]any{"clientConfig": map[string]any{"maxRetries": 0}}))
 	trusting(s, p).open("/").expect(http.StatusServiceUnavailable)
 	s.expectLog("certificate")
 	if s, err := build(t, p.options(tlsOptions("ca", "not a certificate"))); err == nil {
@@ -366,13 +366,13 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		aliases.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert}
 		aliases.StartTLS()
 		t.Cleanup(aliases.Close)
-		p.edit("discovery", func(d map[string]interface{}) {
-			d["mtls_endpoint_aliases"] = map[string]interface{}{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL, "end_session_endpoint": aliases.URL,
+		p.edit("discovery", func(d map[string]any) {
+			d["mtls_endpoint_aliases"] = map[string]any{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL, "end_session_endpoint": aliases.URL,
 				"token_endpoint": aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
 		})
 		cert, key := ca.issue(t, "127.0.0.1")
-		options := p.options(map[string]interface{}{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]interface{}{"secret": strings.Repeat("s", 32)},
-			"clientConfig": map[string]interface{}{"tls": map[string]interface{}{"ca": ca.pem, "cert": cert, "key": key}}})
+		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": strings.Repeat("s", 32)},
+			"clientConfig": map[string]any{"tls": map[string]any{"ca": ca.pem, "cert": cert, "key": key}}})
 		want := int64(0)
 		if method == "tls_client_auth" {
 			delete(options, "clientSecret")
@@ -387,10 +387,10 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		}
 	}
 	p := newProvider(t)
-	p.edit("discovery", func(d map[string]interface{}) {
-		d["mtls_endpoint_aliases"] = map[string]interface{}{"token_endpoint": "ftp://127.0.0.1/"}
+	p.edit("discovery", func(d map[string]any) {
+		d["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "ftp://127.0.0.1/"}
 	})
-	s := start(t, p.options(map[string]interface{}{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]interface{}{"tls": map[string]interface{}{"cert": serverCert, "key": serverKey}}}))
+	s := start(t, p.options(map[string]any{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]any{"tls": map[string]any{"cert": serverCert, "key": serverKey}}}))
 	newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
 	s.expectLog("token_endpoint: must be an absolute https URL")
 }
@@ -414,7 +414,7 @@ func TestProviderDownAtStart(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.away(true)
-	s := start(t, p.options(impatient, map[string]interface{}{"bypass": "Path(`/public`)"})) // needs no network
+	s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"})) // needs no network
 	b := newBrowser(t, s)
 	b.open("/public").upstream()
 	page := b.open("/").expect(http.StatusServiceUnavailable)
@@ -431,7 +431,7 @@ func TestProviderDownAtStart(t *testing.T) {
 func TestProviderMetadataIsReadAgain(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for i := 0; i < 20; i++ {
-		d := &document{log: newLogger("test", "error"), fetch: func(context.Context) (interface{}, error) { return i, nil }}
+		d := &document{log: newLogger("test", "error"), fetch: func(context.Context) (any, error) { return i, nil }}
 		before := time.Now()
 		if _, isNewer, err := renew(context.Background(), d, 0); err != nil || !isNewer {
 			t.Fatalf("expected a document, got %v", err)
@@ -462,12 +462,12 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	p.answer("discovery", answerText(500, "text/plain", ""))
 	again()
 	p.answer("discovery", nil)
-	p.edit("discovery", func(m map[string]interface{}) { m["issuer"] = "https://other.example.com" })
+	p.edit("discovery", func(m map[string]any) { m["issuer"] = "https://other.example.com" })
 	again()
 	s.expectLog("issuer", "other.example.com")
 	moved := newProvider(t)
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
-	p.edit("discovery", func(m map[string]interface{}) { m["jwks_uri"] = moved.URL + "/jwks" })
+	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
 	if m, err := discover(context.Background(), testGateOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
 		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
@@ -478,8 +478,8 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 func TestProviderWithoutS256Shared(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	p.edit("discovery", func(d map[string]interface{}) { d["code_challenge_methods_supported"] = []string{"plain"} })
-	off, on := start(t, p.options(map[string]interface{}{"pkce": false})), start(t, p.options())
+	p.edit("discovery", func(d map[string]any) { d["code_challenge_methods_supported"] = []string{"plain"} })
+	off, on := start(t, p.options(map[string]any{"pkce": false})), start(t, p.options())
 	for i := 0; i < 2; i++ {
 		for _, s := range []*testSite{off, on} {
 			newBrowser(t, s).signIn("/")
@@ -499,20 +499,20 @@ func TestProviderWithoutS256(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name    string
-		methods interface{}
-		options map[string]interface{}
+		methods any
+		options map[string]any
 		lines   int
 	}{
 		{"plain alone", []string{"plain"}, nil, 1},
 		{"no method", []string{}, nil, 1},
 		{"no list", nil, nil, 0},
 		{"S256 among others", []string{"plain", "S256"}, nil, 0},
-		{"PKCE is off", []string{"plain"}, map[string]interface{}{"pkce": false}, 0},
+		{"PKCE is off", []string{"plain"}, map[string]any{"pkce": false}, 0},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
 			p := newProvider(t)
-			p.edit("discovery", func(d map[string]interface{}) {
+			p.edit("discovery", func(d map[string]any) {
 				d["code_challenge_methods_supported"] = row.methods
 				if row.methods == nil {
 					delete(d, "code_challenge_methods_supported")

@@ -30,7 +30,7 @@ type fakeProvider struct {
 	*httptest.Server
 	issuer                 string
 	clientID, clientSecret string
-	user                   map[string]interface{} // claims of who signs in; sub, sid, iss, aud and times are added
+	user                   map[string]any // claims of who signs in; sub, sid, iss, aud and times are added
 	alg                    string
 	expiresIn              int // seconds of an access token's life, 0: not told
 	idTokenLife            time.Duration
@@ -43,7 +43,7 @@ type fakeProvider struct {
 	keys    []*providerKey // published
 	calls   map[string]int
 	last    map[string]*providerCall
-	edits   map[string]func(map[string]interface{})
+	edits   map[string]func(map[string]any)
 	answers map[string]http.HandlerFunc
 	grants  map[string]*providerGrant // by code, access or refresh token, request_uri
 	number  int
@@ -52,7 +52,7 @@ type fakeProvider struct {
 // providerKey is a key of the provider. A []byte is an HMAC secret.
 type providerKey struct {
 	kid, alg string
-	private  interface{}
+	private  any
 }
 
 // providerCall is a request that an endpoint received.
@@ -84,9 +84,9 @@ func newProvider(t *testing.T) *fakeProvider {
 func unstartedProvider() *fakeProvider {
 	p := &fakeProvider{
 		clientID: "app", clientSecret: "app-secret-" + randomText()[:20], // never the one of an earlier test whose port came back: clients are shared by address and secret
-		user: map[string]interface{}{"sub": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "groups": []interface{}{"admins", "staff"}},
+		user: map[string]any{"sub": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "groups": []any{"admins", "staff"}},
 		alg:  "RS256", expiresIn: 300, idTokenLife: 5 * time.Minute,
-		calls: map[string]int{}, last: map[string]*providerCall{}, edits: map[string]func(map[string]interface{}){},
+		calls: map[string]int{}, last: map[string]*providerCall{}, edits: map[string]func(map[string]any){},
 		answers: map[string]http.HandlerFunc{}, grants: map[string]*providerGrant{},
 	}
 	p.key = &providerKey{kid: "one", alg: p.alg, private: commonKey(p.alg)}
@@ -101,8 +101,8 @@ func (p *fakeProvider) stop() {
 }
 
 // options are what a middleware needs to sign in with this provider; more are added or replaced.
-func (p *fakeProvider) options(more ...map[string]interface{}) map[string]interface{} {
-	made := map[string]interface{}{"issuer": p.issuer, "clientId": p.clientID, "clientSecret": p.clientSecret}
+func (p *fakeProvider) options(more ...map[string]any) map[string]any {
+	made := map[string]any{"issuer": p.issuer, "clientId": p.clientID, "clientSecret": p.clientSecret}
 	for _, m := range more {
 		for name, value := range m {
 			made[name] = value
@@ -137,13 +137,13 @@ func (p *fakeProvider) answer(endpoint string, with http.HandlerFunc) {
 
 // edit changes something before it is signed or sent: discovery, jwks, header, id_token, refreshed_id_token (after id_token),
 // access_token, token (the answer), userinfo, introspection.
-func (p *fakeProvider) edit(what string, with func(map[string]interface{})) {
+func (p *fakeProvider) edit(what string, with func(map[string]any)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.edits[what] = with
 }
 
-func (p *fakeProvider) edited(what string, document map[string]interface{}) map[string]interface{} {
+func (p *fakeProvider) edited(what string, document map[string]any) map[string]any {
 	p.mu.Lock()
 	with := p.edits[what]
 	p.mu.Unlock()
@@ -186,7 +186,7 @@ func answerHTML() http.HandlerFunc {
 	return answerText(http.StatusOK, "text/html", "<!doctype html><title>Maintenance</title><h1>Back soon</h1>")
 }
 
-func answerJSON(status int, document map[string]interface{}) http.HandlerFunc {
+func answerJSON(status int, document map[string]any) http.HandlerFunc {
 	body, _ := json.Marshal(document)
 	return answerText(status, "application/json", string(body))
 }
@@ -273,7 +273,7 @@ func (p *fakeProvider) usual(endpoint string, rw http.ResponseWriter, req *http.
 		delete(p.grants, req.Form.Get("token"))
 		p.mu.Unlock()
 	case "par":
-		p.reply(rw, http.StatusCreated, map[string]interface{}{"request_uri": p.keep(&providerGrant{kind: "request", form: req.Form}), "expires_in": 60})
+		p.reply(rw, http.StatusCreated, map[string]any{"request_uri": p.keep(&providerGrant{kind: "request", form: req.Form}), "expires_in": 60})
 	case "end_session":
 		p.endSession(rw, req)
 	default:
@@ -281,9 +281,9 @@ func (p *fakeProvider) usual(endpoint string, rw http.ResponseWriter, req *http.
 	}
 }
 
-func (p *fakeProvider) metadata() map[string]interface{} {
+func (p *fakeProvider) metadata() map[string]any {
 	at := strings.TrimSuffix(p.issuer, "/")
-	return map[string]interface{}{
+	return map[string]any{
 		"issuer": p.issuer, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "jwks_uri": at + "/jwks",
 		"userinfo_endpoint": at + "/userinfo", "introspection_endpoint": at + "/introspect", "revocation_endpoint": at + "/revoke",
 		"end_session_endpoint": at + "/end_session", "pushed_authorization_request_endpoint": at + "/par",
@@ -293,16 +293,16 @@ func (p *fakeProvider) metadata() map[string]interface{} {
 	}
 }
 
-func (p *fakeProvider) keySet() map[string]interface{} {
+func (p *fakeProvider) keySet() map[string]any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := []interface{}{}
+	list := []any{}
 	for _, key := range p.keys {
 		if public := key.public(); public != nil {
 			list = append(list, public)
 		}
 	}
-	return map[string]interface{}{"keys": list}
+	return map[string]any{"keys": list}
 }
 
 // authorize is the page where users sign in and consent; this one did so before.
@@ -391,7 +391,7 @@ func (p *fakeProvider) token(rw http.ResponseWriter, req *http.Request) {
 		p.grantTokens(rw, old, true)
 	case "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange":
 		access := p.accessToken(&providerGrant{kind: "access", form: req.Form, subject: p.clientID})
-		answer := map[string]interface{}{"access_token": access, "token_type": "Bearer", "expires_in": p.expiresIn}
+		answer := map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": p.expiresIn}
 		if subject := req.Form.Get("subject_token"); subject != "" {
 			answer["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
 		}
@@ -425,11 +425,11 @@ func fitsChallenge(form url.Values, verifier string) bool {
 func (p *fakeProvider) grantTokens(rw http.ResponseWriter, from *providerGrant, isRefresh bool) {
 	now := time.Now().Add(p.clockSkew)
 	access := p.accessToken(&providerGrant{kind: "access", form: from.form, subject: from.subject, sid: from.sid})
-	claims := map[string]interface{}{}
+	claims := map[string]any{}
 	for name, value := range p.user {
 		claims[name] = value
 	}
-	for name, value := range map[string]interface{}{
+	for name, value := range map[string]any{
 		"iss": p.issuer, "aud": p.clientID, "sub": from.subject, "sid": from.sid, "iat": now.Unix(), "exp": now.Add(p.idTokenLife).Unix(),
 	} {
 		claims[name] = value
@@ -444,7 +444,7 @@ func (p *fakeProvider) grantTokens(rw http.ResponseWriter, from *providerGrant, 
 	if isRefresh {
 		p.edited("refreshed_id_token", claims)
 	}
-	answer := map[string]interface{}{"access_token": access, "token_type": "Bearer", "id_token": p.sign(claims)}
+	answer := map[string]any{"access_token": access, "token_type": "Bearer", "id_token": p.sign(claims)}
 	if p.expiresIn > 0 {
 		answer["expires_in"] = p.expiresIn
 	}
@@ -459,7 +459,7 @@ func (p *fakeProvider) accessToken(grant *providerGrant) string {
 		return p.keep(grant)
 	}
 	now := time.Now().Add(p.clockSkew)
-	raw := p.sign(p.edited("access_token", map[string]interface{}{
+	raw := p.sign(p.edited("access_token", map[string]any{
 		"iss": p.issuer, "aud": "api", "sub": grant.subject, "client_id": p.clientID, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
 		"jti": p.name("jti"), "scope": grant.form.Get("scope"),
 	}))
@@ -478,7 +478,7 @@ func (p *fakeProvider) userinfo(rw http.ResponseWriter, req *http.Request) {
 		http.Error(rw, "", http.StatusUnauthorized)
 		return
 	}
-	info := map[string]interface{}{"locale": "en"}
+	info := map[string]any{"locale": "en"}
 	for name, value := range p.user {
 		info[name] = value
 	}
@@ -489,9 +489,9 @@ func (p *fakeProvider) introspect(rw http.ResponseWriter, req *http.Request) {
 	p.mu.Lock()
 	grant := p.grants[req.Form.Get("token")]
 	p.mu.Unlock()
-	answer := map[string]interface{}{"active": grant != nil}
+	answer := map[string]any{"active": grant != nil}
 	if grant != nil {
-		answer = map[string]interface{}{"active": true, "sub": grant.subject, "client_id": p.clientID, "iss": p.issuer,
+		answer = map[string]any{"active": true, "sub": grant.subject, "client_id": p.clientID, "iss": p.issuer,
 			"scope": grant.form.Get("scope"), "exp": time.Now().Add(time.Minute).Unix()}
 	}
 	p.reply(rw, http.StatusOK, p.edited("introspection", answer))
@@ -514,12 +514,12 @@ func mustParse(address string) *url.URL {
 	return u
 }
 
-func (p *fakeProvider) reply(rw http.ResponseWriter, status int, document map[string]interface{}) {
+func (p *fakeProvider) reply(rw http.ResponseWriter, status int, document map[string]any) {
 	answerJSON(status, document)(rw, nil)
 }
 
 func (p *fakeProvider) refuseGrant(rw http.ResponseWriter, status int, code, description string) {
-	p.reply(rw, status, map[string]interface{}{"error": code, "error_description": description})
+	p.reply(rw, status, map[string]any{"error": code, "error_description": description})
 }
 
 // name gives a new, unique word.
@@ -554,11 +554,11 @@ func (p *fakeProvider) take(name, kind string) *providerGrant {
 }
 
 // logoutToken makes a back-channel logout token with the given claims beside the required ones; a nil value removes one.
-func (p *fakeProvider) logoutToken(claims map[string]interface{}) string {
+func (p *fakeProvider) logoutToken(claims map[string]any) string {
 	now := time.Now()
-	made := map[string]interface{}{
+	made := map[string]any{
 		"iss": p.issuer, "aud": p.clientID, "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(), "jti": p.name("jti"),
-		"events": map[string]interface{}{"http://schemas.openid.net/event/backchannel-logout": map[string]interface{}{}},
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
 	}
 	for name, value := range claims {
 		made[name] = value
@@ -570,16 +570,16 @@ func (p *fakeProvider) logoutToken(claims map[string]interface{}) string {
 }
 
 // sign makes a JWT of claims with the current key.
-func (p *fakeProvider) sign(claims map[string]interface{}) string {
+func (p *fakeProvider) sign(claims map[string]any) string {
 	p.mu.Lock()
 	key := p.key
 	p.mu.Unlock()
-	header := p.edited("header", map[string]interface{}{"alg": key.alg, "kid": key.kid, "typ": "JWT"})
+	header := p.edited("header", map[string]any{"alg": key.alg, "kid": key.kid, "typ": "JWT"})
 	signed := encodeSegment(header) + "." + encodeSegment(claims)
 	return signed + "." + base64.RawURLEncoding.EncodeToString(key.sign(signed))
 }
 
-func encodeSegment(document map[string]interface{}) string {
+func encodeSegment(document map[string]any) string {
 	text, err := json.Marshal(document)
 	if err != nil {
 		panic(err)
@@ -615,26 +615,26 @@ func (k *providerKey) sign(message string) []byte {
 }
 
 // public is the key as a JWK; nil for a secret.
-func (k *providerKey) public() map[string]interface{} {
+func (k *providerKey) public() map[string]any {
 	text := base64.RawURLEncoding.EncodeToString
 	if private, ok := k.private.(*rsa.PrivateKey); ok {
-		return map[string]interface{}{"kty": "RSA", "use": "sig", "kid": k.kid, "alg": k.alg,
+		return map[string]any{"kty": "RSA", "use": "sig", "kid": k.kid, "alg": k.alg,
 			"n": text(private.N.Bytes()), "e": text(big.NewInt(int64(private.E)).Bytes())}
 	}
 	if private, ok := k.private.(*ecdsa.PrivateKey); ok {
 		size := (private.Params().BitSize + 7) / 8
-		return map[string]interface{}{"kty": "EC", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": private.Params().Name,
+		return map[string]any{"kty": "EC", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": private.Params().Name,
 			"x": text(private.X.FillBytes(make([]byte, size))), "y": text(private.Y.FillBytes(make([]byte, size)))}
 	}
 	if private, ok := k.private.(ed25519.PrivateKey); ok {
-		return map[string]interface{}{"kty": "OKP", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": "Ed25519",
+		return map[string]any{"kty": "OKP", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": "Ed25519",
 			"x": text(private.Public().(ed25519.PublicKey))}
 	}
 	return nil
 }
 
-func newPrivateKey(alg string) interface{} {
-	var key interface{}
+func newPrivateKey(alg string) any {
+	var key any
 	switch alg {
 	case "ES256":
 		key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -653,10 +653,10 @@ func newPrivateKey(alg string) interface{} {
 // commonKeys are made once: RSA keys take their time, above all with the race detector.
 var commonKeys = struct {
 	sync.Mutex
-	keys map[string]interface{}
-}{keys: map[string]interface{}{}}
+	keys map[string]any
+}{keys: map[string]any{}}
 
-func commonKey(alg string) interface{} {
+func commonKey(alg string) any {
 	kind := strings.Replace(alg, "PS", "RS", 1)
 	if strings.HasPrefix(kind, "RS") {
 		kind = "RS"

@@ -156,12 +156,12 @@ func newRedis(rc *RedisConfig) (*redisClient, error) {
 	return c, nil
 }
 
-// redisDo sends one command and returns its reply: nil, string, int64 or []interface{} of these. key says which server of
+// redisDo sends one command and returns its reply: nil, string, int64 or []any of these. key says which server of
 // a cluster is asked; "" stands for any. A deadline of ctx counts; a client that goes away does not end a reply that is under way.
 //
 // Nearly always the server is known and a connection to it idle. The interpreter charges for each call and each variable, so that
 // is all there is here; redisPersist does the rest.
-func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (interface{}, error) {
+func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (any, error) {
 	now := time.Now()
 	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
 	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
@@ -171,7 +171,7 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (i
 }
 
 // redisSend is redisDo for a command that is ready to be sent.
-func redisSend(c *redisClient, call *redisCall) (interface{}, error) {
+func redisSend(c *redisClient, call *redisCall) (any, error) {
 	c.mu.Lock()
 	node := c.slots[call.slot]
 	var conn *redisConn
@@ -192,7 +192,7 @@ func redisSend(c *redisClient, call *redisCall) (interface{}, error) {
 // redisPersist takes a command to its end, after a first attempt that failed or without one. What a cluster answers to say
 // "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more on a new connection, and a server that
 // is gone is looked for elsewhere: all of it within the one timeout.
-func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (interface{}, error) {
+func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (any, error) {
 	if err == nil {
 		node, err = redisRoute(c, call)
 	}
@@ -270,7 +270,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 		c.recheck = now.Add(time.Hour)
 	}
 	c.mu.Unlock()
-	_, err := share(context.Background(), &c.lookups, "", func(_ context.Context) (interface{}, error) { return nil, redisLookup(c) })
+	_, err := share(context.Background(), &c.lookups, "", func(_ context.Context) (any, error) { return nil, redisLookup(c) })
 	c.mu.Lock()
 	node = c.slots[call.slot]
 	c.mu.Unlock()
@@ -334,7 +334,7 @@ func redisAsk(c *redisClient, address string, deadline time.Time) ([]*redisNode,
 	if err != nil {
 		return nil, err
 	}
-	answer, _ := value.([]interface{})
+	answer, _ := value.([]any)
 	if c.config.Cluster != nil {
 		return readRedisSlots(c, node, answer)
 	}
@@ -344,23 +344,23 @@ func redisAsk(c *redisClient, address string, deadline time.Time) ([]*redisNode,
 	return []*redisNode{node}, nil
 }
 
-func redisQuestion(c *redisClient, node *redisNode, deadline time.Time, words ...string) (interface{}, error) {
+func redisQuestion(c *redisClient, node *redisNode, deadline time.Time, words ...string) (any, error) {
 	value, err := redisTry(c, &redisCall{request: redisRequest(words), now: time.Now(), deadline: deadline}, node)
 	return value, redisFault(node, words[0], err)
 }
 
 // readRedisSlots reads a reply to CLUSTER SLOTS: ranges of [first, last, [host, port, id, …] of the master, replicas…].
-func readRedisSlots(c *redisClient, from *redisNode, ranges []interface{}) ([]*redisNode, error) {
+func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode, error) {
 	slots := make([]*redisNode, redisSlots)
 	total := int64(0)
 	for _, item := range ranges {
-		fields, _ := item.([]interface{})
+		fields, _ := item.([]any)
 		if len(fields) < 3 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		first, isFirst := fields[0].(int64)
 		last, isLast := fields[1].(int64)
-		server, _ := fields[2].([]interface{})
+		server, _ := fields[2].([]any)
 		total += last - first + 1
 		if !isFirst || !isLast || first < 0 || last >= redisSlots || total > redisSlots || len(server) < 2 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
@@ -400,7 +400,7 @@ func redisPeer(peer, from string) string {
 }
 
 // redisTry is one attempt at one server.
-func redisTry(c *redisClient, call *redisCall, node *redisNode) (interface{}, error) {
+func redisTry(c *redisClient, call *redisCall, node *redisNode) (any, error) {
 	conn, err := redisTake(c, call, node)
 	if err != nil {
 		return nil, err
@@ -408,7 +408,7 @@ func redisTry(c *redisClient, call *redisCall, node *redisNode) (interface{}, er
 	if call.asking {
 		_, err = redisExchange(conn, &redisCall{request: redisRequest([]string{"ASKING"}), deadline: call.deadline})
 	}
-	var value interface{}
+	var value any
 	if err == nil {
 		value, err = redisExchange(conn, call)
 	}
@@ -529,7 +529,7 @@ func redisRequest(args []string) string {
 }
 
 // redisExchange sends a command and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
-func redisExchange(conn *redisConn, call *redisCall) (interface{}, error) {
+func redisExchange(conn *redisConn, call *redisCall) (any, error) {
 	conn.raw.SetDeadline(call.deadline)
 	_, err := io.WriteString(conn.raw, call.request)
 	if err != nil {
@@ -547,7 +547,7 @@ func redisExchange(conn *redisConn, call *redisCall) (interface{}, error) {
 }
 
 // readRedisRest reads a reply of which some bytes have come.
-func readRedisRest(conn *redisConn, come string) (interface{}, error) {
+func readRedisRest(conn *redisConn, come string) (any, error) {
 	head, body, _ := strings.Cut(come, "\r\n")
 	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
 		return body[:size], nil // nearly every reply: a text in one piece
@@ -561,10 +561,10 @@ func readRedisRest(conn *redisConn, come string) (interface{}, error) {
 	return value, err
 }
 
-// readRedisReply reads one RESP2 value: nil, string, int64 or []interface{}. An error that the server answered is
+// readRedisReply reads one RESP2 value: nil, string, int64 or []any. An error that the server answered is
 // errRedisAnswer. budget is what the reply may still cost: no server makes us hold more than that, or count for long, by
 // what it says or by what it sends. (Redis serialization protocol specification)
-func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error) {
+func readRedisReply(r *bufio.Reader, budget *int, depth int) (any, error) {
 	line, err := r.ReadSlice('\n') // at most the reader's 4 KB
 	if err != nil {
 		return nil, err
@@ -591,7 +591,7 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (interface{}, error
 	if number < 0 {
 		return nil, nil
 	}
-	list := []interface{}{}
+	list := []any{}
 	for kind == '*' && len(list) < number {
 		value, err := readRedisReply(r, budget, depth+1)
 		if err != nil {

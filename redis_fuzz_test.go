@@ -37,7 +37,7 @@ func FuzzRedisReply(f *testing.F) {
 }
 
 // writeRedisValue is the opposite of readRedisReply.
-func writeRedisValue(value interface{}, depth int, t *testing.T) string {
+func writeRedisValue(value any, depth int, t *testing.T) string {
 	if depth > redisMaxDepth {
 		t.Fatal("too deep")
 	}
@@ -48,7 +48,7 @@ func writeRedisValue(value interface{}, depth int, t *testing.T) string {
 		return ":" + strconv.FormatInt(v, 10) + "\r\n"
 	case string:
 		return bulk(v)
-	case []interface{}:
+	case []any:
 		var items []string
 		for _, item := range v {
 			items = append(items, writeRedisValue(item, depth+1, t))

@@ -142,7 +142,7 @@ func runRedisCLI(t *testing.T, args ...string) string {
 }
 
 // tellRedis is an operator's command to one server.
-func tellRedis(t *testing.T, config *RedisConfig, args ...string) interface{} {
+func tellRedis(t *testing.T, config *RedisConfig, args ...string) any {
 	t.Helper()
 	reply, err := redisDo(context.Background(), redisAt(t, config, 5*time.Second), "", args...)
 	if err != nil {

@@ -217,7 +217,7 @@ func wantWords(t *testing.T, err error, words ...string) {
 	}
 }
 
-func wantReply(t *testing.T, c *redisClient, want interface{}, args ...string) {
+func wantReply(t *testing.T, c *redisClient, want any, args ...string) {
 	t.Helper()
 	got, err := redisDo(context.Background(), c, "k", args...)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
@@ -228,7 +228,7 @@ func wantReply(t *testing.T, c *redisClient, want interface{}, args ...string) {
 func TestRedisReply(t *testing.T) {
 	rows := []struct {
 		name, bytes string
-		want        interface{}
+		want        any
 		wantErr     string
 	}{
 		{name: "simple text", bytes: "+OK\r\n", want: "OK"},
@@ -239,8 +239,8 @@ func TestRedisReply(t *testing.T) {
 		{name: "bulk text with line ends, as a value may have", bytes: "$4\r\n\r\n\r\n\r\n", want: "\r\n\r\n"},
 		{name: "no value", bytes: "$-1\r\n", want: nil},
 		{name: "no array", bytes: "*-1\r\n", want: nil},
-		{name: "empty array", bytes: "*0\r\n", want: []interface{}{}},
-		{name: "arrays in an array", bytes: "*3\r\n:1\r\n*2\r\n$1\r\na\r\n$-1\r\n*0\r\n", want: []interface{}{int64(1), []interface{}{"a", nil}, []interface{}{}}},
+		{name: "empty array", bytes: "*0\r\n", want: []any{}},
+		{name: "arrays in an array", bytes: "*3\r\n:1\r\n*2\r\n$1\r\na\r\n$-1\r\n*0\r\n", want: []any{int64(1), []any{"a", nil}, []any{}}},
 		{name: "error of the server", bytes: "-WRONGTYPE no\r\n", wantErr: "answered WRONGTYPE no"},
 		{name: "error inside an array", bytes: "*1\r\n-ERR no\r\n", wantErr: "cannot read"},
 		{name: "error without text", bytes: "-\r\n", wantErr: "cannot read"},
@@ -526,33 +526,33 @@ func TestRedisAnswers(t *testing.T) {
 
 // TestRedisOptions: what is refused at the start, by readConfig or by the store, and which address an endpoint is.
 func TestRedisOptions(t *testing.T) {
-	sentinel := map[string]interface{}{"masterSet": "main"}
-	none := map[string]interface{}{}
+	sentinel := map[string]any{"masterSet": "main"}
+	none := map[string]any{}
 	rows := []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 		wantErr string
 	}{
-		{"no endpoints", map[string]interface{}{}, `endpoints: required; write host and port, such as "redis:6379"`},
-		{"empty endpoint", map[string]interface{}{"endpoints": []interface{}{""}}, `endpoints: required`},
-		{"unknown scheme", map[string]interface{}{"endpoints": "http://host:1"}, `endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
-		{"a scheme alone", map[string]interface{}{"endpoints": "redis://"}, "endpoints: must be host and port"},
-		{"password in the URL", map[string]interface{}{"endpoints": "redis://user:s3cr3t@host:6379"}, "endpoints: must be host and port"},
-		{"password in a URL that cannot be read", map[string]interface{}{"endpoints": "redis://user:s3cr3t%@host:6379"}, "endpoints: must be host and port"},
-		{"database in the URL", map[string]interface{}{"endpoints": "redis://host:6379/1"}, "endpoints: must be host and port"},
-		{"port that is none", map[string]interface{}{"endpoints": "host:port"}, "endpoints: must be host and port"},
-		{"redis:// with tls", map[string]interface{}{"endpoints": "redis://host:1", "tls": none}, "endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
-		{"one endpoint with TLS, one without", map[string]interface{}{"endpoints": "redis://b:1,rediss://a:1"}, "endpoints: redis:// is without TLS"},
-		{"sentinel without masterSet", map[string]interface{}{"endpoints": "a:1", "sentinel": none}, "sentinel.masterSet: required"},
-		{"sentinel and cluster", map[string]interface{}{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not stand beside sentinel"},
-		{"database in a cluster", map[string]interface{}{"endpoints": "a:1", "cluster": none, "database": 1}, "database: must be 0 in a cluster, got 1"},
-		{"negative database", map[string]interface{}{"endpoints": "a:1", "database": -1}, "database: must be"},
-		{"CA that is none", map[string]interface{}{"endpoints": "a:1", "tls": map[string]interface{}{"ca": "s3cr3t"}}, "tls.ca"},
-		{"two problems at once", map[string]interface{}{"database": -1}, "; session.store.redis.endpoints: required"},
+		{"no endpoints", map[string]any{}, `endpoints: required; write host and port, such as "redis:6379"`},
+		{"empty endpoint", map[string]any{"endpoints": []any{""}}, `endpoints: required`},
+		{"unknown scheme", map[string]any{"endpoints": "http://host:1"}, `endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
+		{"a scheme alone", map[string]any{"endpoints": "redis://"}, "endpoints: must be host and port"},
+		{"password in the URL", map[string]any{"endpoints": "redis://user:s3cr3t@host:6379"}, "endpoints: must be host and port"},
+		{"password in a URL that cannot be read", map[string]any{"endpoints": "redis://user:s3cr3t%@host:6379"}, "endpoints: must be host and port"},
+		{"database in the URL", map[string]any{"endpoints": "redis://host:6379/1"}, "endpoints: must be host and port"},
+		{"port that is none", map[string]any{"endpoints": "host:port"}, "endpoints: must be host and port"},
+		{"redis:// with tls", map[string]any{"endpoints": "redis://host:1", "tls": none}, "endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
+		{"one endpoint with TLS, one without", map[string]any{"endpoints": "redis://b:1,rediss://a:1"}, "endpoints: redis:// is without TLS"},
+		{"sentinel without masterSet", map[string]any{"endpoints": "a:1", "sentinel": none}, "sentinel.masterSet: required"},
+		{"sentinel and cluster", map[string]any{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not stand beside sentinel"},
+		{"database in a cluster", map[string]any{"endpoints": "a:1", "cluster": none, "database": 1}, "database: must be 0 in a cluster, got 1"},
+		{"negative database", map[string]any{"endpoints": "a:1", "database": -1}, "database: must be"},
+		{"CA that is none", map[string]any{"endpoints": "a:1", "tls": map[string]any{"ca": "s3cr3t"}}, "tls.ca"},
+		{"two problems at once", map[string]any{"database": -1}, "; session.store.redis.endpoints: required"},
 	}
 	for _, row := range rows {
-		_, err := findGate(context.Background(), map[string]interface{}{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
-			"session": map[string]interface{}{"store": map[string]interface{}{"redis": row.options}}}, "login@file")
+		_, err := findGate(context.Background(), map[string]any{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
+			"session": map[string]any{"store": map[string]any{"redis": row.options}}}, "login@file")
 		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: got %v, expected %q", row.name, err, row.wantErr)
 		}

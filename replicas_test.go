@@ -45,8 +45,8 @@ func TestReplicaLooksAgain(t *testing.T) {
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	options := map[string]interface{}{"logoutUrl": "/logout", "forwardHeaders": map[string]interface{}{"X-User": "sub"}, "session": map[string]interface{}{
-		"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}}
+	options := map[string]any{"logoutUrl": "/logout", "forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
+		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}}
 	s, b := signedIn(t, p, options)
 	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	lines := []string{session, "a=1; " + session, "a=2; " + session, "a=3; " + session + "; b=4"}

@@ -65,7 +65,7 @@ func TestSessionCookieThatLooksLikeAToken(t *testing.T) {
 	// A neighbour's host can plant a cookie without a name. It must not stand for the token of whoever planted it.
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	s := start(t, p.options(map[string]interface{}{"jwt": map[string]interface{}{"audience": "api"}}))
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": "api"}}))
 	token := "Bearer " + p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "mallory"})
 	for i := 0; i < 3; i++ {
 		withHeaders(s, "Authorization: "+token).upstream()
@@ -78,7 +78,7 @@ func TestSessionCookieThatLooksLikeAToken(t *testing.T) {
 func TestSessionManyCookiesOfOurNames(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"bypass": "Path(`/public`)"}))
+	s := start(t, p.options(map[string]any{"bypass": "Path(`/public`)"}))
 	b := newBrowser(t, s)
 	name := s.sessionCookie()
 	line := strings.Repeat(name+"x=1; ", 8000) + strings.Repeat(name+"=1; ", 8000) + "z=1"
@@ -117,7 +117,7 @@ func TestSessionCookiesWithoutBlanks(t *testing.T) {
 func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
 	// Once a cookie line is remembered, and with it the names of other headers, a name that folds into one of ours is still not passed over.
 	p := newProvider(t)
-	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim"), map[string]interface{}{"bypass": "Path(`/public`)"}))
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim"), map[string]any{"bypass": "Path(`/public`)"}))
 	b := newBrowser(t, s)
 	b.signIn("/")
 	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
@@ -204,7 +204,7 @@ func TestSessionLoggedOutWhileItIsRefreshed(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.expiresIn = 2
-	s, b := signedIn(t, p, map[string]interface{}{"backchannelLogoutUrl": "/backchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	p.expiresIn = 300
 	sid := sidOf(p)
 	time.Sleep(2200 * time.Millisecond)
@@ -218,7 +218,7 @@ func TestSessionLoggedOutWhileItIsRefreshed(t *testing.T) {
 	answered := make(chan *http.Response)
 	go func() { answered <- b.raw("/", line) }()
 	<-waiting
-	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]interface{}{"sid": sid}))).expect(http.StatusOK)
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sid}))).expect(http.StatusOK)
 	close(goOn)
 	res := <-answered
 	if res.StatusCode != http.StatusUnauthorized || len(res.Header["Set-Cookie"]) > 0 {
@@ -232,10 +232,10 @@ func TestSessionLoggedOutWhileItIsRefreshed(t *testing.T) {
 func TestSessionUserOfTheRequestLine(t *testing.T) {
 	// `GET http://eve@host/` names a user to Traefik's access log: with usernameClaim that is ours to say.
 	p := newProvider(t)
-	b := newBrowser(t, start(t, p.options(map[string]interface{}{"usernameClaim": "no_such_claim", "unauthenticated": "forward", "bypass": "Path(`/x`)"})))
+	b := newBrowser(t, start(t, p.options(map[string]any{"usernameClaim": "no_such_claim", "unauthenticated": "forward", "bypass": "Path(`/x`)"})))
 	b.open("/oidc/callback?switch=/") // signs in
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
-	_, c := signedIn(t, p, map[string]interface{}{"usernameClaim": "no_such_claim"})
+	_, c := signedIn(t, p, map[string]any{"usernameClaim": "no_such_claim"})
 	other := "Cookie: " + c.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	for i := 0; i < 3; i++ {
 		for _, seen := range []*received{rawUpstream(b, "http://eve@app.example.com/"), rawUpstream(b, "http://eve@app.example.com/", line),
@@ -249,12 +249,12 @@ func TestSessionUserOfTheRequestLine(t *testing.T) {
 
 func TestSessionLogHasOneLinePerRequest(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"logLevel": "debug"}))
+	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
 	b := newBrowser(t, s)
 	for _, end := range []string{"%0a", "%0d", "%c2%85", "%e2%80%a8", "%e2%80%a9", "%1b[2K", "%e2%80%ae"} { // also what readers of logs take for the end of a line
 		b.raw("/a"+end+s.name+":%20forged", "Sec-Fetch-Mode: navigate")
 	}
-	f := start(t, p.options(map[string]interface{}{"logLevel": "debug", "unauthenticated": "forward"}))
+	f := start(t, p.options(map[string]any{"logLevel": "debug", "unauthenticated": "forward"}))
 	newBrowser(t, f).raw("/a%0a" + f.name + ":%20forged")
 	for _, site := range []*testSite{s, f} {
 		for _, line := range strings.Split(site.logs(), "\n") {
@@ -272,7 +272,7 @@ func TestSessionDomainIsToldToTheOperator(t *testing.T) {
 
 func TestLoginRedirectsWithoutTheBody(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"unauthenticated": "login"}))
+	s := start(t, p.options(map[string]any{"unauthenticated": "login"}))
 	b := newBrowser(t, s)
 	for method, status := range map[string]int{http.MethodGet: 302, http.MethodHead: 302, http.MethodPost: 303, http.MethodPut: 303, http.MethodPatch: 303, http.MethodDelete: 303} {
 		if r := b.fetch(method, "/", "a=1"); r.status != status {
@@ -307,8 +307,8 @@ func TestLoginCallbackAnswersTellNobody(t *testing.T) {
 func TestLoginSwitchOnAnotherHost(t *testing.T) {
 	// The callback is on another host: the page cannot lead there with a path.
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)", "session": map[string]interface{}{"domain": "example.com"},
-		"stateCookie": map[string]interface{}{"domain": "example.com"}}))
+	s := start(t, p.options(map[string]any{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)", "session": map[string]any{"domain": "example.com"},
+		"stateCookie": map[string]any{"domain": "example.com"}}))
 	b := newBrowser(t, s)
 	b.routes["https://login.example.com"] = s
 	if page := b.open("/page").expect(http.StatusForbidden); strings.Contains(page.body, `href="/back`) {
@@ -331,9 +331,9 @@ func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
 	// Redis is away, the logout fails with 400; when the provider tries again, its token is not "used".
 	p := newProvider(t)
 	away := newFakeRedis(t, answering(map[string]string{"": hangUp}))
-	s := start(t, p.options(map[string]interface{}{"backchannelLogoutUrl": "/backchannel", "session": map[string]interface{}{
-		"store": map[string]interface{}{"redis": map[string]interface{}{"endpoints": []string{away.address}}}}}))
-	form := logoutForm(p.logoutToken(map[string]interface{}{"sid": "one"}))
+	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "session": map[string]any{
+		"store": map[string]any{"redis": map[string]any{"endpoints": []string{away.address}}}}}))
+	form := logoutForm(p.logoutToken(map[string]any{"sid": "one"}))
 	r := sendLogoutToken(s, form).expect(http.StatusBadRequest)
 	if r.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("got %q", r.header)
@@ -355,7 +355,7 @@ func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
 func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	// Anybody may load that page: what it leaves in memory is small, and pushes no other logout out.
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
+	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
 	frame := newBrowser(t, s)
 	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)
 	copied := b.copyOf()
@@ -454,7 +454,7 @@ func TestSessionMadeUpNamesAreForgotten(t *testing.T) {
 
 // One token can be spelt in many ways, with blanks before it, and is remembered in one only.
 func TestJWTSpellingsAreNotKept(t *testing.T) {
-	s := start(t, jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}))
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret}))
 	good := sharedToken(nil)
 	for i := 1; i <= 200; i++ {
 		bearer(t, s, strings.Repeat(" ", 15000+i)+good).accepted("ada")

@@ -17,19 +17,19 @@ import (
 type session struct {
 	sessionRecord
 	idToken, accessToken, refreshToken string
-	claims                             map[string]interface{} // of the ID token, read once when the session was opened
-	ticket                             []byte                 // with a store: the session's id and key there
-	answer                             string                 // with a store: the reply to storeQuestion
+	claims                             map[string]any // of the ID token, read once when the session was opened
+	ticket                             []byte         // with a store: the session's id and key there
+	answer                             string         // with a store: the reply to storeQuestion
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
 type sessionRecord struct {
-	ID        string                 `json:"i"`           // names the session in logs, CSRF tokens and the logout list
-	Start     int64                  `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
-	Renewed   int64                  `json:"r"`           // when this copy was sealed because the user was active
-	RefreshAt int64                  `json:"a,omitempty"` // when to refresh, 0: never
-	Carried   map[string]interface{} `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
-	Userinfo  map[string]interface{} `json:"u,omitempty"`
+	ID        string         `json:"i"`           // names the session in logs, CSRF tokens and the logout list
+	Start     int64          `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
+	Renewed   int64          `json:"r"`           // when this copy was sealed because the user was active
+	RefreshAt int64          `json:"a,omitempty"` // when to refresh, 0: never
+	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
+	Userinfo  map[string]any `json:"u,omitempty"`
 }
 
 // pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
@@ -68,13 +68,13 @@ var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name 
 	"email email_verified locale zoneinfo")
 
 // newSession makes the session of a sign-in that just succeeded.
-func newSession(t *tokens, claims, userinfo map[string]interface{}, now time.Time) *session {
+func newSession(t *tokens, claims, userinfo map[string]any, now time.Time) *session {
 	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), RefreshAt: refreshTime(t, claims, now), Userinfo: userinfo}
 	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
 }
 
 // refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
-func refreshTime(t *tokens, claims map[string]interface{}, now time.Time) int64 {
+func refreshTime(t *tokens, claims map[string]any, now time.Time) int64 {
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
@@ -270,7 +270,7 @@ type refresh struct {
 func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
 	c := g.client
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (interface{}, error) {
+	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (any, error) {
 		known, _ := recall(c.refreshed, key).(*refresh)
 		if known == nil {
 			known = &refresh{}
@@ -347,7 +347,7 @@ func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now ti
 	if err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
 	}
-	carried := map[string]interface{}{}
+	carried := map[string]any{}
 	for _, name := range carriedClaims {
 		if _, named := verified.claims[name]; !named && fresh.claims[name] != nil {
 			carried[name] = fresh.claims[name]
@@ -360,8 +360,8 @@ func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now ti
 }
 
 // merge is the claims of over on top of those of under.
-func merge(under, over map[string]interface{}) map[string]interface{} {
-	both := make(map[string]interface{}, len(under)+len(over))
+func merge(under, over map[string]any) map[string]any {
+	both := make(map[string]any, len(under)+len(over))
 	for name, value := range under {
 		both[name] = value
 	}
@@ -374,7 +374,7 @@ func merge(under, over map[string]interface{}) map[string]interface{} {
 // judgeSession applies the rule to a session and finishes the headers for it.
 func judgeSession(g *gate, s *session) (*pass, error) {
 	claims := merge(s.Userinfo, s.claims)
-	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]interface{}{"id_token": s.idToken, "access_token": s.accessToken}}
+	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]any{"id_token": s.idToken, "access_token": s.accessToken}}
 	if t, err := parseToken(s.accessToken); err == nil {
 		id["access_token"] = t.claims // it came from the token endpoint itself, so its claims are the provider's word
 	}

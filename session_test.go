@@ -14,7 +14,7 @@ import (
 )
 
 // signedIn is a site with somebody signed in.
-func signedIn(t *testing.T, p *fakeProvider, more ...map[string]interface{}) (*testSite, *browser) {
+func signedIn(t *testing.T, p *fakeProvider, more ...map[string]any) (*testSite, *browser) {
 	t.Helper()
 	s := start(t, p.options(more...))
 	b := newBrowser(t, s)
@@ -22,26 +22,26 @@ func signedIn(t *testing.T, p *fakeProvider, more ...map[string]interface{}) (*t
 	return s, b
 }
 
-func sessionOptions(pairs ...interface{}) map[string]interface{} {
-	block := map[string]interface{}{}
+func sessionOptions(pairs ...any) map[string]any {
+	block := map[string]any{}
 	for i := 0; i < len(pairs); i += 2 {
 		block[pairs[i].(string)] = pairs[i+1]
 	}
-	return map[string]interface{}{"session": block}
+	return map[string]any{"session": block}
 }
 
-func headersFor(pairs ...string) map[string]interface{} {
-	block := map[string]interface{}{}
+func headersFor(pairs ...string) map[string]any {
+	block := map[string]any{}
 	for i := 0; i < len(pairs); i += 2 {
 		block[pairs[i]] = pairs[i+1]
 	}
-	return map[string]interface{}{"forwardHeaders": block}
+	return map[string]any{"forwardHeaders": block}
 }
 
 func TestSessionCookie(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		options   map[string]interface{}
+		options   map[string]any
 		plainHTTP bool
 		cookie    string // %s is the middleware
 		check     func(c *http.Cookie) bool
@@ -85,7 +85,7 @@ func TestSessionCookie(t *testing.T) {
 func TestSessionCookieOfAnyMiddleware(t *testing.T) {
 	for name, cookie := range map[string]string{"team login": "team+login", "größe": "gr%C3%B6%C3%9Fe", "a/b": "a%2Fb", "a=b;c": "a%3Db%3Bc", `a"b\`: "a%22b%5C", "team.login-1_2~3": "team.login-1_2~3"} {
 		p := newProvider(t)
-		s, err := buildNamed(t, name+"@file", p.options(map[string]interface{}{"logoutUrl": "/logout", "csrf": map[string]interface{}{"cookieName": "%s-csrf"}}))
+		s, err := buildNamed(t, name+"@file", p.options(map[string]any{"logoutUrl": "/logout", "csrf": map[string]any{"cookieName": "%s-csrf"}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestSessionCookieOfAnyMiddleware(t *testing.T) {
 func TestSessionSecureByHandOverHTTP(t *testing.T) {
 	// Behind a load balancer that ends TLS and is not trusted by Traefik: the operator says that browsers come by https.
 	p := newProvider(t)
-	s := start(t, p.options(sessionOptions("secure", true), map[string]interface{}{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]interface{}{"secure": true}}))
+	s := start(t, p.options(sessionOptions("secure", true), map[string]any{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]any{"secure": true}}))
 	b := newBrowser(t, s)
 	b.header.Set("X-Forwarded-Proto", "http")
 	r := b.look("/page")
@@ -124,9 +124,9 @@ func TestSessionSecureByHandOverHTTP(t *testing.T) {
 func TestSessionHeaders(t *testing.T) {
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	p.user["nested"] = map[string]interface{}{"a.b": "deep", "list": []interface{}{"one", "two,three"}}
+	p.user["nested"] = map[string]any{"a.b": "deep", "list": []any{"one", "two,three"}}
 	_, b := signedIn(t, p, headersFor("X-User", "sub", "X-Groups", "groups", "X-Nested", `nested.a\.b`, "X-List", "nested.list", "X-Missing", "none",
-		"X-Format", "{name} <{email}>", "Authorization", "Bearer {access_token}", "X-Scope", "access_token.scope"), map[string]interface{}{"usernameClaim": "email"})
+		"X-Format", "{name} <{email}>", "Authorization", "Bearer {access_token}", "X-Scope", "access_token.scope"), map[string]any{"usernameClaim": "email"})
 	for i, r := range []*reply{b.open("/first"), b.open("/second")} { // judged anew, and remembered
 		seen := r.upstream()
 		for name, want := range map[string]string{
@@ -175,7 +175,7 @@ func rawUpstream(b *browser, target string, header ...string) *received {
 
 func TestSessionForgedHeadersAreRemoved(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`)"}))
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`)"}))
 	b := newBrowser(t, s)
 	b.signIn("/")
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
@@ -203,7 +203,7 @@ func TestSessionForgedHeadersAreRemoved(t *testing.T) {
 		}
 	}
 	for _, mode := range []string{"forward"} {
-		anonymous := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"unauthenticated": mode})))
+		anonymous := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]any{"unauthenticated": mode})))
 		if seen := rawUpstream(anonymous, "/", "X-User: eve", "x_user: eve"); len(seen.Headers["X-User"])+len(seen.Headers["X_user"]) > 0 {
 			t.Errorf("nobody is %q", seen.Headers)
 		}
@@ -213,7 +213,7 @@ func TestSessionForgedHeadersAreRemoved(t *testing.T) {
 // What a visitor sends costs little, however much of it there is: every name would be looked at.
 func TestSessionManyHeaders(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, headersFor("X-User", "sub"), map[string]interface{}{"bypass": "Path(`/public`)", "backchannelLogoutUrl": "/back"})
+	s, b := signedIn(t, p, headersFor("X-User", "sub"), map[string]any{"bypass": "Path(`/public`)", "backchannelLogoutUrl": "/back"})
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	var many []string
 	for i := 0; i < 20000; i++ {
@@ -451,24 +451,24 @@ func TestSessionChunks(t *testing.T) {
 func TestSessionOfThreeLargeTokensFitsOneCookie(t *testing.T) {
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	roles := []interface{}{"offline_access", "uma_authorization", "default-roles-company", "app-admin", "app-user", "reporting-reader"}
-	for name, value := range map[string]interface{}{ // what Keycloak says of a user
+	roles := []any{"offline_access", "uma_authorization", "default-roles-company", "app-admin", "app-user", "reporting-reader"}
+	for name, value := range map[string]any{
 		"sub": "1c6b4d0e-6a0f-4b0c-9a64-2f7a1c5f1b7e", "typ": "ID", "auth_time": time.Now().Unix(), "session_state": "8f6b2f0e-2f3c-4f7e-9d5e-6d6a5b1e7a11",
 		"acr": "1", "email_verified": true, "name": "Ada Lovelace", "preferred_username": "ada", "given_name": "Ada", "family_name": "Lovelace",
-		"email": "ada@example.com", "groups": []interface{}{"/staff", "/staff/engineering", "/admins"},
-		"realm_access":    map[string]interface{}{"roles": roles},
-		"resource_access": map[string]interface{}{"account": map[string]interface{}{"roles": []interface{}{"manage-account", "manage-account-links", "view-profile"}}},
+		"email": "ada@example.com", "groups": []any{"/staff", "/staff/engineering", "/admins"},
+		"realm_access":    map[string]any{"roles": roles},
+		"resource_access": map[string]any{"account": map[string]any{"roles": []any{"manage-account", "manage-account-links", "view-profile"}}},
 	} {
 		p.user[name] = value
 	}
-	p.edit("access_token", func(claims map[string]interface{}) {
+	p.edit("access_token", func(claims map[string]any) {
 		for name, value := range p.user {
 			claims[name] = value
 		}
 		claims["typ"], claims["azp"], claims["allowed-origins"] = "Bearer", "app", []string{app}
 	})
-	p.edit("token", func(answer map[string]interface{}) {
-		answer["refresh_token"] = p.sign(map[string]interface{}{"iss": p.issuer, "sub": p.user["sub"], "typ": "Refresh", "azp": "app", "exp": time.Now().Unix() + 1800,
+	p.edit("token", func(answer map[string]any) {
+		answer["refresh_token"] = p.sign(map[string]any{"iss": p.issuer, "sub": p.user["sub"], "typ": "Refresh", "azp": "app", "exp": time.Now().Unix() + 1800,
 			"iat": time.Now().Unix(), "jti": "f4b1d0c3-7a57-4f0c-8e6a-0d3a2c9f8b77", "sid": p.user["session_state"], "scope": "openid email profile"})
 	})
 	s, b := signedIn(t, p)
@@ -501,7 +501,7 @@ func TestSessionSliding(t *testing.T) {
 func TestSessionEnds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		options map[string]interface{}
+		options map[string]any
 	}{
 		{"at its expiry, without sliding", sessionOptions("expiry", 2, "sliding", false)},
 		{"at its longest life, however active", sessionOptions("maxLifetime", 2)},
@@ -627,31 +627,31 @@ func TestSessionRefreshTroubles(t *testing.T) {
 		{"connection broken", func(p *fakeProvider) { p.answer("token", answerBroken()) }, true, "token endpoint"},
 		{"nothing", func(p *fakeProvider) { p.answer("token", answerNothing()) }, true, "in time"},
 		{"our secret is wrong", func(p *fakeProvider) {
-			p.answer("token", answerJSON(401, map[string]interface{}{"error": "invalid_client"}))
+			p.answer("token", answerJSON(401, map[string]any{"error": "invalid_client"}))
 		}, true, "invalid_client"},
 		{"invalid_grant", func(p *fakeProvider) {
-			p.answer("token", answerJSON(400, map[string]interface{}{"error": "invalid_grant", "error_description": "session not active"}))
+			p.answer("token", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "session not active"}))
 		}, false, "invalid_grant"},
-		{"no ID token", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "id_token") }) }, true, ""},
-		{"no refresh token", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "refresh_token") }) }, true, ""},
-		{"no end told", func(p *fakeProvider) { p.edit("token", func(a map[string]interface{}) { delete(a, "expires_in") }) }, true, ""},
+		{"no ID token", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "id_token") }) }, true, ""},
+		{"no refresh token", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "refresh_token") }) }, true, ""},
+		{"no end told", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "expires_in") }) }, true, ""},
 		{"poorer ID token", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { delete(c, "email"); delete(c, "name"); delete(c, "sid") })
+			p.edit("refreshed_id_token", func(c map[string]any) { delete(c, "email"); delete(c, "name"); delete(c, "sid") })
 		}, true, ""},
 		{"ID token of somebody else", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["sub"] = "eve" })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["sub"] = "eve" })
 		}, false, "sub"},
 		{"ID token of another issuer", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["iss"] = "https://evil.example.com" })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["iss"] = "https://evil.example.com" })
 		}, false, "issuer"},
 		{"ID token for somebody else", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["aud"] = "other" })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["aud"] = "other" })
 		}, false, "audience"},
 		{"ID token ended", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["exp"] = now - 3600 })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["exp"] = now - 3600 })
 		}, false, "exp"},
 		{"ID token with another nonce", func(p *fakeProvider) {
-			p.edit("refreshed_id_token", func(c map[string]interface{}) { c["nonce"] = "other" })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["nonce"] = "other" })
 		}, false, "nonce"},
 		{"ID token signed by a stranger", func(p *fakeProvider) {
 			p.key = &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
@@ -663,7 +663,7 @@ func TestSessionRefreshTroubles(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			p.expiresIn = 2
-			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]interface{}{"clientConfig": map[string]interface{}{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
 			p.expiresIn = 300
 			c.bend(p)
 			time.Sleep(2200 * time.Millisecond)
@@ -690,7 +690,7 @@ func TestSessionSurvivesTheProviderBeingAway(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.expiresIn = 2
-	s, b := signedIn(t, p, map[string]interface{}{"bypass": "Path(`/public`)"})
+	s, b := signedIn(t, p, map[string]any{"bypass": "Path(`/public`)"})
 	p.away(true)
 	time.Sleep(2200 * time.Millisecond)
 	for i := 0; i < 20; i++ {
@@ -740,8 +740,8 @@ func TestSessionRuleIsJudgedAnewAfterARefresh(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.expiresIn = 2
-	_, b := signedIn(t, p, map[string]interface{}{"claims": "Contains(`groups`, `admins`)"})
-	p.user["groups"] = []interface{}{"staff"}
+	_, b := signedIn(t, p, map[string]any{"claims": "Contains(`groups`, `admins`)"})
+	p.user["groups"] = []any{"staff"}
 	p.expiresIn = 300
 	time.Sleep(2200 * time.Millisecond)
 	for i := 0; i < 2; i++ {
@@ -775,10 +775,10 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 
 // What a session cannot hold is told at the sign-in: one that cannot be read would send the browser around in circles.
 func TestSessionTooLargeToBeRead(t *testing.T) {
-	for name, options := range map[string]map[string]interface{}{"token": nil, "userinfo": {"userinfo": true}} {
+	for name, options := range map[string]map[string]any{"token": nil, "userinfo": {"userinfo": true}} {
 		p := newProvider(t)
 		field := map[string]string{"token": "access_token", "userinfo": "picture"}[name]
-		p.edit(name, func(answer map[string]interface{}) { answer[field] = strings.Repeat("x", maxUnpacked) }) // deflates to nothing
+		p.edit(name, func(answer map[string]any) { answer[field] = strings.Repeat("x", maxUnpacked) }) // deflates to nothing
 		s := start(t, p.options(options))
 		b := newBrowser(t, s)
 		b.open("/page").expect(http.StatusInternalServerError)
@@ -792,8 +792,8 @@ func TestSessionTooLargeToBeRead(t *testing.T) {
 func TestSessionSharedByTwoRules(t *testing.T) {
 	p := newProvider(t)
 	lenient := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "sub")))
-	strict := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "email"), map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
-	only := start(t, p.options(sessionOptions("name", "shared"), map[string]interface{}{"disableLogin": true}))
+	strict := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "email"), map[string]any{"claims": "Equals(`sub`, `grace`)"}))
+	only := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"disableLogin": true}))
 	b := newBrowser(t, lenient)
 	b.routes[app+"/strict"] = strict
 	b.routes[app+"/only"] = only
@@ -815,13 +815,13 @@ func TestSessionSharedByTwoRules(t *testing.T) {
 func TestSessionLevel(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	p.edit("id_token", func(claims map[string]interface{}) {
+	p.edit("id_token", func(claims map[string]any) {
 		if acr := p.lastCall("authorize").form.Get("acr_values"); acr != "" {
 			claims["acr"] = acr
 		}
 	})
 	low := start(t, p.options(sessionOptions("name", "shared")))
-	high := start(t, p.options(sessionOptions("name", "shared"), map[string]interface{}{"acrValues": "gold"}))
+	high := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"acrValues": "gold"}))
 	b := newBrowser(t, low)
 	b.routes[app+"/high"] = high
 	b.signIn("/")
@@ -837,7 +837,7 @@ func TestSessionLevel(t *testing.T) {
 	if p.count("authorize") != 2 {
 		t.Errorf("expected two sign-ins, got %d", p.count("authorize"))
 	}
-	p.edit("refreshed_id_token", func(claims map[string]interface{}) { claims["acr"] = "bronze" })
+	p.edit("refreshed_id_token", func(claims map[string]any) { claims["acr"] = "bronze" })
 	time.Sleep(2200 * time.Millisecond)
 	b.fetch(http.MethodGet, "/high", "").expect(http.StatusUnauthorized)
 	high.expectLog("session", `acr: expected "gold", got "bronze"`)
@@ -873,7 +873,7 @@ func TestSessionOfANewSignInReplacesTheOld(t *testing.T) {
 
 func TestSessionCSRF(t *testing.T) {
 	p := newProvider(t)
-	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{}})
 	c := b.cookie("hub-csrf-token")
 	if c == nil || c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
 		t.Fatalf("expected a cookie for scripts of this site, got %v", c)
@@ -886,7 +886,7 @@ func TestSessionCSRF(t *testing.T) {
 		}
 		return b.send(req, "same-origin", &reply{t: t}).status
 	}
-	_, other := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{}})
+	_, other := signedIn(t, p, map[string]any{"csrf": map[string]any{}})
 	for _, try := range []struct {
 		name, method, token string
 		status              int
@@ -914,17 +914,17 @@ func TestSessionCSRF(t *testing.T) {
 
 func TestSessionCSRFOptions(t *testing.T) {
 	p := newProvider(t)
-	_, b := signedIn(t, p, map[string]interface{}{"csrf": map[string]interface{}{"headerName": "X-Token", "cookieName": "token"}})
+	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{"headerName": "X-Token", "cookieName": "token"}})
 	req := b.request(http.MethodPost, "/", "a=1")
 	req.Header.Set("X-Token", b.cookie("token").Value)
 	b.send(req, "same-origin", &reply{t: t}).upstream()
-	_, label := signedIn(t, p, map[string]interface{}{"csrf": "true"})
+	_, label := signedIn(t, p, map[string]any{"csrf": "true"})
 	label.fetch(http.MethodPost, "/", "").expect(http.StatusForbidden)
 }
 
 func TestSessionForbidden(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"claims": "Equals(`sub`, `grace`)"}))
+	s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)"}))
 	b := newBrowser(t, s)
 	b.open("/page").expect(http.StatusForbidden, "<html")
 	for i := 0; i < 3; i++ {
@@ -941,7 +941,7 @@ func TestSessionForbidden(t *testing.T) {
 func TestSessionPathsOfOthers(t *testing.T) {
 	// The endpoints are exact paths: what only looks like them belongs to the upstream.
 	p := newProvider(t)
-	_, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "redirectUrl": "/oidc/callback"})
+	_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "redirectUrl": "/oidc/callback"})
 	for _, path := range []string{"/logout/", "/Logout", "/logout/x", "/oidc/callback/", "/oidc", "/x/oidc/callback", "/logout;a=1"} {
 		r := b.open(path)
 		if !r.isUpstream() {
@@ -949,7 +949,7 @@ func TestSessionPathsOfOthers(t *testing.T) {
 		}
 	}
 	other := newProvider(t)
-	_, c := signedIn(t, other, map[string]interface{}{"logoutUrl": "login.example.com/logout"})
+	_, c := signedIn(t, other, map[string]any{"logoutUrl": "login.example.com/logout"})
 	if r := c.open("/logout"); !r.isUpstream() {
 		t.Errorf("the endpoint of another host: %s", r.story())
 	}
@@ -958,7 +958,7 @@ func TestSessionPathsOfOthers(t *testing.T) {
 func TestSessionOpenRoutesStayOpen(t *testing.T) {
 	p := newProvider(t)
 	p.away(true)
-	s := start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Method(`OPTIONS`)"}))
+	s := start(t, p.options(headersFor("X-User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`) || Method(`OPTIONS`)"}))
 	b := newBrowser(t, s)
 	b.open("/public/page").upstream()
 	b.fetch(http.MethodOptions, "/private", "").upstream()
@@ -971,7 +971,7 @@ func TestSessionOpenRoutesStayOpen(t *testing.T) {
 		t.Error("a header opened the route")
 	}
 	p.away(false)
-	c := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`)"})))
+	c := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`)"})))
 	c.signIn("/")
 	if seen := c.open("/public").upstream(); seen.Headers.Get("X-User") != "" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
 		t.Errorf("an open route tells nobody who is there: %q", seen.Headers)
@@ -980,7 +980,7 @@ func TestSessionOpenRoutesStayOpen(t *testing.T) {
 
 func TestSessionQueryOfTheCallbackIsNotShown(t *testing.T) {
 	p := newProvider(t)
-	s := start(t, p.options(map[string]interface{}{"logLevel": "debug"}))
+	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page?token=abc"))
 	b.open(back.String()).upstream()
@@ -1018,7 +1018,7 @@ func TestSessionUnprefixedCookieOverHTTPS(t *testing.T) {
 func TestSessionRemembersNothingTooMuch(t *testing.T) {
 	// What was remembered for one request must not open another that only looks like it.
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]interface{}{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
 	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	for i := 0; i < 3; i++ {
 		rawUpstream(b, "/", "Cookie: "+line)

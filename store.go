@@ -120,7 +120,7 @@ return 0`, token)
 }
 
 // storeDo sends a command whose first argument is the key.
-func storeDo(ctx context.Context, s *store, key, command string, rest ...string) (interface{}, error) {
+func storeDo(ctx context.Context, s *store, key, command string, rest ...string) (any, error) {
 	key = s.prefix + key
 	return redisDo(ctx, s.redis, key, append([]string{command, key}, rest...)...)
 }

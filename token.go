@@ -36,7 +36,7 @@ const (
 type token struct {
 	signed        string // the part that is signed: header.payload
 	alg, kid, typ string
-	claims        map[string]interface{}
+	claims        map[string]any
 	signature     []byte
 }
 
@@ -60,7 +60,7 @@ type expected struct {
 var base64url = base64.RawURLEncoding.Strict()
 
 // headers keeps what was read from headers, as the tokens of one key have all the same.
-var headers = &memory{young: map[string]interface{}{}, limit: 100}
+var headers = &memory{young: map[string]any{}, limit: 100}
 
 // parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 7515 5.2,
 // RFC 7519 7.2, RFC 8725 3.11).
@@ -123,7 +123,7 @@ func decodePart(name, part string) ([]byte, error) {
 	return data, nil
 }
 
-func decodeObject(name, part string) (map[string]interface{}, error) {
+func decodeObject(name, part string) (map[string]any, error) {
 	data, err := decodePart(name, part)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 // A member with the name of another pushes it out, and which of the two counts differs from parser to parser (RFC 8725 2.4).
 // Each member has a colon; other colons are in strings only. So the text, and the object written anew, have equally many,
 // unless a member was dropped. Reading token by token instead would cost the interpreter five times as much.
-func parseObject(data []byte) (map[string]interface{}, error) {
+func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
 	if len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxContainers {
 		return nil, fmt.Errorf("JSON: must have at most %d bytes and %d objects and arrays", maxJSONSize, maxContainers)
@@ -152,13 +152,13 @@ func parseObject(data []byte) (map[string]interface{}, error) {
 	if !utf8.Valid(data) { // the library would put U+FFFD, and two names could become one
 		return nil, errors.New("JSON: must be UTF-8")
 	}
-	var value interface{}
+	var value any
 	decoder := json.NewDecoder(strings.NewReader(written))
 	decoder.UseNumber()
 	if err := decoder.Decode(&value); err != nil {
 		return nil, fmt.Errorf("JSON: must be an object: %w", err)
 	}
-	object, ok := value.(map[string]interface{})
+	object, ok := value.(map[string]any)
 	if !ok {
 		return nil, fmt.Errorf("JSON: must be an object: got %s", shown(value))
 	}
@@ -177,14 +177,14 @@ func parseObject(data []byte) (map[string]interface{}, error) {
 }
 
 // shown is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
-func shown(value interface{}) string {
+func shown(value any) string {
 	written, _ := json.Marshal(value)
 	return clip(string(written))
 }
 
 // wrong is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
 // what came, as JSON.
-func wrong(failed bool, name, problem string, values ...interface{}) error {
+func wrong(failed bool, name, problem string, values ...any) error {
 	if !failed {
 		return nil
 	}
@@ -211,7 +211,7 @@ func firstError(checks ...error) error {
 }
 
 // isIn tells whether there is a member of that name, also null.
-func isIn(object map[string]interface{}, name string) bool {
+func isIn(object map[string]any, name string) bool {
 	_, found := object[name]
 	return found
 }
@@ -234,13 +234,13 @@ func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
 }
 
 // checkACR wants the user to have signed in at one of the levels that are accepted. Without any, all are.
-func checkACR(accepted []string, claims map[string]interface{}) error {
+func checkACR(accepted []string, claims map[string]any) error {
 	return wrong(len(accepted) > 0 && !has(accepted, text(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
 }
 
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
 // accessToken the access token that came with it.
-func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]interface{}, accessToken string, now time.Time) error {
+func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, accessToken string, now time.Time) error {
 	audience, before := audienceOf(t), audienceOf(&token{claims: first})
 	differs := len(audience) != len(before)
 	for _, name := range before {
@@ -272,8 +272,8 @@ func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error
 
 // checkLogoutToken judges a logout token (Back-Channel Logout 1.0, 2.6). Whether its jti was seen before is the caller's to ask.
 func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) error {
-	events, _ := t.claims["events"].(map[string]interface{})
-	_, isLogout := events[logoutEvent].(map[string]interface{})
+	events, _ := t.claims["events"].(map[string]any)
+	_, isLogout := events[logoutEvent].(map[string]any)
 	return firstError(
 		checkType(t, "jwt", "logout+jwt"),
 		checkProvenance(r, t, anyAge, now),         // step 4
@@ -303,7 +303,7 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 
 // checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
 // signing out. Keycloak says so in typ, Cognito and Hydra in token_use, others in token_type.
-func checkKind(claims map[string]interface{}) error {
+func checkKind(claims map[string]any) error {
 	typ, _ := claims["typ"].(string)
 	use, _ := claims["token_use"].(string)
 	kind, _ := claims["token_type"].(string)
@@ -366,9 +366,9 @@ func checkIssuer(r *tokenRules, t *token) error {
 
 // audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else gives nothing, and so fits nobody.
 func audienceOf(t *token) []string {
-	items, ok := t.claims["aud"].([]interface{})
+	items, ok := t.claims["aud"].([]any)
 	if !ok {
-		items = []interface{}{t.claims["aud"]}
+		items = []any{t.claims["aud"]}
 	}
 	audience := texts(items)
 	if len(audience) != len(items) {
@@ -389,7 +389,7 @@ func checkAudience(r *tokenRules, t *token) error {
 
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. Without one it is 0,
 // as some providers write it, too ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
-func numericDate(claims map[string]interface{}, name string) (int64, error) {
+func numericDate(claims map[string]any, name string) (int64, error) {
 	value, found := claims[name]
 	if !found {
 		return 0, nil
@@ -437,7 +437,7 @@ func checkPast(t *token, name string, required bool, maxAge int64, now time.Time
 
 // checkName wants a string of at most size bytes and, if it is required, not an empty one. A number is not taken for its digits: 5
 // and "5" would become the same user.
-func checkName(object map[string]interface{}, name string, size int, required bool) error {
+func checkName(object map[string]any, name string, size int, required bool) error {
 	value, found := object[name]
 	s, ok := value.(string)
 	return firstError(

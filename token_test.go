@@ -66,15 +66,15 @@ func jwtOf(header, payload string) string {
 
 // jwtWith is a parsed token with the claims that are left when change is laid over base and what is null there is taken out.
 // A change to "null" itself is written "NULL".
-func jwtWith(t *testing.T, header string, base map[string]interface{}, change string) *token {
+func jwtWith(t *testing.T, header string, base map[string]any, change string) *token {
 	t.Helper()
-	changes := map[string]interface{}{}
+	changes := map[string]any{}
 	if change != "" {
 		if err := json.Unmarshal([]byte(change), &changes); err != nil {
 			t.Fatalf("%s: %v", change, err)
 		}
 	}
-	claims := map[string]interface{}{}
+	claims := map[string]any{}
 	for name, value := range base {
 		claims[name] = value
 	}
@@ -210,7 +210,7 @@ func TestJWTSameHeader(t *testing.T) {
 		}
 	}
 	bytes := 0
-	for _, half := range []map[string]interface{}{headers.young, headers.old} {
+	for _, half := range []map[string]any{headers.young, headers.old} {
 		for key := range half {
 			bytes += len(key)
 		}
@@ -282,7 +282,7 @@ func TestJWTStrictJSON(t *testing.T) {
 }
 
 // idTokenBase are the claims of an ID token that nothing is wrong with.
-var idTokenBase = map[string]interface{}{
+var idTokenBase = map[string]any{
 	"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "nonce": "n-0S6", "exp": 1700000300, "iat": 1699999990,
 }
 
@@ -456,9 +456,9 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 }
 
 func TestJWTLogoutToken(t *testing.T) {
-	base := map[string]interface{}{
+	base := map[string]any{
 		"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "sid": "s1", "jti": "j1", "exp": 1700000100, "iat": 1700000000,
-		"events": map[string]interface{}{logoutEvent: map[string]interface{}{}},
+		"events": map[string]any{logoutEvent: map[string]any{}},
 	}
 	const plain = `{"alg":"RS256"}`
 	for _, row := range []struct {
@@ -505,7 +505,7 @@ func TestJWTLogoutToken(t *testing.T) {
 }
 
 func TestJWTAccessToken(t *testing.T) {
-	base := map[string]interface{}{"iss": "https://id.example.com/", "aud": "https://api.example.com", "sub": "alice", "exp": 1700000100}
+	base := map[string]any{"iss": "https://id.example.com/", "aud": "https://api.example.com", "sub": "alice", "exp": 1700000100}
 	const plain = `{"alg":"RS256"}`
 	for _, row := range []struct{ name, header, change, wantErr string }{
 		{"nothing wrong", `{"alg":"RS256","typ":"at+jwt"}`, ``, ""},

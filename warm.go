@@ -166,7 +166,7 @@ func noteHTTPS(g *gate) {
 // no harm, it is made anew. Plain loops: a function called for each pass would make this ten times as slow in the interpreter.
 func dropPasses(g *gate, name string) {
 	g.passes.mu.Lock()
-	for _, half := range []map[string]interface{}{g.passes.old, g.passes.young} {
+	for _, half := range []map[string]any{g.passes.old, g.passes.young} {
 		for credential, value := range half {
 			if p, _ := value.(*pass); p != nil && (p.sid == name || p.session == name || p.sub == name) {
 				delete(half, credential)
