@@ -1,0 +1,325 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"math/rand"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Who is remembered skips nearly all that serve does, and must be answered as if it had been done. So requests are made at random, and
+// each is sent to two middlewares with the same options: one that remembers those before it, and one that was made to forget them.
+
+const (
+	requestsKnown = 1500 // of each row
+	seedKnown     = 1    // another one makes other requests; each failure says which it was
+)
+
+// knownRow is one configuration, with whom its requests come from.
+type knownRow struct {
+	name    string
+	options map[string]interface{}
+	cookies []string // lines of the cookie header. SESSION stands for the session's cookies, NAME for the name of theirs, %d for another number each time
+	tokens  []string // values of the header that brings tokens
+	header  string   // which that is
+	hosts   []string // that requests come to beside app.example.com
+	before  func(i int, known *gate)
+}
+
+// sessionLines are cookie lines that bring the session, seem to, or have cookies of ours in them that are not the upstream's business.
+var sessionLines = []string{"SESSION", "SESSION", "SESSION; a=1", "a=1; SESSION", "SESSION; c=%d", "d=%d; SESSION", "d=%d; SESSION; e=%d",
+	"a=1;SESSION", "SESSION;", "SESSION;a=1", " SESSION", "SESSION ", "SESSION\t", "; SESSION", "SESSION; ", "; ; SESSION; ; a=1", "a=1;b=2; SESSION", "SESSION; SESSION",
+	"xSESSION", "c=%d; xSESSION", "x SESSION; c=%d", "x=\"; SESSION\"", "=SESSION", "NAME=\"; SESSION", "NAME=x; SESSION", "SESSION; NAME=x", "NAME.1=x; SESSION", "SESSION; NAME.1=%d",
+	"STATE.0123456789ab=x; SESSION", "SESSION; STATE.0123456789ab=%d", "STATE=x; SESSION; c=%d", "__Secure-STATE=x; SESSION", "BARE=x; SESSION; c=%d", "NAMEx=1; SESSION", "stat; ses=1; SESSION", "a=1", "", "NAME=x"}
+
+// changingLines are those of a browser with another cookie in each request.
+var changingLines = []string{"SESSION; c=%d", "c=%d; SESSION", "c=%d; SESSION; d=%d", "c=%d; SESSION; ", "xSESSION; c=%d", "c=%d; xSESSION", "c=%d;SESSION", "NAME=x; SESSION; c=%d",
+	"SESSION; STATE.0123456789ab=%d", "NAME.1=%d; SESSION", "BARE=%d; SESSION", "SESSION", "; SESSION", "SESSION; "}
+
+func TestSessionKnownIsAsUnknown(t *testing.T) {
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	var mu sync.Mutex
+	kept := map[string]string{}
+	redis := newFakeRedis(t, keepingRedis(kept, &mu))
+	token := signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "api", "sub": "eve"})
+	for _, row := range []knownRow{
+		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines, hosts: []string{"login.example.com"},
+			options: merge(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "sub"), map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
+		{name: "other cookies change with each request", cookies: changingLines,
+			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
+		{name: "a part is open, and forms repeat a token", cookies: sessionLines,
+			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
+		{name: "strangers go on as well, cookies have other names", cookies: sessionLines,
+			options: merge(headersFor("Authorization", "Bearer {access_token}"), map[string]interface{}{"unauthenticated": "forward",
+				"session": map[string]interface{}{"name": "sess"}, "stateCookie": map[string]interface{}{"name": "stat"}})},
+		{name: "a token in another header counts more", cookies: sessionLines, header: "X-Token", tokens: []string{"", "", "", "", token, "bad"},
+			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
+				"tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}})},
+		{name: "in Redis", cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
+			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
+				"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			s := start(t, p.options(row.options))
+			b := newBrowser(t, s)
+			b.open("/oidc/callback?switch=/").upstream() // signs in, also where strangers go on
+			line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+			_, g := knownBy(t, s, nil, "error")
+			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&g.sessionCookie, true), "STATE", cookieName(&g.stateCookie, true), "BARE", g.sessionCookie.base)
+			row.cookies = append([]string{}, row.cookies...)
+			for i, text := range row.cookies {
+				row.cookies[i] = names.Replace(text)
+			}
+			compareKnown(t, s, &row)
+		})
+	}
+}
+
+// troubleRedis lets happen to a session what may happen to it between two requests, or while one looks at it.
+func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func(i int, known *gate) {
+	entry, value, id := "", "", ""
+	keeping := keepingRedis(kept, mu)
+	change := func(value string) {
+		mu.Lock()
+		delete(kept, entry)
+		if value != "" {
+			kept[entry] = value
+		}
+		mu.Unlock()
+	}
+	return func(i int, known *gate) {
+		if i == 0 {
+			for key := range kept {
+				entry, value = key, kept[key]
+			}
+		}
+		for _, p := range known.lines {
+			id = p.session
+		}
+		switch i % 60 {
+		case 20:
+			change("") // ended by another replica
+		case 26:
+			change("B" + value[1:]) // of another version
+		case 32:
+			change(value)
+			redis.say(func(args []string) string { return "-LOADING\r\n" })
+		case 38:
+			redis.say(func(args []string) string {
+				if args[0] == "GETRANGE" { // signed out here, while a request looks
+					revoke(known.client, known.client.revoked, "id:"+id)
+				}
+				return keeping(args)
+			})
+		case 40:
+			redis.say(keeping)
+			forget(known.client.revoked, "id:"+id)
+		}
+	}
+}
+
+func TestJWTKnownIsAsUnknown(t *testing.T) {
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	good, other, ended := sharedToken(map[string]interface{}{"name": "Ada"}), sharedToken(map[string]interface{}{"sub": "eve"}), sharedToken(map[string]interface{}{"exp": 1})
+	bearers := []string{"Bearer " + good, "Bearer " + good, "Bearer " + good, "Bearer " + other, "bearer " + good, "Bearer   " + good, "Bearer\t" + good, " Bearer " + good, "Bearer " + good + " ",
+		"Bearer " + ended, "Bearer " + good + ", Bearer " + ended, "Bearer x", good, "Basic YTpi", ""}
+	bare := []string{good, good, good, other, good + " ", ended, "Bearer " + good, "x", ""}
+	jwt := func(pairs ...interface{}) map[string]interface{} {
+		return jwtOptions(merge(sessionOptions(pairs...)["session"].(map[string]interface{}), map[string]interface{}{"signingSecret": tokenSecret}))
+	}
+	callers := []string{strings.TrimPrefix(password(p.clientID, p.clientSecret), "Authorization: "), strings.TrimPrefix(password("other", "x"), "Authorization: "), "Basic x", "Bearer " + good, ""}
+	for _, row := range []knownRow{
+		{name: "the upstream gets no token", options: jwt(), header: "Authorization", tokens: bearers},
+		{name: "the upstream gets the token", options: jwt("forwardAuthorization", true, "usernameClaim", "name"), header: "Authorization", tokens: bearers},
+		{name: "the upstream gets another Authorization", options: jwt("forwardHeaders", map[string]interface{}{"Authorization": "name", "X-User": "sub"}), header: "Authorization", tokens: bearers},
+		{name: "a header without scheme", options: jwt("forwardAuthorization", true, "tokenSource", map[string]interface{}{"header": "X-Token"}), header: "X-Token", tokens: bare},
+		{name: "a token may be elsewhere", options: jwt("tokenSource", map[string]interface{}{"header": "X-Token", "cookie": "c"}), header: "X-Token", tokens: bare,
+			cookies: []string{"a=1", "a=1; c=%d", "c=" + good, "c=" + other}},
+		{name: "strangers go on as well, a part is open", options: merge(jwt(), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
+			header: "Authorization", tokens: bearers},
+		{name: "everybody gets the gateway's token", options: gatewayOptions(p, headersFor("X-User", "none", "X-Role", "client_id")), header: "Authorization", tokens: bearers},
+		{name: "callers have clients of their own", options: callersOptions(p), header: "Authorization", tokens: callers},
+		{name: "the upstream gets the gateway's token", options: merge(jwt(), gatewayOptions(p, nil)), header: "Authorization", tokens: bearers},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			if row.cookies == nil {
+				row.cookies = []string{"a=1", "a=1; c=%d", ""}
+			}
+			compareKnown(t, start(t, row.options), &row)
+		})
+	}
+}
+
+// compareKnown sends a row's requests. In the end the keys are others, and the time of all that is remembered is over.
+func compareKnown(t *testing.T, s *testSite, row *knownRow) {
+	var seen *http.Request
+	upstream := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		seen = req
+		rw.WriteHeader(http.StatusNonAuthoritativeInfo)
+	})
+	remembering, known := knownBy(t, s, upstream, "warn")
+	forgetting, unknown := knownBy(t, s, upstream, "error") // with other options: a gate of its own
+	random := rand.New(rand.NewSource(seedKnown))
+	served, remembered := 0, 0
+	for i := 0; i < requestsKnown && !t.Failed(); i++ {
+		if row.before != nil {
+			row.before(i, known)
+		}
+		if i == requestsKnown-requestsKnown/10 {
+			remembered = len(known.lines)
+			endAll(known)
+			endAll(unknown)
+		}
+		req := row.request(random)
+		got := answerTo(remembering, req, &seen)
+		forgetAll(unknown)
+		want := answerTo(forgetting, req, &seen)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("request %d of seed %d: %s %s for %s with %.999q, trailer %q:\nknown:   %.999q\nunknown: %.999q", i, seedKnown, req.Method, req.URL, req.Host, req.Header, req.Trailer, *got, *want)
+		}
+		if got.status == http.StatusNonAuthoritativeInfo {
+			served++
+		}
+	}
+	t.Logf("%d requests reached the upstream, %d lines were remembered", served, remembered)
+	if remembered == 0 != (known.warmHeader == "") || served < requestsKnown/10 {
+		t.Errorf("too few: %d reached the upstream, %d lines were remembered", served, remembered)
+	}
+}
+
+// knownBy is a middleware with the options of a site, but for the log, and its gate.
+func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (http.Handler, *gate) {
+	t.Helper()
+	if s.server == nil {
+		t.Skip("the memory can be looked into in this process alone")
+	}
+	h, err := New(context.Background(), next, &RawConfig{Options: merge(s.options, map[string]interface{}{"logLevel": logLevel})}, s.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, isWatchful := h.(*watchful); isWatchful {
+		return h, w.known.gate
+	}
+	return h, h.(*Middleware).gate
+}
+
+// forgetAll takes from a gate whatever it remembers. No header is harmless then.
+func forgetAll(g *gate) {
+	g.passes.young, g.passes.old = map[string]interface{}{}, nil
+	g.harmless = map[string]bool{}
+	forgetLines(g)
+}
+
+// endAll lets the time of all that a gate remembers be over, and gives it other keys: nobody who comes again is let in.
+func endAll(g *gate) {
+	for _, p := range g.passes.young {
+		p.(*pass).until = time.Now()
+	}
+	for _, seen := range []map[string]*pass{g.lines, g.alone} {
+		for _, p := range seen {
+			p.until = time.Now()
+			p.end = p.until
+		}
+	}
+	if g.login {
+		g.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	}
+	if g.jwt != nil {
+		g.jwt.keys = newFixedKeySet(&key{kind: "oct", public: []byte("another secret")})
+	}
+}
+
+// Names that the upstream may be told, that fold into those, that hide some, and others; and what a client may put there.
+var (
+	oddHeaders = []string{"X-User", "X_user", "X.user", "X-Role", "X_role", "X-Real-Ip", "X_real_ip", "Authorization", "X-Authorization", "X-Token", "X_token", "Connection", "Trailer", "Te",
+		"Upgrade", "X-Key", "Hub-Csrf-Token", "Cookie2", "Host", "User-Agent", "X-Other", "X-Other2", "X-Long" + strings.Repeat("g", longestHarmless)}
+	oddValues = []string{"eve", "X-User", "close, X_User", "v", "Bearer x", "websocket", ""}
+)
+
+// request makes a request at random.
+func (row *knownRow) request(random *rand.Rand) *http.Request {
+	oneOf := func(texts ...string) string {
+		return strings.ReplaceAll(texts[random.Intn(len(texts))], "%d", fmt.Sprint(random.Int31()))
+	}
+	isOneIn := func(n int) bool { return random.Intn(n) == 0 }
+	header := http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Server": {"traefik"}, "Accept": {"*/*"}}
+	for n := random.Intn(3); n > 0; n-- {
+		header[oneOf(oddHeaders...)] = []string{oneOf(append(oddValues, row.tokens...)...)}
+	}
+	if token := ""; len(row.tokens) > 0 && !isOneIn(10) {
+		if token = oneOf(row.tokens...); token != "" {
+			header[row.header] = []string{token}
+		}
+	}
+	if line := oneOf(row.cookies...); line != "" {
+		header["Cookie"] = []string{line}
+	}
+	for _, name := range []string{"Cookie", row.header} {
+		if header[name] != nil && isOneIn(20) {
+			header[name] = append(header[name], "z=1")
+		}
+	}
+	at := &url.URL{Path: oneOf("/", "/x", "/public/y", "/public/../x", "/oidc/callback", "/login")}
+	req := &http.Request{Method: oneOf("GET", "GET", "POST", "OPTIONS", "HEAD"), URL: at, RequestURI: at.Path, Host: oneOf(append(row.hosts, "app.example.com")...),
+		Header: header, RemoteAddr: "192.0.2.1:5", Body: http.NoBody}
+	if isOneIn(10) {
+		at.User = url.User("eve") // as `GET http://eve@host/` does
+	}
+	if isOneIn(10) {
+		req.Trailer = http.Header{"X-User": nil, "X_user": nil, "X-Other": nil}
+	}
+	return req
+}
+
+// knownAnswer is what became of a request.
+type knownAnswer struct {
+	status          int
+	answered        []string    // names of the answer's headers
+	header, trailer http.Header // that the upstream got
+	user            string
+}
+
+// answerTo sends a copy of a request; the upstream puts into seen what it gets.
+func answerTo(h http.Handler, req *http.Request, seen **http.Request) *knownAnswer {
+	rw := httptest.NewRecorder()
+	*seen = nil
+	h.ServeHTTP(rw, req.Clone(context.Background()))
+	made := &knownAnswer{status: rw.Code}
+	for name := range rw.Header() {
+		made.answered = append(made.answered, name)
+	}
+	sort.Strings(made.answered)
+	got := *seen
+	if got == nil {
+		return made
+	}
+	made.answered = nil // a CSRF token is given to a browser once, even if it asks again without it
+	made.header, made.trailer, made.user = got.Header, got.Trailer, got.URL.User.Username()
+	for name, values := range got.Header {
+		if len(values) == 0 { // nothing is sent of it
+			delete(got.Header, name)
+		}
+	}
+	if line := got.Header["Cookie"]; line != nil { // who is known gets the blanks and the semicolons as they came
+		var cookies []string
+		for _, part := range strings.Split(strings.Join(line, "|"), ";") {
+			if part = strings.TrimSpace(part); part != "" {
+				cookies = append(cookies, part)
+			}
+		}
+		got.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
+	}
+	return made
+}
