@@ -212,7 +212,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			served++
 		}
 	}
-	if (remembered == 0) != (known.warmHeader == "") || served < requestsKnown/10 {
+	if !t.Failed() && ((remembered == 0) != (known.warmHeader == "") || served < requestsKnown/10) {
 		t.Errorf("seed %d is a bad one: %d requests reached the upstream, %d lines were remembered", seedKnown, served, remembered)
 	}
 }
