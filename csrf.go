@@ -55,6 +55,12 @@ func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) er
 	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errForged, g.csrf.header, g.csrf.cookie.base)
 }
 
+// lacksCSRFToken says that a request brings no token, or one that has to be looked for: then it may need a new one.
+func lacksCSRFToken(g *gate, req *http.Request) bool {
+	lines := req.Header["Cookie"]
+	return len(lines) != 1 || !strings.Contains(lines[0], g.csrf.cookie.base+"=")
+}
+
 // isSafe says that a method changes nothing (RFC 9110 9.2.1).
 func isSafe(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace

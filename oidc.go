@@ -119,7 +119,7 @@ type watchful struct{ known *Middleware }
 
 func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	g := w.known.gate
-	if g.csrf != nil && !isSafe(req.Method) || g.bypass != nil && bypasses(g.bypass, req) {
+	if g.csrf != nil && (!isSafe(req.Method) || lacksCSRFToken(g, req)) || g.bypass != nil && bypasses(g.bypass, req) {
 		serve(w.known, rw, req)
 		return
 	}

@@ -910,6 +910,19 @@ func TestSessionCSRF(t *testing.T) {
 	if strings.Contains(r.upstream().Headers.Get("Cookie"), "session") {
 		t.Errorf("got %q", r.upstream().Headers)
 	}
+	for i := 0; i < 8; i++ { // until the session is known by its cookie alone
+		b.setCookie("a", fmt.Sprint(i))
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	for key, kept := range b.cookies {
+		if kept.Name == "hub-csrf-token" {
+			delete(b.cookies, key) // as a script may
+		}
+	}
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if again := b.cookie("hub-csrf-token"); again == nil || again.Value == "" || send(b, http.MethodPost, again.Value) != http.StatusOK {
+		t.Errorf("whoever lost the token got %v", again)
+	}
 }
 
 func TestSessionCSRFOptions(t *testing.T) {

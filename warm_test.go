@@ -327,7 +327,9 @@ func answerTo(h http.Handler, req *http.Request, seen **http.Request) *knownAnsw
 	if got == nil {
 		return made
 	}
-	made.answered = nil // whoever is remembered is not given a CSRF token again
+	if strings.Contains(strings.Join(req.Header["Cookie"], ""), `"`) {
+		made.answered = nil // the quote of another cookie makes the CSRF token unreadable: who is remembered gets no new one for that
+	}
 	made.header, made.trailer, made.user = got.Header, got.Trailer, got.URL.User.Username()
 	for name, values := range got.Header {
 		if len(values) == 0 { // nothing is sent of it
