@@ -80,7 +80,7 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 	}
 	if c.Store.Redis != nil {
 		var err error
-		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID)
+		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID, c.ClientConfig.TimeoutSeconds)
 		p.addError(block+"store.redis", err)
 		w.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00names"))
 		w.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")

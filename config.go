@@ -235,7 +235,7 @@ type EndpointsConfig struct {
 type ClientConfig struct {
 	// TLS is whom to trust, and our own certificate.
 	TLS TLSConfig `json:"tls"`
-	// TimeoutSeconds is the longest one call may take.
+	// TimeoutSeconds is the longest one call may take, also to the block's Redis.
 	TimeoutSeconds int `json:"timeoutSeconds" is:"number" min:"1" default:"5"`
 	// MaxRetries is how often a failed call is tried again, 10 at most. Calls that change something are never repeated.
 	MaxRetries int `json:"maxRetries" is:"number" min:"0" max:"10" default:"3"`

@@ -302,10 +302,10 @@ func findStore(ctx context.Context, g *gate, p *problems) *store {
 	if at.Redis == nil {
 		return nil
 	}
-	key := nameOf(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID)
+	key := nameOf(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID, c.ClientConfig.TimeoutSeconds)
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
-		made, err := newStore(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID)
+		made, err := newStore(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID, c.ClientConfig.TimeoutSeconds)
 		if err != nil {
 			p.addError("session.store.redis", err)
 			return nil

@@ -29,7 +29,6 @@ import (
 )
 
 const (
-	redisTimeout  = 5 * time.Second
 	redisPoolSize = 32
 	redisBuffer   = 8 << 10               // bytes of a reply that are read at once
 	redisMaxReply = 8 << 20               // bytes of one reply
@@ -53,7 +52,7 @@ type redisClient struct {
 	config    *RedisConfig
 	tls       *tls.Config   // nil: plain TCP
 	endpoints []string      // of the options, as addresses
-	timeout   time.Duration // of a whole command
+	timeout   time.Duration // of a whole command: clientConfig.timeoutSeconds
 	poolSize  int           // connections to each server, a hard limit
 	fixed     bool          // one server and no discovery: nothing to look up, nowhere else to go
 	lookups   flights       // one at a time
@@ -126,8 +125,8 @@ cannot read|is this Redis, and is tls set as it is there?`
 
 // newRedis makes a client of the options, which readConfig has checked. It needs no network, so that New does not: servers are
 // looked up by the first command.
-func newRedis(rc *RedisConfig) (*redisClient, error) {
-	c := &redisClient{config: rc, timeout: redisTimeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
+func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
+	c := &redisClient{config: rc, timeout: timeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
 	endpoints := strings.Join(rc.Endpoints, " ")
 	options := rc.TLS
 	if options == nil && strings.Contains(endpoints, "rediss://") {

@@ -176,7 +176,7 @@ func waitUntil(t *testing.T, what string, isTrue func() bool) {
 
 func realStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store {
 	t.Helper()
-	s, err := newStore(config, "app:", "https://id.example", "my-app")
+	s, err := newStore(config, "app:", "https://id.example", "my-app", 5)
 	if err != nil {
 		t.Fatal(err)
 	}

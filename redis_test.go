@@ -189,11 +189,10 @@ const (
 // redisAt is a client with a short timeout.
 func redisAt(t *testing.T, rc *RedisConfig, timeout time.Duration) *redisClient {
 	t.Helper()
-	c, err := newRedis(rc)
+	c, err := newRedis(rc, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.timeout = timeout
 	return c
 }
 
@@ -559,7 +558,7 @@ func TestRedisOptions(t *testing.T) {
 	}
 	good := map[string]string{"host:1": "host:1", "redis://host:1": "host:1", "[::1]:7": "[::1]:7", "rediss://h:6379": "h:6379", "10.0.0.1:6379": "10.0.0.1:6379"}
 	for endpoint, address := range good {
-		c, err := newRedis(&RedisConfig{Endpoints: []string{endpoint}})
+		c, err := newRedis(&RedisConfig{Endpoints: []string{endpoint}}, time.Second)
 		if err != nil || c.endpoints[0] != address || (c.tls != nil) != strings.HasPrefix(endpoint, "rediss") {
 			t.Errorf("%s: got %v", endpoint, err)
 		}
@@ -839,7 +838,7 @@ func TestRedisPeer(t *testing.T) {
 // TestRedisStoreKeys looks at what a store tells the server: no name of a person, one key to a command, an expiry everywhere.
 func TestRedisStoreKeys(t *testing.T) {
 	f := newFakeRedis(t, answering(map[string]string{"EVAL": ":1\r\n", "ZRANGE": array(bulk("id1")), "GET": "$-1\r\n", "": "+OK\r\n"}))
-	s, err := newStore(&RedisConfig{Endpoints: []string{f.address}}, "app:", "https://id.example", "my-app")
+	s, err := newStore(&RedisConfig{Endpoints: []string{f.address}}, "app:", "https://id.example", "my-app", 5)
 	if err != nil {
 		t.Fatal(err)
 	}

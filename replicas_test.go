@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // keepingRedis is a server that keeps what it is told, but for the indexes of sessions.
@@ -45,7 +46,7 @@ func TestReplicaLooksAgain(t *testing.T) {
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	options := map[string]any{"logoutUrl": "/logout", "forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
+	options := map[string]any{"logoutUrl": "/logout", "clientConfig": map[string]any{"timeoutSeconds": 1}, "forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}}
 	s, b := signedIn(t, p, options)
 	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
@@ -82,6 +83,12 @@ func TestReplicaLooksAgain(t *testing.T) {
 	}
 	redis.say(func(args []string) string { return "-LOADING s3cr3t\r\n" })
 	expect("Redis is loading", http.StatusServiceUnavailable)
+	redis.say(func(args []string) string { return silence })
+	begin := time.Now()
+	withHeaders(s, "Cookie: "+session).expect(http.StatusServiceUnavailable)
+	if took := time.Since(begin); took < time.Second || took > 1900*time.Millisecond {
+		t.Errorf("a Redis that hangs was waited for %s", took)
+	}
 	redis.say(keepingRedis(kept, &mu))
 	expect("Redis is back", http.StatusOK)
 	entry(func(key string) { kept[other] = kept[key]; kept[key] = "B" + kept[key][1:] })

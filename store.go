@@ -28,8 +28,8 @@ type store struct {
 }
 
 // newStore makes the store of the options; every error names the option below the block. It needs no network.
-func newStore(rc *RedisConfig, keyPrefix, issuer, clientID string) (*store, error) {
-	c, err := newRedis(rc)
+func newStore(rc *RedisConfig, keyPrefix, issuer, clientID string, timeoutSeconds int) (*store, error) {
+	c, err := newRedis(rc, time.Duration(timeoutSeconds)*time.Second)
 	if err != nil {
 		return nil, err
 	}
