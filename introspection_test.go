@@ -200,15 +200,20 @@ func TestIntrospectionSharedAnswers(t *testing.T) {
 	}
 }
 
+// templated is a site whose question to the provider has headers made of the request. A token is active when header has that value.
+func templated(t *testing.T, p *fakeProvider, header, value string, headers map[string]any) *testSite {
+	t.Helper()
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		p.reply(rw, 200, map[string]any{"active": req.Header.Get(header) == value, "sub": "ada"})
+	})
+	return start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect", "headers": headers}}))
+}
+
 // TestIntrospectionTemplates: headers of the question are made of the request, whose answer is then for such requests only.
 func TestIntrospectionTemplates(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
-		p.reply(rw, 200, map[string]any{"active": req.Header.Get("X-Tenant") == "one", "sub": "ada"})
-	})
-	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect",
-		"headers": map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"}}}))
+	s := templated(t, p, "X-Tenant", "one", map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"})
 	for i := 0; i < 3; i++ {
 		bearer(t, s, "token", "Tenant: one").accepted("ada")
 		bearer(t, s, "token", "Tenant: two").challenged(401, badToken)
@@ -230,11 +235,7 @@ func TestIntrospectionTemplates(t *testing.T) {
 func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
-		p.reply(rw, 200, map[string]any{"active": req.Header.Get("X-Zone") == "c", "sub": "ada"})
-	})
-	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect",
-		"headers": map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`}}}))
+	s := templated(t, p, "X-Zone", "c", map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`})
 	for i := 0; i < 2; i++ {
 		apiCall(t, s, "GET", "/?tenant=a+X-Zone:b&zone=c", "", "Authorization: Bearer token").accepted("ada")
 		apiCall(t, s, "GET", "/?tenant=a&zone=b+X-Zone:c", "", "Authorization: Bearer token").challenged(401, badToken)

@@ -284,6 +284,18 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	required.expectLog("sid")
 }
 
+// TestLogoutJunkIsLoggedNowAndThen: anybody can post to the back channel, and must not fill the operator's log.
+func TestLogoutJunkIsLoggedNowAndThen(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "logLevel": "warn"}))
+	for i := 0; i < 5; i++ {
+		sendLogoutToken(s, "logout_token=abc").expect(http.StatusBadRequest)
+	}
+	if said := strings.Count(s.logs(), "back-channel logout: "); said != 1 {
+		t.Errorf("expected one warning, got %d", said)
+	}
+}
+
 func TestLogoutByTheProvidersPage(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})

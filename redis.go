@@ -522,10 +522,13 @@ func redisGreeting(c *redisClient, node *redisNode) (commands [][]string) {
 func redisRequest(args []string) string {
 	request := "*" + strconv.Itoa(len(args)) + "\r\n"
 	for _, arg := range args {
-		request += "$" + strconv.Itoa(len(arg)) + "\r\n" + arg + "\r\n"
+		request += redisBulk(arg)
 	}
 	return request
 }
+
+// redisBulk is a text as a bulk string.
+func redisBulk(text string) string { return "$" + strconv.Itoa(len(text)) + "\r\n" + text + "\r\n" }
 
 // redisExchange sends a command and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
 func redisExchange(conn *redisConn, call *redisCall) (any, error) {

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -61,6 +62,13 @@ func TestReplicaLooksAgain(t *testing.T) {
 			if heard := redis.heard(); strings.Count(heard, "GET") != 1 || strings.Contains(heard, ";") {
 				t.Errorf("round %d: the store heard %q", round, heard)
 			}
+		}
+	}
+	for i := 0; i < 6; i++ { // other cookies change each time
+		redis.heard()
+		withHeaders(s, fmt.Sprint("Cookie: b=", i, "; ", session)).upstream()
+		if heard := redis.heard(); i > 1 && (!strings.HasPrefix(heard, "GETRANGE ") || strings.Contains(heard, ";")) {
+			t.Errorf("new cookies, %d: the store heard %q", i, heard)
 		}
 	}
 	other := "session:{other}"

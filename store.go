@@ -53,9 +53,7 @@ func storeQuestion(s *store, id string) (request string, slot int) {
 }
 
 // storeAnswer is the reply to that question for a value.
-func storeAnswer(sealed string) string {
-	return "$" + strconv.Itoa(sealHead) + "\r\n" + sealed[:sealHead] + "\r\n"
-}
+func storeAnswer(sealed string) string { return redisBulk(sealed[:sealHead]) }
 
 // storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With the flag XX it replaces one that is there,
 // and returns false when it is there no more: who was logged out while another request refreshed the session must not be signed in again
