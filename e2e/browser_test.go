@@ -36,9 +36,11 @@ func TestBrowserSignIn(t *testing.T) {
 			w := open(t)
 			tab := w.tab()
 			tab.open("/some/page?with=query")
-			// The first field has the focus, so no mouse is needed.
+			// The first field has the focus, so no mouse is needed. The browser gives it once the page is drawn.
+			tab.do("waitForSelector", `input[name="username"]:focus`)
 			tab.do("keyboard.type", "alice")
 			tab.press("Tab")
+			tab.do("waitForSelector", `input[name="password"]:focus`)
 			tab.do("keyboard.type", "wonderland")
 			tab.press("Enter")
 			tab.see(youAreAlice)
