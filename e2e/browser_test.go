@@ -120,12 +120,13 @@ func TestBrowserTenTabsExpired(t *testing.T) {
 			// The first access token lasts seconds, the next lasts while ten tabs open on a busy machine.
 			app.provider.EditTokenResponse(app.name, func(body map[string]any) { body["expires_in"] = 2 })
 			w.tab().enter("/", provider.Alice)
-			app.provider.EditTokenResponse(app.name, nil)
 			time.Sleep(2 * time.Second)
+			app.provider.EditTokenResponse(app.name, nil)
+			before := app.provider.Grants("refresh_token", app.name) // on a busy machine the first page may have needed one
 			for _, tab := range w.openAll("/tab?n=") {
 				tab.see(youAreAlice)
 			}
-			if n := app.provider.Grants("refresh_token", app.name); n != 1 {
+			if n := app.provider.Grants("refresh_token", app.name) - before; n != 1 {
 				t.Errorf("%d refreshes", n)
 			}
 			if n := app.provider.Grants("authorization_code", app.name); n != 1 {

@@ -388,7 +388,9 @@ func TestRedisErrors(t *testing.T) {
 				r.do(t, "CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
 				r.do(t, "DEBUG", "POPULATE", "100", "key", "2000")
 				go r.try("DEBUG", "RELOAD")
-				time.Sleep(300 * time.Millisecond)
+				if err := r.WaitFor("reading its data", 10*time.Second, func() bool { return strings.Contains(r.try("INFO", "persistence"), "loading:1") }); err != nil {
+					t.Fatal(err)
+				}
 			},
 			func(t *testing.T, r *redis, a *app) { r.Kill(); r.run(t) },
 			unavailable, `answered "LOADING"; Redis has just started`,
