@@ -82,7 +82,7 @@ func startKeycloak(dir, archive string) (*keycloak, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k, k.WaitFor("it told its metadata", 4*time.Minute, func() bool {
+	return k, k.WaitFor("it told its metadata", 10*time.Minute, func() bool {
 		resp, err := http.Get(k.base + "/realms/master/.well-known/openid-configuration")
 		if err != nil {
 			return false

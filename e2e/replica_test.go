@@ -261,7 +261,14 @@ const rounding = 5 * time.Millisecond
 // judge says what went wrong while the dead replica has the lease, after that, and in the end.
 func (k *killed) judge(t *testing.T) error {
 	t.Helper()
+	began := time.Now()
+	note := func(what string) {
+		if took := time.Since(began); took > k.timeout {
+			k.stall = fmt.Sprintf("%s took %s, the plugin waits for %s", what, took, k.timeout)
+		}
+	}
 	answers := k.storm(t, k.alice, 200)
+	note("the first 200 requests")
 	t.Logf("while the dead replica has the lease: %v", answers)
 	if over := time.Since(k.leaseEnd); over > 0 {
 		k.stall = fmt.Sprintf("the lease ended %s before the answers were there", over)
@@ -271,14 +278,9 @@ func (k *killed) judge(t *testing.T) error {
 	}
 
 	time.Sleep(k.leaseLife())
-	began := time.Now()
-	note := func(what string) {
-		if took := time.Since(began); took > k.timeout {
-			k.stall = fmt.Sprintf("%s took %s, the plugin waits for %s", what, took, k.timeout)
-		}
-	}
+	began = time.Now()
 	answers = k.storm(t, k.alice, 200)
-	note("200 requests")
+	note("the next 200 requests")
 	t.Logf("afterwards: %v, %d calls, %d reused", answers, k.calls.Load(), k.own.Reused())
 	if !k.rotated && (answers["200"] != 200 || k.own.Reused() != 0 || k.calls.Load() < 2) {
 		return fmt.Errorf("the next replica did not take over: %v, %d calls of the token endpoint", answers, k.calls.Load())
