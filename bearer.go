@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -242,9 +241,7 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 		}
 		for _, line := range lines {
 			// A tab or a second blank makes no other token: not one that an upstream might read and we do not, not one more to remember.
-			if moreBlanks.MatchString(line) {
-				line = strings.Join(strings.Fields(line), " ")
-			}
+			line = strings.Join(strings.Fields(line), " ")
 			if raw, ok := afterScheme(line, job.source.HeaderAuthScheme); ok {
 				found[job.source.Header+": "+line] = raw
 			}
@@ -263,8 +260,6 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 	}
 	return found[credential], credential, nil
 }
-
-var moreBlanks = regexp.MustCompile(`\s\s|\t`)
 
 // hiddenTokens are those in a cookie, the query or a form, where the options allow them.
 func hiddenTokens(job *tokenJob, req *http.Request) []string {

@@ -124,15 +124,29 @@ func claimHolds(c *condition, claim any) bool {
 		return claim != nil
 	case "Equals":
 		return isSingle && has(texts, values[0])
-	case "Prefix":
-		return isSingle && strings.HasPrefix(texts[0], values[0])
-	case "Suffix":
-		return isSingle && strings.HasSuffix(texts[0], values[0])
-	case "Matches":
-		return isSingle && c.pattern.MatchString(texts[0])
 	case "Contains":
 		return isSingle && strings.Contains(texts[0], values[0]) || has(texts, values[0])
-	case "SplitContains":
+	case "Prefix", "Suffix", "Matches":
+		return isSingle && textHolds(c, texts[0])
+	}
+	return textsHold(c, texts)
+}
+
+// textHolds judges the conditions on one text, but for the simplest.
+func textHolds(c *condition, text string) bool {
+	switch c.name {
+	case "Prefix":
+		return strings.HasPrefix(text, c.args[1])
+	case "Suffix":
+		return strings.HasSuffix(text, c.args[1])
+	}
+	return c.pattern.MatchString(text)
+}
+
+// textsHold judges the conditions on several texts, but for the simplest.
+func textsHold(c *condition, texts []string) bool {
+	values := c.args[1:]
+	if c.name == "SplitContains" {
 		var parts []string
 		for _, text := range texts {
 			parts = append(parts, strings.Split(text, values[0])...)
@@ -154,18 +168,27 @@ func claimHolds(c *condition, claim any) bool {
 func itemTexts(items []any) []string {
 	var texts []string
 	for _, item := range items {
-		_, isList := item.([]any)
-		_, isObject := item.(map[string]any)
-		if isList || isObject || item == nil {
-			continue
-		}
-		text := valueText(item)
-		texts = append(texts, text)
-		if _, isNumber := item.(json.Number); isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
-			texts = append(texts, strings.TrimSuffix(strings.TrimRight(text, "0"), "."))
+		if text, isText := item.(string); isText {
+			texts = append(texts, text)
+		} else {
+			texts = append(texts, otherTexts(item)...)
 		}
 	}
 	return texts
+}
+
+// otherTexts are the texts of a value that is none itself.
+func otherTexts(item any) []string {
+	_, isList := item.([]any)
+	_, isObject := item.(map[string]any)
+	if isList || isObject || item == nil {
+		return nil
+	}
+	text := valueText(item)
+	if _, isNumber := item.(json.Number); isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
+		return []string{text, strings.TrimSuffix(strings.TrimRight(text, "0"), ".")}
+	}
+	return []string{text}
 }
 
 // addScopes adds to scopes those that a rule asks of the claims scope and scp (RFC 6749 3.3, RFC 9068 2.2.3): of alternatives all, as
@@ -267,11 +290,13 @@ func claimText(id identity, key claimKey) (string, bool) {
 
 // claimString is a claim as text, items of a list joined with commas.
 func claimString(claim any) string {
-	list, isList := claim.([]any)
-	if !isList {
-		return valueText(claim)
+	if text, isText := claim.(string); isText {
+		return text
 	}
-	return listText(list)
+	if list, isList := claim.([]any); isList {
+		return listText(list)
+	}
+	return valueText(claim)
 }
 
 func listText(list []any) string {

@@ -183,14 +183,18 @@ func verifySignature(t *token, k *key) error {
 	case ed25519.PublicKey:
 		good = ed25519.Verify(public, []byte(t.signed), t.signature)
 	case []byte:
-		mac := hmac.New(hash.New, public)
-		mac.Write([]byte(t.signed))
-		good = len(public) >= hash.Size() && hmac.Equal(mac.Sum(nil), t.signature)
+		good = verifyHMAC(hash, public, t)
 	}
 	if !good {
 		return fmt.Errorf("signature: does not match key %q", k.kid)
 	}
 	return nil
+}
+
+func verifyHMAC(hash crypto.Hash, secret []byte, t *token) bool {
+	mac := hmac.New(hash.New, secret)
+	mac.Write([]byte(t.signed))
+	return len(secret) >= hash.Size() && hmac.Equal(mac.Sum(nil), t.signature)
 }
 
 // verifyECDSA takes r and s side by side, each as long as the order of the curve (RFC 7518 3.4).

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -291,14 +290,17 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 	if t.claims["at_hash"] != nil || t.claims["nonce"] != nil && text(t.claims["typ"]) != "Bearer" {
 		return errors.New("typ: expected an access token, got an ID token")
 	}
-	return firstError(
+	err := firstError(
 		checkKind(t.claims),
 		checkType(t, "jwt", "at+jwt"),
 		checkIssuer(r, t),
 		checkAudience(r, t),
 		checkExpiry(t, now),
-		checkPast(t, "nbf", false, anyAge, now),
 		checkPast(t, "iat", false, anyAge, now))
+	if err == nil && isIn(t.claims, "nbf") {
+		err = checkPast(t, "nbf", false, anyAge, now)
+	}
+	return err
 }
 
 // checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
@@ -390,12 +392,21 @@ func checkAudience(r *tokenRules, t *token) error {
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. Without one it is 0,
 // as some providers write it, too ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
 func numericDate(claims map[string]any, name string) (int64, error) {
+	number, _ := claims[name].(json.Number)
+	if seconds, err := number.Int64(); err == nil && seconds >= 0 && seconds <= endOfTime {
+		return seconds, nil
+	}
+	return oddDate(claims, name)
+}
+
+// oddDate is numericDate for what is not a plain number of seconds.
+func oddDate(claims map[string]any, name string) (int64, error) {
 	value, found := claims[name]
 	if !found {
 		return 0, nil
 	}
 	number, _ := value.(json.Number)
-	seconds, err := strconv.ParseFloat(string(number), 64)
+	seconds, err := number.Float64()
 	if err != nil || seconds < 0 || seconds > endOfTime {
 		return 0, fmt.Errorf("%s: must be a date in seconds since 1970, got %s", name, shown(value))
 	}
