@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/traefik-oidc/oidc/e2e/internal/provider"
+)
+
+// These cases are what happens rarely: a provider that changes its keys all the time, cookies that a browser lost, floods of headers.
+
+// TestProviderKeysChange: whoever signs in right after the provider has changed its key and withdrawn the old one is signed in, ten times
+// in a row. Who is signed in already stays so.
+func TestProviderKeysChange(t *testing.T) {
+	t.Parallel()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	app := start(t).serve(t, site{provider: own})
+	first := app.visitor(t)
+	first.signIn("/", provider.Alice)
+	for range 10 {
+		if err := own.RotateKey("RS256", true); err != nil {
+			t.Fatal(err)
+		}
+		app.visitor(t).signIn("/", provider.Bob)
+	}
+	if got := first.outcome(first.look("/")); got != "application" {
+		t.Errorf("who was signed in got %s", got)
+	}
+}
+
+// TestCSRFTokenLost: a browser that lost the cookie, as after a sign-out elsewhere, gets a new one with its next page, and may post again.
+func TestCSRFTokenLost(t *testing.T) {
+	t.Parallel()
+	app := start(t).serve(t, site{with: with{"csrf": true}})
+	before := app.visitor(t)
+	before.signIn("/", provider.Alice)
+	session := before.sessionCookie()
+	v := app.visitor(t)
+	v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session})}}
+	page := v.look("/")
+	if got := v.outcome(page); got != "application" {
+		t.Fatalf("without the token's cookie: %s", got)
+	}
+	var fresh *http.Cookie
+	for _, cookie := range page.Cookies {
+		if cookie.Name == "hub-csrf-token" {
+			fresh = cookie
+		}
+	}
+	if fresh == nil {
+		t.Fatalf("no new token; the page set %v", page.Cookies)
+	}
+	v = app.visitor(t)
+	v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session, fresh})}, "Hub-Csrf-Token": {fresh.Value}}
+	if got := v.outcome(v.fetch(http.MethodPost, "/")); got != "application" {
+		t.Errorf("with the new token: %s", got)
+	}
+}
+
+// TestVisitorSendsFlood: a thousand names of headers are refused before they are looked at, on every path.
+func TestVisitorSendsFlood(t *testing.T) {
+	t.Parallel()
+	app := start(t).serve(t, site{with: with{"bypass": "PathPrefix(`/open`)"}})
+	v := app.visitor(t)
+	var lines []string
+	for i := range 1000 {
+		lines = append(lines, fmt.Sprintf("X-Flood-%d: x", i))
+	}
+	for _, path := range []string{"/", "/open", "/oidc/callback"} {
+		if page := v.call(http.MethodGet, path, "", lines...); page.Status != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%s: got %s", path, page)
+		}
+	}
+	if page := v.call(http.MethodGet, "/open", "", lines[:400]...); v.outcome(page) != "application" {
+		t.Errorf("400 names: got %s", page)
+	}
+	if log := app.log(); !strings.Contains(log, "GET /open: 431: headers: more names than a request has") {
+		t.Errorf("the log does not tell:\n%s", log)
+	}
+}
+
+// TestConfigWarnings: what works in a token block but should be known is in the log, by the option's name.
+func TestConfigWarnings(t *testing.T) {
+	t.Parallel()
+	issuer := start(t).provider.Issuer
+	for option, test := range map[string]struct {
+		with  with
+		words string
+	}{
+		"jwt.issuer":                  {with{"jwt.issuer": issuer, "jwt.audience": "api"}, "is plain http: whoever is on the way can make tokens"},
+		"jwt.jwksUrl":                 {with{"jwt.jwksUrl": issuer + "/keys", "jwt.audience": "api"}, "is plain http: whoever is on the way can make tokens"},
+		"jwt.audience":                {with{"jwt.issuer": issuer}, "not set, so tokens that were made for any other API are accepted"},
+		"oAuthIntrospection.audience": {with{"oAuthIntrospection.tokenSource.header": "X-Token", "oAuthIntrospection.clientConfig.url": issuer + "/introspect"}, "not set, so tokens that were made for any other API are accepted"},
+		"oAuthIntrospection.clientConfig.url": {with{"oAuthIntrospection.tokenSource.header": "X-Token", "oAuthIntrospection.clientConfig.url": issuer + "/introspect", "oAuthIntrospection.audience": "api"},
+			"is plain http: whoever is on the way reads tokens and can call any active"},
+		"oAuthClientCredentials.url": {with{"oAuthClientCredentials.url": issuer + "/token"}, "is plain http: whoever is on the way reads credentials and tokens"},
+		"jwt.clientConfig.tls.insecureSkipVerify": {with{"jwt.issuer": issuer, "jwt.audience": "api", "jwt.clientConfig.tls.insecureSkipVerify": true},
+			"anybody on the way can make tokens"},
+	} {
+		t.Run(option, func(t *testing.T) {
+			t.Parallel()
+			app := start(t).serve(t, tokens(test.with))
+			if log := app.log(); !strings.Contains(log, option+": ") || !strings.Contains(log, test.words) {
+				t.Errorf("no word of %s in\n%s", option, log)
+			}
+		})
+	}
+}
