@@ -420,14 +420,16 @@ func TestLoginIssuerInTheAnswer(t *testing.T) {
 	back = b.answered(b.begin("/page"))
 	replaceQuery(back, "iss", p.issuer)
 	b.open(back.String()).upstream()
-	// An error of another provider ends there as well.
+	// An error of another provider, or of one that does not say who it is, ends there as well: it is not believed.
 	p.refuse("access_denied", "")
-	back = newBrowser(t, s).answered(b.copyOf().begin("/oidc/callback?switch=/"))
+	for issuer, status := range map[string]int{"": http.StatusBadRequest, "https://evil.example.com": http.StatusBadRequest, p.issuer: http.StatusForbidden} {
+		fresh := newBrowser(t, s)
+		back = fresh.answered(fresh.begin("/page"))
+		replaceQuery(back, "iss", issuer)
+		fresh.look(back.String()).expect(status)
+	}
 	if p.count("token") != 1 {
 		t.Errorf("expected one exchange, got %d", p.count("token"))
-	}
-	if back.Query().Get("error") == "" {
-		t.Error("the provider should have refused")
 	}
 }
 
@@ -558,15 +560,15 @@ func TestLoginIDToken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvider(t)
 			p.edit("id_token", c.edit)
-			s := start(t, p.options(c.options))
+			s := start(t, p.options(map[string]any{"userinfo": true}, c.options))
 			b := newBrowser(t, s)
 			if c.want == "" {
 				b.signIn("/page")
 				return
 			}
 			b.open("/page").expect(http.StatusBadGateway)
-			if b.cookie(s.sessionCookie()) != nil {
-				t.Error("there is a session")
+			if b.cookie(s.sessionCookie()) != nil || p.count("userinfo") > 0 {
+				t.Error("there is a session, or the access token was used")
 			}
 			s.expectLog("id token", c.want)
 		})
@@ -580,15 +582,31 @@ func TestLoginAlgorithms(t *testing.T) {
 			p := newProvider(t)
 			p.useAlg(alg)
 			newBrowser(t, start(t, p.options())).signIn("/") // what the provider lists
-			newBrowser(t, start(t, p.options(map[string]any{"idTokenSigningAlg": alg, "clientConfig": map[string]any{"timeoutSeconds": 4}}))).signIn("/")
+			s := start(t, p.options(map[string]any{"idTokenSigningAlg": alg, "clientConfig": map[string]any{"timeoutSeconds": 4}}))
+			newBrowser(t, s).signIn("/")
+			refusesBadSignature(t, p, s)
 		})
 	}
 	t.Run("HS256 when it is named", func(t *testing.T) {
 		p := newProvider(t)
 		p.clientSecret = strings.Repeat("long-enough-", 4)
 		p.useAlg("HS256")
-		newBrowser(t, start(t, p.options(map[string]any{"idTokenSigningAlg": "HS256"}))).signIn("/")
+		s := start(t, p.options(map[string]any{"idTokenSigningAlg": "HS256"}))
+		newBrowser(t, s).signIn("/")
+		refusesBadSignature(t, p, s)
 	})
+}
+
+// refusesBadSignature tries an ID token whose signature has one other character.
+func refusesBadSignature(t *testing.T, p *fakeProvider, s *testSite) {
+	t.Helper()
+	p.edit("token", func(d map[string]any) {
+		raw := d["id_token"].(string)
+		at := strings.LastIndex(raw, ".")
+		d["id_token"] = raw[:at] + flipped(raw[at:])
+	})
+	newBrowser(t, s).open("/").expect(http.StatusBadGateway)
+	s.expectLog("id token: signature: does not match")
 }
 
 func TestLoginSignatureIsRefused(t *testing.T) {
@@ -604,6 +622,7 @@ func TestLoginSignatureIsRefused(t *testing.T) {
 			p.key = &providerKey{kid: "one", alg: "HS256", private: []byte(fmt.Sprint(p.keySet()))}
 		}, "alg"},
 		{"none", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { h["alg"] = "none" }) }, "alg"},
+		{"no signature at all", func(p *fakeProvider) { p.key = &providerKey{alg: "none"} }, "alg"},
 		{"nOnE", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { h["alg"] = "nOnE" }) }, "alg"},
 		{"a member of another family", func(p *fakeProvider) { p.key = &providerKey{kid: "one", alg: "ES256", private: commonKey("ES256")} }, "alg"},
 		{"a stranger's key under our key's name", func(p *fakeProvider) {
@@ -644,10 +663,10 @@ func TestLoginSignatureIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvider(t)
 			c.bend(p)
-			s := start(t, p.options())
+			s := start(t, p.options(map[string]any{"userinfo": true}))
 			b := newBrowser(t, s)
 			r := b.open("/page")
-			if r.isUpstream() || b.cookie(s.sessionCookie()) != nil || r.status < 400 {
+			if r.isUpstream() || b.cookie(s.sessionCookie()) != nil || r.status < 400 || p.count("userinfo") > 0 {
 				t.Errorf("the token was accepted: %s", r.trail)
 			}
 			s.expectLog("id token", c.want)
@@ -690,6 +709,12 @@ func TestLoginUserinfo(t *testing.T) {
 		}
 		if p.count("userinfo") != 1 {
 			t.Errorf("expected one call at sign-in, got %d", p.count("userinfo"))
+		}
+		for endpoint, method := range map[string]string{"discovery": "GET", "jwks": "GET", "token": "POST", "userinfo": "GET"} {
+			call := p.lastCall(endpoint)
+			if call.method != method || !strings.HasPrefix(call.header.Get("Accept"), "application/json") || endpoint != "token" && len(call.form) > 0 {
+				t.Errorf("%s: got %s %q %q", endpoint, call.method, call.form, call.header)
+			}
 		}
 	})
 	for _, c := range []struct {
@@ -746,7 +771,7 @@ func TestLoginClientAuthentication(t *testing.T) {
 			}
 			header, _ := base64.RawURLEncoding.DecodeString(parts[0])
 			claims, _ := base64.RawURLEncoding.DecodeString(parts[1])
-			if !holdsAll(string(header), []string{`"ES256"`, `"k1"`}) || !holdsAll(string(claims), []string{`"iss":"app"`, `"sub":"app"`, `"aud":"http://127.0.0.1`, `"jti"`, `"exp"`}) {
+			if !holdsAll(string(header), []string{`"ES256"`, `"k1"`}) || !holdsAll(string(claims), []string{`"iss":"app"`, `"sub":"app"`, `"aud":"http://127.0.0.1`, `"jti"`, `"iat"`, `"exp"`}) || call.form.Get("client_id") != "app" {
 				return string(header) + string(claims)
 			}
 			return ""
@@ -766,8 +791,9 @@ func TestLoginClientAuthentication(t *testing.T) {
 		p.clientSecret = ""
 		newBrowser(t, start(t, p.options(map[string]any{"session": map[string]any{"secret": strings.Repeat("s", 32)}}))).signIn("/")
 	})
-	t.Run("a secret with every kind of character", func(t *testing.T) {
+	t.Run("a name and a secret with every kind of character", func(t *testing.T) { // RFC 6749 2.3.1
 		p := newProvider(t)
+		p.clientID = "urn:app %+&=/é~"
 		p.clientSecret = "a:b %+&=/é\"'~"
 		newBrowser(t, start(t, p.options())).signIn("/")
 	})
@@ -784,6 +810,12 @@ func TestLoginFormPost(t *testing.T) {
 	p.answer("authorize", answerText(200, "text/html", `<form method="post" action="`+app+`/oidc/callback"><input type="hidden" name="state" value="x"></form>`))
 	fresh := newBrowser(t, s)
 	fresh.open("/page").expect(http.StatusBadRequest)
+	p.refuse("login_required", "ask nobody")
+	fresh.open("/page").expect(http.StatusForbidden, "/page")
+	s.expectLog("login_required", "ask nobody")
+	if names := fresh.cookieNames(s.stateCookie()); len(names) != 1 || p.count("token") != 1 {
+		t.Errorf("expected the first attempt of two to be left, got %q, %d token requests", names, p.count("token"))
+	}
 }
 
 func TestLoginCallbackMethods(t *testing.T) {
@@ -813,7 +845,10 @@ func TestLoginURL(t *testing.T) {
 		status      int
 	}{
 		{"started by the provider", "iss=" + url.QueryEscape(p.issuer) + "&login_hint=ada&target_link_uri=" + url.QueryEscape(app+"/deep?x=1"), 302},
+		{"started by the provider, of which no more is said", "iss=" + url.QueryEscape(p.issuer), 302},
 		{"started by another provider", "iss=https://evil.example.com", 400},
+		{"started by the provider in another spelling", "iss=" + url.QueryEscape(p.issuer+"/"), 400},
+		{"started by two", "iss=" + url.QueryEscape(p.issuer) + "&iss=https://evil.example.com", 400},
 		{"with a target elsewhere", "iss=" + url.QueryEscape(p.issuer) + "&target_link_uri=https://evil.example.com/", 400},
 		{"with a target that only begins like ours", "target_link_uri=" + url.QueryEscape(app+".evil.example.com/"), 400},
 		{"with a target without scheme", "target_link_uri=//evil.example.com/", 400},
@@ -823,6 +858,10 @@ func TestLoginURL(t *testing.T) {
 		r := newBrowser(t, s).look("/login?" + c.query)
 		if r.status != c.status {
 			t.Errorf("%s: expected %d, got %s", c.name, c.status, r.trail)
+		}
+		posted := newBrowser(t, s).travel(http.MethodPost, "/login", c.query, "https://id.example.org/", 0) // OIDC Core 4: both methods
+		if c.status == 302 && (posted.status != 303 || posted.location().Path != "/authorize") || c.status == 400 && posted.status != 400 {
+			t.Errorf("%s, in a form: expected %d, got %s", c.name, c.status, posted.story())
 		}
 	}
 	fresh := newBrowser(t, s)
@@ -845,12 +884,29 @@ func TestLoginPushedRequest(t *testing.T) {
 		p.edit("discovery", func(d map[string]any) { d["require_pushed_authorization_requests"] = c.required })
 		b := newBrowser(t, start(t, p.options(map[string]any{"par": c.par})))
 		sent := b.begin("/page")
-		if c.calls == 1 && (sent.Query().Get("state") != "" || sent.Query().Get("request_uri") == "" || sent.Query().Get("client_id") != "app") {
+		if c.calls == 1 && (len(sent.Query()) != 2 || sent.Query().Get("request_uri") == "" || sent.Query().Get("client_id") != "app") {
 			t.Errorf("par: %s: the browser carries %s", c.par, sent)
+		}
+		if pushed := p.lastCall("par"); c.calls == 1 && (pushed.header.Get("Authorization") == "" || pushed.form.Get("client_secret") != "" || pushed.form.Get("client_id") != "app" ||
+			pushed.form.Get("redirect_uri") != app+"/oidc/callback" || pushed.form.Get("code_challenge_method") != "S256" || len(pushed.form["request_uri"]) > 0) {
+			t.Errorf("par: %s: pushed %q with %q", c.par, pushed.form, pushed.header)
 		}
 		b.open(sent.String()).upstream()
 		if p.count("par") != c.calls {
 			t.Errorf("par: %s, required: %t: expected %d pushed requests, got %d", c.par, c.required, c.calls, p.count("par"))
+		}
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"refused": answerJSON(400, map[string]any{"error": "invalid_request"}), "without request_uri": answerJSON(201, map[string]any{"expires_in": 60}),
+		"not created": answerJSON(200, map[string]any{"request_uri": "urn:x", "expires_in": 60}), "HTML": answerText(201, "text/html", "<p>"),
+	} {
+		p := newProvider(t)
+		p.answer("par", answer)
+		s := start(t, p.options(map[string]any{"par": true}))
+		newBrowser(t, s).open("/page").expect(http.StatusServiceUnavailable)
+		s.expectLog("par: ")
+		if p.count("authorize") > 0 {
+			t.Errorf("%s: the browser was sent on", name)
 		}
 	}
 }

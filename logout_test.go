@@ -16,6 +16,8 @@ func TestLogout(t *testing.T) {
 		how := how
 		t.Run(how, func(t *testing.T) {
 			p := newProvider(t)
+			issued := ""
+			p.edit("token", func(d map[string]any) { issued = d["id_token"].(string) })
 			s, b := signedIn(t, p, logoutOptions)
 			copied := b.copyOf()
 			var r *reply
@@ -31,7 +33,7 @@ func TestLogout(t *testing.T) {
 				t.Errorf("expected to land at /bye, got %q", seen.URI)
 			}
 			sent := p.lastCall("end_session").form
-			if sent.Get("id_token_hint") == "" || sent.Get("post_logout_redirect_uri") != app+"/bye" || sent.Get("state") == "" {
+			if sent.Get("id_token_hint") != issued || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" || sent.Get("state") == "" {
 				t.Errorf("the provider was told %q", sent)
 			}
 			if p.count("revocation") != 1 || p.lastCall("revocation").form.Get("token") == "" {
@@ -178,7 +180,7 @@ func sendLogoutToken(s *testSite, body string) *reply {
 	s.t.Helper()
 	b := newBrowser(s.t, s)
 	req := b.request(http.MethodPost, "/backchannel", body)
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded;charset=UTF-8")
 	return b.send(req, "none", &reply{t: s.t})
 }
 
@@ -207,7 +209,7 @@ func TestLogoutByTheProvider(t *testing.T) {
 	other.signIn("/")
 	copied := b.copyOf()
 
-	r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": first})))
+	r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": first, "sub": "ada", "other": "claim"}))+"&other=parameter") // 2.4, 2.5: ignored
 	r.expect(http.StatusOK)
 	if r.header.Get("Cache-Control") != "no-store" || len(r.cookies) > 0 {
 		t.Errorf("got %q", r.header)
@@ -246,12 +248,16 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 		return claims()
 	}
 	ours := p.key
-	p.key = stranger
-	forged := claims()
-	p.key = ours
+	signedBy := func(key *providerKey) string {
+		p.key = key
+		defer func() { p.key = ours }()
+		return claims()
+	}
+	elliptic := &providerKey{kid: "two", alg: "ES256", private: commonKey("ES256")}
+	p.keys = append(p.keys, elliptic) // published as well, but not what our tokens are signed with
 	for name, body := range map[string]string{
 		"none": "", "an empty one": "logout_token=", "two": claims() + "&" + claims(), "no JWT": "logout_token=abc",
-		"in the query": "other=1", "a stranger's": forged, "alg none": headed("alg", "none"), "an ID token by its type": headed("typ", "at+jwt"),
+		"in the query": "other=1", "a stranger's": signedBy(stranger), "alg none": headed("alg", "none"), "no signature": signedBy(&providerKey{alg: "none"}), "another algorithm of the provider": signedBy(elliptic), "an ID token by its type": headed("typ", "at+jwt"),
 		"another issuer": claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"), "another client beside ours": claims("aud", []string{"app", "other"}),
 		"no time": claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
 		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]any{"x": map[string]any{}}),

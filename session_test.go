@@ -647,6 +647,9 @@ func TestSessionRefreshTroubles(t *testing.T) {
 		{"ID token for somebody else", func(p *fakeProvider) {
 			p.edit("refreshed_id_token", func(c map[string]any) { c["aud"] = "other" })
 		}, false, "audience"},
+		{"ID token made for somebody else", func(p *fakeProvider) {
+			p.edit("refreshed_id_token", func(c map[string]any) { c["azp"] = "other" })
+		}, false, "azp"},
 		{"ID token ended", func(p *fakeProvider) {
 			p.edit("refreshed_id_token", func(c map[string]any) { c["exp"] = now - 3600 })
 		}, false, "exp"},
@@ -663,7 +666,7 @@ func TestSessionRefreshTroubles(t *testing.T) {
 			t.Parallel()
 			p := newProvider(t)
 			p.expiresIn = 2
-			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]any{"userinfo": !c.stays, "clientConfig": map[string]any{"timeoutSeconds": 1}})
 			p.expiresIn = 300
 			c.bend(p)
 			time.Sleep(2200 * time.Millisecond)
@@ -675,6 +678,9 @@ func TestSessionRefreshTroubles(t *testing.T) {
 				if !c.stays && r.status != http.StatusUnauthorized {
 					t.Errorf("expected 401, got %s", r.story())
 				}
+			}
+			if !c.stays && p.count("userinfo") != 1 {
+				t.Errorf("the access token of a refused refresh was used: %d userinfo requests", p.count("userinfo"))
 			}
 			if p.count("token") > 3 {
 				t.Errorf("no back-off: %d refreshes in no time", p.count("token")-1)
