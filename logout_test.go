@@ -203,7 +203,7 @@ func sidOf(p *fakeProvider) string {
 
 func TestLogoutByTheProvider(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel", "logoutUrl": "/logout"})
 	first := sidOf(p)
 	other := newBrowser(t, s)
 	other.signIn("/")
@@ -217,6 +217,9 @@ func TestLogoutByTheProvider(t *testing.T) {
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	other.fetch(http.MethodGet, "/", "").upstream()
+	if b.copyOf().open("/logout"); p.lastCall("end_session").form.Get("id_token_hint") == "" {
+		t.Error("who signs out here as well is not told to the provider")
+	}
 
 	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusOK)
 	other.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
