@@ -336,6 +336,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
 		made.authMethod = "tls_client_auth"
 	}
+	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && c.ClientConfig.TLS.Cert != ""
 	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences}
 	if c.TrustedIssuer != "" {
 		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)

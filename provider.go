@@ -48,6 +48,7 @@ type client struct {
 	signer       crypto.Signer
 	signerAlg    string
 	signerKeyID  string
+	mutualTLS    bool // the provider asks for our certificate: to know us, or to bind tokens to it
 	overrides    EndpointsConfig
 	discoveryURL string // "": there is nothing to discover
 	http         *http.Client
@@ -153,8 +154,8 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 		found, err := get(ctx, c, "discovery", c.discoveryURL, nil)
 		aliases, _ := found["mtls_endpoint_aliases"].(map[string]any)
 		for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
-			if alias := text(aliases[name]); alias != "" && c.authMethod == "tls_client_auth" {
-				found[name] = alias // RFC 8705 5: where the provider asks for our certificate
+			if alias := text(aliases[name]); alias != "" && c.mutualTLS {
+				found[name] = alias // RFC 8705 5
 			}
 		}
 		if err == nil {

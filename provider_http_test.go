@@ -356,7 +356,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 	}
 	trusted := x509.NewCertPool()
 	trusted.AddCert(parsedCertificate(t, ca.pem))
-	for _, method := range []string{"tls_client_auth", "client_secret_post"} {
+	for _, method := range []string{"tls_client_auth", "private_key_jwt", "client_secret_post"} {
 		p := newProvider(t)
 		var shown int64
 		aliases := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
@@ -374,10 +374,13 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": strings.Repeat("s", 32)},
 			"clientConfig": map[string]any{"tls": map[string]any{"ca": ca.pem, "cert": cert, "key": key}}})
 		want := int64(0)
-		if method == "tls_client_auth" {
+		if method != "client_secret_post" {
 			delete(options, "clientSecret")
 			p.clientSecret = ""
 			want = 3
+		}
+		if method == "private_key_jwt" { // for certificate-bound tokens, as in FAPI 2.0
+			options["clientKey"] = pemOf(t, commonKey("RS256"))
 		}
 		b := newBrowser(t, start(t, options))
 		b.signIn("/")
