@@ -356,7 +356,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 	}
 	trusted := x509.NewCertPool()
 	trusted.AddCert(parsedCertificate(t, ca.pem))
-	for _, method := range []string{"tls_client_auth", "private_key_jwt", "client_secret_post"} {
+	for _, method := range []string{"tls_client_auth", "private_key_jwt", "private_key_jwt without certificate", "client_secret_post"} {
 		p := newProvider(t)
 		var shown int64
 		aliases := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
@@ -379,8 +379,13 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 			p.clientSecret = ""
 			want = 3
 		}
-		if method == "private_key_jwt" { // for certificate-bound tokens, as in FAPI 2.0
+		if strings.HasPrefix(method, "private_key_jwt") { // for certificate-bound tokens, as in FAPI 2.0
+			options["clientAuthMethod"] = "private_key_jwt"
 			options["clientKey"] = pemOf(t, commonKey("RS256"))
+		}
+		if strings.HasSuffix(method, "without certificate") {
+			delete(options, "clientConfig")
+			want = 0
 		}
 		b := newBrowser(t, start(t, options))
 		b.signIn("/")
