@@ -178,9 +178,14 @@ func TestLogoutCookiesOfADomain(t *testing.T) {
 // sendLogoutToken posts to the back channel, as a provider's server does: no cookies, no browser's headers.
 func sendLogoutToken(s *testSite, body string) *reply {
 	s.t.Helper()
+	return sendTo(s, "/backchannel", "application/x-www-form-urlencoded;charset=UTF-8", body)
+}
+
+func sendTo(s *testSite, path, kind, body string) *reply {
+	s.t.Helper()
 	b := newBrowser(s.t, s)
-	req := b.request(http.MethodPost, "/backchannel", body)
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded;charset=UTF-8")
+	req := b.request(http.MethodPost, path, body)
+	req.Header.Set("Content-Type", kind)
 	return b.send(req, "none", &reply{t: s.t})
 }
 
@@ -260,7 +265,7 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	p.keys = append(p.keys, elliptic) // published as well, but not what our tokens are signed with
 	for name, body := range map[string]string{
 		"none": "", "an empty one": "logout_token=", "two": claims() + "&" + claims(), "no JWT": "logout_token=abc",
-		"in the query": "other=1", "a stranger's": signedBy(stranger), "alg none": headed("alg", "none"), "no signature": signedBy(&providerKey{alg: "none"}), "another algorithm of the provider": signedBy(elliptic), "an ID token by its type": headed("typ", "at+jwt"),
+		"another parameter": "other=1", "a stranger's": signedBy(stranger), "alg none": headed("alg", "none"), "no signature": signedBy(&providerKey{alg: "none"}), "another algorithm of the provider": signedBy(elliptic), "an ID token by its type": headed("typ", "at+jwt"),
 		"another issuer": claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"), "another client beside ours": claims("aud", []string{"app", "other"}),
 		"no time": claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
 		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]any{"x": map[string]any{}}),
@@ -283,6 +288,9 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 			t.Errorf("%s: got %d", method, r.status)
 		}
 	}
+	sendTo(s, "/backchannel?"+claims(), "application/x-www-form-urlencoded", "").expect(http.StatusBadRequest)
+	sendTo(s, "/backchannel", "text/plain", claims()).expect(http.StatusBadRequest) // what a form of any site can send
+	b.fetch(http.MethodGet, "/", "").upstream()
 	// A good one works once.
 	good := claims("sid", "somebody else's", "sub", nil)
 	sendLogoutToken(s, good).expect(http.StatusOK)

@@ -662,20 +662,22 @@ func TestSessionRefreshTroubles(t *testing.T) {
 		{"UserInfo of somebody else", func(p *fakeProvider) {
 			p.edit("userinfo", func(info map[string]any) { info["sub"] = "eve" })
 		}, false, "userinfo: sub"},
+		{"UserInfo away", func(p *fakeProvider) { p.answer("userinfo", answerText(400, "text/plain", "")) }, true, ""},
 		{"keys renewed meanwhile", func(p *fakeProvider) { p.rotateKeys("two") }, true, ""},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			hasInfo := !c.stays || c.name == "UserInfo away"
 			p := newProvider(t)
 			p.expiresIn = 2
-			s, b := signedIn(t, p, headersFor("X-Mail", "email"), map[string]any{"userinfo": !c.stays, "clientConfig": map[string]any{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"), map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
 			p.expiresIn = 300
 			c.bend(p)
 			time.Sleep(2200 * time.Millisecond)
 			for i := 0; i < 3; i++ {
 				r := b.fetch(http.MethodGet, "/", "")
-				if c.stays && r.upstream().Headers.Get("X-Mail") != "ada@example.com" {
+				if c.stays && (r.upstream().Headers.Get("X-Mail") != "ada@example.com" || hasInfo && r.upstream().Headers.Get("X-Locale") != "en") {
 					t.Errorf("the user's claims are gone: %q", r.upstream().Headers)
 				}
 				if !c.stays && r.status != http.StatusUnauthorized {
