@@ -233,6 +233,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a text for a map", `{"authParams": "offline"}`, `authParams: must be names with values; write a block, or text like "name=value,name=value"`},
 	{"a list for a map", `{"authParams": ["a"]}`, `authParams: must be names with values, not a list`},
 	{"a block in a map", `{"authParams": {"a": {"b": "c"}}}`, `authParams.a: must be one value, not a list or block`},
+	{"one option in two spellings", `{"clientConfig": {"tls": {"ca": "x", "caBundle": "y"}}}`, `clientConfig.tls.ca: given twice, also as "cabundle"; keep one`},
+	{"one name twice in a text", `{"authParams": "a=b, a=c"}`, `authParams.a: given twice; keep one`},
 	{"one option twice", `{"session": {"Expiry": 1, "expiry": 2}}`, `session.expiry: given twice, with other capital letters; keep one`},
 
 	// Options that do not exist.
@@ -445,7 +447,8 @@ func TestConfigExpandsReferences(t *testing.T) {
 	if err := os.WriteFile(file, []byte("from a file, with $ and ${HOME}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{"OIDC_TEST_TEXT": " from the environment ", "OIDC_TEST_LIST": "a, b", "OIDC_TEST_NUMBER": "77", "OIDC_TEST_EMPTY": ""} {
+	for name, value := range map[string]string{"OIDC_TEST_TEXT": " from the environment ", "OIDC_TEST_LIST": "a, b", "OIDC_TEST_NUMBER": "77", "OIDC_TEST_EMPTY": "",
+		"OIDC_TEST_SECRET_ONE": "the first of two secrets", "OIDC_TEST_SECRET_TWO": "the second of two secrets"} {
 		if err := os.Setenv(name, value); err != nil {
 			t.Fatal(err)
 		}
@@ -460,6 +463,7 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"a variable within a text", `{"issuer": "https://id.example.com/${OIDC_TEST_NUMBER}/x"}`, func(c *Config) string { return c.Issuer }, "https://id.example.com/77/x"},
 		{"a variable in a map", `{"authParams": {"a": "b ${OIDC_TEST_NUMBER}"}}`, func(c *Config) string { return c.AuthParams["a"] }, "b 77"},
 		{"a variable in a list", `{"scopes": ["openid", "s${OIDC_TEST_NUMBER}"]}`, func(c *Config) string { return c.Scopes[1] }, "s77"},
+		{"variables in a text with commas", `{"session": {"previousSecrets": "${OIDC_TEST_SECRET_ONE}, ${OIDC_TEST_SECRET_TWO}"}}`, func(c *Config) string { return strings.Join(c.Session.PreviousSecrets, "|") }, "the first of two secrets|the second of two secrets"},
 		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "a|b"},
 		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, func(c *Config) string { return c.PAR }, "auto"},
 		{"a file, not expanded again", `{"clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
@@ -478,6 +482,7 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"a variable that is not set, within a text", `{"issuer": "https://${OIDC_TEST_MISSING}"}`, `issuer: environment variable "OIDC_TEST_MISSING" is not set`},
 		{"a rule that is empty", `{"claims": "${OIDC_TEST_EMPTY}"}`, `claims: ${OIDC_TEST_EMPTY} is empty, and without a value more would be let in; set it`},
 		{"an audience that is empty", `{"jwt": {"audience": ["${OIDC_TEST_EMPTY}"]}}`, `jwt.audience: ${OIDC_TEST_EMPTY} is empty, and`},
+		{"audiences that are empty", `{"jwt": {"audience": "${OIDC_TEST_EMPTY},${OIDC_TEST_EMPTY}"}}`, `jwt.audience: ${OIDC_TEST_EMPTY} is empty, and`},
 		{"an issuer in an empty file", `{"jwt": {"jwksUrl": "https://id.example.com/keys", "issuer": "${file:/dev/null}"}}`, `jwt.issuer: ${file:/dev/null} is empty, and`},
 		{"a file that is not there", `{"session": {"secret": "${file:/nowhere/secret}"}}`, `session.secret: ${file:/nowhere/secret}: open /nowhere/secret: no such file or directory; Traefik's process must be able to read it`},
 		{"a number that is none", `{"session": {"expiry": "${OIDC_TEST_TEXT}"}}`, `session.expiry: must be a whole number, got "from the environment"`},

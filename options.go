@@ -58,6 +58,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 		var raw any
 		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
 			if value := given[spelling]; value != nil {
+				o.p.must(raw == nil, under(o, name).path, "given twice, also as %q; keep one", spelling)
 				raw = value
 			}
 			delete(given, spelling)
@@ -133,15 +134,19 @@ func readPointer(field reflect.Value, o *option, raw any) bool {
 	return isSet
 }
 
-// readList reads a list, or text with commas.
+// readList reads a list, or text with commas. Each item of either may be a ${…}, and that of a text have commas itself.
 func readList(o *option, raw any) []string {
 	var texts, items []string
-	if list, isList := raw.([]any); isList {
-		for _, item := range list {
-			texts = append(texts, readText(o, item))
+	list, isList := raw.([]any)
+	if text, isText := toText(raw); isText {
+		for _, item := range strings.Split(text, ",") {
+			texts = append(texts, strings.Split(readText(o, item), ",")...)
 		}
-	} else {
-		texts = strings.Split(readText(o, raw), ",")
+	} else if !isList {
+		readText(o, raw) // notes what it is
+	}
+	for _, item := range list {
+		texts = append(texts, readText(o, item))
 	}
 	for _, text := range texts {
 		if text = strings.TrimSpace(text); text != "" {
@@ -163,8 +168,10 @@ func readMap(o *option, raw any) map[string]string {
 		pairs = map[string]any{}
 		for _, pair := range strings.Split(text, ",") {
 			name, value, found := strings.Cut(pair, "=")
+			name = strings.TrimSpace(name)
 			o.p.must(found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
-			pairs[strings.TrimSpace(name)] = value
+			o.p.must(!isIn(pairs, name), under(o, name).path, "given twice; keep one")
+			pairs[name] = value
 		}
 	}
 	if len(pairs) == 0 {
