@@ -644,8 +644,8 @@ jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksU
 jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
-jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
-jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #
+jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
+jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #
 jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(ES\d+(\sand\s)?)+|(HS\d+(\sand\s)?)+|EdDSA: must be of one family, got ${algorithms}; keep one
 jwt/algorithms if algorithms=HS.* !signingSecret: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 jwt/algorithms if algorithms signingSecret !algorithms=HS.*: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
@@ -680,14 +680,14 @@ param/ if value=code_challenge(_method)?: is decided by another option, got "${v
 param/ if value=response_mode: is decided by another option, got "${value}"; use responseMode
 param/ if value=request_uri: is decided by another option, got "${value}"; use par
 param/ if value=response_type|state|nonce|request|grant_type: belongs to the protocol and cannot be replaced, got "${value}"; leave it out
-warning/issuer if issuer=http:.*: "${issuer}" is plain http: whoever is on the way can sign in as anybody; use https but for a trial
+warning/issuer if issuer=(?i)http:.*: "${issuer}" is plain http: whoever is on the way can sign in as anybody; use https but for a trial
 warning/clientConfig.tls.insecureSkipVerify if clientConfig.tls.insecureSkipVerify=true: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead
-warning/jwt.issuer if jwt.issuer=http:.*: "${jwt.issuer}" is plain http: whoever is on the way can make tokens; use https but for a trial
-warning/jwt.jwksUrl if jwt.jwksUrl=http:.*: "${jwt.jwksUrl}" is plain http: whoever is on the way can make tokens; use https but for a trial
+warning/jwt.issuer if jwt.issuer=(?i)http:.*: "${jwt.issuer}" is plain http: whoever is on the way can make tokens; use https but for a trial
+warning/jwt.jwksUrl if jwt.jwksUrl=(?i)http:.*: "${jwt.jwksUrl}" is plain http: whoever is on the way can make tokens; use https but for a trial
 warning/jwt.clientConfig.tls.insecureSkipVerify if jwt.clientConfig.tls.insecureSkipVerify=true: anybody on the way can make tokens; give the issuer's CA in jwt.clientConfig.tls.ca instead
-warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.url=http:.*: "${oAuthIntrospection.clientConfig.url}" is plain http: whoever is on the way reads tokens and can call any active; use https but for a trial
+warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.url=(?i)http:.*: "${oAuthIntrospection.clientConfig.url}" is plain http: whoever is on the way reads tokens and can call any active; use https but for a trial
 warning/oAuthIntrospection.clientConfig.tls.insecureSkipVerify if oAuthIntrospection.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads tokens and can call any active; give the provider's CA in oAuthIntrospection.clientConfig.tls.ca instead
-warning/oAuthClientCredentials.url if oAuthClientCredentials.url=http:.*: "${oAuthClientCredentials.url}" is plain http: whoever is on the way reads credentials and tokens; use https but for a trial
+warning/oAuthClientCredentials.url if oAuthClientCredentials.url=(?i)http:.*: "${oAuthClientCredentials.url}" is plain http: whoever is on the way reads credentials and tokens; use https but for a trial
 warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
 warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
 warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds

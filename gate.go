@@ -331,7 +331,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 		made.signerAlg = c.ClientKeyAlg
 		made.signerKeyID = c.ClientKeyID
 		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)
-		p.addError("clientKey", err)
+		p.addError(strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")+"clientKey", err)
 	}
 	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
 		made.authMethod = "tls_client_auth"

@@ -136,11 +136,11 @@ func TestGateWarns(t *testing.T) {
 	s.expectLog(`oAuthClientCredentials.url: "http://id.example.com/token" is plain http: whoever is on the way reads credentials and tokens`)
 	careless := map[string]any{"insecureSkipVerify": true}
 	s = start(t, map[string]any{
-		"jwt":                    map[string]any{"jwksUrl": "http://id.example.com/keys"},
+		"jwt":                    map[string]any{"jwksUrl": "HTTP://id.example.com/keys"},
 		"oAuthIntrospection":     map[string]any{"tokenSource": map[string]any{"header": "X-Token"}, "clientConfig": map[string]any{"url": "https://id.example.com/introspect", "tls": careless}},
 		"oAuthClientCredentials": map[string]any{"url": "https://id.example.com/token", "clientId": "app", "clientSecret": "a secret", "clientConfig": map[string]any{"tls": careless}},
 	})
-	s.expectLog(`jwt.jwksUrl: "http://id.example.com/keys" is plain http: whoever is on the way can make tokens`)
+	s.expectLog(`jwt.jwksUrl: "HTTP://id.example.com/keys" is plain http: whoever is on the way can make tokens`)
 	s.expectLog("oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the way reads tokens and can call any active")
 	s.expectLog("oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the way reads credentials and tokens")
 	s = start(t, signIn(t, `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`))

@@ -193,7 +193,7 @@ func checkMetadata(c *client, m map[string]any) error {
 		address := text(m[name])
 		u, err := url.Parse(address)
 		if address != "" && (err != nil || u.Host == "" || u.User != nil || strings.Contains(address, "#") ||
-			u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(c.issuer, "https:"))) {
+			u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(strings.ToLower(c.issuer), "https:"))) {
 			return fmt.Errorf("discovery: %s: must be an absolute https URL, got %q", name, clip(address))
 		}
 	}
