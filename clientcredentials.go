@@ -101,7 +101,7 @@ func gatewayPass(g *gate, req *http.Request) (*pass, error) {
 			return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
 		}
 		var ok bool
-		if id, secret, ok = req.BasicAuth(); !ok {
+		if id, secret, ok = req.BasicAuth(); !ok || id == "" { // a client has a name (RFC 6749 2.3.1)
 			return nil, errNoCredentials
 		}
 		credential = "Authorization: " + lines[0]
@@ -239,7 +239,11 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 		return nil, err
 	}
 	life := time.Duration(t.expiresIn) * time.Second
-	if life == 0 {
+	if parsed, err := parseToken(t.accessToken); err == nil && life == 0 { // a JWT says it itself
+		exp, _ := numericDate(parsed.claims, "exp")
+		life = time.Unix(exp, 0).Sub(now)
+	}
+	if life <= 0 {
 		life = unknownLife
 		logf(c.log, levelInfo, "client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for %s", life)
 	}

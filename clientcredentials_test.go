@@ -70,6 +70,7 @@ func TestClientCredentialsOfTheCaller(t *testing.T) {
 	apiCall(t, s, "GET", "/", "").challenged(401, challenge, "GET /: 401: not signed in")
 	bearer(t, s, "mine").challenged(401, challenge, "not signed in")
 	apiCall(t, s, "GET", "/", "", "Authorization: Basic ?").challenged(401, challenge)
+	apiCall(t, s, "GET", "/", "", password("", p.clientSecret)).challenged(401, challenge, "not signed in")
 	for i := 0; i < 3; i++ {
 		apiCall(t, s, "GET", "/", "", password(p.clientID, "wrong")).challenged(401, challenge,
 			"client credentials: POST "+p.issuer+`/token: 401 invalid_client "bad credentials": the caller's credentials are wrong`)
@@ -192,6 +193,21 @@ func TestClientCredentialsRenewal(t *testing.T) {
 	apiCall(t, s, "GET", "/", "").expect(502)
 }
 
+// TestClientCredentialsEndOfJWT: where the provider does not say how long a token lasts, the token may.
+func TestClientCredentialsEndOfJWT(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("token", func(rw http.ResponseWriter, _ *http.Request) {
+		p.reply(rw, 200, map[string]any{"access_token": p.sign(map[string]any{"exp": time.Now().Unix() + 2}), "token_type": "Bearer"})
+	})
+	s := start(t, gatewayOptions(p, nil))
+	first := apiCall(t, s, "GET", "/", "").tokenOf()
+	time.Sleep(2 * time.Second)
+	if apiCall(t, s, "GET", "/", "").tokenOf() == first || strings.Contains(s.logs(), "expires_in") {
+		t.Errorf("a token was used beyond its exp:\n%s", s.logs())
+	}
+}
+
 // TestClientCredentialsAfterRefusal: a provider that was away is asked again within seconds.
 func TestClientCredentialsAfterRefusal(t *testing.T) {
 	t.Parallel()
@@ -269,7 +285,7 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 			t.Errorf("%v: the form is %v", err, form)
 		}
 	}
-	if _, err := build(t, gatewayOptions(p, map[string]any{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), "clientKey: must be PEM") {
+	if _, err := build(t, gatewayOptions(p, map[string]any{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), ": oAuthClientCredentials.clientKey: must be PEM") {
 		t.Errorf("a broken key: %v", err)
 	}
 }
