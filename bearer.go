@@ -63,7 +63,8 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	if g.introspection != nil {
 		headers, err = introspectionHeaders(g.introspection, req)
 		if g.introspection.isTemplated {
-			credential = hashText(fmt.Sprintf("%q %q", credential, headers)) // another request may get another answer
+			place, _, _ := strings.Cut(credential, ":")
+			credential = place + ":" + hashText(fmt.Sprintf("%q %q", credential, headers)) // another request may get another answer
 		}
 	}
 	if err == nil {
@@ -90,8 +91,8 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 	if err != nil {
 		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
 	}
-	if !job.keep && job.source.Header != "" {
-		p.drop = job.source.Header
+	if place, _, _ := strings.Cut(credential, ":"); !job.keep && g.credentials[place] { // where the token was, whichever job looks there
+		p.drop = place
 	}
 	p.sub = text(claims["sub"])
 	p.sid = text(claims["sid"])

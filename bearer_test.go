@@ -397,6 +397,16 @@ func TestMixedBothTokenJobs(t *testing.T) {
 	}
 	bearer(t, s, p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "bob"})).accepted("bob")
 	bearer(t, s, "opaque").challenged(401, badToken, "active: expected true, got false")
+
+	// What is taken off is the header with the token, whichever of the two looks there.
+	s = start(t, p.options(map[string]any{"jwt": map[string]any{"tokenSource": map[string]any{"header": "X-Jwt"}}, "oAuthIntrospection": map[string]any{},
+		"forwardHeaders": map[string]any{"X-User": "sub"}}))
+	token := p.sign(map[string]any{"iss": p.issuer, "aud": p.clientID, "sub": "ada", "exp": time.Now().Unix() + 60})
+	for _, line := range []string{"Authorization: Bearer " + token, "X-Jwt: " + token, "X-Jwt: " + p.opaque("ada")} {
+		if seen := apiCall(t, s, "GET", "/", "", line).accepted("ada"); seen.Headers.Get("Authorization")+seen.Headers.Get("X-Jwt") != "" {
+			t.Errorf("%.20s: the upstream got %v", line, seen.Headers)
+		}
+	}
 }
 
 // TestResourceMetadata: a client that knows nothing finds its way from the 401 (RFC 9728).
