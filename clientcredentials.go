@@ -82,7 +82,7 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		var err error
 		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID, c.ClientConfig.TimeoutSeconds)
 		p.addError(block+"store.redis", err)
-		w.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00names"))
+		w.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00"+c.ClientID+"\x00names"))
 		w.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")
 	}
 	if w.client = findClient(ctx, g.log, at, block+"clientConfig", p); w.client != nil && w.salt == "" {

@@ -244,6 +244,26 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 	}
 }
 
+// TestClientCredentialsStoreOfTwo: two clients of one store keep their tokens apart, and do not push out each other's.
+func TestClientCredentialsStoreOfTwo(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	empty := newFakeRedis(t, answering(map[string]string{"GET": "$-1\r\n", "": "+OK\r\n"}))
+	store := map[string]any{"secret": "0123456789012345", "redis": map[string]any{"endpoints": empty.address}}
+	asked := map[string]bool{}
+	for _, id := range []string{p.clientID, "another", p.clientID} {
+		apiCall(t, start(t, gatewayOptions(p, map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")
+		for _, command := range strings.Split(empty.heard(), "; ") {
+			if key, isGet := strings.CutPrefix(command, "GET "); isGet {
+				asked[key] = true
+			}
+		}
+	}
+	if len(asked) != 2 {
+		t.Errorf("expected two keys, got %v", asked)
+	}
+}
+
 // TestClientCredentialsClaims: rule, headers and user name read the token when it is a JWT.
 func TestClientCredentialsClaims(t *testing.T) {
 	t.Parallel()
