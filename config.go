@@ -418,7 +418,7 @@ type JWTConfig struct {
 // IntrospectionConfig is how bearer tokens are asked about at the provider.
 type IntrospectionConfig struct {
 	TokenConfig
-	// ClientConfig is whom to ask, and how.
+	// ClientConfig is whom to ask, and how. Beside a sign-in and without `url`, its provider is asked as the top level says.
 	ClientConfig IntrospectionClientConfig `json:"clientConfig"`
 	// TokenTypeHint is another place for `clientConfig.tokenTypeHint`.
 	TokenTypeHint string `json:"tokenTypeHint"`
