@@ -668,6 +668,7 @@ identityHeader/ if value=(?i)(proxy-)?connection|keep-alive|proxy-authenticate|p
 cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .
 path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
 domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
+secret/ if value=.*\$\{.*: looks like a reference, and is none, so anybody could guess it; write one dollar sign and, in braces, a variable's name, or file: and a path
 secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
 server/ if !value=(rediss?://)?([^\s/:]+|\[[^\s/\]]+\]):\d+: must be host and port, alone or after redis:// or rediss://, got "${value}"; try "redis:6379"
 param/ if value=client_id: is decided by another option, got "${value}"; use clientId

@@ -315,6 +315,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 
 	// Cookies and secrets.
 	{"no secret at all", `{"clientSecret": ""}`, `session.secret: required without clientSecret; ` + newSecret + `, the same for all replicas`},
+	{"a reference as Compose files have it", `{"session": {"secret": "$${OIDC_TEST_SESSION_SECRET}"}}`, `session.secret: looks like a reference, and is none, so anybody could guess it`},
+	{"a reference with a default", `{"session": {"previousSecrets": ["${OIDC_TEST_SESSION_SECRET:-}"]}}`, `session.previousSecrets: looks like a reference, and is none`},
 	{"a short secret", `{"session": {"secret": "fifteen bytes.."}}`, `session.secret: must have 16 bytes at least; ` + newSecret},
 	{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + newSecret},
 	{"two secrets", `{"secret": "0123456789abcdef", "session": {"secret": "fedcba9876543210"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
