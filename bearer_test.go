@@ -188,6 +188,8 @@ func TestBearerPlaces(t *testing.T) {
 
 	s = place(map[string]any{"cookie": "token"}, "")
 	apiCall(t, s, "GET", "/", "", "Cookie: a=b; token="+good).accepted("ada")
+	apiCall(t, s, "GET", "/", "", "Cookie: token=; token="+good).accepted("ada")
+	apiCall(t, s, "GET", "/", "", "Cookie: token=").challenged(401, noToken)
 	apiCall(t, s, "GET", "/", "", "Cookie: token=x; token="+good).challenged(400, badRequest, "more than one token")
 
 	s = place(map[string]any{"query": "access_token"}, "")
