@@ -56,6 +56,8 @@ func prepareBypass(c *condition) (err error) {
 		}
 		if utf8.RuneCountInString(last) != len(last) {
 			err = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
+		} else if strings.ContainsAny(last, ":/, @") && net.ParseIP(last) == nil {
+			err = errors.New(`expected one host, without scheme and port; several conditions are joined with "||"`)
 		}
 	case "Path", "PathPrefix":
 		if last[0] != '/' || strings.ContainsAny(last, `?#%;\`) || strings.Contains(last, "//") {
@@ -66,6 +68,9 @@ func prepareBypass(c *condition) (err error) {
 		}
 	case "Method":
 		pattern = strings.ToUpper(pattern)
+		if strings.ContainsAny(last, ", ") {
+			err = errors.New(`expected one method; several conditions are joined with "||"`)
+		}
 	case "ClientIP":
 		pattern = "" // the value is there or not
 		if strings.Contains(last, ":") && !strings.Contains(last, "/") {
