@@ -251,9 +251,9 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 			for _, raw := range hiddenTokens(job, req) {
 				found["hidden: "+raw] = raw
 			}
+			delete(found, "hidden: ") // a parameter without a value is as good as none (RFC 6749 3.1)
 		}
 	}
-	delete(found, "hidden: ") // a parameter without a value is as good as none (RFC 6749 3.1)
 	if len(found) > 1 {
 		return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
 	}
