@@ -63,8 +63,7 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 	if g.introspection != nil {
 		headers, err = introspectionHeaders(g.introspection, req)
 		if g.introspection.isTemplated {
-			place, _, _ := strings.Cut(credential, ":")
-			credential = place + ":" + hashText(fmt.Sprintf("%q %q", credential, headers)) // another request may get another answer
+			credential = shortCredential(credential, headers) // another request may get another answer
 		}
 	}
 	if err == nil {
@@ -91,13 +90,21 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 	if err != nil {
 		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
 	}
-	if place, _, _ := strings.Cut(credential, ":"); !job.keep && g.credentials[place] { // where the token was, whichever job looks there
-		p.drop = place
+	if !job.keep {
+		p.drop = placeOf(credential)
 	}
 	p.sub = text(claims["sub"])
 	p.sid = text(claims["sid"])
 	p, err = letIn(ctx, g, credential, p, answerEnd(job, answer))
 	return p, err
+}
+
+// placeOf is the header that a token was in, whichever job looks there; no header is called hidden.
+func placeOf(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
+
+// shortCredential is a credential that is good with these headers only, in short.
+func shortCredential(credential string, headers map[string]string) string {
+	return placeOf(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
 }
 
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
