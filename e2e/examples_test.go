@@ -105,7 +105,7 @@ func settled(option string, value any) any {
 	switch value := value.(type) {
 	case string:
 		if reference.MatchString(value) {
-			return "what " + value + " stands for, and long enough"
+			return "what " + strings.Trim(value, "${}") + " stands for, and long enough"
 		}
 		if page, ok := strings.CutPrefix(value, "/etc/traefik/error-pages/"); ok {
 			page, _ = filepath.Abs("../examples/error-pages/" + page)
