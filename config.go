@@ -153,7 +153,7 @@ type Config struct {
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
 }
 
-// ProviderConfig is the provider, and who we are to it: whoever says the same of both shares its documents, keys and logouts.
+// ProviderConfig is the provider, and who we are to it: whoever says the same of both shares its documents and keys.
 type ProviderConfig struct {
 	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Its metadata is read
 	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.

@@ -76,7 +76,7 @@ type registered struct {
 
 var (
 	gates   = registry{entries: map[string]*registered{}, patience: 10 * time.Minute}
-	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // and stores; the former hold the logout list
+	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // and stores, and ledgers, which hold the logout list
 )
 
 // register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
@@ -283,6 +283,7 @@ func buildSealers(g *gate) {
 // It is nil when there are problems, which are added to p; at is the path of the connection's options.
 func findClient(ctx context.Context, l *logger, c *Config, at string, p *problems) *client {
 	key := nameOf(c.ProviderConfig)
+	book, _ := register(ctx, &clients, nameOf("ledger", c.Issuer, c.ClientID), newLedger()).(*ledger) // it stays as long as any client that has it
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
 		before := p.noted
@@ -290,10 +291,16 @@ func findClient(ctx context.Context, l *logger, c *Config, at string, p *problem
 		if p.noted > before {
 			return nil
 		}
+		made.ledger = book
 		known = register(ctx, &clients, key, made)
 	}
 	found, _ := known.(*client)
 	return found
+}
+
+func newLedger() *ledger {
+	return &ledger{refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000),
+		logoutIDs: newMemory(10000), replica: randomText()}
 }
 
 // findStore returns the store of the gate's sessions: one for all gates with the same one.
@@ -323,7 +330,7 @@ var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
-		answers: newMemory(4096), refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000), logoutIDs: newMemory(10000), replica: randomText()}
+		answers: newMemory(4096)}
 	var err error
 	made.http, err = newHTTPClient(&c.ClientConfig)
 	p.addError(at, err)

@@ -190,8 +190,8 @@ func isRevoked(c *client, id, sid, sub string, start int64) bool {
 	return false
 }
 
-// revoke puts a mark on a list of logouts and takes the passes that it names out of every gate of this client. Looking through them all
-// takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
+// revoke puts a mark on a list of logouts and takes the passes that it names out of every gate of the same ledger. Looking through them
+// all takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
 func revoke(c *client, list *memory, mark string) {
@@ -208,7 +208,7 @@ func revoke(c *client, list *memory, mark string) {
 	defer gates.mu.Unlock()
 	for _, entry := range gates.entries {
 		g, _ := entry.value.(*gate)
-		if g == nil || g.client != c {
+		if g == nil || g.client == nil || g.client.ledger != c.ledger {
 			continue
 		}
 		if hasPasses {

@@ -236,6 +236,24 @@ func TestLogoutByTheProvider(t *testing.T) {
 	b.fetch(http.MethodGet, "/", "").upstream()
 }
 
+// Who was signed out stays so when a reload changes how the provider is called, and in a middleware that calls it in another way.
+func TestLogoutIsKnownToEveryConnection(t *testing.T) {
+	p := newProvider(t)
+	shared := sessionOptions("name", "shared", "secret", "a-secret-of-32-characters-at-all")
+	_, b := signedIn(t, p, shared, logoutOptions)
+	other := start(t, p.options(shared, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 4}}))
+	b.routes[app+"/other"] = other
+	b.open("/other").upstream()
+	copied := b.copyOf()
+	b.open("/logout")
+	for _, path := range []string{"/", "/other"} {
+		copied.fetch(http.MethodGet, path, "").expect(http.StatusUnauthorized)
+	}
+	changed := start(t, p.options(shared, map[string]any{"endpoints": map[string]any{"userinfo": p.issuer + "/userinfo"}}))
+	copied.routes[app+"/changed"] = changed
+	copied.fetch(http.MethodGet, "/changed", "").expect(http.StatusUnauthorized)
+}
+
 func TestLogoutTokenIsRefused(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})

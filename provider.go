@@ -39,7 +39,7 @@ const (
 var errRefused = errors.New("refused by the provider")
 
 // client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
-// across routers and reloads: what was learnt from the provider, what is under way, and who was logged out.
+// across routers and reloads: what was learnt from the provider, and what is under way.
 type client struct {
 	log          *logger
 	issuer, id   string
@@ -58,8 +58,14 @@ type client struct {
 	metadata     *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
 	keys         *document // []*key
 	flights      flights
+	answers      *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+	*ledger
+}
 
-	answers    *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+// ledger is what became of sign-ins and sessions. All clients of one name at one issuer share it: a new secret, or another time limit,
+// must not bring back who was signed out.
+type ledger struct {
+	renewals   flights
 	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
 	usedStates *memory // state (hashed) → where its sign-in ended
 	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout

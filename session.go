@@ -270,7 +270,7 @@ type refresh struct {
 func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
 	c := g.client
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	value, err := share(ctx, &c.flights, "refresh "+key, func(ctx context.Context) (any, error) {
+	value, err := share(ctx, &c.renewals, key, func(ctx context.Context) (any, error) {
 		known, _ := recall(c.refreshed, key).(*refresh)
 		if known == nil {
 			known = &refresh{}

@@ -599,14 +599,16 @@ func TestSessionRefreshByTwoMiddlewares(t *testing.T) {
 	p.expiresIn = 2
 	options := p.options(sessionOptions("name", "shared"))
 	one, other := start(t, options), start(t, options)
+	third := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 4}}))
 	b := newBrowser(t, one)
 	b.routes[app+"/other"] = other
+	b.routes[app+"/third"] = third
 	b.signIn("/")
 	p.expiresIn = 300
 	time.Sleep(2200 * time.Millisecond)
-	inParallel(20, func(i int) {
+	inParallel(30, func(i int) {
 		c := b.copyOf()
-		c.fetch(http.MethodGet, map[int]string{0: "/a", 1: "/other/b"}[i%2], "").upstream()
+		c.fetch(http.MethodGet, map[int]string{0: "/a", 1: "/other/b", 2: "/third/c"}[i%3], "").upstream()
 	})
 	if p.count("token") != 2 {
 		t.Errorf("expected one refresh, got %d", p.count("token")-1)
