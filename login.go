@@ -284,6 +284,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": g.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
+	now := time.Now() // when the session starts: a logout that comes while the code is exchanged is later, and ends it
 	t, err := requestTokens(ctx, g.client, form)
 	if err == nil && t.idToken == "" {
 		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errUnusable, g.config.Issuer)
@@ -292,7 +293,6 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 		return nil, err
 	}
 	verified, err := verifyIDToken(ctx, g.client, t.idToken)
-	now := time.Now()
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
 		wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: g.config.MaxAge, acrValues: g.config.ACRValues}
 		err = checkIDToken(g.client.rules, verified, wanted, now)

@@ -254,6 +254,23 @@ func TestLogoutIsKnownToEveryConnection(t *testing.T) {
 	copied.fetch(http.MethodGet, "/changed", "").expect(http.StatusUnauthorized)
 }
 
+// The provider may end a session before we have heard that it began.
+func TestLogoutByTheProviderDuringTheSignIn(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel"}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/"))
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sidOf(p)}))).expect(http.StatusOK)
+		time.Sleep(5 * time.Millisecond)
+		p.usual("token", rw, req)
+	})
+	b.look(back.String())
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	p.answer("token", nil)
+	b.signIn("/")
+}
+
 func TestLogoutTokenIsRefused(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
