@@ -38,17 +38,17 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		writeAnswer(g.pages, rw, req, newAnswer("200 asked", action{text: "Sign out", href: req.URL.Path, method: http.MethodPost}, stay))
 		return
 	}
-	s, err := anySession(g, req)
+	sessions, err := openSessions(g, req)
 	if err == nil {
-		err = endSession(g, rw, req, s)
+		err = endSessions(g, rw, req, sessions)
 	}
 	if err != nil { // the store is away: a sign-out that leaves the session there would be a lie
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	if s == nil {
-		s = &session{}
-	} else {
+	s := &session{}
+	if len(sessions) > 0 {
+		s = sessions[0]
 		logf(g.log, levelInfo, "session %s: signed out sub %q", s.ID, clip(text(s.claims["sub"])))
 	}
 	landing := ""
@@ -77,16 +77,22 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	writeAnswer(g.pages, rw, req, newAnswer("200 signed out", action{text: "Sign in again", href: "/"}))
 }
 
-// anySession is the session a request brings, also one that is past its time: its ID token still tells the provider who leaves.
-func anySession(g *gate, req *http.Request) (*session, error) {
+// openSessions are the sessions a request brings, those first that may go on. The ID token of one that is past its time still tells the
+// provider who leaves.
+func openSessions(g *gate, req *http.Request) (sessions []*session, err error) {
 	name := cookieName(&g.sessionCookie, isHTTPS(req))
 	for _, value := range chunkedValues(req, name) {
 		s, _, err := openSession(req.Context(), g, name, value)
-		if err == nil || errors.Is(err, errUnavailable) {
-			return s, err
+		if errors.Is(err, errUnavailable) {
+			return nil, err
+		}
+		if err == nil && checkSession(g, s, time.Now()) == nil {
+			sessions = append([]*session{s}, sessions...)
+		} else if err == nil {
+			sessions = append(sessions, s)
 		}
 	}
-	return nil, nil
+	return sessions, nil
 }
 
 // isForeign says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and

@@ -152,9 +152,9 @@ func endReplaced(g *gate, req *http.Request) {
 	if g.store == nil {
 		return
 	}
-	old, err := anySession(g, req)
-	if old != nil && err == nil {
-		err = storeFor(req.Context(), g, old, lastWords)
+	sessions, err := openSessions(g, req)
+	for _, old := range sessions {
+		err = firstError(err, storeFor(req.Context(), g, old, lastWords))
 	}
 	if err != nil {
 		logf(g.log, levelInfo, "the session before this sign-in could not be ended: %s", err)

@@ -59,6 +59,14 @@ func TestSessionAmongEndedOnes(t *testing.T) {
 	if res := b.raw("/", "Cookie: "+s.sessionCookie()+"="+ended); res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("an ended session alone: %s", res.Status)
 	}
+	res := b.raw("/logout", "Cookie: "+s.sessionCookie()+"="+ended+"; "+s.sessionCookie()+"="+good)
+	hint, _ := parseToken(mustParse(res.Header.Get("Location")).Query().Get("id_token_hint"))
+	if hint == nil || hint.claims["sid"] != sidOf(p) {
+		t.Errorf("the provider was not told of the session that was good: %s", res.Header.Get("Location"))
+	}
+	if withHeaders(s, "Cookie: "+s.sessionCookie()+"="+good).isUpstream() {
+		t.Error("a sign-out ended the ended session alone")
+	}
 }
 
 func TestSessionCookieThatLooksLikeAToken(t *testing.T) {

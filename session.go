@@ -451,9 +451,12 @@ func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *ses
 	return nil
 }
 
-// endSession forgets a session here: its cookies, its pass, and any copy of it that may still be around.
-func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) error {
-	if s != nil && s.ticket != nil {
+// endSessions forgets the sessions of a browser here: its cookies, their passes, and any copies of them that may still be around.
+func endSessions(g *gate, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
+	for _, s := range sessions {
+		if g.store == nil {
+			break
+		}
 		if err := storeDelete(req.Context(), g.store, ticketID(s.ticket)); err != nil {
 			return err // or the session would live on without its owner's knowledge
 		}
@@ -463,7 +466,7 @@ func endSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session) 
 	if g.csrf != nil {
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
 	}
-	if s != nil {
+	for _, s := range sessions {
 		revoke(g.client, g.client.revoked, "id:"+s.ID)
 	}
 	return nil
