@@ -123,10 +123,7 @@ func goOnAmongOthers(g *gate, again *pass) bool {
 // storeSession writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
 // while we worked on it, and stays so.
 func storeSession(ctx context.Context, g *gate, s *session) error {
-	return storeFor(ctx, g, s, time.Until(time.Unix(sessionEnd(g, s), 0)))
-}
-
-func storeFor(ctx context.Context, g *gate, s *session, life time.Duration) error {
+	life := time.Until(time.Unix(sessionEnd(g, s), 0))
 	var flags []string
 	if s.ticket == nil {
 		s.ticket = randomBytes(ticketName + ticketKey)
@@ -154,7 +151,8 @@ func endReplaced(g *gate, req *http.Request) {
 	}
 	sessions, err := openSessions(g, req)
 	for _, old := range sessions {
-		err = firstError(err, storeFor(req.Context(), g, old, lastWords))
+		old.End = time.Now().Add(lastWords).Unix()
+		err = firstError(err, storeSession(req.Context(), g, old))
 	}
 	if err != nil {
 		logf(g.log, levelInfo, "the session before this sign-in could not be ended: %s", err)

@@ -113,3 +113,41 @@ func TestReplicaLooksAgain(t *testing.T) {
 	b.open("/logout")
 	expect("logged out here", http.StatusUnauthorized)
 }
+
+// A session that a new sign-in replaced ends soon, also when it is used meanwhile and due for a refresh, or to be written anew.
+func TestReplicaEndsWhatWasReplaced(t *testing.T) {
+	t.Parallel()
+	for name, session := range map[string]map[string]any{"refresh": {}, "renewal": {"refresh": false, "expiry": 20}} {
+		p := newProvider(t)
+		var mu sync.Mutex
+		lives := map[string]string{}
+		keep := keepingRedis(map[string]string{}, &mu)
+		redis := newFakeRedis(t, func(args []string) string {
+			mu.Lock()
+			if args[0] == "SET" && strings.HasPrefix(args[1], "session:") {
+				lives[args[1]] = args[4]
+			}
+			mu.Unlock()
+			return keep(args)
+		})
+		session["store"] = map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}
+		p.expiresIn = 2
+		s, b := signedIn(t, p, map[string]any{"session": session})
+		p.expiresIn = 300
+		thief := b.copyOf()
+		time.Sleep(2200 * time.Millisecond)
+		b.open("/oidc/callback?switch=/").upstream()
+		mu.Lock()
+		replaced := fmt.Sprint(lives)
+		mu.Unlock()
+		thief.fetch(http.MethodGet, "/", "").upstream()
+		mu.Lock()
+		if after := fmt.Sprint(lives); len(lives) != 2 || after != replaced {
+			t.Errorf("%s: sessions lived on for %s ms, and then for %s", name, replaced, after)
+		}
+		mu.Unlock()
+		if thief.cookie(s.sessionCookie()).Value == b.cookie(s.sessionCookie()).Value || p.count("token") != 2 {
+			t.Errorf("%s: the old session was refreshed", name)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type sessionRecord struct {
 	Start     int64          `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
 	Renewed   int64          `json:"r"`           // when this copy was sealed because the user was active
 	RefreshAt int64          `json:"a,omitempty"` // when to refresh, 0: never
+	End       int64          `json:"e,omitempty"` // when it ends because another one took its place, 0: none did
 	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
 	Userinfo  map[string]any `json:"u,omitempty"`
 }
@@ -130,7 +131,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		return nil, err
 	}
 	p, refusal := judgeSession(g, fresh)
-	isDue := now.Unix() >= partEnd(g, fresh, renewShare)
+	isDue := s.End == 0 && now.Unix() >= partEnd(g, fresh, renewShare) // one that was replaced must not take its cookie's place back
 	kept := fresh
 	until := passEnd(g, fresh, now)
 	if g.store != nil {
@@ -218,6 +219,9 @@ func partEnd(g *gate, s *session, share int) int64 {
 	if used := s.Renewed + int64(idle/share); life == 0 || idle > 0 && used < end {
 		end = used
 	}
+	if s.End > 0 && s.End < end {
+		end = s.End
+	}
 	return end
 }
 
@@ -240,7 +244,7 @@ func passEnd(g *gate, s *session, now time.Time) time.Time {
 
 // canRefresh says whether a session has tokens to refresh.
 func canRefresh(g *gate, s *session) bool {
-	return s.RefreshAt > 0 && s.refreshToken != "" && g.config.Session.Refresh
+	return s.RefreshAt > 0 && s.refreshToken != "" && g.config.Session.Refresh && s.End == 0
 }
 
 // keepFresh refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
