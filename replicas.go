@@ -108,9 +108,9 @@ func goOn(g *gate, p *pass, line string, now time.Time) bool {
 
 // goOnAmongOthers is goOn for the copy of a session's cookie, of which again was made for a line.
 func goOnAmongOthers(g *gate, again *pass) bool {
-	value := again.credential[len(g.mark):]
 	warm.Lock()
 	defer warm.Unlock()
+	value := again.credential[len(g.mark):]
 	known := g.alone[value]
 	if known == nil || known.answer != again.answer {
 		return false

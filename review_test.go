@@ -474,3 +474,23 @@ func TestJWTSpellingsAreNotKept(t *testing.T) {
 		t.Errorf("%d lines", len(g.lines))
 	}
 }
+
+func TestSessionFirstHTTPSRequestsAtOnce(t *testing.T) {
+	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
+	for round := 0; round < 50; round++ {
+		g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
+		buildWarmPath(g)
+		m := &Middleware{gate: g}
+		inParallel(4, func(i int) {
+			if i == 2 {
+				noteHTTPS(g)
+			}
+			if p := amongOthers(m, "a=1; __Host-app-session=x"); p != stranger {
+				t.Error("found a pass")
+			}
+			if i == 3 {
+				goOnAmongOthers(g, &pass{credential: "__Host-app-session=x"})
+			}
+		})
+	}
+}

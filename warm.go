@@ -40,9 +40,9 @@ type setting struct {
 // amongOthers is the pass of a session's cookie in a line that was not seen before, with the other cookies for the upstream.
 func amongOthers(m *Middleware, line string) *pass {
 	g := m.gate
+	warm.RLock()
 	before, rest, _ := strings.Cut(line, g.mark)
 	value, after, _ := strings.Cut(rest, "; ")
-	warm.RLock()
 	p := g.alone[value]
 	warm.RUnlock()
 	if p == nil || !strings.HasSuffix("; "+before, "; ") { // the mark may be the end of another name
