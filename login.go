@@ -156,7 +156,8 @@ func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pe
 func pendingNames(req *http.Request, base string) []string {
 	var names []string
 	for _, c := range cookies(req) {
-		if strings.HasPrefix(c.Name, base) && len(names) < 4*maxPendingLogins {
+		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateMarkLength // not all that begins so is ours
+		if isOne && len(names) < 4*maxPendingLogins {
 			names = append(names, c.Name)
 		}
 	}

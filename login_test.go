@@ -964,3 +964,26 @@ func TestLoginSwitchesTheUser(t *testing.T) {
 		t.Errorf("the provider must ask who it is, got prompt %q", prompt)
 	}
 }
+
+// Other cookies may begin with the name of ours: they are no pending logins, however many there are.
+func TestLoginLeavesCookiesOfOthers(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options(sessionOptions("name", "app.session"), map[string]any{"stateCookie": map[string]any{"name": "app"}})))
+	b.setCookie("app.theme", "dark")
+	b.setCookie("app.0123456789abc", "long")
+	for i := 0; i < 7; i++ {
+		b.begin(fmt.Sprintf("/tab%d", i))
+	}
+	b.signIn("/")
+	for i := 0; i < 7; i++ {
+		b.begin("/oidc/callback?switch=/")
+	}
+	for _, name := range []string{"app.theme", "app.0123456789abc", "app.session"} {
+		if b.cookie(name) == nil {
+			t.Errorf("%s was removed", name)
+		}
+	}
+	if names := b.cookieNames("app."); len(names) != 3+5 {
+		t.Errorf("expected five pending logins, got %q", names)
+	}
+}
