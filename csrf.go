@@ -58,7 +58,7 @@ func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) er
 // lacksCSRFToken says that a request brings no token, or one that has to be looked for: then it may need a new one.
 func lacksCSRFToken(g *gate, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || !strings.Contains(lines[0], g.csrf.cookie.base+"=")
+	return len(lines) != 1 || !strings.Contains(" "+lines[0], " "+g.csrf.cookie.base+"=") // not at the end of another name
 }
 
 // isSafe says that a method changes nothing (RFC 9110 9.2.1).
