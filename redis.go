@@ -361,7 +361,7 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 		last, isLast := fields[1].(int64)
 		server, _ := fields[2].([]any)
 		total += last - first + 1
-		if !isFirst || !isLast || first < 0 || last >= redisSlots || total > redisSlots || len(server) < 2 {
+		if !isFirst || !isLast || first < 0 || last < first || last >= redisSlots || total > redisSlots || len(server) < 2 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		node := redisServer(c, redisPeer(text(server[0])+":"+fmt.Sprint(server[1]), from.address), false)

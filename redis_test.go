@@ -963,3 +963,16 @@ func TestRedisTLS(t *testing.T) {
 		}
 	}
 }
+
+// Ranges that run backwards must not make room for more slots than there are: to count them takes the interpreter a minute.
+func TestRedisSlotsThatNeverEnd(t *testing.T) {
+	c := redisAt(t, &RedisConfig{Endpoints: []string{"127.0.0.1:1"}, Cluster: &ClusterConfig{}}, time.Second)
+	server := []any{"127.0.0.1", int64(1), "id"}
+	from := redisServer(c, "127.0.0.1:1", false)
+	all := []any{int64(0), int64(redisSlots - 1), server}
+	if _, err := readRedisSlots(c, from, []any{all}); err != nil {
+		t.Error(err)
+	}
+	_, err := readRedisSlots(c, from, []any{all, []any{int64(redisSlots + 1), int64(0), server}, all})
+	wantWords(t, err, "CLUSTER SLOTS", "cannot read")
+}
