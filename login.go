@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 // or skip over (WHATWG URL 4.4).
 func localPath(address string) string {
 	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
-	path := strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/")
+	path := foreign.ReplaceAllStringFunc(strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/"), url.QueryEscape)
 	for _, end := range []string{"?", ""} {
 		if written, _ := json.Marshal(path); len(written) > maxReturn { // which makes six bytes of an ampersand
 			path, _, _ = strings.Cut(path, end)
@@ -66,6 +67,8 @@ func localPath(address string) string {
 	}
 	return "/" + path
 }
+
+var foreign = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8, which JSON cannot hold
 
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
 func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {

@@ -367,7 +367,7 @@ func TestLoginFromLongAddresses(t *testing.T) {
 	for path, want := range map[string]string{
 		"/?" + strings.Repeat("a=b&", 250): "/?" + strings.Repeat("a=b&", 250), "/a?" + strings.Repeat("a=b&", 480): "/a", "/a?" + strings.Repeat("&", 1900): "/a",
 		"/" + strings.Repeat("&", 1900): "/", "/a?" + strings.Repeat("<", 1900): "/a", "/" + strings.Repeat("a", 2390): "/" + strings.Repeat("a", 2390),
-		"/" + strings.Repeat("a", 2500) + "?b": "/", "/" + strings.Repeat("%22", 790): "/" + strings.Repeat("%22", 790),
+		"/a?b=\xe9&c=é": "/a?b=%E9&c=%C3%A9", "/" + strings.Repeat("a", 2500) + "?b": "/", "/" + strings.Repeat("%22", 790): "/" + strings.Repeat("%22", 790),
 	} {
 		b := newBrowser(t, s)
 		res := b.raw(path, "Sec-Fetch-Mode: navigate")
@@ -963,6 +963,27 @@ func TestLoginSwitchesTheUser(t *testing.T) {
 	if prompt := p.lastCall("authorize").form.Get("prompt"); prompt != "login" && prompt != "select_account" {
 		t.Errorf("the provider must ask who it is, got prompt %q", prompt)
 	}
+}
+
+// An address may name the port that browsers leave out.
+func TestLoginURLWithTheUsualPort(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback", "logoutUrl": "APP.example.com:443/logout", "loginUrl": "https://app.example.com/login"}))
+	b := newBrowser(t, s)
+	authorization := b.begin("/login")
+	if got := authorization.Query().Get("redirect_uri"); got != "https://app.example.com:443/oidc/callback" {
+		t.Errorf("the redirect URI must be as it is registered, got %q", got)
+	}
+	back := b.answered(authorization)
+	back.Host = "app.example.com"
+	b.look(back.String()).expect(http.StatusFound)
+	b.open("/").upstream()
+	b.look("https://app.example.com:443/login").expect(http.StatusFound)
+	if r := b.look("https://app.example.com:8443/login"); r.status != http.StatusUnauthorized && !r.isUpstream() {
+		t.Errorf("another port is another address: %s", r.story())
+	}
+	b.look("/logout").expect(http.StatusFound)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 }
 
 // Other cookies may begin with the name of ours: they are no pending logins, however many there are.

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -236,8 +237,10 @@ type endpoint struct {
 
 // isHere says that a request came to the host of an address that names one.
 func isHere(at *location, req *http.Request) bool {
-	return at.host == "" || strings.EqualFold(at.host, req.Host)
+	return at.host == "" || strings.EqualFold(usualPort.ReplaceAllString(at.host, ""), usualPort.ReplaceAllString(req.Host, ""))
 }
+
+var usualPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, wherever it was written
 
 func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
 	if !has(e.methods, req.Method) {
