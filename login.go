@@ -31,12 +31,14 @@ const (
 
 // pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it.
 type pendingLogin struct {
-	State       string `json:"s"`
-	Nonce       string `json:"n"`
-	Verifier    string `json:"v,omitempty"`
-	RedirectURI string `json:"u"`
-	Return      string `json:"r"` // complete address
-	At          int64  `json:"t"` // Unix seconds
+	State       string   `json:"s"`
+	Nonce       string   `json:"n"`
+	Verifier    string   `json:"v,omitempty"`
+	RedirectURI string   `json:"u"`
+	Return      string   `json:"r"`           // complete address
+	At          int64    `json:"t"`           // Unix seconds
+	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
+	ACRValues   []string `json:"a,omitempty"`
 }
 
 // unauthenticated answers a request that nobody vouches for. Only a page load may be sent to the provider by itself: what a script or a
@@ -72,7 +74,8 @@ var foreign = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8
 
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
 func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
-	pending := &pendingLogin{State: randomText(), Nonce: randomText(), RedirectURI: address(&g.redirect, req), Return: returnTo, At: time.Now().Unix()}
+	pending := &pendingLogin{State: randomText(), Nonce: randomText(), RedirectURI: address(&g.redirect, req), Return: returnTo, At: time.Now().Unix(),
+		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues}
 	if g.config.PKCE {
 		pending.Verifier = randomText()
 	}
@@ -298,7 +301,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	}
 	verified, err := verifyIDToken(ctx, g.client, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
-		wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: g.config.MaxAge, acrValues: g.config.ACRValues}
+		wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: pending.MaxAge, acrValues: pending.ACRValues}
 		err = checkIDToken(g.client.rules, verified, wanted, now)
 	}
 	if err != nil {

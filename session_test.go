@@ -858,6 +858,23 @@ func TestSessionLevel(t *testing.T) {
 	b.fetch(http.MethodGet, "/high", "").expect(http.StatusUnauthorized)
 }
 
+// A sign-in is held to what was asked of the provider, whichever of the middlewares that share a session takes the answer.
+func TestSessionLevelIsThatOfWhoAsked(t *testing.T) {
+	p := newProvider(t)
+	low := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}}))
+	high := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}, "acrValues": "gold", "maxAge": 60}))
+	b := newBrowser(t, low)
+	b.routes[app+"/high"] = high
+	b.open("/high").expect(http.StatusBadGateway) // the provider did not do what it was asked: no circle
+	low.expectLog(`acr: expected "gold", got null`)
+	p.edit("id_token", func(claims map[string]any) { claims["acr"] = "gold"; claims["auth_time"] = time.Now().Unix() - 3600 })
+	b.open("/high").expect(http.StatusBadGateway)
+	low.expectLog("auth_time")
+	p.edit("id_token", func(map[string]any) {})
+	b.routes[app+"/oidc/callback"] = high
+	b.signIn("/") // nothing was asked
+}
+
 func TestSessionSurvivesReloads(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p)
