@@ -186,8 +186,11 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 // isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
 // before and after: a logout between the two finds the session seen, or is found by it.
 func isRevoked(c *client, id, sid, sub string, start int64) bool {
+	if recall(c.revoked, "id:"+id) != nil {
+		return true // whatever the clocks say: it may be another replica's session
+	}
 	sid = "sid:" + sid
-	for _, mark := range []any{recall(c.revoked, "id:"+id), recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
+	for _, mark := range []any{recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
 		if at, _ := mark.(int64); start <= at {
 			return true
 		}

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -252,6 +253,29 @@ func TestLogoutIsKnownToEveryConnection(t *testing.T) {
 	changed := start(t, p.options(shared, map[string]any{"endpoints": map[string]any{"userinfo": p.issuer + "/userinfo"}}))
 	copied.routes[app+"/changed"] = changed
 	copied.fetch(http.MethodGet, "/changed", "").expect(http.StatusUnauthorized)
+}
+
+// A session that was begun by a replica whose clock is ahead, or before this clock was set back, is signed out as any other.
+func TestLogoutOfASessionFromTheFuture(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
+	if s.server == nil {
+		t.Skip("a session can be changed in this process alone")
+	}
+	g := testGateOf(s)
+	opened, _, err := openSession(context.Background(), g, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened.Start = time.Now().Add(time.Minute).UnixMilli()
+	packed, _ := packSession(opened)
+	b.setCookie(s.sessionCookie(), seal(g.sessionSealer, s.sessionCookie(), packed))
+	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	withHeaders(s, "Cookie: "+line).upstream()
+	b.open("/logout")
+	if withHeaders(s, "Cookie: "+line).isUpstream() {
+		t.Error("a copy of its cookie is still good")
+	}
 }
 
 // The provider may end a session before we have heard that it began.
