@@ -34,6 +34,8 @@ func parseBypass(text string) (rule, error) {
 	return parseExpression(text, bypassFunctions, prepareBypass)
 }
 
+var errForeignHost = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
+
 // prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition
 // becomes a pattern for the values that its kind looks at, which is then its name.
 func prepareBypass(c *condition) (err error) {
@@ -55,7 +57,7 @@ func prepareBypass(c *condition) (err error) {
 			pattern = strings.Replace(pattern, `\*`, `[^.]*`, 1)
 		}
 		if utf8.RuneCountInString(last) != len(last) {
-			err = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
+			err = errForeignHost
 		} else if strings.ContainsAny(last, ":/, @") && net.ParseIP(last) == nil {
 			err = errors.New(`expected one host, without scheme and port; several conditions are joined with "||"`)
 		}

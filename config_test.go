@@ -678,7 +678,7 @@ func TestConfigLocation(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "x", "x/y", "app.example.com", "ftp://app/x", "//app/x", "/a//b", "/a/../b", "/./a", "https:///x", "https://u:p@app/x", "app.example.com/x#y",
-		"http://", "mailto:a@b.c/d", "/%zz", "http://a b/c"} {
+		"http://", "mailto:a@b.c/d", "/%zz", "http://a b/c", "https://caf\u00e9.example/x", "caf\u00e9.example/x"} {
 		if got, err := parseLocation(text); err == nil {
 			t.Errorf("%q: expected an error, got %v", text, got)
 		}

@@ -569,7 +569,9 @@ func (b *browser) send(req *http.Request, relation string, so *reply) *reply {
 	if site != nil {
 		req.Host = address.Host
 		req.URL.Host = mustParse(site.url).Host
-		req.Header.Set("X-Forwarded-Proto", address.Scheme)
+		if b.header.Get("X-Forwarded-Proto") == "" {
+			req.Header.Set("X-Forwarded-Proto", address.Scheme)
+		}
 		req.Header.Set("X-Forwarded-Host", address.Host)
 		req.Header.Set("X-Forwarded-Port", map[string]string{"https": "443", "http": "80"}[address.Scheme])
 		req.Header.Set("X-Forwarded-Server", "traefik")

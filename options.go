@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // House rules of this file: it knows how options are written, config.go knows which there are and what makes sense. An empty value
@@ -353,6 +354,9 @@ func parseLocation(text string) (location, error) {
 	u, err := url.Parse(full)
 	if err != nil || !has([]string{"", "http", "https"}, u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return location{}, errors.New(`must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment`)
+	}
+	if utf8.RuneCountInString(u.Host) != len(u.Host) {
+		return location{}, errForeignHost // browsers send the other form
 	}
 	if below := "/a" + u.Path; path.Clean(below) != strings.TrimSuffix(below, "/") {
 		return location{}, errors.New("must not have . or .. or // in its path")

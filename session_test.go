@@ -121,6 +121,20 @@ func TestSessionSecureByHandOverHTTP(t *testing.T) {
 	}
 }
 
+func TestSessionBehindProxies(t *testing.T) {
+	// What a chain of trusted proxies makes of X-Forwarded-Proto still says how the browser came.
+	p := newProvider(t)
+	s := start(t, p.options())
+	for proto, want := range map[string]string{"https": "https", "HTTPS": "https", "https,http": "https", "https, http": "https", "wss": "https",
+		"http": "http", "http, https": "http", "httpsx": "http", "x": "http"} {
+		b := newBrowser(t, s)
+		b.header.Set("X-Forwarded-Proto", proto)
+		if got := b.look("/page").location().Query().Get("redirect_uri"); got != want+"://app.example.com/oidc/callback" {
+			t.Errorf("%s: redirect_uri: got %q", proto, got)
+		}
+	}
+}
+
 func TestSessionHeaders(t *testing.T) {
 	p := newProvider(t)
 	p.jwtAccessTokens = true
