@@ -129,7 +129,7 @@ func claimHolds(c *condition, claim any) bool {
 	case "Prefix", "Suffix", "Matches":
 		return isSingle && textHolds(c, texts[0])
 	}
-	return textsHold(c, texts)
+	return listHolds(c, texts)
 }
 
 // textHolds judges the conditions on one text, but for the simplest.
@@ -143,8 +143,8 @@ func textHolds(c *condition, text string) bool {
 	return c.pattern.MatchString(text)
 }
 
-// textsHold judges the conditions on several texts, but for the simplest.
-func textsHold(c *condition, texts []string) bool {
+// listHolds judges the conditions on the items of a list, but for the simplest.
+func listHolds(c *condition, texts []string) bool {
 	values := c.args[1:]
 	if c.name == "SplitContains" {
 		var parts []string

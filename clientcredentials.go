@@ -239,9 +239,11 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 		return nil, err
 	}
 	life := time.Duration(t.expiresIn) * time.Second
-	if parsed, err := parseToken(t.accessToken); err == nil && life == 0 { // a JWT says it itself
-		exp, _ := numericDate(parsed.claims, "exp")
-		life = time.Unix(exp, 0).Sub(now)
+	if life == 0 {
+		if parsed, err := parseToken(t.accessToken); err == nil { // a JWT says it itself
+			exp, _ := numericDate(parsed.claims, "exp")
+			life = time.Unix(exp, 0).Sub(now)
+		}
 	}
 	if life <= 0 {
 		life = unknownLife

@@ -13,6 +13,7 @@ import (
 // signed for one session, so one that was planted or belongs to somebody else is refused (OWASP: signed double-submit cookie).
 type csrf struct {
 	cookie cookie
+	mark   string // how the cookie begins in a line: not at the end of another name
 	header string
 	keys   [][]byte // the first signs, all verify
 }
@@ -58,7 +59,7 @@ func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) er
 // lacksCSRFToken says that a request brings no token, or one that has to be looked for: then it may need a new one.
 func lacksCSRFToken(g *gate, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || !strings.Contains(" "+lines[0], " "+g.csrf.cookie.base+"=") // not at the end of another name
+	return len(lines) != 1 || !strings.Contains(" "+lines[0], g.csrf.mark)
 }
 
 // isSafe says that a method changes nothing (RFC 9110 9.2.1).

@@ -231,7 +231,8 @@ func buildCookies(g *gate) {
 	if c.CSRF.Secure != nil {
 		csrfCookie.Secure = c.CSRF.Secure
 	}
-	g.csrf = &csrf{header: c.CSRF.HeaderName, cookie: newCookie(g, c.CSRF.CookieName, "", &csrfCookie)}
+	made := newCookie(g, c.CSRF.CookieName, "", &csrfCookie)
+	g.csrf = &csrf{header: c.CSRF.HeaderName, cookie: made, mark: " " + made.base + "="}
 }
 
 // buildEndpoints lists our own addresses, each of which has one meaning, with the methods they take.

@@ -194,6 +194,17 @@ func (w with) nested() map[string]any {
 	return result
 }
 
+// ownProvider starts a provider for a test that does to it what others would notice.
+func ownProvider(t *testing.T) *provider.Provider {
+	t.Helper()
+	own, err := provider.Start(provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(own.Stop)
+	return own
+}
+
 // site is a protected route to be set up. The zero value is a plain sign-in with issuer, clientId and clientSecret.
 type site struct {
 	with      with

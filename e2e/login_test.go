@@ -100,11 +100,7 @@ func TestLoginRefusedByRule(t *testing.T) {
 // TestLoginWhileProviderIsAway: nobody can sign in, and is told so; as soon as the provider is back, everybody can.
 func TestLoginWhileProviderIsAway(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	own.Away(true)
 	app := start(t).serve(t, site{provider: own})
 	alice := app.visitor(t)
@@ -121,11 +117,7 @@ func TestLoginWhileProviderIsAway(t *testing.T) {
 // sign-in after them one for its keys.
 func TestLoginFirstRequests(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	app := start(t).serve(t, site{provider: own})
 	own.Slow(100 * time.Millisecond) // long enough for all to come before the first answer
 	nobody := app.visitor(t)

@@ -15,11 +15,7 @@ import (
 // in a row. Who is signed in already stays so.
 func TestProviderKeysChange(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	app := start(t).serve(t, site{provider: own})
 	first := app.visitor(t)
 	first.signIn("/", provider.Alice)
@@ -60,6 +56,37 @@ func TestCSRFTokenLost(t *testing.T) {
 	v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session, fresh})}, "Hub-Csrf-Token": {fresh.Value}}
 	if got := v.outcome(v.fetch(http.MethodPost, "/")); got != "application" {
 		t.Errorf("with the new token: %s", got)
+	}
+}
+
+// TestLogoutSurvivesReload: a copy of a cookie that was signed out of stays out when the configuration says another way to call the
+// provider, or another secret. Whoever did not sign out stays in.
+func TestLogoutSurvivesReload(t *testing.T) {
+	t.Parallel()
+	secret := strings.Repeat("secret", 6)
+	s := site{with: with{"logoutUrl": "/logout", "session.secret": secret}}
+	app := start(t).serve(t, s)
+	bob := app.visitor(t)
+	bob.signIn("/", provider.Bob)
+	alice := app.visitor(t)
+	alice.signIn("/", provider.Alice)
+	copied := app.visitor(t)
+	copied.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{alice.sessionCookie()})}}
+	if got := copied.outcome(copied.look("/")); got != "application" {
+		t.Fatalf("the copy, before the sign-out: %s", got)
+	}
+	alice.post("/logout", nil)
+	for _, more := range []with{nil, {"clientConfig.timeoutSeconds": 7}, {"clientSecret": "another secret of this client"}} {
+		s.with = both(s.with, more)
+		if err := app.set(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := copied.outcome(copied.look("/")); got != "sign-in" {
+			t.Errorf("with %v the copy gets %s", more, got)
+		}
+		if got := bob.outcome(bob.look("/")); got != "application" {
+			t.Errorf("with %v who is signed in gets %s", more, got)
+		}
 	}
 }
 

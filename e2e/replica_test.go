@@ -203,11 +203,7 @@ type killed struct {
 // killHalfWay kills the first replica when the provider has its first refresh.
 func killHalfWay(t *testing.T, rotated bool, timeout time.Duration) *killed {
 	t.Helper()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	store := newRedis(t)
 	s := refreshing(2)
 	s.provider = own
@@ -312,11 +308,7 @@ func (d discarded) WriteHeader(int)             {}
 // refresh token comes back, and a session that is used outlives its expiry.
 func TestReplicaBusy(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	s := refreshing(2)
 	s.provider = own
 	s.with = both(both(s.with, storing(newRedis(t))), with{"session.store.cacheSeconds": 0, "session.expiry": 5, "logLevel": "warn"})
@@ -358,11 +350,7 @@ func TestReplicaBusy(t *testing.T) {
 // the lease and tries again; no other spends the refresh token a second time.
 func TestReplicaUnwritten(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	store := newRedis(t)
 	s := refreshing(3)
 	s.provider = own

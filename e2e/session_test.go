@@ -79,11 +79,7 @@ func TestSessionEndsWithRefreshToken(t *testing.T) {
 // TestSessionSurvivesOutage: a provider that is away ends no session that still has time, and public paths go on.
 func TestSessionSurvivesOutage(t *testing.T) {
 	t.Parallel()
-	own, err := provider.Start(provider.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(own.Stop)
+	own := ownProvider(t)
 	s := refreshing(1)
 	s.provider = own
 	s.with["bypass"] = "PathPrefix(`/public`)"
