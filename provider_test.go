@@ -671,3 +671,12 @@ func commonKey(alg string) any {
 	}
 	return commonKeys.keys[kind]
 }
+
+// An https issuer is one in any letters: its addresses must be https, too.
+func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
+	for issuer, want := range map[string]string{"https://id.example.com": "must be an absolute https URL", "HTTPS://id.example.com": "must be an absolute https URL", "http://id.example.com": ""} {
+		err := checkMetadata(&client{issuer: issuer, rules: &tokenRules{issuers: []string{issuer}}}, map[string]any{"issuer": issuer, "authorization_endpoint": "http://id.example.com/authorize",
+			"token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
+		wantError(t, err, want)
+	}
+}
