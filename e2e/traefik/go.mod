@@ -55,7 +55,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.40.1 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.47.1 // indirect
 	github.com/aws/smithy-go v1.28.1 // indirect
-	github.com/aziontech/azionapi-go-sdk v0.144.0 // indirect
+	github.com/aziontech/azionapi-go-sdk v0.147.0 // indirect
 	github.com/baidubce/bce-sdk-go v0.9.275 // indirect
 	github.com/benbjohnson/clock v1.3.5 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
@@ -164,7 +164,7 @@ require (
 	github.com/hashicorp/serf v0.10.1 // indirect
 	github.com/http-wasm/http-wasm-host-go v0.7.0 // indirect
 	github.com/huandu/xstrings v1.5.0 // indirect
-	github.com/huaweicloud/huaweicloud-sdk-go-v3 v0.1.198 // indirect
+	github.com/huaweicloud/huaweicloud-sdk-go-v3 v0.1.205 // indirect
 	github.com/imdario/mergo v0.3.16 // indirect
 	github.com/influxdata/influxdb-client-go/v2 v2.7.0 // indirect
 	github.com/influxdata/influxdb1-client v0.0.0-20200827194710-b269163b24ab // indirect
@@ -249,7 +249,7 @@ require (
 	github.com/rs/zerolog v1.34.0 // indirect
 	github.com/sacloud/api-client-go v0.3.5 // indirect
 	github.com/sacloud/go-http v0.1.9 // indirect
-	github.com/sacloud/iaas-api-go v1.29.1 // indirect
+	github.com/sacloud/iaas-api-go v1.29.2 // indirect
 	github.com/sacloud/packages-go v0.1.0 // indirect
 	github.com/sacloud/saclient-go v0.4.0 // indirect
 	github.com/sagikazarmark/locafero v0.4.0 // indirect
@@ -288,7 +288,7 @@ require (
 	github.com/transip/gotransip/v6 v6.28.0 // indirect
 	github.com/tufanbarisyildirim/gonginx v0.0.0-20250620092546-c3e307e36701 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
-	github.com/ucloud/ucloud-sdk-go v0.22.74 // indirect
+	github.com/ucloud/ucloud-sdk-go v0.22.90 // indirect
 	github.com/ultradns/ultradns-go-sdk v1.8.2-20260507133303-3f324c7 // indirect
 	github.com/unrolled/render v1.0.2 // indirect
 	github.com/unrolled/secure v1.0.9 // indirect
@@ -383,23 +383,29 @@ tool github.com/traefik/traefik/v3/cmd/traefik
 
 replace (
 	github.com/abbot/go-http-auth => github.com/containous/go-http-auth v0.4.1-0.20200324110947-a37a7636d23e
-	github.com/go-acme/lego/v5 => github.com/go-acme/lego/v5 v5.2.2
+	github.com/go-acme/lego/v5 => github.com/go-acme/lego/v5 v5.3.1
 	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59
 	github.com/traefik/traefik/dynamic/ext => ./ext
 )
 
 exclude (
+	github.com/akamai/AkamaiOPEN-edgegrid-golang/v13 v13.3.0
 	github.com/akamai/AkamaiOPEN-edgegrid-golang/v13 v13.4.0
 	github.com/aziontech/azionapi-go-sdk v0.148.0
 	github.com/dnsimple/dnsimple-go/v9 v9.1.1
+	github.com/go-acme/alidns-20150109/v5 v5.5.0
 	github.com/go-acme/alidns-20150109/v5 v5.6.1
+	github.com/go-acme/esa-20240910/v3 v3.4.0
 	github.com/go-acme/esa-20240910/v3 v3.13.0
 	github.com/go-acme/tencentclouddnspod v1.3.131
 	github.com/go-acme/tencentedgdeone v1.3.170
 	github.com/huaweicloud/huaweicloud-sdk-go-v3 v0.1.213
+	github.com/nrdcg/oci-go-sdk/common/v1065 v1065.120.0
 	github.com/nrdcg/oci-go-sdk/common/v1065 v1065.124.0
+	github.com/nrdcg/oci-go-sdk/dns/v1065 v1065.120.0
 	github.com/nrdcg/oci-go-sdk/dns/v1065 v1065.124.0
 	github.com/regfish/regfish-dnsapi-go v0.2.0
+	github.com/sacloud/sacloud-sdk-go v0.1.0
 	github.com/tencentcloud/tencentcloud-sdk-go v3.0.83+incompatible
 	github.com/ucloud/ucloud-sdk-go v0.22.116
 	github.com/yandex-cloud/go-sdk/services/dns v0.0.94
