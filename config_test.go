@@ -376,6 +376,13 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a secret without client", `{"oAuthClientCredentials": {"url": "https://id/t", "clientSecret": "x"}}`, `oAuthClientCredentials.clientId: required with clientSecret or clientKey; leave out all of them to use the caller's`},
 	{"a gateway's method without key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.clientKey: required for clientAuthMethod "private_key_jwt"`},
 	{"a store without secret", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"redis": {"endpoints": "a:1"}}}}`, `oAuthClientCredentials.store.secret: required with redis; ` + newSecret + `, the same for all replicas`},
+	{"a key without client", `{"oAuthClientCredentials": {"url": "https://id/t", "clientKey": "x"}}`, `oAuthClientCredentials.clientId: required with clientSecret or clientKey; leave out all of them to use the caller's`},
+	{"a gateway's certificate", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "tls_client_auth"}}`, `oAuthClientCredentials.clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
+	{"callers by certificate", `{"oAuthClientCredentials": {"url": "x", "clientAuthMethod": "tls_client_auth"}}`, `oAuthClientCredentials.url: must be an https URL, got "x"`},
+	{"callers by key", `{"oAuthClientCredentials": {"url": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.url: must be an https URL, got "x"`},
+	{"a CSRF cookie with the state's name", `{"stateCookie": {"name": "x"}, "csrf": {"cookieName": "x"}}`, `csrf.cookieName: must not be another cookie's name, got "x"; leave it out`},
+	{"a public client without PKCE or a word", `{"pkce": false, "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
+	{"a public key taken for a secret's", `{"jwt": {"signingSecret": "x", "algorithms": "RS256"}}`, `jwt.algorithms: RS256 does not fit the key`},
 	{"a grant as parameter", `{"oAuthClientCredentials": {"url": "https://id/t", "params": {"grant_type": "password"}}}`, `oAuthClientCredentials.params.grant_type: belongs to the protocol and cannot be replaced`},
 }
 
@@ -407,6 +414,14 @@ var jobless = []struct{ name, options, wantErr string }{
 	{"a secret without its client", `{"clientSecret": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API`},
 	{"a key without its client", `{"clientKey": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
 	{"a method without its client", `{"clientAuthMethod": "none", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
+	{"a secret alone", `{"clientSecret": "x"}`, `clientId: required for sign-in, because "clientSecret" is set`},
+	{"a key alone", `{"clientKey": "x"}`, `clientId: required for sign-in, because "clientKey" is set`},
+	{"a method alone", `{"clientAuthMethod": "none"}`, `clientId: required for sign-in, because "clientAuthMethod" is set`},
+	{"a certificate's method alone", `{"clientAuthMethod": "tls_client_auth"}`, `clientId: required for sign-in, because "clientAuthMethod" is set`},
+	{"a secret beside a sign-in without client", `{"issuer": "https://id", "clientSecret": "a secret of many bytes", "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
+	{"a key beside a sign-in without client", `{"issuer": "https://id", "clientKey": "x", "session": {"secret": "0123456789abcdef"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
+	{"a method beside a sign-in without client", `{"issuer": "https://id", "clientAuthMethod": "none", "session": {"secret": "0123456789abcdef"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
+	{"no PKCE without sign-in", `{"pkce": false, "clientAuthMethod": "none"}`, `issuer: required for sign-in, because "clientAuthMethod" is set`},
 	{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
 	{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn"}`, ``},
 }

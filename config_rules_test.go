@@ -1,0 +1,170 @@
+package oidc
+
+import (
+	"strings"
+	"testing"
+)
+
+// sayings is all that is said about a configuration: its problems in order, or else its warnings and notices.
+func sayings(raw map[string]any) string {
+	_, p := read(raw)
+	if len(p.list) == 0 {
+		for _, kind := range []string{"notice", "warning"} {
+			found := &problems{}
+			checkRules(kind, &option{p: found}, "", p.set)
+			p.list = append(p.list, found.list...)
+		}
+	}
+	return strings.Join(p.list, "\n")
+}
+
+// TestConfigConditionsMatter takes away each condition of each rule, one at a time, and each rule: one of the samples of this package's
+// tests must then be told something else. A condition that nothing notices may be wrong for years.
+func TestConfigConditionsMatter(t *testing.T) {
+	if interpreted() {
+		t.Skip("reads some thousand configurations; which rows there are is the same interpreted")
+	}
+	var samples []map[string]any
+	var said []string
+	note := func(raw map[string]any) {
+		samples = append(samples, raw)
+		said = append(said, sayings(raw))
+	}
+	for _, test := range mistakes {
+		note(signIn(t, test.options))
+	}
+	for _, test := range jobless {
+		note(options(t, test.options))
+	}
+	for _, test := range blameless {
+		note(sample(t, test.options))
+	}
+	isNoticed := func() bool {
+		for i, raw := range samples {
+			if sayings(raw) != said[i] {
+				return true
+			}
+		}
+		return false
+	}
+	unseen, all := 0, 0
+	try := func(row []string, what, conditions string) {
+		kept := row[3]
+		row[3] = conditions
+		all++
+		if !isNoticed() {
+			unseen++
+			t.Errorf("nothing notices that %s is gone from\n\t%s", what, row[0])
+		}
+		row[3] = kept
+	}
+	seen := map[string]bool{}
+	for _, rows := range ruleBook {
+		for _, row := range rows {
+			if seen[row[0]] {
+				continue // of several blocks
+			}
+			seen[row[0]] = true
+			try(row, "all of it", "never=.*x !never=.*x never")
+			conditions := strings.Fields(row[3])
+			for i := 0; i < len(conditions); i++ {
+				others := append(append([]string{}, conditions[:i]...), conditions[i+1:]...)
+				try(row, conditions[i], strings.Join(others, " "))
+			}
+		}
+	}
+	t.Logf("%d of %d removals are noticed, by %d samples", all-unseen, all, len(samples))
+}
+
+// sample is a good sign-in with what text adds, and without what it says is empty.
+func sample(t *testing.T, text string) map[string]any {
+	raw := signIn(t, text)
+	for name, value := range raw {
+		if value == "" {
+			delete(raw, name)
+		}
+	}
+	return raw
+}
+
+// blameless are configurations that are taken, and the warning or notice that is said of them: see sample.
+var blameless = []struct{ name, options, want string }{
+	{"the least", `{}`, ``},
+	{"a certificate with its key", `{"clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
+	{"numbers at their bounds", `{"session": {"expiry": 1}, "clientConfig": {"maxRetries": 10}, "maxAge": 0}`, ``},
+	{"no retries, and a second", `{"clientConfig": {"maxRetries": "00", "timeoutSeconds": "1.000"}}`, ``},
+	{"plain http", `{"issuer": "http://id.example.com"}`, `issuer: "http://id.example.com" is plain http`},
+	{"any certificate", `{"clientConfig": {"tls": {"insecureSkipVerify": true}}}`, `clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider`},
+	{"plain http of tokens", `{"jwt": {"issuer": "http://id.example.com"}}`, `jwt.issuer: "http://id.example.com" is plain http`},
+	{"plain http of keys", `{"jwt": {"issuer": "me", "jwksUrl": "http://id.example.com/keys"}}`, `jwt.jwksUrl: "http://id.example.com/keys" is plain http`},
+	{"any certificate of tokens", `{"jwt": {"clientConfig": {"tls": {"insecureSkipVerify": true}}}}`, `jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens`},
+	{"plain http of introspection", `{"oAuthIntrospection": {"audience": "a", "clientConfig": {"url": "http://id.example.com/i"}}}`, `oAuthIntrospection.clientConfig.url: "http://id.example.com/i" is plain http`},
+	{"any certificate of introspection", `{"oAuthIntrospection": {"resource": "https://api", "clientConfig": {"tls": {"insecureSkipVerify": true}}}}`, `oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the way reads tokens`},
+	{"plain http of the gateway", `{"oAuthClientCredentials": {"url": "http://id.example.com/t"}}`, `oAuthClientCredentials.url: "http://id.example.com/t" is plain http`},
+	{"any certificate of the gateway", `{"oAuthClientCredentials": {"url": "https://id/t", "clientConfig": {"tls": {"insecureSkipVerify": true}}}}`, `oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the way reads credentials`},
+	{"a pushed logout of cookies", `{"backchannelLogoutUrl": "/bye", "session": {"maxLifetime": 3600}}`, `backchannelLogoutUrl: sessions are in cookies`},
+	{"a pushed logout of cookies that are renewed", `{"backchannelLogoutUrl": "/bye"}`, "backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis\nsession.maxLifetime: not set"},
+	{"a pushed logout of cookies that are not renewed", `{"backchannelLogoutUrl": "/bye", "session": {"sliding": false}}`, `backchannelLogoutUrl: sessions are in cookies`},
+	{"a pushed logout of sessions in Redis", `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`, ``},
+	{"tokens for anybody", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com"}}`, `jwt.audience: not set`},
+	{"tokens for one", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "audience": "a"}}`, ``},
+	{"tokens for a resource", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "resource": "https://api"}}`, ``},
+	{"active tokens for anybody", `{"oAuthIntrospection": {}}`, `oAuthIntrospection.audience: not set`},
+	{"a cookie of many hosts", `{"session": {"domain": "example.com"}}`, `session.domain: every host below "example.com"`},
+	{"a database that is not in a cluster", `{"session": {"store": {"redis": {"endpoints": "a:1", "database": 2}}}}`, ``},
+	{"a Sentinel with its set", `{"session": {"store": {"redis": {"endpoints": "a:1", "sentinel": {"masterSet": "m"}}}}}`, ``},
+	{"CSRF of this host", `{"csrf": {"cookieName": "__Host-x", "secure": true}}`, ``},
+	{"CSRF over http", `{"csrf": {"secure": false}}`, ``},
+	{"a state over http", `{"stateCookie": {"secure": false}}`, ``},
+	{"a form over https", `{"responseMode": "form_post"}`, ``},
+	{"a secret at another place", `{"secret": "0123456789abcdef"}`, ``},
+	{"one secret at two places", `{"secret": "0123456789abcdef", "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"a secret instead of the client's", `{"clientSecret": "", "secret": "0123456789abcdef"}`, ``},
+	{"a public client", `{"clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"a public client in one word", `{"clientAuthMethod": "none"}`, ``},
+	{"no PKCE with a secret", `{"pkce": false}`, ``},
+	{"no PKCE with a key", `{"pkce": false, "clientSecret": "", "clientKey": "PEM", "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"no PKCE with a certificate", `{"pkce": false, "clientSecret": "", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}, "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"no sign-in here", `{"disableLogin": true}`, ``},
+	{"a client with a certificate", `{"clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
+	{"a client that asks, with a certificate", `{"issuer": "", "clientSecret": "", "clientAuthMethod": "tls_client_auth", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i", "tls": {"cert": "PEM", "key": "PEM"}}}}`, ``},
+	{"a client that asks, at its issuer", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"header": "X-Token"}, "issuer": "https://id.example.com"}}`, ``},
+	{"a client that asks, about a cookie", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"cookie": "t"}, "issuer": "https://id.example.com"}}`, ``},
+	{"an API that asks without being a client", `{"issuer": "", "clientId": "", "clientSecret": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, ``},
+	{"tokens by a secret", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "signingSecret": "x"}}`, ``},
+	{"tokens by a file", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "jwksFile": "/x"}}`, ``},
+	{"tokens by an address", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "jwksUrl": "https://id/x"}}`, ``},
+	{"tokens by a secret of one kind", `{"jwt": {"signingSecret": "x", "algorithms": "HS256", "issuer": "me"}}`, ``},
+	{"tokens by a secret of an issuer with a query", `{"jwt": {"signingSecret": "x", "issuer": "https://id?x=y"}}`, ``},
+	{"tokens by a key of an issuer", `{"jwt": {"publicKey": "PEM", "issuer": "me"}}`, ``},
+	{"tokens by a key of an issuer with a query", `{"jwt": {"publicKey": "PEM", "issuer": "https://id?x=y"}}`, ``},
+	{"tokens by a file of an issuer", `{"jwt": {"jwksFile": "/x", "issuer": "me"}}`, ``},
+	{"tokens by a file of an issuer with a query", `{"jwt": {"jwksFile": "/x", "issuer": "https://id?x=y"}}`, ``},
+	{"tokens of one kind", `{"jwt": {"algorithms": ["ES256", "ES384"]}}`, ``},
+	{"an API that asks with a key", `{"issuer": "", "clientSecret": "", "clientKey": "PEM", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, ``},
+	{"a callback on the front page of another host", `{"redirectUrl": "auth.example.com/"}`, ``},
+	{"an API by a name", `{"resource": "urn:x:y"}`, ``},
+	{"a token in a header of its own", `{"jwt": {"tokenSource": {"header": "X-Token", "headerAuthScheme": "Bearer"}}}`, ``},
+	{"a cookie of this host alone", `{"session": {"name": "__Host-x"}}`, ``},
+	{"a cookie for other sites", `{"session": {"sameSite": "none", "secure": true}}`, ``},
+	{"the gateway's client by form", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": "y", "clientAuthMethod": "client_secret_post"}}`, ``},
+	{"the callers' clients by form", `{"oAuthClientCredentials": {"url": "https://id/t", "clientAuthMethod": "client_secret_post"}}`, ``},
+	{"the gateway's client by key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM", "clientAuthMethod": "private_key_jwt"}}`, ``},
+	{"the gateway's client by key alone", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM"}}`, ``},
+	{"the gateway's client by secret", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": "y"}}`, ``},
+	{"the gateway's client by certificate", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}}`, ``},
+	{"the gateway's tokens in Redis", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"secret": "0123456789abcdef", "redis": {"endpoints": "a:1"}}}}`, ``},
+	{"introspection beside a sign-in, with a certificate", `{"oAuthIntrospection": {"audience": "a"}, "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
+}
+
+func TestConfigTakes(t *testing.T) {
+	for _, test := range blameless {
+		test := test
+		t.Run(test.name, func(t *testing.T) {
+			got := sayings(sample(t, test.options))
+			if test.want == "" && got != "" || !strings.HasPrefix(got, test.want) || strings.Count(got, "\n") != strings.Count(test.want, "\n") {
+				t.Errorf("expected %q, got %q", test.want, got)
+			}
+		})
+	}
+}
