@@ -70,7 +70,7 @@ type Config struct {
 	// of access logs and needs https.
 	ResponseMode string `json:"responseMode" default:"query" enum:"query|form_post"`
 	// MaxAge is how many seconds ago the user may have proved who they are at the provider; it is sent, and `auth_time` is
-	// checked. 0 asks for the password at each sign-in.
+	// checked, also of a session that another middleware made. 0 asks for the password at each sign-in.
 	MaxAge *int `json:"maxAge" is:"number" min:"0" limit:"true"`
 	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
 	// one of them, also of a session that another middleware made.

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -148,6 +149,51 @@ func TestReplicaEndsWhatWasReplaced(t *testing.T) {
 		mu.Unlock()
 		if thief.cookie(s.sessionCookie()).Value == b.cookie(s.sessionCookie()).Value || p.count("token") != 2 {
 			t.Errorf("%s: the old session was refreshed", name)
+		}
+	}
+}
+
+// What a pass says and until when it is good come from the same copy of the session, also when another replica writes one while this
+// one is about to renew it.
+func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	keep := keepingRedis(kept, &mu)
+	redis := newFakeRedis(t, keep)
+	s, b := signedIn(t, p, headersFor("X-Role", "role"), map[string]any{"session": map[string]any{"expiry": 20, "refresh": false,
+		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
+	g := testGateOf(s)
+	ticket, _, err := open(g.sessionSealer, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := fetchSession(context.Background(), g, ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *known // as another replica got it from a refresh
+	other.idToken = signed(p.key, nil, merge(known.claims, map[string]any{"role": "guest"}))
+	packed, err := packSession(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := false
+	redis.say(func(args []string) string {
+		if strings.HasPrefix(args[1], "lease:") && args[0] == "SET" && !wrote {
+			wrote = true
+			mu.Lock()
+			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(g, ticket), ticketID(ticket), packed)
+			mu.Unlock()
+		}
+		return keep(args)
+	})
+	time.Sleep(2100 * time.Millisecond) // a tenth of the expiry: it is renewed
+	for i := 0; i < 3; i++ {
+		if role := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Role"); role != "guest" || !wrote {
+			t.Errorf("request %d: the upstream was told %q", i, role)
 		}
 	}
 }

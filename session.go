@@ -130,7 +130,6 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 	if err != nil {
 		return nil, err
 	}
-	p, refusal := judgeSession(g, fresh)
 	isDue := s.End == 0 && now.Unix() >= partEnd(g, fresh, renewShare) // one that was replaced must not take its cookie's place back
 	kept := fresh
 	until := passEnd(g, fresh, now)
@@ -141,8 +140,9 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
 		until = sooner(now.Add(lateGrace), time.Unix(sessionEnd(g, s), 0))
 	}
-	if err == nil {
-		err = refusal // the rule says no: the session stays, for pages with another rule
+	var p *pass
+	if err == nil { // when the rule says no the session stays, for pages with another rule
+		p, err = judgeSession(g, kept) // the copy that the pass is good for: another replica may have written it meanwhile
 	}
 	if err != nil {
 		return nil, err
@@ -156,8 +156,8 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 	if p, err = letIn(req.Context(), g, credential, p, until); err != nil {
 		return nil, err
 	}
-	if err = checkSession(g, fresh, now); err != nil { // logged out before there was a pass to drop
-		dropPasses(g, fresh.ID)
+	if err = checkSession(g, kept, now); err != nil { // logged out before there was a pass to drop
+		dropPasses(g, kept.ID)
 		return nil, err
 	}
 	return p, nil
@@ -194,8 +194,8 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	if isRevoked(g.client, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
 		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
-	// Another middleware may have made it without asking for a level, or the level may be lower since a refresh.
-	if err := checkACR(g.config.ACRValues, s.claims); err != nil {
+	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
+	if err := firstError(checkACR(g.config.ACRValues, s.claims), checkAuthTime(g.config.MaxAge, s.claims, s.Start/1000)); err != nil {
 		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
 	}
 	return nil

@@ -889,6 +889,43 @@ func TestSessionLevelIsThatOfWhoAsked(t *testing.T) {
 	b.signIn("/") // nothing was asked
 }
 
+// How long ago somebody may have proved who they are is asked by each middleware for itself, also of a session that another one made.
+func TestSessionAgeOfTheProof(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	var ago int64 = 3600
+	p.edit("id_token", func(claims map[string]any) { claims["auth_time"] = time.Now().Unix() - ago })
+	p.edit("refreshed_id_token", func(claims map[string]any) { delete(claims, "auth_time") })
+	lax := start(t, p.options(sessionOptions("name", "shared")))
+	strict := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"maxAge": 60}))
+	b := newBrowser(t, lax)
+	b.routes[app+"/strict"] = strict
+	b.signIn("/")
+	for i := 0; i < 2; i++ {
+		b.fetch(http.MethodGet, "/strict", "").expect(http.StatusUnauthorized)
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	strict.expectLog("session", "auth_time: expected at most 60 s before the sign-in")
+	ago = 0
+	p.expiresIn = 2
+	b.routes[app+"/oidc/callback"] = strict
+	b.signIn("/strict") // for both, also after a refresh that tells no time
+	b.fetch(http.MethodGet, "/", "").upstream()
+	time.Sleep(2200 * time.Millisecond)
+	b.fetch(http.MethodGet, "/strict", "").upstream()
+	if p.count("authorize") != 2 {
+		t.Errorf("expected two sign-ins, got %d", p.count("authorize"))
+	}
+	none := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"maxAge": 0}))
+	b.routes[app+"/none"] = none
+	b.fetch(http.MethodGet, "/none", "").upstream() // signed in with the password just now
+	p.edit("id_token", func(map[string]any) {})     // a provider that does not tell
+	b.routes[app+"/oidc/callback"] = lax
+	b.open("/oidc/callback?switch=/")
+	b.fetch(http.MethodGet, "/strict", "").expect(http.StatusUnauthorized)
+	strict.expectLog("session", "auth_time: expected at most 60 s before the sign-in, got null")
+}
+
 func TestSessionSurvivesReloads(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p)

@@ -237,6 +237,16 @@ func checkACR(accepted []string, claims map[string]any) error {
 	return wrong(len(accepted) > 0 && !has(accepted, text(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
 }
 
+// checkAuthTime wants the user to have proved who they are at most maxAge seconds before a sign-in. Later is good as well: a refresh may
+// tell of another time.
+func checkAuthTime(maxAge *int, claims map[string]any, signIn int64) error {
+	if maxAge == nil {
+		return nil
+	}
+	at, err := numericDate(claims, "auth_time")
+	return wrong(err != nil || at < signIn-int64(*maxAge)-clockSkew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
+}
+
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
 // accessToken the access token that came with it.
 func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, accessToken string, now time.Time) error {
