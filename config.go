@@ -90,8 +90,8 @@ type Config struct {
 	DisableLogin bool `json:"disableLogin" is:"switch" default:"false"`
 	// Unauthenticated is what a request without session or token gets: `auto`, a sign-in for page loads and 401 for anything
 	// else (an API call cannot follow the redirect); `login`, always a sign-in; `deny`, always 401; `forward`, on to the
-	// upstream as nobody, without identity headers.
-	Unauthenticated string `json:"unauthenticated" default:"auto" enum:"auto|login|deny|forward"`
+	// upstream as nobody, without identity headers. Default: `auto`, beside `loginUrl` `deny`.
+	Unauthenticated string `json:"unauthenticated" enum:"auto|login|deny|forward"`
 
 	// Who may pass, and what the upstream learns.
 
@@ -537,6 +537,14 @@ func readConfig(text []byte, p *problems) *Config {
 	if config.Session.Secret == "" {
 		config.Session.Secret = config.Secret
 	}
+	if config.Unauthenticated == "" && config.LoginURL != "" {
+		config.Unauthenticated = "deny"
+	} else if config.Unauthenticated == "" {
+		config.Unauthenticated = "auto"
+	}
+	if config.StateCookie.Domain == "" { // a sign-in may come back to another host of that domain
+		config.StateCookie.Domain = config.Session.Domain
+	}
 	if config.JWT != nil {
 		inherit(&config.JWT.PolicyConfig, &config.PolicyConfig)
 	}
@@ -603,9 +611,12 @@ redis/database if cluster !database=0: must be 0 in a cluster, got ${database}; 
 sentinel/masterSet if !masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"
 session,stateCookie/name if name=(?i)__host-.* !path=/: must not begin with "__Host-" unless path is "/" and there is no domain, got "${name}"
 session,stateCookie/name if name=(?i)__host-.* domain: must not begin with "__Host-" unless path is "/" and there is no domain, got "${name}"
+/stateCookie.name if stateCookie.name=(?i)__host-.* session.domain: must not begin with "__Host-" beside session.domain, got "${stateCookie.name}"; leave it out
 /csrf.cookieName if csrf.cookieName=(?i)__host-.* session.domain: must not begin with "__Host-" unless path is "/" and there is no domain, got "${csrf.cookieName}"
 session,stateCookie/secure if name=(?i)__(host|secure)-.* secure=false: must not be false for a cookie named "${name}"; leave it out
 csrf/secure if cookieName=(?i)__(host|secure)-.* secure=false: must not be false for a cookie named "${cookieName}"; leave it out
+/session.secure if session.secure=true redirectUrl=(?i)http:.*: must not be true with plain http in redirectUrl, got "${redirectUrl}": browsers drop such a cookie there; write https in redirectUrl
+/stateCookie.secure if stateCookie.secure=true redirectUrl=(?i)http:.*: must not be true with plain http in redirectUrl, got "${redirectUrl}": browsers drop such a cookie there; write https in redirectUrl
 session,stateCookie/secure if sameSite=none !secure=true: must be true with sameSite "none": browsers drop such a cookie otherwise
 /stateCookie.secure if responseMode=form_post stateCookie.secure=false: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out
 /stateCookie.name if stateCookie.name==session.name: must not be session.name, got "${stateCookie.name}"; leave it out, or write another name
@@ -662,7 +673,7 @@ issuer/ if value=.*\?.*: must not have a query or fragment, got "${value}"; try 
 issuer/ if value=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${value}"; try "${try}"
 endpoint,location/ if !wrong=<nil>: ${wrong}, got "${value}"
 endpoint/ if path=.*[?%].*: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
-endpoint/ if path=/ !host: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
+endpoint/ if path=/: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 header,identityHeader/ if !value=<name>: must be the name of a header, got "${value}"; try "X-User" or the like
 identityHeader/ if value=(?i)(proxy-)?connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|upgrade|host|cookie|content-length: must not be a header of the connection, got "${value}"; write another name
 cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .

@@ -277,6 +277,11 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a path without slash", `{"redirectUrl": "callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "callback"`},
 	{"a longer path without slash", `{"redirectUrl": "oidc/callback"}`, `redirectUrl: must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash, got "oidc/callback"`},
 	{"a callback that is the front page", `{"redirectUrl": "/"}`, `redirectUrl: must be the address of a page of its own, without a query or escapes, got "/"; try "/oidc/callback" or the like`},
+	{"a callback that is the front page of a host", `{"redirectUrl": "http://app.local"}`, `redirectUrl: must be the address of a page of its own, without a query or escapes, got "http://app.local"; try "/oidc/callback" or the like`},
+	{"a callback that is the front page of another host", `{"redirectUrl": "auth.example.com/"}`, `redirectUrl: must be the address of a page of its own`},
+	{"a secure session over http", `{"session": {"secure": true}, "redirectUrl": "http://app.local/cb"}`, `session.secure: must not be true with plain http in redirectUrl, got "http://app.local/cb": browsers drop such a cookie there; write https in redirectUrl`},
+	{"a secure pending login over http", `{"stateCookie": {"secure": "true"}, "redirectUrl": "HTTP://app.local/cb"}`, `stateCookie.secure: must not be true with plain http in redirectUrl, got "HTTP://app.local/cb": browsers drop such a cookie there; write https in redirectUrl`},
+	{"a pending login of this host in a domain", `{"session": {"domain": "example.com"}, "stateCookie": {"name": "__Host-x"}}`, `stateCookie.name: must not begin with "__Host-" beside session.domain, got "__Host-x"; leave it out`},
 	{"a callback with a query", `{"redirectUrl": "/cb?x=1"}`, `redirectUrl: must be the address of a page of its own`},
 	{"another scheme", `{"logoutUrl": "javascript://x/y"}`, `logoutUrl: must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment, got "javascript://x/y"`},
 	{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},
@@ -584,6 +589,8 @@ func TestConfigReadsEveryOption(t *testing.T) {
 		sample := "sample"
 		if option == "jwt.issuer" {
 			sample = good["issuer"]
+		} else if option == "unauthenticated" { // whose default depends
+			sample = "deny"
 		} else if values := strings.Split(tag.Get("enum"), "|"); values[0] != "" {
 			if sample = values[0]; sample == tag.Get("default") {
 				sample = values[1]

@@ -11,6 +11,7 @@ import (
 
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
+	longName      = 200  // bytes of a cookie's name for which there is room beside that; what a name has more, its value must have less
 	maxChunks     = 8
 	maxCookies    = 3000 // of a request; no browser sends more, and the library reads none then
 	maxCandidates = 4    // cookies of one name that are looked at: a neighbour domain may have planted some before ours
@@ -38,6 +39,13 @@ func cookieName(c *cookie, https bool) string {
 	return "__Secure-" + c.base
 }
 
+// isBelow says that a host is in a domain (RFC 6265 5.1.3).
+func isBelow(host, domain string) bool {
+	host, _, _ = strings.Cut(strings.ToLower(host), ":")
+	domain = strings.ToLower(strings.TrimPrefix(domain, "."))
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}
+
 func isSecureCookie(c *cookie, https bool) bool {
 	if c.secure != nil {
 		return *c.secure
@@ -50,6 +58,9 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 	if maxAge > 400*86400 {
 		maxAge = 400 * 86400 // browsers keep none longer
 	}
+	// Of a session that is renewed the answer is the upstream's, which comes after this and adds its own Cache-Control: then both are
+	// sent, and a shared cache must obey the stricter one (RFC 9111 5.2.2.7). An answer of ours replaces it.
+	rw.Header().Set("Cache-Control", "private")
 	http.SetCookie(rw, &http.Cookie{
 		Name: name, Value: value, Path: c.path, Domain: c.domain, MaxAge: maxAge,
 		Secure: isSecureCookie(c, https), HttpOnly: c.httpOnly, SameSite: c.sameSite,
@@ -57,21 +68,31 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 }
 
 // setChunked writes value in as many cookies as it takes, and says whether it fits. The first is called name and says how many there
-// are ("3~…"), the others name.1, name.2, … What the browser has of a longer one is removed; no value removes all.
+// are ("3~…"), the others name.1, name.2, … begin with the mark of the value they belong to: another middleware of this name may have set
+// its own for a domain above. What the browser has of a longer one is removed; no value removes all.
 func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, value string, https bool, maxAge int) bool {
-	if len(value) > chunkSize {
-		value = strconv.Itoa((len(value)+1)/chunkSize+1) + "~" + value
+	size := chunkSize
+	if len(name) > longName {
+		size -= len(name) - longName
 	}
-	if len(value) > maxChunks*chunkSize {
+	mark := ""
+	if len(value) > size && size > chunkSize/2 {
+		mark = chunkMark(value) + "~"
+		size -= len(mark)
+		value = strconv.Itoa((len(value)+1)/size+1) + "~" + value
+	}
+	if len(value) > maxChunks*size {
 		return false
 	}
 	for i := 0; i < maxChunks; i++ {
 		chunk, rest := value, ""
-		if len(value) > chunkSize {
-			chunk, rest = value[:chunkSize], value[chunkSize:]
+		if len(value) > size {
+			chunk, rest = value[:size], value[size:]
 		}
-		if value != "" {
-			setCookie(rw, c, chunkName(name, i), chunk, https, maxAge)
+		if value != "" && i == 0 {
+			setCookie(rw, c, name, chunk, https, maxAge)
+		} else if value != "" {
+			setCookie(rw, c, chunkName(name, i), mark+chunk, https, maxAge)
 		} else if len(cookieValues(req, chunkName(name, i))) > 0 {
 			setCookie(rw, c, chunkName(name, i), "", https, -1)
 		}
@@ -87,15 +108,29 @@ func chunkName(name string, i int) string {
 	return name + "." + strconv.Itoa(i)
 }
 
+// chunkMark tells the chunks of one sealed value from those of another: some of its random nonce.
+func chunkMark(sealed string) string {
+	if len(sealed) < 10 {
+		return "" // no value of ours
+	}
+	return sealed[2:10]
+}
+
 // chunkedValues are the values under name, with chunks joined. All cookies are looked at once: anybody may send thousands.
 func chunkedValues(req *http.Request, name string) []string {
 	var values []string
-	chunks := map[string]string{} // the first of each name
+	chunks := map[string]string{} // the first of each name and mark
 	for _, c := range cookies(req) {
 		if c.Name == name && len(values) < maxCandidates {
 			values = append(values, c.Value)
-		} else if _, found := chunks[c.Name]; !found && strings.HasPrefix(c.Name, name) {
-			chunks[c.Name] = c.Value
+		} else if strings.HasPrefix(c.Name, name+".") {
+			mark, chunk, isMarked := strings.Cut(c.Value, "~")
+			if !isMarked { // there were chunks without a mark once, and their sessions may go on
+				mark, chunk = "", c.Value
+			}
+			if _, found := chunks[c.Name+"~"+mark]; !found {
+				chunks[c.Name+"~"+mark] = chunk
+			}
 		}
 	}
 	for i, value := range values {
@@ -104,8 +139,13 @@ func chunkedValues(req *http.Request, name string) []string {
 		if n < 2 || n > maxChunks {
 			continue // it is whole, or will not open
 		}
+		mark := chunkMark(whole)
 		for j := 1; j < n; j++ {
-			whole += chunks[chunkName(name, j)]
+			chunk, found := chunks[chunkName(name, j)+"~"+mark]
+			if !found {
+				chunk = chunks[chunkName(name, j)+"~"]
+			}
+			whole += chunk
 		}
 		values[i] = whole
 	}

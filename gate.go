@@ -253,6 +253,11 @@ func buildEndpoints(g *gate, p *problems) {
 		if name == "redirectUrl" && g.config.ResponseMode == "form_post" {
 			methods = "GET,HEAD,POST"
 		}
+		// RFC 6265 5.3, step 6: the browser would drop a cookie that is set there.
+		sets := name == "redirectUrl" || name == "loginUrl" || name == "logoutUrl"
+		if domain := g.config.Session.Domain; sets && domain != "" && at.host != "" && !isBelow(at.host, domain) {
+			p.add("session.domain", "must cover the host of %s, %q, got %q; write a domain that both the pages and that host are in", name, at.host, domain)
+		}
 		g.endpoints[at.path] = &endpoint{at: at, name: name, methods: strings.Split(methods, ",")}
 	}
 	g.redirect, _ = parseLocation(g.config.RedirectURL)

@@ -197,3 +197,23 @@ func TestGateLogoutGetsTheSession(t *testing.T) {
 		}
 	}
 }
+
+func TestGateDomainCoversOurHosts(t *testing.T) {
+	p := newProvider(t)
+	for _, c := range []struct{ option, at, domain, problem string }{
+		{"redirectUrl", "https://auth.example.com/cb", "example.com", ""},
+		{"redirectUrl", "https://example.com:8443/cb", ".Example.com", ""},
+		{"redirectUrl", "/cb", "example.com", ""},
+		{"redirectUrl", "https://auth.example.org/cb", "example.com", `session.domain: must cover the host of redirectUrl, "auth.example.org", got "example.com"; write a domain that both the pages and that host are in`},
+		{"redirectUrl", "badexample.com/cb", "example.com", `session.domain: must cover the host of redirectUrl, "badexample.com"`},
+		{"redirectUrl", "https://example.com/cb", "app.example.com", `session.domain: must cover the host of redirectUrl, "example.com"`},
+		{"logoutUrl", "https://auth.example.org/out", "example.com", `session.domain: must cover the host of logoutUrl`},
+		{"loginUrl", "https://auth.example.org/in", "example.com", `session.domain: must cover the host of loginUrl`},
+		{"backchannelLogoutUrl", "http://traefik.internal/out", "example.com", ""}, // no browser comes there
+	} {
+		_, err := build(t, p.options(sessionOptions("domain", c.domain), map[string]any{c.option: c.at}))
+		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {
+			t.Errorf("%s %q with %q: expected %q, got %v", c.option, c.at, c.domain, c.problem, err)
+		}
+	}
+}

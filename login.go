@@ -45,7 +45,7 @@ type pendingLogin struct {
 // picture asked for is not shown to anybody, and a form would lose what was written in it.
 func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
 	c := g.config
-	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && c.LoginURL == "" && isNavigation(req)
+	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req)
 	logf(g.log, levelDebug, "%s %s: %s", clip(req.Method), clip(req.URL.Path), reason)
 	if c.Unauthenticated == "forward" {
 		stripAll(g, req)
@@ -277,17 +277,19 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	}
 	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
 	if issuer := answer.Get("iss"); issuer != text(m["issuer"]) && (answer.Has("iss") || m["authorization_response_iss_parameter_supported"] == true) {
-		return nil, fmt.Errorf("callback: iss: expected %q, got %q", text(m["issuer"]), clip(issuer))
+		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errUnusable, text(m["issuer"]), clip(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		outcome := errNotAllowed
+		outcome := errUnusable // it is about our request: for the operator
 		if problem == "temporarily_unavailable" || problem == "server_error" {
 			outcome = errUnavailable
+		} else if problem == "access_denied" || strings.HasSuffix(problem, "_required") { // OIDC Core 3.1.2.6: it is about the user
+			outcome = errNotAllowed
 		}
 		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcome, clip(problem), clip(answer.Get("error_description")))
 	}
 	if answer.Get("code") == "" {
-		return nil, errors.New("callback: no code")
+		return nil, fmt.Errorf("%w: callback: no code", errUnusable)
 	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": g.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
@@ -310,6 +312,9 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 	var info map[string]any
 	if g.config.Userinfo {
 		info, err = fetchUserinfo(ctx, g.client, t.accessToken, text(verified.claims["sub"]))
+	}
+	if err != nil && !errors.Is(err, errUnavailable) {
+		err = fmt.Errorf("%w: %w", errUnusable, err)
 	}
 	return newSession(t, verified.claims, info, now), err
 }

@@ -162,6 +162,7 @@ func TestLoginUnauthenticated(t *testing.T) {
 		{"forward: as nobody", map[string]any{"unauthenticated": "forward"}, "200 200 200 200 200 200 200 200"},
 		{"disableLogin", map[string]any{"disableLogin": true}, "401 401 401 401 401 401 401 401"},
 		{"loginUrl: only there", map[string]any{"loginUrl": "/login"}, "401 401 401 401 401 401 401 401"},
+		{"loginUrl, and what is written out wins", map[string]any{"loginUrl": "/login", "unauthenticated": "auto"}, "302 302 302 401 401 401 401 401"},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -264,7 +265,7 @@ func TestLoginCallbackIsRefused(t *testing.T) {
 			back := b.answered(b.begin("/page"))
 			c.bend(b, s, back)
 			r := b.look(back.String())
-			if r.status < 400 || r.status >= 500 && c.name != "no state" {
+			if r.status < 400 || r.status >= 500 && r.status != http.StatusBadGateway {
 				t.Errorf("expected a refusal, got %s", r.trail)
 			}
 			if p.count("token") != 0 {
@@ -415,14 +416,14 @@ func TestLoginIssuerInTheAnswer(t *testing.T) {
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
-	b.look(back.String()).expect(http.StatusBadRequest)
+	b.look(back.String()).expect(http.StatusBadGateway)
 	s.expectLog("iss")
 	back = b.answered(b.begin("/page"))
 	replaceQuery(back, "iss", p.issuer)
 	b.open(back.String()).upstream()
 	// An error of another provider, or of one that does not say who it is, ends there as well: it is not believed.
 	p.refuse("access_denied", "")
-	for issuer, status := range map[string]int{"": http.StatusBadRequest, "https://evil.example.com": http.StatusBadRequest, p.issuer: http.StatusForbidden} {
+	for issuer, status := range map[string]int{"": http.StatusBadGateway, "https://evil.example.com": http.StatusBadGateway, p.issuer: http.StatusForbidden} {
 		fresh := newBrowser(t, s)
 		back = fresh.answered(fresh.begin("/page"))
 		replaceQuery(back, "iss", issuer)
@@ -438,7 +439,8 @@ func TestLoginProviderRefuses(t *testing.T) {
 		code   string
 		status int
 	}{
-		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"invalid_scope", http.StatusForbidden},
+		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"interaction_required", http.StatusForbidden}, {"consent_required", http.StatusForbidden}, {"account_selection_required", http.StatusForbidden},
+		{"invalid_scope", http.StatusBadGateway}, {"unauthorized_client", http.StatusBadGateway}, {"invalid_request", http.StatusBadGateway}, {"something_of_theirs", http.StatusBadGateway},
 		{"temporarily_unavailable", http.StatusServiceUnavailable}, {"server_error", http.StatusServiceUnavailable},
 	} {
 		c := c
@@ -723,8 +725,8 @@ func TestLoginUserinfo(t *testing.T) {
 		edit   func(map[string]any)
 		status int
 	}{
-		{"of somebody else", nil, func(info map[string]any) { info["sub"] = "eve" }, 400},
-		{"without subject", nil, func(info map[string]any) { delete(info, "sub") }, 400},
+		{"of somebody else", nil, func(info map[string]any) { info["sub"] = "eve" }, 502},
+		{"without subject", nil, func(info map[string]any) { delete(info, "sub") }, 502},
 		{"refused", answerText(401, "text/plain", ""), nil, 503},
 		{"HTML", answerHTML(), nil, 503},
 		{"a signed answer", answerText(200, "application/jwt", "e30.e30.AA"), nil, 503},

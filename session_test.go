@@ -1141,3 +1141,68 @@ func TestSessionRemembersNothingTooMuch(t *testing.T) {
 		}
 	}
 }
+
+// Two middlewares may use one name for their cookies, one for a whole domain and one for a host in it: the browser sends both, and what
+// belongs to one session must not be joined with what belongs to the other.
+func TestSessionChunksOfANeighbour(t *testing.T) {
+	p := newProvider(t)
+	wide := start(t, p.options(sessionOptions("name", "s", "domain", "example.com")))
+	narrow := start(t, p.options(sessionOptions("name", "s", "secret", "another secret, as the other team has")))
+	for _, first := range []string{"wide", "narrow"} {
+		p.user["filler"] = incompressible(4500)
+		b := newBrowser(t, wide)
+		b.routes["https://staging.example.com"] = narrow
+		pages := []string{app + "/", "https://staging.example.com/"}
+		if first == "narrow" {
+			pages = []string{pages[1], pages[0]}
+		}
+		for _, page := range append(pages, pages...) {
+			b.signIn(page)
+		}
+		if names := b.cookieNames("s"); len(names) != 4 {
+			t.Errorf("expected two cookies of each, got %q", names)
+		}
+		if p.count("token") != 2 {
+			t.Errorf("%s first: expected a sign-in at each, got %d", first, p.count("token"))
+		}
+		// Sessions from before the chunks had marks go on.
+		b.mu.Lock()
+		for _, k := range b.cookies {
+			if _, chunk, isMarked := strings.Cut(k.Value, "~"); isMarked && strings.HasPrefix(k.Name, "s.") {
+				bare := *k.Cookie
+				bare.Value = chunk
+				k.Cookie = &bare
+			}
+		}
+		b.mu.Unlock()
+		b.signIn(app + "/other")
+		if p.count("token") != 2 {
+			t.Errorf("%s first: expected the old session to go on, got %d sign-ins", first, p.count("token"))
+		}
+		p.calls = map[string]int{}
+	}
+}
+
+// A cookie's name counts as well for what a browser takes.
+func TestSessionCookieOfALongName(t *testing.T) {
+	p := newProvider(t)
+	p.user["filler"] = incompressible(9000)
+	s := start(t, p.options(sessionOptions("name", strings.Repeat("n", 1000))))
+	newBrowser(t, s).signIn("/") // fails for a cookie that is too large
+	s = start(t, p.options(sessionOptions("name", strings.Repeat("n", 3000))))
+	newBrowser(t, s).open("/").expect(http.StatusInternalServerError)
+}
+
+// An answer that sets our cookie is for this browser alone, whatever the upstream says about it.
+func TestSessionRenewalIsPrivate(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	_, b := signedIn(t, p, sessionOptions("expiry", 10))
+	if r := b.open("/"); r.header.Get("Cache-Control") != "" || r.header["Set-Cookie"] != nil {
+		t.Errorf("nothing is to be said here, got %q", r.header)
+	}
+	time.Sleep(2 * time.Second)
+	if r := b.open("/"); r.header.Get("Cache-Control") != "private" || r.header["Set-Cookie"] == nil {
+		t.Errorf("expected a renewed cookie that no cache keeps, got %q", r.header)
+	}
+}

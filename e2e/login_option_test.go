@@ -52,6 +52,7 @@ func TestLoginGateOptions(t *testing.T) {
 	try(t, "disableLogin", site{}, page, row{drop, "sign-in"}, row{true, "Unauthorized"})
 	try(t, "loginUrl", site{}, page, row{drop, "sign-in"}, row{"/login", "Unauthorized"})
 	try(t, "unauthenticated", site{}, page, row{drop, "sign-in"}, row{"deny", "Unauthorized"}, row{"forward", "application"})
+	try(t, "unauthenticated", site{with: with{"loginUrl": "/in"}}, page, row{drop, "Unauthorized"}, row{"auto", "sign-in"})
 	try(t, "unauthenticated", site{}, script, row{"auto", "Unauthorized"}, row{"login", "sign-in"})
 	try(t, "bypass", site{}, page, row{drop, "sign-in"}, row{"Path(`/`) && Method(`GET`)", "application"})
 	try(t, "postLoginRedirectUrl", site{with: with{"loginUrl": "/login"}}, func(v *visitor) string {
