@@ -80,14 +80,15 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 	}
 	if c.Store.Redis != nil {
 		var err error
-		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, c.URL, c.ClientID, c.ClientConfig.TimeoutSeconds)
+		w.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, nil, c.ClientConfig.TimeoutSeconds)
 		p.addError(block+"store.redis", err)
 		w.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00"+c.ClientID+"\x00names"))
 		w.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")
 	}
-	if w.client = findClient(ctx, g.log, at, block+"clientConfig", p); w.client != nil && w.salt == "" {
-		w.salt = w.client.replica
+	if w.salt == "" {
+		w.salt = replica
 	}
+	w.client = findClient(ctx, g.log, at, block+"clientConfig", p)
 	return w
 }
 

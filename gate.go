@@ -23,6 +23,7 @@ type gate struct {
 	log             *logger
 	config          *Config
 	client          *client       // nil without sign-in
+	*ledger                       // the same
 	store           *store        // nil: sessions are in cookies
 	localCopy       time.Duration // that a session of the store is good for without a look into it: another replica may end it
 	login           bool          // browsers are signed in here
@@ -170,9 +171,10 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 // buildJobs makes what talks to providers, one after the other: sign-in, tokens that are brought, tokens for the upstream.
 func buildJobs(ctx context.Context, g *gate, p *problems) {
 	if g.login {
-		buildSealers(g)
+		shared := buildSealers(g)
+		g.ledger = findLedger(ctx, shared)
 		g.client = findClient(ctx, g.log, g.config, "clientConfig", p)
-		g.store = findStore(ctx, g, p)
+		g.store = findStore(ctx, g, shared, p)
 		g.localCopy = time.Duration(g.config.Session.Store.CacheSeconds) * time.Second
 	}
 	g.jwt = newJWTJob(ctx, g, p)
@@ -266,8 +268,9 @@ func buildEndpoints(g *gate, p *problems) {
 }
 
 // buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of
-// Traefik Hub start as they are and all replicas have the same key.
-func buildSealers(g *gate) {
+// Traefik Hub start as they are and all replicas have the same key. It returns a name of each secret, by which middlewares that know it
+// find what they share: issuer and client anybody can write down, beside a provider of his own.
+func buildSealers(g *gate) (shared []string) {
 	c := g.config
 	secret := c.Session.Secret
 	if secret == "" {
@@ -280,16 +283,38 @@ func buildSealers(g *gate) {
 	}
 	g.sessionSealer = newSealer(secrets, c.Issuer, c.ClientID, purpose)
 	g.stateSealer = newSealer(secrets, c.Issuer, c.ClientID, "state")
-	for i := 0; g.csrf != nil && i < len(secrets); i++ {
-		g.csrf.keys = append(g.csrf.keys, deriveKey(secrets[i], c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+	for _, secret := range secrets {
+		if g.csrf != nil {
+			g.csrf.keys = append(g.csrf.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+		}
+		shared = append(shared, hashText(string(deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00shared"))))
 	}
+	return shared
+}
+
+// findLedger returns the ledger of the first of these names that has one. The others have the same from now on: who replaces a secret
+// names the old one beside it.
+func findLedger(ctx context.Context, shared []string) *ledger {
+	var known any
+	for _, name := range shared {
+		if known == nil {
+			known = register(ctx, &clients, "ledger "+name, nil)
+		}
+	}
+	if known == nil {
+		known = newLedger()
+	}
+	for _, name := range shared {
+		register(ctx, &clients, "ledger "+name, known)
+	}
+	found, _ := known.(*ledger)
+	return found
 }
 
 // findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
 // It is nil when there are problems, which are added to p; at is the path of the connection's options.
 func findClient(ctx context.Context, l *logger, c *Config, at string, p *problems) *client {
 	key := nameOf(c.ProviderConfig)
-	book, _ := register(ctx, &clients, nameOf("ledger", c.Issuer, c.ClientID), newLedger()).(*ledger) // it stays as long as any client that has it
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
 		before := p.noted
@@ -297,7 +322,6 @@ func findClient(ctx context.Context, l *logger, c *Config, at string, p *problem
 		if p.noted > before {
 			return nil
 		}
-		made.ledger = book
 		known = register(ctx, &clients, key, made)
 	}
 	found, _ := known.(*client)
@@ -306,19 +330,19 @@ func findClient(ctx context.Context, l *logger, c *Config, at string, p *problem
 
 func newLedger() *ledger {
 	return &ledger{refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000),
-		logoutIDs: newMemory(10000), replica: randomText()}
+		logoutIDs: newMemory(10000)}
 }
 
 // findStore returns the store of the gate's sessions: one for all gates with the same one.
-func findStore(ctx context.Context, g *gate, p *problems) *store {
+func findStore(ctx context.Context, g *gate, shared []string, p *problems) *store {
 	at, c := &g.config.Session.Store, g.config
 	if at.Redis == nil {
 		return nil
 	}
-	key := nameOf(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID, c.ClientConfig.TimeoutSeconds)
+	key := nameOf(at.Redis, at.KeyPrefix, shared, c.ClientConfig.TimeoutSeconds)
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
-		made, err := newStore(at.Redis, at.KeyPrefix, c.Issuer, c.ClientID, c.ClientConfig.TimeoutSeconds)
+		made, err := newStore(at.Redis, at.KeyPrefix, shared, c.ClientConfig.TimeoutSeconds)
 		if err != nil {
 			p.addError("session.store.redis", err)
 			return nil

@@ -194,7 +194,7 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 	if here := address(&g.redirect, req); here != pending.RedirectURI {
 		return nil, fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
 	}
-	if !rememberIf(g.client.usedStates, false, hashText(state), pending.Return) {
+	if !rememberIf(g.usedStates, false, hashText(state), pending.Return) {
 		return nil, errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
 	}
 	return pending, nil
@@ -253,7 +253,7 @@ func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, rea
 		refuseLogin(g, rw, req, http.StatusBadRequest, reason, back)
 		return
 	}
-	if used := text(recall(g.client.usedStates, hashText(state))); used != "" {
+	if used := text(recall(g.usedStates, hashText(state))); used != "" {
 		back = used
 	}
 	redirect(rw, req, back)

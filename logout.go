@@ -142,7 +142,7 @@ func takeLogoutToken(g *gate, req *http.Request) error {
 		err = errors.New("jti: this logout token was used before")
 	}
 	if err == nil {
-		err = logoutEverywhere(req.Context(), g, g.client.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
+		err = logoutEverywhere(req.Context(), g, g.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
 	}
 	if err == nil {
 		err = noteUsed(req.Context(), g, t)
@@ -158,7 +158,7 @@ func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if err != nil || query.Get("iss") != g.client.issuer || sid == "" || len(sid) > maxName {
 		err = errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's")
 	} else {
-		err = logoutEverywhere(req.Context(), g, g.client.framed, sid, "")
+		err = logoutEverywhere(req.Context(), g, g.framed, sid, "")
 	}
 	if err != nil {
 		refuse(g, rw, req, statusOf(err, http.StatusBadRequest), err)
@@ -175,7 +175,7 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 	if sid == "" {
 		mark = "sub:" + sub
 	}
-	revoke(g.client, list, mark)
+	revoke(g, list, mark)
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
 	if g.store == nil {
 		return nil
@@ -185,7 +185,7 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 
 // isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
 // before and after: a logout between the two finds the session seen, or is found by it.
-func isRevoked(c *client, id, sid, sub string, start int64) bool {
+func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 	if recall(c.revoked, "id:"+id) != nil {
 		return true // whatever the clocks say: it may be another replica's session
 	}
@@ -203,21 +203,21 @@ func isRevoked(c *client, id, sid, sub string, start int64) bool {
 // all takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
-func revoke(c *client, list *memory, mark string) {
+func revoke(by *gate, list *memory, mark string) {
 	now := time.Now()
 	remember(list, mark, now.UnixMilli())
 	kind, name, _ := strings.Cut(mark, ":")
-	c.seen.mu.RLock()
-	isForgetful := now.Sub(c.seen.lost) < longestCheck // a pass may be older than what is remembered of its sid
-	c.seen.mu.RUnlock()
-	hasPasses := kind != "sid" || isForgetful || recall(c.seen, mark) != nil
-	forget(c.seen, mark)
+	by.seen.mu.RLock()
+	isForgetful := now.Sub(by.seen.lost) < longestCheck // a pass may be older than what is remembered of its sid
+	by.seen.mu.RUnlock()
+	hasPasses := kind != "sid" || isForgetful || recall(by.seen, mark) != nil
+	forget(by.seen, mark)
 	expiry := 0 // the longest of those whose cookies nothing but the list can end
 	gates.mu.Lock()
 	defer gates.mu.Unlock()
 	for _, entry := range gates.entries {
 		g, _ := entry.value.(*gate)
-		if g == nil || g.client == nil || g.client.ledger != c.ledger {
+		if g == nil || g.ledger != by.ledger {
 			continue
 		}
 		if hasPasses {
@@ -230,7 +230,7 @@ func revoke(c *client, list *memory, mark string) {
 	list.mu.Lock()
 	defer list.mu.Unlock()
 	if now.Sub(list.lost) < time.Duration(expiry)*time.Second {
-		logf(c.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%d s), the oldest are forgotten; use session.store.redis", list.limit, expiry)
+		logf(by.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%d s), the oldest are forgotten; use session.store.redis", list.limit, expiry)
 		list.lost = time.Time{} // said
 	}
 }

@@ -402,7 +402,7 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 	if s.server == nil {
 		t.Skip("the memory can be filled in this process alone")
 	}
-	c := testGateOf(s).client
+	c := testGateOf(s)
 	c.revoked.limit = 100
 	c.framed.limit = 100
 	told := func() int {
@@ -468,10 +468,10 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 	b.fetch(http.MethodGet, "/", "").upstream()
 
 	// When so many sessions were seen that some may be forgotten, it looks.
-	for i := 0; i < 2*g.client.seen.limit+1; i++ {
-		remember(g.client.seen, fmt.Sprint("sid:", i), true)
+	for i := 0; i < 2*g.seen.limit+1; i++ {
+		remember(g.seen, fmt.Sprint("sid:", i), true)
 	}
-	if recall(g.client.seen, "sid:"+sid) != nil {
+	if recall(g.seen, "sid:"+sid) != nil {
 		t.Fatal("this test means a sid that is forgotten")
 	}
 	newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sid).expect(http.StatusOK)
@@ -490,5 +490,42 @@ func TestLogoutWarnsOfCookieSessions(t *testing.T) {
 		if told := strings.Contains(s.logs(), endless); told != c.isTold {
 			t.Errorf("%v: expected %t:\n%s", c.options, c.isTold, s.logs())
 		}
+	}
+}
+
+// Anybody who may write a middleware can name our issuer and our client, beside a secret and a provider of his own. What that provider
+// says, and what happens at his addresses, is nothing to our sessions.
+func TestLogoutByAStrangersMiddleware(t *testing.T) {
+	p, evil := newProvider(t), newProvider(t)
+	evil.rotateKeys("evil")
+	addresses := map[string]any{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"}
+	s, b := signedIn(t, p, addresses)
+	stranger := start(t, p.options(addresses, map[string]any{"clientSecret": "another secret, of the stranger", "endpoints": map[string]any{"jwks": evil.issuer + "/jwks"}}))
+	for _, claims := range []map[string]any{{"iss": p.issuer, "sub": "ada"}, {"iss": p.issuer, "sid": sidOf(p)}} {
+		sendLogoutToken(stranger, logoutForm(evil.logoutToken(claims))).expect(http.StatusOK) // it is his own to end
+		sendLogoutToken(s, logoutForm(evil.logoutToken(claims))).expect(http.StatusBadRequest)
+	}
+	newBrowser(t, stranger).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sidOf(p)).expect(http.StatusOK)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusOK)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+// Who signed out stays out when the secret is replaced, whichever of the two sealed the cookie.
+func TestLogoutSurvivesANewSecret(t *testing.T) {
+	p := newProvider(t)
+	old, fresh := "a secret of 2025, and a long one", "a secret of 2026, and a long one"
+	before := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", old)))
+	after := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", fresh, "previousSecrets", []string{old})))
+	later := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", fresh)))
+	for _, route := range []struct{ in, out, again *testSite }{{before, before, after}, {before, after, before}, {after, after, later}, {after, later, after}} {
+		b := newBrowser(t, route.in)
+		b.signIn("/")
+		copied := b.copyOf()
+		b.routes[app+"/logout"] = route.out
+		copied.routes[app+"/"] = route.again
+		b.open("/logout")
+		copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+		route.again.expectLog("was logged out")
 	}
 }

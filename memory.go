@@ -10,6 +10,11 @@ import (
 // This room holds what requests share in memory: bounded maps, and work that is done once however many wait for it.
 // There is no background goroutine: work runs in the request that needs it first, and old entries leave when new ones come.
 
+// replica tells this process from the others that use the same store.
+var replica string
+
+func init() { replica = randomText() }
+
 // memory is a bounded map. When its young half is full it becomes the old half, and what was old is forgotten;
 // an entry that is read from the old half moves back into the young one, so what is in use stays.
 type memory struct {

@@ -59,11 +59,10 @@ type client struct {
 	keys         *document // []*key
 	flights      flights
 	answers      *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
-	*ledger
 }
 
-// ledger is what became of sign-ins and sessions. All clients of one name at one issuer share it: a new secret, or another time limit,
-// must not bring back who was signed out.
+// ledger is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
+// time limit, or a new secret beside the old one, must not bring back who was signed out.
 type ledger struct {
 	renewals   flights
 	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
@@ -72,7 +71,6 @@ type ledger struct {
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
 	seen       *memory // sid of the sessions that may have a pass
 	logoutIDs  *memory // jti of logout tokens seen
-	replica    string  // tells this process from the others that use the same store
 }
 
 // document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.

@@ -176,7 +176,7 @@ func waitUntil(t *testing.T, what string, isTrue func() bool) {
 
 func realStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store {
 	t.Helper()
-	s, err := newStore(config, "app:", "https://id.example", "my-app", 5)
+	s, err := newStore(config, "app:", []string{"my secret"}, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,12 +192,12 @@ func getSession(ctx context.Context, s *store, id string) (value string, found b
 
 // wasNoted and keepInMind are what wasUsed and noteUsed do with the id of a logout token.
 func wasNoted(ctx context.Context, s *store, name string) (bool, error) {
-	reply, err := storeDo(ctx, s, hashedKey(s, "seen", name), "GET")
+	reply, err := storeDo(ctx, s, hashedKey(s.scopes[0], "seen", name), "GET")
 	return reply != nil, err
 }
 
 func keepInMind(ctx context.Context, s *store, name string, ttl time.Duration) error {
-	_, err := storeDo(ctx, s, hashedKey(s, "seen", name), "SET", "1", "PX", milliseconds(ttl))
+	_, err := storeDo(ctx, s, hashedKey(s.scopes[0], "seen", name), "SET", "1", "PX", milliseconds(ttl))
 	return err
 }
 
@@ -371,8 +371,17 @@ func TestRedisServerStore(t *testing.T) {
 	find("", "bob", "")
 	find("sid-9", "alice", "")
 
+	// Who names the secret beside a new one finds them as well, who has another secret finds none.
+	for scopes, want := range map[string]string{"new secret,my secret": "two one", "another secret": ""} {
+		same := *s
+		same.scopes = strings.Split(scopes, ",")
+		if ids, err := storeFind(ctx, &same, "", "alice"); err != nil || strings.Join(ids, " ") != want {
+			t.Errorf("with %s: found %q, %v", scopes, ids, err)
+		}
+	}
+
 	// An index lives as long as its longest session, though a shorter one was written later.
-	key := "app:" + hashedKey(s, "sub", "alice")
+	key := "app:" + hashedKey(s.scopes[0], "sub", "alice")
 	if left, err := redisDo(ctx, s.redis, key, "PTTL", key); err != nil || left.(int64) < 3_590_000 || left.(int64) > 3_600_000 {
 		t.Errorf("the index of alice lives %v ms more, %v", left, err)
 	}

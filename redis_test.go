@@ -839,7 +839,7 @@ func TestRedisPeer(t *testing.T) {
 // TestRedisStoreKeys looks at what a store tells the server: no name of a person, one key to a command, an expiry everywhere.
 func TestRedisStoreKeys(t *testing.T) {
 	f := newFakeRedis(t, answering(map[string]string{"EVAL": ":1\r\n", "ZRANGE": array(bulk("id1")), "GET": "$-1\r\n", "": "+OK\r\n"}))
-	s, err := newStore(&RedisConfig{Endpoints: []string{f.address}}, "app:", "https://id.example", "my-app", 5)
+	s, err := newStore(&RedisConfig{Endpoints: []string{f.address}}, "app:", []string{"my secret"}, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -861,8 +861,7 @@ func TestRedisStoreKeys(t *testing.T) {
 			t.Errorf("the server did not hear %q: %s", want, heard)
 		}
 	}
-	other := &store{scope: "https://other.example\nmy-app"}
-	if hashedKey(s, "sub", "alice@example.com") == hashedKey(other, "sub", "alice@example.com") || hashedKey(s, "sub", "x") == hashedKey(s, "sid", "x") {
+	if hashedKey(s.scopes[0], "sub", "alice@example.com") == hashedKey("another secret", "sub", "alice@example.com") || hashedKey(s.scopes[0], "sub", "x") == hashedKey(s.scopes[0], "sid", "x") {
 		t.Error("keys of different names are the same")
 	}
 }

@@ -226,7 +226,7 @@ func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string) (*s
 	if _, err := discover(ctx, g.client); err != nil {
 		return nil, err // before the lease: it may take time
 	}
-	mine := g.client.replica + key
+	mine := replica + key
 	for deadline := time.Now().Add(g.client.http.Timeout); time.Now().Before(deadline); {
 		held, known, err := lockSession(ctx, g, s, mine)
 		if err != nil {
@@ -276,9 +276,9 @@ func forgetStored(ctx context.Context, s *store, sid, sub string) error {
 // wasUsed says whether a logout token was taken before, by any replica.
 func wasUsed(ctx context.Context, g *gate, jti string) (bool, error) {
 	if g.store == nil {
-		return recall(g.client.logoutIDs, jti) != nil, nil
+		return recall(g.logoutIDs, jti) != nil, nil
 	}
-	reply, err := storeDo(ctx, g.store, hashedKey(g.store, "seen", "jti "+jti), "GET")
+	reply, err := storeDo(ctx, g.store, hashedKey(g.store.scopes[0], "seen", "jti "+jti), "GET")
 	return reply != nil, err
 }
 
@@ -287,13 +287,13 @@ func wasUsed(ctx context.Context, g *gate, jti string) (bool, error) {
 func noteUsed(ctx context.Context, g *gate, t *token) error {
 	jti := text(t.claims["jti"])
 	if g.store == nil {
-		remember(g.client.logoutIDs, jti, true)
+		remember(g.logoutIDs, jti, true)
 		return nil
 	}
 	end, err := numericDate(t.claims, "exp")
 	if err == nil {
 		life := time.Until(time.Unix(end, 0)) + clockSkew*time.Second
-		_, err = storeDo(ctx, g.store, hashedKey(g.store, "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
+		_, err = storeDo(ctx, g.store, hashedKey(g.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
 	}
 	return err
 }

@@ -369,7 +369,7 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	copied := b.copyOf()
 	b.open("/logout")
 	if s.server != nil { // the memory can be filled in this process alone
-		c := testGateOf(s).client
+		c := testGateOf(s)
 		for i := 0; i < 3*c.framed.limit; i++ {
 			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli())
 		}

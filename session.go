@@ -191,7 +191,7 @@ func checkSession(g *gate, s *session, now time.Time) error {
 	if now.Unix() >= sessionEnd(g, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
-	if isRevoked(g.client, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
+	if isRevoked(g.ledger, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
 		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
 	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
@@ -272,13 +272,12 @@ type refresh struct {
 // refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
 // old cookie get the session it became, also when the client that paid for it went away.
 func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
-	c := g.client
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	value, err := share(ctx, &c.renewals, key, func(ctx context.Context) (any, error) {
-		known, _ := recall(c.refreshed, key).(*refresh)
+	value, err := share(ctx, &g.renewals, key, func(ctx context.Context) (any, error) {
+		known, _ := recall(g.refreshed, key).(*refresh)
 		if known == nil {
 			known = &refresh{}
-			remember(c.refreshed, key, known) // only this flight looks into it
+			remember(g.refreshed, key, known) // only this flight looks into it
 		}
 		if known.fresh != nil && g.store == nil {
 			return known.fresh, nil
@@ -471,7 +470,7 @@ func endSessions(g *gate, rw http.ResponseWriter, req *http.Request, sessions []
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
 	}
 	for _, s := range sessions {
-		revoke(g.client, g.client.revoked, "id:"+s.ID)
+		revoke(g, g.revoked, "id:"+s.ID)
 	}
 	return nil
 }

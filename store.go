@@ -17,23 +17,23 @@ import (
 //	sub:{<hash>}    the same by user
 //	seen:{<hash>}   what may be used once, such as the jti of a logout token
 //
-// Names, subjects and the provider's session ids are in no key, only hashes of them with issuer and client: whoever reads the
-// keys learns how many sessions a user has, if he can guess the subject, and nothing else.
+// Names, subjects and the provider's session ids are in no key, only hashes of them with a name of the secret that seals the sessions:
+// whoever reads the keys learns how many there are, and nothing else.
 
 // store is the sessions of one client at one provider.
 type store struct {
 	redis  *redisClient
 	prefix string
-	scope  string // issuer and client: what another provider calls by the same sub or sid is somebody else
+	scopes []string // names of the secrets, the current one's first: what others call by the same sub or sid is somebody else
 }
 
 // newStore makes the store of the options; every error names the option below the block. It needs no network.
-func newStore(rc *RedisConfig, keyPrefix, issuer, clientID string, timeoutSeconds int) (*store, error) {
+func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds int) (*store, error) {
 	c, err := newRedis(rc, time.Duration(timeoutSeconds)*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	return &store{redis: c, prefix: keyPrefix, scope: issuer + "\n" + clientID}, nil
+	return &store{redis: c, prefix: keyPrefix, scopes: scopes}, nil
 }
 
 // storeGet returns a session's value, "" when it has ended or never was. An error means that Redis itself failed.
@@ -64,7 +64,7 @@ func storeSet(ctx context.Context, s *store, id, sealed string, ttl time.Duratio
 		if index[1] == "" {
 			continue
 		}
-		if err := storeEval(ctx, s, hashedKey(s, index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
+		if err := storeEval(ctx, s, hashedKey(s.scopes[0], index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
 			return false, err
 		}
 	}
@@ -85,8 +85,15 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 	if sid == "" {
 		kind, name = "sub", sub
 	}
-	reply, err := storeDo(ctx, s, hashedKey(s, kind, name), "ZRANGE", "0", "-1")
-	return texts(reply), err
+	var found []string
+	for _, scope := range s.scopes { // a session that was sealed with a previous secret is found under it
+		reply, err := storeDo(ctx, s, hashedKey(scope, kind, name), "ZRANGE", "0", "-1")
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, texts(reply)...)
+	}
+	return found, nil
 }
 
 // indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and lets the set end with its last
@@ -131,8 +138,8 @@ func storeEval(ctx context.Context, s *store, key, script string, args ...string
 }
 
 // hashedKey is a key for a foreign name. Lengths need no marking: only the name, which comes last, is free of choice.
-func hashedKey(s *store, kind, name string) string {
-	sum := sha256.Sum256([]byte(s.scope + "\n" + kind + "\n" + name))
+func hashedKey(scope, kind, name string) string {
+	sum := sha256.Sum256([]byte(scope + "\n" + kind + "\n" + name))
 	return kind + ":{" + base64.RawURLEncoding.EncodeToString(sum[:]) + "}"
 }
 

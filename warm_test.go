@@ -125,13 +125,13 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 		case 38: // signed out here, while a request looks
 			redis.say(func(args []string) string {
 				if args[0] == "GETRANGE" {
-					revoke(known.client, known.client.revoked, "id:"+id)
+					revoke(known, known.revoked, "id:"+id)
 				}
 				return keeping(args)
 			})
 		case 41: // signed in again
 			redis.say(keeping)
-			forget(known.client.revoked, "id:"+id)
+			forget(known.revoked, "id:"+id)
 		}
 	}
 }
