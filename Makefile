@@ -8,7 +8,7 @@ TOOLS := .cache
 MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
 
 .NOTPARALLEL:
-.PHONY: demo test go lint unit interpreted modules bench screenshots reference release-check help
+.PHONY: demo test go lint unit interpreted modules bench mutants fuzz screenshots reference release-check help
 
 help:
 	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
@@ -19,6 +19,8 @@ help:
 	@echo "make interpreted the same HTTP tests, with the plugin in the interpreter"
 	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
 	@echo "make bench       what a request costs, as a table"
+	@echo "make mutants     small faults in the plugin that no test notices; N=200 SEED=1 FILES=seal.go,token.go"
+	@echo "make fuzz        every fuzz target for FUZZTIME=30s"
 	@echo "make screenshots a picture of every page of ours, in a real browser; those in docs/images are renewed"
 	@echo "make reference   docs/reference.md from the comments in config.go"
 	@echo "make release-check VERSION=v0.1.0   whether the last commit can be published"
@@ -56,6 +58,14 @@ modules: go
 bench: go
 	@$(GO) run -C e2e ./cmd/prepare
 	@$(GO) run -C e2e ./cmd/bench
+
+mutants: go
+	@$(GO) run -C e2e ./cmd/mutants
+
+FUZZTIME ?= 30s
+fuzz: go
+	@set -e; for target in $$($(GO) test -list '^Fuzz' . | grep '^Fuzz'); do \
+	  echo "$$target, $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) .; done
 
 screenshots: go
 	@$(GO) run -C e2e ./cmd/prepare
