@@ -110,8 +110,16 @@ func (c *cluster) stop() {
 	c.lab.upstream.Stop()
 }
 
-// define makes Traefik's kinds and those of the Gateway API known, in the versions that our Traefik has been built with.
+// define makes Traefik's kinds and those of the Gateway API known, in the versions that our Traefik has been built with, and gives
+// Traefik the rights that its Helm chart gives it.
 func (c *cluster) define() error {
+	roles, err := os.ReadFile(filepath.Join(c.lab.root, "e2e", "kubernetes", "roles.yml"))
+	if err == nil {
+		err = c.Apply("default", string(roles))
+	}
+	if err != nil {
+		return err
+	}
 	folder := filepath.Join(c.lab.root, "e2e", "traefik")
 	for module, pattern := range map[string]string{
 		"github.com/traefik/traefik/v3": "docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml",
@@ -151,7 +159,7 @@ func (c *cluster) newTraefik(folder string, kubernetesCRD map[string]any) (*part
 	}
 	providers := map[string]any{}
 	for name, options := range example.Providers {
-		options["endpoint"], options["token"], options["certAuthFilePath"] = c.URL, c.Token, c.CAFile
+		options["endpoint"], options["token"], options["certAuthFilePath"] = c.URL, c.TraefikToken, c.CAFile
 		providers[name] = options
 	}
 	for option, value := range kubernetesCRD {

@@ -146,10 +146,8 @@ func (p program) compile(ctx context.Context, module, path string, w io.Writer) 
 		return err
 	}
 	fmt.Fprintf(w, "Building %s %s from its Go module. That takes 3 to 10 minutes on two cores, once.\n", p.name, version)
-	if p.module == traefikProgram.module && p.folder == traefikProgram.folder {
-		if err := layOutLego(module); err != nil {
-			return err
-		}
+	if err := layOutLego(module); err != nil {
+		return err
 	}
 	shown := newProgress(w)
 	shown.step("downloading modules")
@@ -197,8 +195,9 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 
 // layOutLego copies lego, by which Traefik gets certificates, to where the module's replace line wants it, without its DNS providers.
 // They are the larger half of Traefik's packages, no test asks for a certificate, and not every module proxy has all that they need.
+// Other modules, and one where that is done, stay as they are.
 func layOutLego(module string) error {
-	version, err := output(module, "go", "mod", "edit", "-json")
+	text, err := output(module, "go", "mod", "edit", "-json")
 	if err != nil {
 		return err
 	}
@@ -208,7 +207,7 @@ func layOutLego(module string) error {
 			Old, New struct{ Path string }
 		}
 	}
-	if err := json.Unmarshal([]byte(version), &edited); err != nil {
+	if err := json.Unmarshal([]byte(text), &edited); err != nil {
 		return err
 	}
 	var wanted, place string
@@ -222,8 +221,8 @@ func layOutLego(module string) error {
 			place = filepath.Join(module, r.New.Path)
 		}
 	}
-	if wanted == "" || place == "" {
-		return fmt.Errorf("%s/go.mod: neither requires nor replaces %s any more", module, legoModule)
+	if _, err := os.Stat(filepath.Join(place, "go.mod")); wanted == "" || place == "" || err == nil {
+		return nil
 	}
 	answer, err := output(os.TempDir(), "go", "mod", "download", "-json", wanted)
 	if err != nil {
@@ -233,6 +232,7 @@ func layOutLego(module string) error {
 	if err := json.Unmarshal([]byte(answer), &downloaded); err != nil {
 		return err
 	}
+	place, done := place+".partial", place
 	if err := os.RemoveAll(place); err != nil {
 		return err
 	}
@@ -250,7 +250,10 @@ func layOutLego(module string) error {
 		return err
 	}
 	// Without requirements: those of Traefik name the same versions.
-	return os.WriteFile(filepath.Join(place, "go.mod"), []byte("module "+legoModule+"\n\ngo 1.26.0\n"), 0o644)
+	if err := os.WriteFile(filepath.Join(place, "go.mod"), []byte("module "+legoModule+"\n\ngo 1.26.0\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(place, done)
 }
 
 // runCompiler counts the packages that `go build -v` names, and keeps the rest of its words for an error.

@@ -31,9 +31,11 @@ type KubernetesOptions struct {
 // Kubernetes is the part of a cluster that Traefik talks to: etcd and the API server. There are no controllers, so nothing makes
 // pods of a Deployment, or EndpointSlices of a Service.
 type Kubernetes struct {
-	URL    string
-	Token  string // lets its bearer do everything
-	CAFile string
+	URL          string
+	TraefikToken string // of the service account traefik in the namespace traefik, whose rights are given to it by what is applied
+	CAFile       string
+
+	token string // lets its bearer do everything
 
 	etcd, server *Process
 	client       *http.Client
@@ -68,7 +70,7 @@ func StartKubernetes(o KubernetesOptions) (*Kubernetes, error) {
 
 func startKubernetes(o KubernetesOptions) (*Kubernetes, error) {
 	k := &Kubernetes{
-		Token: rand.Text(), CAFile: filepath.Join(o.Dir, "ca.pem"), kinds: map[string]kind{},
+		token: rand.Text(), TraefikToken: rand.Text(), CAFile: filepath.Join(o.Dir, "ca.pem"), kinds: map[string]kind{},
 		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.CA.Pool()}}},
 	}
 	err := os.WriteFile(k.CAFile, []byte(o.CA.PEM), 0o600)
@@ -120,7 +122,7 @@ func (k *Kubernetes) startEtcd(dir string) (string, error) {
 	})
 }
 
-// startServer runs the API server. Who has the token may do everything: Traefik's rights are not what is tested here.
+// startServer runs the API server, which asks for rights (RBAC).
 func (k *Kubernetes) startServer(o KubernetesOptions, store string) error {
 	addr, err := addrOr("")
 	if err != nil {
@@ -139,7 +141,7 @@ func (k *Kubernetes) startServer(o KubernetesOptions, store string) error {
 		Args: []string{
 			"--etcd-servers=" + store, "--bind-address=127.0.0.1", "--secure-port=" + port, "--cert-dir=.",
 			"--tls-cert-file=server.pem", "--tls-private-key-file=server-key.pem",
-			"--authorization-mode=AlwaysAllow", "--token-auth-file=tokens.csv", "--anonymous-auth=false",
+			"--authorization-mode=RBAC", "--token-auth-file=tokens.csv", "--anonymous-auth=false",
 			// The controller that gives every namespace its ServiceAccount is not there to be waited for.
 			"--disable-admission-plugins=ServiceAccount", "--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=accounts-key.pem", "--service-account-signing-key-file=accounts-key.pem",
@@ -167,7 +169,7 @@ func (k *Kubernetes) writeServerFiles(o KubernetesOptions) error {
 		return err
 	}
 	for name, text := range map[string]string{
-		"server.pem": certificate, "server-key.pem": key, "tokens.csv": k.Token + ",traefik,1\n",
+		"server.pem": certificate, "server-key.pem": key, "tokens.csv": k.token + ",e2e,1,system:masters\n" + k.TraefikToken + ",system:serviceaccount:traefik:traefik,2,system:serviceaccounts\n",
 		"accounts-key.pem": encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(accounts)),
 	} {
 		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(text), 0o600); err != nil {
@@ -318,7 +320,7 @@ func (k *Kubernetes) do(method, path, contentType string, body []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+k.Token)
+	req.Header.Set("Authorization", "Bearer "+k.token)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
@@ -336,6 +338,9 @@ func (k *Kubernetes) do(method, path, contentType string, body []byte) ([]byte, 
 
 // ModuleDir is the folder of a module that the module in a folder of ours depends on.
 func ModuleDir(folder, module string) (string, error) {
+	if err := layOutLego(folder); err != nil {
+		return "", err
+	}
 	text, err := output(folder, "go", "mod", "download", "-json", module)
 	if err != nil {
 		return "", err
