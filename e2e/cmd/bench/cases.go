@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/traefik-oidc/oidc/e2e/internal/browser"
@@ -30,20 +31,26 @@ var (
 	nothingSource []byte
 )
 
-// The two cases that all others are compared with.
+// The two cases that most others are compared with.
 const (
 	noMiddleware = "no middleware"
 	doNothing    = "do-nothing plugin"
 )
+
+// yardstick is the case whose cost the others are shares of.
+const yardstick = "ForwardAuth to a compiled server that says yes"
 
 // bench has the running programs.
 type bench struct {
 	ctx                                        context.Context
 	dir, wrk, traefikPath, plugin, nothingPath string
 	rounds, seconds, connections               int
+	routers, middlewares                       int
 	only                                       string
 
-	traefik          *parts.Traefik
+	traefik          *parts.Traefik     // with our plugin alone
+	bare             *parts.Traefik     // with the do-nothing plugin alone, and the sidecar
+	shared           *parts.Traefik     // with both, for comparison
 	provider, second *provider.Provider // they sign with RS256 and ES256
 	sidecar          *parts.Process
 	redis            *redisServer
@@ -51,17 +58,22 @@ type bench struct {
 	backend          string
 	callbacks        []string // of all sign-ins
 	cases            []*load
-	reading          *load // the case whose requests all need Redis
+	reading          *load        // the case whose requests all need Redis
+	made             atomic.Int64 // tokens
 }
 
 // load is a case: a route, and what is sent to it.
 type load struct {
 	name    string
 	route   string // the first label of its host
+	at      *parts.Traefik
 	cookie  string // %d is another number in each request
 	bearer  string
-	tokens  string // a file
-	against int    // the number of the case that it is compared with
+	tokens  []string // sent in turn
+	cookies []string // the same
+	isFresh bool     // no token or cookie is sent twice in all rounds
+	sent    int      // of those
+	against string   // the case that it is compared with, by name
 	rounds  []burst
 }
 
@@ -87,8 +99,21 @@ func (b *bench) setUp() error {
 	if b.nothingPath, err = b.writeNothing("nothing", "github.com/traefik-oidc/nothing"); err != nil {
 		return err
 	}
-	b.traefik, err = parts.StartTraefik(parts.TraefikOptions{
-		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: b.plugin, Static: quiet,
+	// The do-nothing plugin goes under our plugin's name, so that nothing else differs.
+	inPlace, err := b.writeNothing("oidc", "github.com/traefik-oidc/oidc")
+	if err != nil {
+		return err
+	}
+	b.traefik, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: b.plugin, Static: quiet})
+	if err != nil {
+		return err
+	}
+	b.bare, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-bare"), Plugin: inPlace, Static: quiet})
+	if err != nil {
+		return err
+	}
+	b.shared, err = parts.StartTraefik(parts.TraefikOptions{
+		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-shared"), Plugin: b.plugin, Static: quiet,
 		Plugins: map[string]parts.Plugin{"nothing": {Module: "github.com/traefik-oidc/nothing", Dir: b.nothingPath}},
 	})
 	if err != nil {
@@ -134,7 +159,8 @@ func (b *bench) writeNothing(name, module string) (string, error) {
 const (
 	clientID     = "bench"
 	clientSecret = "a-secret-of-the-benchmark"
-	freshTokens  = 10000 // more than any memory of tokens holds, so that one which comes round again is as good as new
+	freshRate    = 6000  // tokens and sessions made for a second of a burst in which none may come twice
+	manyPeople   = 20000 // sessions, or tokens, in turn
 )
 
 // addCases makes a route for each case. All get the same request, with the session's cookie, and some a token besides: the ones that
@@ -145,39 +171,44 @@ func (b *bench) addCases() error {
 		return map[string]any{"jwt": map[string]any{"issuer": p.Issuer, "audience": "api", "claims": "Contains(`groups`, `users`)", "forwardHeaders": headers}}
 	}
 	tokenEndpoint := b.provider.Issuer + "/token"
-	for _, route := range []parts.Route{
-		{Name: "plain"},
-		{Name: "nothing", Plugin: "nothing", Options: map[string]any{}},
-		{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
-		{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
-		{Name: "redis-read", Options: b.signInOptions(b.redis.options(0))},
-		{Name: "jwt", Options: jwt(b.provider)},
-		{Name: "jwt-es256", Options: jwt(b.second)},
-		{Name: "introspection", Options: map[string]any{"oAuthIntrospection": map[string]any{
-			"tokenSource":  map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
-			"clientConfig": map[string]any{"url": b.provider.Issuer + "/introspect", "headers": map[string]any{"Authorization": basicAuthorization()}},
-			"cacheSeconds": 3600, "forwardHeaders": map[string]any{"X-User": "client_id"}}}},
-		{Name: "gateway", Options: map[string]any{"oAuthClientCredentials": map[string]any{"url": tokenEndpoint, "clientId": clientID, "clientSecret": clientSecret}}},
-	} {
-		route.Backend = b.backend
-		if err := b.traefik.SetRoutes(route.Name, route); err != nil {
-			return err
+	routes := map[*parts.Traefik][]parts.Route{
+		b.bare:   {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
+		b.shared: {{Name: "nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
+		b.traefik: {
+			{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
+			{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})},
+			{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
+			{Name: "redis-read", Options: b.signInOptions(b.redis.options(0))},
+			{Name: "jwt", Options: jwt(b.provider)},
+			{Name: "jwt-es256", Options: jwt(b.second)},
+			{Name: "introspection", Options: map[string]any{"oAuthIntrospection": map[string]any{
+				"tokenSource":  map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
+				"clientConfig": map[string]any{"url": b.provider.Issuer + "/introspect", "headers": map[string]any{"Authorization": basicAuthorization()}},
+				"cacheSeconds": 3600, "forwardHeaders": map[string]any{"X-User": "client_id"}}}},
+			{Name: "gateway", Options: map[string]any{"oAuthClientCredentials": map[string]any{"url": tokenEndpoint, "clientId": clientID, "clientSecret": clientSecret}}},
+		},
+	}
+	for traefik, list := range routes {
+		for _, route := range list {
+			route.Backend = b.backend
+			if err := traefik.SetRoutes(route.Name, route); err != nil {
+				return err
+			}
 		}
 	}
 	if err := b.addSidecar(); err != nil {
 		return err
 	}
-	session, err := b.signIn(b.traefik, "signed-in")
-	if err != nil {
-		return err
-	}
-	fresh, err := b.signIn(b.traefik, "redis-fresh")
-	if err != nil {
-		return err
-	}
-	read, err := b.signIn(b.traefik, "redis-read")
-	if err != nil {
-		return err
+	sessions := map[string]string{}
+	for _, route := range []string{"signed-in", "people", "redis-fresh", "redis-read", "shared"} {
+		traefik := b.traefik
+		if route == "shared" {
+			traefik = b.shared
+		}
+		var err error
+		if sessions[route], err = b.signIn(traefik, route); err != nil {
+			return err
+		}
 	}
 	access, err := clientToken(tokenEndpoint)
 	if err != nil {
@@ -187,38 +218,69 @@ func (b *bench) addCases() error {
 	if err != nil {
 		return err
 	}
-	rsa, err := b.writeTokens("RS256", b.provider)
-	if err != nil {
-		return err
-	}
-	ecdsa, err := b.writeTokens("ES256", b.second)
-	if err != nil {
-		return err
-	}
+	session := sessions["signed-in"]
 	others := "a=1; consent=yes; lang=en; theme=dark; _ga=GA1.%d; " + session + "; _gid=GA2.%d; cart=3; seen=%d; tz=UTC; ab=7"
 	b.cases = []*load{
-		{name: noMiddleware, route: "plain", cookie: session},
-		{name: doNothing, route: "nothing", cookie: session},
+		{name: noMiddleware, route: "plain", at: b.bare, cookie: session},
+		{name: doNothing, route: "nothing", at: b.bare, cookie: session, against: doNothing},
+		{name: yardstick, route: "sidecar", at: b.bare, cookie: session},
 		{name: "sign-in: signed in", route: "signed-in", cookie: session},
-		{name: doNothing + ", ten more cookies that change", route: "nothing", cookie: others},
-		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: 3},
-		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: fresh},
-		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: read},
+		{name: doNothing + ", ten more cookies that change", route: "nothing", at: b.bare, cookie: others},
+		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: doNothing + ", ten more cookies that change"},
+		{name: "people: 1,000 sessions in turn", route: "people", cookies: make([]string, 1000)},
+		{name: "people: 6,000 sessions in turn", route: "people", cookies: make([]string, 6000)},
+		{name: "people: 20,000 sessions in turn", route: "people", cookies: make([]string, manyPeople)},
+		{name: "people: a session never seen before", route: "people", isFresh: true, cookies: b.unseen()},
+		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: sessions["redis-fresh"]},
+		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: sessions["redis-read"]},
 		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
-		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, tokens: rsa},
-		{name: "JWT: never seen before, ES256", route: "jwt-es256", cookie: session, tokens: ecdsa},
+		{name: "JWT: 20,000 in turn", route: "jwt", cookie: session, tokens: make([]string, manyPeople)},
+		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, isFresh: true, tokens: b.unseen()},
+		{name: "JWT: never seen before, ES256", route: "jwt-es256", cookie: session, isFresh: true, tokens: b.unseen()},
 		{name: "introspection: answer in the cache", route: "introspection", cookie: session, bearer: access},
 		{name: "client credentials: token in the cache", route: "gateway", cookie: session},
-		{name: "ForwardAuth to a compiled server that says yes", route: "sidecar", cookie: session},
+		{name: doNothing + ", both plugins in one Traefik", route: "nothing", at: b.shared, cookie: session},
+		{name: "sign-in: signed in, both plugins in one Traefik", route: "shared", at: b.shared, cookie: sessions["shared"], against: doNothing + ", both plugins in one Traefik"},
 	}
 	for i, c := range b.cases {
-		if c.against == 0 && i != 0 {
-			c.against = 1
+		if c.at == nil {
+			c.at = b.traefik
+		}
+		if c.against == "" {
+			c.against = doNothing
+		}
+		if c.route == "redis-read" {
+			b.reading = c
+		}
+		if b.skips(i) {
+			continue
+		}
+		if err := b.fill(c, sessions["people"]); err != nil {
+			return err
 		}
 	}
-	b.cases[3].against = 3
-	b.reading = b.cases[6]
 	return nil
+}
+
+// unseen is room for what a case sends in all bursts, the first of which is short.
+func (b *bench) unseen() []string { return make([]string, freshRate*(b.seconds*b.rounds+1)) }
+
+// fill makes the tokens or sessions of a case. A session is a copy of one.
+func (b *bench) fill(c *load, session string) error {
+	from := b.provider
+	if c.route == "jwt-es256" {
+		from = b.second
+	}
+	var err error
+	if c.tokens != nil {
+		progress("%d tokens", len(c.tokens))
+		c.tokens, err = b.makeTokens(len(c.tokens), from)
+	}
+	if c.cookies != nil && err == nil {
+		progress("%d sessions", len(c.cookies))
+		c.cookies, err = b.copySessions(session, len(c.cookies), false)
+	}
+	return err
 }
 
 // addSidecar starts the server and makes the route that asks it.
@@ -244,7 +306,7 @@ func (b *bench) addSidecar() error {
 	if err != nil {
 		return err
 	}
-	return b.traefik.SetFile("sidecar", string(text))
+	return b.bare.SetFile("sidecar", string(text))
 }
 
 // signInOptions are those of a middleware with a sign-in.
@@ -310,31 +372,28 @@ func claims(issuer string, number int) map[string]any {
 	return made
 }
 
-// writeTokens fills a file with tokens, one a line.
-func (b *bench) writeTokens(alg string, from *provider.Provider) (string, error) {
-	tokens := make([]string, freshTokens)
+// makeTokens signs as many tokens as are wanted, no two the same.
+func (b *bench) makeTokens(count int, from *provider.Provider) ([]string, error) {
+	tokens := make([]string, count)
 	failed := make([]error, runtime.NumCPU())
 	var wait sync.WaitGroup
 	for worker := range failed {
 		wait.Go(func() {
 			for i := worker; i < len(tokens) && failed[worker] == nil && b.ctx.Err() == nil; i += len(failed) {
-				tokens[i], failed[worker] = from.Sign(claims(from.Issuer, i+1))
+				tokens[i], failed[worker] = from.Sign(claims(from.Issuer, int(b.made.Add(1))))
 			}
 		})
 	}
 	wait.Wait()
-	path := filepath.Join(b.dir, alg+".tokens")
-	err := errors.Join(append(failed, b.ctx.Err())...)
-	if err == nil {
-		err = os.WriteFile(path, []byte(strings.Join(tokens, "\n")+"\n"), 0o600)
-	}
-	return path, err
+	return tokens, errors.Join(append(failed, b.ctx.Err())...)
 }
 
 // stop ends everything. It may be called more than once.
 func (b *bench) stop() {
-	if b.traefik != nil {
-		b.traefik.Stop()
+	for _, traefik := range []*parts.Traefik{b.traefik, b.bare, b.shared} {
+		if traefik != nil {
+			traefik.Stop()
+		}
 	}
 	if b.sidecar != nil {
 		b.sidecar.Stop()

@@ -1,11 +1,15 @@
-// Command bench measures what the plugin costs: `make bench`. One Traefik process, one route for each case, short bursts of load
-// in turn, medians over the rounds. Traefik's own processor time is read from the kernel, and the sidecar's where there is one, so
-// that the load generator and the upstream, which share the machine, do not count. It prints a table and writes bench.json.
+// Command bench measures what the plugin costs: `make bench`. One Traefik with the plugin, one with a plugin that does nothing in its
+// place, one with both for comparison; a route for each case, short bursts of load in turn, medians over the rounds. Traefik's own
+// processor time is read from the kernel, and the sidecar's where there is one, so that the load generator and the upstream, which
+// share the machine, do not count. Machines differ, so each figure is also given in yardsticks: one is what ForwardAuth to a compiled
+// server that always says yes adds over the do-nothing plugin. It prints a table and writes bench.json.
 //
-//	ROUNDS=5     bursts of each case
-//	SECONDS=3    length of a burst
+//	ROUNDS=5         bursts of each case
+//	SECONDS=3        length of a burst
 //	CONNECTIONS=16
-//	ONLY=sign-in cases whose name contains this, beside the two that are compared with
+//	ONLY=sign-in     cases whose name contains this, beside those that are compared with
+//	ROUTERS=1000     routers with one middleware, and
+//	MIDDLEWARES=1000 middlewares of different options, whose start and reload are measured; 0 leaves that out
 package main
 
 import (
@@ -64,6 +68,7 @@ type report struct {
 	Connections int          `json:"redisConnections"`
 	Memory      sessionsCost `json:"memoryOfSessions"`
 	Start       startCost    `json:"start"`
+	Many        []manyCost   `json:"manyMiddlewares"`
 }
 
 // row is one case. Times are medians over the rounds.
@@ -72,12 +77,13 @@ type row struct {
 	// PerSecond is requests in a second, CPU the microseconds of processor time that Traefik and the sidecar spent on each.
 	PerSecond float64 `json:"requestsPerSecond"`
 	CPU       float64 `json:"cpuMicrosecondsPerRequest"`
-	// Over is CPU over that of the do-nothing plugin for the same request, the median of the differences within a round; Ratio is PerSecond
-	// against its.
-	Over  float64 `json:"overDoNothingMicroseconds"`
-	Ratio float64 `json:"requestsRatioToDoNothing"`
-	P50   float64 `json:"p50Milliseconds"`
-	P99   float64 `json:"p99Milliseconds"`
+	// Over is CPU over that of the do-nothing plugin for the same request, the median of the differences within a round; Yardsticks is the
+	// same as a share of what ForwardAuth adds; Ratio is PerSecond against that of the do-nothing plugin.
+	Over       float64 `json:"overDoNothingMicroseconds"`
+	Yardsticks float64 `json:"overDoNothingYardsticks"`
+	Ratio      float64 `json:"requestsRatioToDoNothing"`
+	P50        float64 `json:"p50Milliseconds"`
+	P99        float64 `json:"p99Milliseconds"`
 }
 
 func run(ctx context.Context) error {
@@ -104,7 +110,7 @@ func run(ctx context.Context) error {
 	slog.SetDefault(slog.New(slog.NewTextHandler(logFile, nil))) // the provider's library writes there
 
 	b := &bench{ctx: ctx, dir: dir, wrk: wrk, rounds: setting("ROUNDS", 5), seconds: setting("SECONDS", 3),
-		connections: setting("CONNECTIONS", 16), only: os.Getenv("ONLY")}
+		connections: setting("CONNECTIONS", 16), routers: setting("ROUTERS", 1000), middlewares: setting("MIDDLEWARES", 1000), only: os.Getenv("ONLY")}
 	defer b.stop()
 	if b.traefikPath, err = parts.TraefikPath(ctx, root, os.Stderr); err != nil {
 		return err
@@ -133,6 +139,10 @@ func run(ctx context.Context) error {
 		return err
 	}
 	printStart(made.Start)
+	if made.Many, err = b.measureMany(); err != nil {
+		return err
+	}
+	printMany(made.Many)
 	text, err := json.MarshalIndent(made, "", "  ")
 	if err != nil {
 		return err
@@ -167,7 +177,7 @@ func copyPlugin(from, dir string) (string, error) {
 }
 
 func setting(name string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n >= 0 {
 		return n
 	}
 	return otherwise
@@ -199,9 +209,9 @@ func median(values []float64) float64 {
 
 func printRows(r report) {
 	fmt.Printf("\n%s; %d rounds of %d s each, medians\n\n", r.Machine, r.Rounds, r.Seconds)
-	fmt.Printf("%-52s %10s %12s %14s %10s %9s %9s\n", "", "requests/s", "CPU µs/req", "over nothing", "req/s", "p50 ms", "p99 ms")
+	fmt.Printf("%-52s %10s %12s %14s %10s %9s %9s %9s\n", "", "requests/s", "CPU µs/req", "over nothing", "yardsticks", "req/s", "p50 ms", "p99 ms")
 	for _, row := range r.Rows {
-		fmt.Printf("%-52s %10.0f %12.0f %+14.1f %9.0f%% %9.2f %9.2f\n", row.Name, row.PerSecond, row.CPU, row.Over, 100*row.Ratio, row.P50, row.P99)
+		fmt.Printf("%-52s %10.0f %12.0f %+14.1f %10.2f %8.0f%% %9.2f %9.2f\n", row.Name, row.PerSecond, row.CPU, row.Over, row.Yardsticks, 100*row.Ratio, row.P50, row.P99)
 	}
 }
 
@@ -216,6 +226,14 @@ func printStart(s startCost) {
 	fmt.Printf("%-52s %10.2f %12.2f %+14.2f\n", "start of Traefik until it serves, s", s.Seconds, s.NothingSeconds, s.Seconds-s.NothingSeconds)
 	fmt.Printf("%-52s %10.1f %12.1f %+14.1f\n", "resident after the start, MB", s.RSS, s.NothingRSS, s.RSS-s.NothingRSS)
 	fmt.Printf("%-52s %10.1f %12.1f %+14.1f\n", "resident after two seconds of load, MB", s.LoadedRSS, s.NothingLoadedRSS, s.LoadedRSS-s.NothingLoadedRSS)
+}
+
+func printMany(many []manyCost) {
+	for _, m := range many {
+		fmt.Printf("\n%-52s %10s %12s %14s\n", fmt.Sprintf("%d routers, %d middlewares", m.Routers, m.Middlewares), "ours", "do-nothing", "difference")
+		fmt.Printf("%-52s %10.2f %12.2f %+14.2f\n", "processor time until they are served, s", m.Seconds, m.NothingSeconds, m.Seconds-m.NothingSeconds)
+		fmt.Printf("%-52s %10.2f %12.2f %+14.2f\n", "the same at a reload, ms for each router", m.Reload, m.NothingReload, m.Reload-m.NothingReload)
+	}
 }
 
 // cpuTime is the processor time that a process has used, to ten milliseconds.

@@ -20,11 +20,11 @@ type burst struct{ perSecond, cpu, p50, p99 float64 }
 // measure lets the cases take turns and gives their medians.
 func (b *bench) measure() ([]row, error) {
 	for i, c := range b.cases {
-		if err := b.check(c); err != nil {
-			return nil, err
-		}
 		if b.skips(i) {
 			continue
+		}
+		if err := b.check(c); err != nil {
+			return nil, err
 		}
 		if _, err := b.burst(c, 1); err != nil { // warm: connections, caches, the first garbage collections
 			return nil, err
@@ -47,10 +47,23 @@ func (b *bench) measure() ([]row, error) {
 	var rows []row
 	for i, c := range b.cases {
 		if !b.skips(i) {
-			rows = append(rows, summary(c, b.cases[c.against]))
+			rows = append(rows, summary(c, b.named(c.against)))
 		}
 	}
+	unit := summary(b.named(yardstick), b.named(doNothing)).Over
+	for i := range rows {
+		rows[i].Yardsticks = rows[i].Over / unit
+	}
 	return rows, nil
+}
+
+func (b *bench) named(name string) *load {
+	for _, c := range b.cases {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
 }
 
 // progress shows what is going on, in one line of a terminal.
@@ -62,12 +75,13 @@ func progress(format string, args ...any) {
 
 // skips says that a case was not asked for. The ones that others are compared with always are.
 func (b *bench) skips(number int) bool {
+	one := b.cases[number]
 	for _, c := range b.cases {
-		if strings.Contains(c.name, b.only) && (b.cases[number] == c || c.against == number) {
+		if strings.Contains(c.name, b.only) && (one == c || c.against == one.name) {
 			return false
 		}
 	}
-	return true
+	return one.name != yardstick && one.name != doNothing
 }
 
 func summary(c, against *load) row {
@@ -94,19 +108,18 @@ func summary(c, against *load) row {
 
 // check sends one request of a case and fails unless the upstream answers: a fast refusal is no result.
 func (b *bench) check(c *load) error {
-	req, err := http.NewRequest(http.MethodGet, b.traefik.URL+"/", nil)
+	req, err := http.NewRequest(http.MethodGet, c.at.URL+"/", nil)
 	if err != nil {
 		return err
 	}
 	req.Host = c.route + "." + parts.Domain
 	req.Header.Set("Cookie", strings.ReplaceAll(c.cookie, "%d", "0"))
 	bearer := c.bearer
-	if c.tokens != "" {
-		text, err := os.ReadFile(c.tokens)
-		if err != nil {
-			return err
-		}
-		bearer, _, _ = strings.Cut(string(text), "\n")
+	if c.tokens != nil {
+		bearer = c.tokens[len(c.tokens)-1]
+	}
+	if c.cookies != nil {
+		req.Header.Set("Cookie", c.cookies[len(c.cookies)-1])
 	}
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
@@ -117,7 +130,7 @@ func (b *bench) check(c *load) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: expected 200, got %s; Traefik's log ends:\n%s", c.name, res.Status, lastLines(b.traefik.Log(0), 5))
+		return fmt.Errorf("%s: expected 200, got %s; Traefik's log ends:\n%s", c.name, res.Status, lastLines(c.at.Log(0), 5))
 	}
 	return nil
 }
@@ -129,15 +142,15 @@ func lastLines(text string, count int) string {
 
 // burst sends load for some seconds.
 func (b *bench) burst(c *load, seconds int) (burst, error) {
-	before, err := b.cpu()
+	before, err := b.cpu(c)
 	if err != nil {
 		return burst{}, err
 	}
-	result, err := b.send(b.traefik.URL, c, seconds)
+	result, err := b.send(c, b.connections, seconds)
 	if err != nil {
 		return burst{}, fmt.Errorf("%s: %w", c.name, err)
 	}
-	after, err := b.cpu()
+	after, err := b.cpu(c)
 	if err != nil {
 		return burst{}, err
 	}
@@ -148,11 +161,11 @@ func (b *bench) burst(c *load, seconds int) (burst, error) {
 	}, nil
 }
 
-// cpu is what Traefik and the sidecar have used until now.
-func (b *bench) cpu() (time.Duration, error) {
-	traefik, err := cpuTime(b.traefik.PID)
-	if err != nil {
-		return 0, err
+// cpu is what the Traefik of a case and the sidecar have used until now.
+func (b *bench) cpu(c *load) (time.Duration, error) {
+	traefik, err := cpuTime(c.at.PID)
+	if err != nil || b.sidecar == nil {
+		return traefik, err
 	}
 	sidecar, err := cpuTime(b.sidecar.PID)
 	return traefik + sidecar, err
@@ -164,10 +177,18 @@ type sent struct {
 	P50, P99                    float64
 }
 
-func (b *bench) send(address string, c *load, seconds int) (sent, error) {
-	cmd := exec.CommandContext(b.ctx, b.wrk, "-t1", "-c"+strconv.Itoa(b.connections), "-d"+strconv.Itoa(seconds)+"s", "--latency",
-		"-s", filepath.Join(b.dir, "load.lua"), address)
-	cmd.Env = append(os.Environ(), "HOST_NAME="+c.route+"."+parts.Domain, "COOKIE="+c.cookie, "BEARER="+c.bearer, "TOKENS="+c.tokens)
+func (b *bench) send(c *load, connections, seconds int) (sent, error) {
+	tokens, err := b.write(c, "tokens", c.tokens, seconds)
+	if err != nil {
+		return sent{}, err
+	}
+	cookies, err := b.write(c, "cookies", c.cookies, seconds)
+	if err != nil {
+		return sent{}, err
+	}
+	cmd := exec.CommandContext(b.ctx, b.wrk, "-t1", "-c"+strconv.Itoa(connections), "-d"+strconv.Itoa(seconds)+"s", "--latency",
+		"-s", filepath.Join(b.dir, "load.lua"), c.at.URL)
+	cmd.Env = append(os.Environ(), "HOST_NAME="+c.route+"."+parts.Domain, "COOKIE="+c.cookie, "BEARER="+c.bearer, "TOKENS="+tokens, "COOKIES="+cookies)
 	out, err := cmd.CombinedOutput()
 	result := sent{}
 	if err != nil {
@@ -181,9 +202,25 @@ func (b *bench) send(address string, c *load, seconds int) (sent, error) {
 		return result, err
 	}
 	if result.Bad > 0 || result.Requests == 0 {
-		return result, fmt.Errorf("%d of %d requests failed; Traefik's log ends:\n%s", result.Bad, result.Requests, lastLines(b.traefik.Log(0), 5))
+		return result, fmt.Errorf("%d of %d requests failed; Traefik's log ends:\n%s", result.Bad, result.Requests, lastLines(c.at.Log(0), 5))
+	}
+	if c.isFresh && result.Requests > freshRate*seconds {
+		return result, fmt.Errorf("%d requests in %d s, and no more than %d may be fresh: make freshRate higher", result.Requests, seconds, freshRate*seconds)
 	}
 	return result, nil
+}
+
+// write gives wrk a file of what it sends in turn: all of it, or, where nothing may come twice, what was not sent yet.
+func (b *bench) write(c *load, kind string, all []string, seconds int) (string, error) {
+	if all == nil {
+		return "", nil
+	}
+	if c.isFresh {
+		all = all[c.sent : c.sent+freshRate*seconds]
+		c.sent += len(all)
+	}
+	path := filepath.Join(b.dir, kind)
+	return path, os.WriteFile(path, []byte(strings.Join(all, "\n")+"\n"), 0o600)
 }
 
 // startCost is a fresh Traefik with our plugin, against one with the do-nothing plugin in its place. Medians.
@@ -249,8 +286,7 @@ func (b *bench) startOnce(plugin string) (seconds, rss, loaded float64, err erro
 	if rss, err = resident(traefik.PID); err != nil {
 		return 0, 0, 0, err
 	}
-	b.traefik = traefik
-	if _, err = b.send(traefik.URL, &load{route: "start"}, 2); err != nil {
+	if _, err = b.send(&load{route: "start", at: traefik}, b.connections, 2); err != nil {
 		return 0, 0, 0, err
 	}
 	loaded, err = resident(traefik.PID)

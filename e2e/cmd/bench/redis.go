@@ -127,9 +127,7 @@ func (r *redisServer) watchConnections() (stop func() (int, error)) {
 func (b *bench) measurePool() (int, error) {
 	progress("connections to Redis")
 	stop := b.redis.watchConnections()
-	crowd := *b
-	crowd.connections = 4 * poolLimit
-	_, err := crowd.send(b.traefik.URL, b.reading, b.seconds)
+	_, err := b.send(b.reading, 4*poolLimit, b.seconds)
 	most, countErr := stop()
 	progress("")
 	if err == nil {
@@ -148,7 +146,7 @@ type sessionsCost struct {
 	Cookies  float64 `json:"cookiesMB"`
 }
 
-const liveSessions = 10000 // more than a gate remembers, so that its bound shows
+const liveSessions = 10000
 
 // measureSessions has a fresh Traefik for each store.
 func (b *bench) measureSessions() (sessionsCost, error) {
@@ -178,7 +176,7 @@ func (b *bench) growth(name string, session map[string]any) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	copies, err := b.copySessions(cookie, session["store"] != nil)
+	copies, err := b.copySessions(cookie, liveSessions, session["store"] != nil)
 	if err != nil {
 		return 0, err
 	}
@@ -266,7 +264,7 @@ func random(size int) []byte {
 
 // copySessions seals a signed-in session many times. To the plugin each is a session of its own: another cookie, and with Redis
 // another ticket with an entry of its own. That takes a second; as many sign-ins would take minutes.
-func (b *bench) copySessions(cookie string, stored bool) ([]string, error) {
+func (b *bench) copySessions(cookie string, count int, stored bool) ([]string, error) {
 	name, value, _ := strings.Cut(cookie, "=")
 	purpose := "session"
 	if stored {
@@ -285,7 +283,7 @@ func (b *bench) copySessions(cookie string, stored bool) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	copies := make([]string, liveSessions)
+	copies := make([]string, count)
 	if !stored {
 		for i := range copies {
 			copies[i] = name + "=" + cookies.seal(name, plain)
