@@ -38,7 +38,7 @@ func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) er
 	if who.session == "" {
 		return nil
 	}
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	tokens := cookieValues(req, cookieName(&g.csrf.cookie, https))
 	if isSafe(req.Method) {
 		if len(tokens) == 0 && rw.Header()["Set-Cookie"] == nil {

@@ -132,23 +132,3 @@ func stripAll(g *gate, req *http.Request) {
 		delete(req.Header, name)
 	}
 }
-
-// isHTTPS says how the browser came. Traefik's entry point sets X-Forwarded-Proto on every request, and keeps what was there
-// only from proxies it was told to trust (forwardedHeaders.trustedIPs).
-func isHTTPS(req *http.Request) bool {
-	if proto := req.Header.Get("X-Forwarded-Proto"); proto != "" {
-		return secureScheme.MatchString(proto)
-	}
-	return req.TLS != nil
-}
-
-// secureScheme matches the way a browser came, in what a chain of proxies may make of it ("https, http").
-var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
-
-// origin is the scheme and host the request came to. The host is the one Traefik's router matched, never X-Forwarded-Host.
-func origin(req *http.Request) string {
-	if isHTTPS(req) {
-		return "https://" + req.Host
-	}
-	return "http://" + req.Host
-}

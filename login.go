@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // This room is the sign-in: out to the provider with a pending login in a cookie of its own, and back with a code for it
@@ -35,7 +33,7 @@ type pendingLogin struct {
 	Nonce       string   `json:"n"`
 	Verifier    string   `json:"v,omitempty"`
 	RedirectURI string   `json:"u"`
-	Return      string   `json:"r"`           // complete address
+	Return      string   `json:"r"`           // the path to return to; with its origin where the callback is at another host
 	At          int64    `json:"t"`           // Unix seconds
 	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
 	ACRValues   []string `json:"a,omitempty"`
@@ -51,30 +49,18 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 		stripAll(g, req)
 		next.ServeHTTP(rw, req)
 	} else if signsIn && g.login && !c.DisableLogin {
-		login(g, rw, req, origin(req)+localPath(req.URL.RequestURI()), "", "")
+		login(g, rw, req, thisPage(req), "", "")
 	} else {
 		refuse(g, rw, req, http.StatusUnauthorized, reason)
 	}
 }
 
-// localPath makes sure that an address stays on our own origin: exactly one slash in front, and nothing that browsers take for one
-// or skip over (WHATWG URL 4.4).
-func localPath(address string) string {
-	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
-	path := foreign.ReplaceAllStringFunc(strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/"), url.QueryEscape)
-	for _, end := range []string{"?", ""} {
-		if written, _ := json.Marshal(path); len(written) > maxReturn { // which makes six bytes of an ampersand
-			path, _, _ = strings.Cut(path, end)
-		}
-	}
-	return "/" + path
-}
-
-var foreign = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8, which JSON cannot hold
-
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
 func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
-	pending := &pendingLogin{State: randomText(), Nonce: randomText(), RedirectURI: address(&g.redirect, req), Return: returnTo, At: time.Now().Unix(),
+	if !isHere(&g.redirect, req) && strings.HasPrefix(returnTo, "/") {
+		returnTo = origin(g, req) + returnTo
+	}
+	pending := &pendingLogin{State: randomText(), Nonce: randomText(), RedirectURI: address(g, &g.redirect, req), Return: returnTo, At: time.Now().Unix(),
 		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues}
 	if g.config.PKCE {
 		pending.Verifier = randomText()
@@ -147,7 +133,7 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 // keepPending gives the browser the cookie of this sign-in, and drops the oldest when there are too many: each tab has its own, and a
 // browser that never comes back must not fill up the header.
 func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin) {
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	base := cookieName(&g.stateCookie, https) + "."
 	begun := pendingNames(req, base)
 	for i := 0; i+maxPendingLogins <= len(begun); i++ {
@@ -173,7 +159,7 @@ func pendingNames(req *http.Request, base string) []string {
 // takePending finds the pending login of state among the browser's cookies, and removes its cookie: it works once.
 // An error says why the answer does not belong to a sign-in of this browser, or not any more.
 func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	name := cookieName(&g.stateCookie, https) + fmt.Sprintf(".%.6x", state)
 	pending := &pendingLogin{}
 	for _, value := range cookieValues(req, name) {
@@ -191,7 +177,7 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 	if age := time.Now().Unix() - pending.At; age > int64(g.config.StateCookie.MaxAge) {
 		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, g.config.StateCookie.MaxAge)
 	}
-	if here := address(&g.redirect, req); here != pending.RedirectURI {
+	if here := address(g, &g.redirect, req); here != pending.RedirectURI {
 		return nil, fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
 	}
 	if !rememberIf(g.usedStates, false, hashText(state), pending.Return) {
@@ -210,7 +196,7 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 	state := answer.Get("state")
 	if state+answer.Get("code")+answer.Get("error") == "" { // a bookmark, or the 403 page's way to another account
 		if back := answer.Get("switch"); back != "" && !g.config.DisableLogin {
-			login(g, rw, req, origin(req)+localPath(back), "login", "")
+			login(g, rw, req, localPath(back), "login", "")
 			return
 		}
 		redirect(rw, req, homePage(g, req))
@@ -221,6 +207,7 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		stale(g, rw, req, state, err)
 		return
 	}
+	back := wayBack(g, req, pending.Return)
 	s, err := completeLogin(g, req, pending, answer)
 	status := statusOf(err, http.StatusBadRequest)
 	if errors.Is(err, errRefused) {
@@ -231,18 +218,18 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
 	}
 	if err != nil {
-		refuseLogin(g, rw, req, status, err, pending.Return)
+		refuseLogin(g, rw, req, status, err, back)
 		return
 	}
 	endReplaced(g, req)
 	logf(g.log, levelInfo, "session %s: signed in sub %q", s.ID, clip(text(s.claims["sub"])))
 	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
-		rw.Header().Set("Refresh", "0; url="+pending.Return)
-		writeAnswer(g.pages, rw, req, newAnswer("200 signed in", action{text: "Continue", href: pending.Return}))
+		rw.Header().Set("Refresh", "0; url="+back)
+		writeAnswer(g.pages, rw, req, newAnswer("200 signed in", action{text: "Continue", href: back}))
 		return
 	}
-	redirect(rw, req, pending.Return)
+	redirect(rw, req, back)
 }
 
 // stale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
@@ -254,7 +241,7 @@ func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, rea
 		return
 	}
 	if used := text(recall(g.usedStates, hashText(state))); used != "" {
-		back = used
+		back = wayBack(g, req, used)
 	}
 	redirect(rw, req, back)
 }
@@ -262,9 +249,9 @@ func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, rea
 // homePage is where somebody goes who wants nothing in particular.
 func homePage(g *gate, req *http.Request) string {
 	if g.config.PostLoginRedirectURL != "" {
-		return address(&g.postLogin, req)
+		return address(g, &g.postLogin, req)
 	}
-	return origin(req) + "/"
+	return outerPath(req, "/")
 }
 
 // completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
@@ -326,10 +313,10 @@ func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if issuer := asked.Get("iss"); issuer != "" && issuer != g.config.Issuer {
 		err = fmt.Errorf("iss: expected %q, got %q", g.config.Issuer, clip(issuer))
 	}
-	ours := origin(req)
+	ours := origin(g, req)
 	back := homePage(g, req)
 	if target := asked.Get("target_link_uri"); target != "" {
-		back = ours + localPath(strings.TrimPrefix(target, ours))
+		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
 		if bad != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours { // OIDC Core 4: or we were an open redirector
 			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, clip(target))

@@ -135,7 +135,7 @@ func TestLoginWayIn(t *testing.T) {
 		options map[string]any
 		link    string
 	}{
-		{"at home", nil, `<a href="HERE/">Sign in</a>`},
+		{"at home", nil, `<a href="/">Sign in</a>`},
 		{"at a page of its own", map[string]any{"loginUrl": "/login"}, `<a href="HERE/login">Sign in</a>`},
 		{"at a host of its own", map[string]any{"loginUrl": "id.example.com/login"}, `<a href="https://id.example.com/login">Sign in</a>`},
 		{"nowhere", map[string]any{"unauthenticated": "deny"}, ""},
@@ -374,8 +374,8 @@ func TestLoginFromLongAddresses(t *testing.T) {
 		res := b.raw(path, "Sec-Fetch-Mode: navigate")
 		b.takeCookies(mustParse(app+"/"), res.Cookies(), len(res.Cookies())) // fails for one that is too large
 		back := b.answered(mustParse(res.Header.Get("Location")))
-		if target := b.look(back.String()).header.Get("Location"); target != app+want {
-			t.Errorf("%.40q: expected %.60q, got %.60q", path, app+want, target)
+		if target := b.look(back.String()).header.Get("Location"); target != want {
+			t.Errorf("%.40q: expected %.60q, got %.60q", path, want, target)
 		}
 	}
 }
@@ -393,7 +393,7 @@ func TestLoginBackButton(t *testing.T) {
 		t.Errorf("the code was sent again: %d token requests", p.count("token"))
 	}
 	b.forgetCookies()
-	r := b.look(back.String()).expect(http.StatusBadRequest, `href="https://app.example.com/"`)
+	r := b.look(back.String()).expect(http.StatusBadRequest, `href="/"`)
 	if r.isUpstream() {
 		t.Error("the callback reached the upstream")
 	}
@@ -694,7 +694,7 @@ func TestLoginStaysOnOurOwnOrigin(t *testing.T) {
 		b.takeCookies(mustParse(app+"/"), res.Cookies(), len(res.Cookies()))
 		back := b.answered(mustParse(res.Header.Get("Location")))
 		target := b.look(back.String()).header.Get("Location")
-		if !strings.HasPrefix(target, app+"/") || strings.ContainsAny(target, "\\\t\r\n") || strings.HasPrefix(strings.TrimPrefix(target, app), "//") {
+		if !strings.HasPrefix(target, "/") || strings.ContainsAny(target, "\\\t\r\n") || strings.HasPrefix(target, "//") {
 			t.Errorf("%s: leads to %q", path, target)
 		}
 	}

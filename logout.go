@@ -34,8 +34,8 @@ func readForm(req *http.Request) (string, error) {
 // What another site started gets a question instead: such a request proves no wish of the user's.
 func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if isForeign(req) {
-		stay := action{text: "Stay signed in", href: "/"}
-		writeAnswer(g.pages, rw, req, newAnswer("200 asked", action{text: "Sign out", href: req.URL.Path, method: http.MethodPost}, stay))
+		stay := action{text: "Stay signed in", href: outerPath(req, "/")}
+		writeAnswer(g.pages, rw, req, newAnswer("200 asked", action{text: "Sign out", href: outerPath(req, req.URL.Path), method: http.MethodPost}, stay))
 		return
 	}
 	sessions, err := openSessions(g, req)
@@ -53,7 +53,7 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	}
 	landing := ""
 	if g.config.PostLogoutRedirectURL != "" {
-		landing = address(&g.postLogout, req)
+		landing = address(g, &g.postLogout, req)
 	}
 	m, _ := discover(req.Context(), g.client) // without it we are signed out here, and there we can do nothing
 	if s.refreshToken != "" && m["revocation_endpoint"] != nil {
@@ -74,13 +74,13 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		redirect(rw, req, landing)
 		return
 	}
-	writeAnswer(g.pages, rw, req, newAnswer("200 signed out", action{text: "Sign in again", href: "/"}))
+	writeAnswer(g.pages, rw, req, newAnswer("200 signed out", action{text: "Sign in again", href: outerPath(req, "/")}))
 }
 
 // openSessions are the sessions a request brings, those first that may go on. The ID token of one that is past its time still tells the
 // provider who leaves.
 func openSessions(g *gate, req *http.Request) (sessions []*session, err error) {
-	name := cookieName(&g.sessionCookie, isHTTPS(req))
+	name := cookieName(&g.sessionCookie, isHTTPS(g, req))
 	for _, value := range chunkedValues(req, name) {
 		s, _, err := openSession(req.Context(), g, name, value)
 		if errors.Is(err, errUnavailable) {
@@ -106,7 +106,7 @@ func isForeign(req *http.Request) bool {
 		sent = req.Header.Get("Referer")
 	}
 	from, err := url.Parse(sent)
-	return sent != "" && (err != nil || !strings.EqualFold(from.Host, req.Host))
+	return sent != "" && (err != nil || !isOurHost(from.Host, req))
 }
 
 // backchannelLogout takes a logout token that the provider posts (Back-Channel Logout 2.5 to 2.8): 200 when the session is gone,

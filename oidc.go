@@ -4,6 +4,7 @@
 // A request's way: ServeHTTP lets in whom it has seen before. Everybody else goes through serve, which is the table of contents:
 //
 //	warm.go                        the memory behind ServeHTTP
+//	request.go                     what is read off a request
 //	headers.go                     what the upstream is told, and what a client may not claim
 //	bypass.go                      requests that need no sign-in
 //	login.go, logout.go            the sign-in, to the provider and back; the four kinds of sign-out
@@ -26,7 +27,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -131,6 +131,9 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
 	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
+	if !hostName.MatchString(req.Host) && refusesHost(g, rw, req, isOpen) {
+		return
+	}
 	if harmless, isAll := harmlessTo(g, req.Header); !isAll || req.Trailer != nil {
 		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
 			refuseHeaders(g, rw, req)
@@ -138,7 +141,11 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		}
 		stripHeaders(g, req, harmless) // a client never names itself
 	}
-	if at := g.endpoints[req.URL.Path]; at != nil && isHere(&at.at, req) {
+	at := g.endpoints[req.URL.Path]
+	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
+		at = outerEndpoint(g, req)
+	}
+	if at != nil && isHere(&at.at, req) {
 		serveEndpoint(g, at, rw, req)
 		return
 	}
@@ -165,7 +172,7 @@ func turnAway(m *Middleware, rw http.ResponseWriter, req *http.Request, reason e
 	case errors.Is(reason, errNoCredentials):
 		unauthenticated(g, m.next, rw, req, reason)
 	case errors.Is(reason, errForged):
-		back := localPath(strings.TrimPrefix(req.Referer(), origin(req))) // which has a token for the next try
+		back := wayBack(g, req, req.Referer()) // which has a token for the next try
 		refuseWith(g, rw, req, newAnswer("403 forged", action{text: "Load the page again", href: back}), reason)
 	default:
 		refuse(g, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
@@ -235,13 +242,6 @@ type endpoint struct {
 	methods []string
 }
 
-// isHere says that a request came to the host of an address that names one.
-func isHere(at *location, req *http.Request) bool {
-	return at.host == "" || strings.EqualFold(usualPort.ReplaceAllString(at.host, ""), usualPort.ReplaceAllString(req.Host, ""))
-}
-
-var usualPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, wherever it was written
-
 func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
 	if !has(e.methods, req.Method) {
 		rw.Header().Set("Allow", strings.Join(e.methods, ", "))
@@ -262,18 +262,6 @@ func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Reque
 	case "frontchannelLogoutUrl":
 		frontchannelLogout(g, rw, req)
 	}
-}
-
-// address is an address of ours as a complete URL; what the option leaves open is taken from the request.
-func address(at *location, req *http.Request) string {
-	scheme, host, _ := strings.Cut(origin(req), "://")
-	if at.scheme != "" {
-		scheme = at.scheme
-	}
-	if at.host != "" {
-		host = at.host
-	}
-	return scheme + "://" + host + at.path
 }
 
 // refuse answers with an error. The reason goes to the log under the id that the visitor sees.
@@ -330,15 +318,15 @@ const outagePause = 10 * time.Second
 
 // wayOut is what a visitor can do about an answer.
 func wayOut(g *gate, req *http.Request, status int) []action {
-	here := localPath(req.URL.RequestURI())
+	here := thisPage(req)
 	switch status {
 	case http.StatusForbidden:
 		if g.login && !g.config.DisableLogin && isHere(&g.redirect, req) {
-			return []action{{text: "Sign in as someone else", href: g.redirect.path + "?switch=" + url.QueryEscape(here)}}
+			return []action{{text: "Sign in as someone else", href: outerPath(req, g.redirect.path) + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
 		if at, err := parseLocation(g.config.LoginURL); err == nil {
-			return []action{{text: "Sign in", href: address(&at, req)}}
+			return []action{{text: "Sign in", href: address(g, &at, req)}}
 		}
 		if g.login && !g.config.DisableLogin && g.config.Unauthenticated != "deny" { // a form that was posted too late
 			return []action{{text: "Sign in", href: homePage(g, req)}}

@@ -619,7 +619,7 @@ func TestPagesWords(t *testing.T) {
 		words   []string
 		never   string
 	}{
-		{"a callback of no sign-in", signIn, "/oidc/callback?code=a&state=b", page, 400, []string{expired, `<a href="https://app.example.com/">Sign in again</a>`}, ""},
+		{"a callback of no sign-in", signIn, "/oidc/callback?code=a&state=b", page, 400, []string{expired, `<a href="/">Sign in again</a>`}, ""},
 		{"a callback with two states", signIn, "/oidc/callback?code=a&state=b&state=c", page, 400, []string{general}, "<a"},
 		{"a sign-in for another issuer", signIn, "/login?iss=x", page, 400, []string{general}, "<a"},
 		{"a frame without sid", signIn, "/front?iss=x", page, 400, []string{general}, "<a"},
@@ -639,7 +639,7 @@ func TestPagesWords(t *testing.T) {
 	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{}})
 	for referer, back := range map[string]string{
 		"https://app.example.com/form?a=1&b=2": "/form?a=1&amp;b=2", "": "/", "https://app.example.com": "/",
-		"https://evil.example.com/form": "/https://evil.example.com/form", "https://app.example.com.evil.example/": "/.evil.example/", "//evil.example.com/": "/evil.example.com/",
+		"https://evil.example.com/form": "/", "https://app.example.com.evil.example/": "/", "//evil.example.com/": "/evil.example.com/",
 	} {
 		req := b.request(http.MethodPost, "/save", "a=1")
 		req.Header.Set("Sec-Fetch-Mode", "navigate")

@@ -93,7 +93,7 @@ func refreshTime(t *tokens, claims map[string]any, now time.Time) int64 {
 // sessionPass finds the session a request brings and lets it in, refreshing and renewing it where it is time.
 // What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
 func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	if https {
 		noteHTTPS(g)
 	}
@@ -440,7 +440,7 @@ func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session,
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
 func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	name := cookieName(&g.sessionCookie, https)
 	sealed := seal(g.sessionSealer, name, content)
 	maxAge := int(sessionEnd(g, s) - now.Unix())
@@ -464,7 +464,7 @@ func endSessions(g *gate, rw http.ResponseWriter, req *http.Request, sessions []
 			return err // or the session would live on without its owner's knowledge
 		}
 	}
-	https := isHTTPS(req)
+	https := isHTTPS(g, req)
 	setChunked(rw, req, &g.sessionCookie, cookieName(&g.sessionCookie, https), "", https, -1)
 	if g.csrf != nil {
 		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)

@@ -207,6 +207,11 @@ func buildWarmPath(g *gate) {
 	g.ownPaths = map[string]bool{}
 	for path := range g.endpoints {
 		g.ownPaths[path] = true
+		for i := 1; i < len(path); i++ { // what is left of it behind a StripPrefix; but the front page is not looked at each time
+			if path[i] == '/' && i+1 < len(path) {
+				g.ownPaths[path[i:]] = true
+			}
+		}
 	}
 	for i := 1; i <= len(g.stateCookie.base) && strings.HasPrefix(g.sessionCookie.base, g.stateCookie.base[:i]); i++ {
 		g.ownStem = g.stateCookie.base[:i]
