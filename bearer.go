@@ -215,9 +215,9 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 // are active, too.
 func checkActive(r *tokenRules, claims map[string]any, now time.Time) error {
 	t := &token{claims: claims}
-	err := firstError(checkKind(claims), checkPast(t, "nbf", false, anyAge, now), checkAudience(r, t))
+	err := firstError(checkKind(r, claims), checkPast(r, t, "nbf", false, anyAge, now), checkAudience(r, t))
 	if err == nil && claims["exp"] != nil {
-		err = checkExpiry(t, now)
+		err = checkExpiry(r, t, now)
 	}
 	if err == nil && claims["iss"] != nil {
 		err = checkIssuer(r, t)
@@ -376,7 +376,7 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 	if len(audience) == 0 && resource != "" {
 		audience = []string{resource} // RFC 8707 2.2
 	}
-	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience}}
+	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(g.config.ClockSkewSeconds)}}
 	job.isHidden = source.Query+source.Cookie != ""
 	if source.Header != "" {
 		job.source.Header = http.CanonicalHeaderKey(source.Header)
@@ -409,7 +409,14 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	if job.rules.audience == nil && g.login {
 		job.rules.audience = []string{g.config.ClientID}
 	}
-	if job.rules.algorithms = j.Algorithms; len(j.Algorithms) == 0 {
+	job.rules.acceptsIDTokens = j.AcceptIDTokens
+	if g.login {
+		job.rules.client = g.config.ClientID
+	}
+	for _, alg := range j.Algorithms {
+		job.rules.algorithms = append(job.rules.algorithms, usualName(alg))
+	}
+	if len(j.Algorithms) == 0 {
 		job.rules.algorithms = asymmetric
 	}
 	if j.Issuer != "" {
@@ -446,13 +453,13 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *docum
 		return g.client.keys
 	}
 	at := &Config{}
-	at.ClientConfig = j.ClientConfig
+	at.ClientConfig = j.ClientConfig.ClientConfig
 	if at.Endpoints.JWKS = j.JWKSURL; j.JWKSURL == "" {
 		at.Issuer = j.Issuer // discovered
 	} else if j.JWKSURL[0] == '/' {
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
-	if c := findClient(ctx, g.log, at, "jwt.clientConfig", p); c != nil {
+	if c := findClient(ctx, g.log, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
 		return c.keys
 	}
 	return nil // the problem is noted
@@ -522,7 +529,7 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
 	if job.client = g.client; !g.login || asks.URL != "" {
-		job.client = findClient(ctx, g.log, &at, block+"clientConfig", p)
+		job.client = findClient(ctx, g.log, &at, nil, block+"clientConfig", p)
 	}
 	if job.client != nil && at.Issuer != "" {
 		job.rules.issuers = job.client.rules.issuers

@@ -69,12 +69,12 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 		g.credentials["Authorization"] = true
 	}
 	at := &Config{ProviderConfig: ProviderConfig{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
-		ClientKeyAlg: "RS256", ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
+		ClientKeyID: c.ClientKeyID, ClientKeyAlg: c.ClientKeyAlg, ClientCertificate: c.ClientCertificate, ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
 	if g.login && strings.HasPrefix(c.URL, g.config.Issuer) {
 		at.Issuer = g.config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
 	}
-	for _, alg := range []string{"ES256", "EdDSA"} {
-		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); err == nil {
+	for _, alg := range strings.Fields("RS256 ES256 ES384 ES512 EdDSA") { // what the key is for, when nothing is said
+		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); c.ClientKeyAlg == "" && (err == nil || alg == "RS256") {
 			at.ClientKeyAlg = alg
 		}
 	}
@@ -88,7 +88,7 @@ func newGateway(ctx context.Context, g *gate, p *problems) *gateway {
 	if w.salt == "" {
 		w.salt = replica
 	}
-	w.client = findClient(ctx, g.log, at, block+"clientConfig", p)
+	w.client = findClient(ctx, g.log, at, nil, block+"clientConfig", p)
 	return w
 }
 

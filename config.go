@@ -186,11 +186,17 @@ type ProviderConfig struct {
 	// ClientKeyID is the `kid` that the provider knows this key by. Set it when more than one key is registered.
 	ClientKeyID string `json:"clientKeyId"`
 	// ClientKeyAlg is the signature algorithm used with `clientKey`. It must fit the kind of key.
-	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA"`
+	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519"`
+	// ClientCertificate is the certificate of `clientKey`, as PEM, for providers that know the key by its thumbprint (`x5t`, `x5t#S256`):
+	// Entra ID.
+	ClientCertificate string `json:"clientCertificate"`
 	// IDTokenSigningAlg is the one signature algorithm that ID tokens and logout tokens may have. Default: `RS256` if the
 	// provider lists it, else the family of what it lists first. Set it when the provider signs with something else than it
 	// says; HS256, HS384 and HS512 (signed with the client secret) work only when they are named here.
-	IDTokenSigningAlg string `json:"idTokenSigningAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	IDTokenSigningAlg string `json:"idTokenSigningAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519|HS256|HS384|HS512"`
+	// ClockSkewSeconds is by how much our clock and the provider's may differ when the times in a token are judged (`exp`, `nbf`, `iat`).
+	// That long after its end a token is still good.
+	ClockSkewSeconds int `json:"clockSkewSeconds" is:"number" min:"0" max:"300" default:"60"`
 	// ClientConfig is how the provider is called.
 	ClientConfig ClientConfig `json:"clientConfig"`
 }
@@ -407,12 +413,24 @@ type JWTConfig struct {
 	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
 	Issuer string `json:"issuer" limit:"true"`
 	// Algorithms are the signature algorithms accepted, all of one family. Default: what the key is for.
-	Algorithms []string `json:"algorithms" limit:"true" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|HS256|HS384|HS512"`
+	Algorithms []string `json:"algorithms" limit:"true" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519|HS256|HS384|HS512"`
+	// AcceptIDTokens also takes ID tokens for access tokens, where programs have nothing else (`gcloud`, `kubelogin`, Cognito). They say
+	// who somebody is to the client in `aud`, and anybody who got one may then call this API as that user: `audience` must name a
+	// client whose every user may.
+	AcceptIDTokens bool `json:"acceptIdTokens" is:"switch" default:"false"`
 	// TokenKey is the name of a query parameter, and of a field of a form, where the token may be as well.
 	TokenKey string `json:"tokenKey"`
 	TokenConfig
 	// ClientConfig is how the keys are fetched. Beside a sign-in, its issuer's keys are fetched as the top level says.
-	ClientConfig ClientConfig `json:"clientConfig"`
+	ClientConfig KeysClientConfig `json:"clientConfig"`
+}
+
+// KeysClientConfig is how an issuer's keys are fetched.
+type KeysClientConfig struct {
+	// Headers go with the requests for the issuer's metadata and keys, for those that are not public: Kubernetes' API wants
+	// `Authorization: "Bearer ${file:/var/run/secrets/kubernetes.io/serviceaccount/token}"`.
+	Headers map[string]string `json:"headers" is:"header"`
+	ClientConfig
 }
 
 // IntrospectionConfig is how bearer tokens are asked about at the provider.
@@ -454,8 +472,14 @@ type ClientCredentialsConfig struct {
 	ClientSecret string `json:"clientSecret" secret:"true"`
 	// ClientAuthMethod is how the client proves itself. Default: `private_key_jwt` with `clientKey`, else `client_secret_basic`.
 	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
-	// ClientKey is the private key for `private_key_jwt`, as PEM; signed with RS256, ES256 or EdDSA, as the key is.
+	// ClientKey is the private key for `private_key_jwt`, as PEM.
 	ClientKey string `json:"clientKey" secret:"true"`
+	// ClientKeyID is the `kid` that the provider knows this key by.
+	ClientKeyID string `json:"clientKeyId"`
+	// ClientKeyAlg is the signature algorithm used with `clientKey`. Default: `RS256`, `ES256`, `ES384`, `ES512` or `EdDSA`, as the key is.
+	ClientKeyAlg string `json:"clientKeyAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519"`
+	// ClientCertificate is as at the top level.
+	ClientCertificate string `json:"clientCertificate"`
 	// Audience is the API the token is for, for providers that want it named (Auth0).
 	Audience string `json:"audience"`
 	// Scopes are what the token may do.
@@ -571,7 +595,7 @@ func inherit(to, from *PolicyConfig) {
 }
 
 // withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
-var withoutLogin = regexp.MustCompile(`^(?i:bypass|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|(client(?:Id|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {
@@ -653,11 +677,13 @@ jwt/ if signingSecret jwksUrl: must have one source of keys, got signingSecret a
 jwt/ if publicKey jwksFile: must have one source of keys, got publicKey and jwksFile; keep one
 jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksUrl; keep one
 jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
+/jwt.audience if jwt.acceptIdTokens=true !issuer !jwt.audience: required with acceptIdTokens, or the ID tokens of every application were accepted; write the client that they are made for
+,oAuthClientCredentials/clientKey if clientCertificate !clientKey: required with clientCertificate; write its private key as PEM
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
 jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
 jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #
-jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(ES\d+(\sand\s)?)+|(HS\d+(\sand\s)?)+|EdDSA: must be of one family, got ${algorithms}; keep one
+jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(ES\d+(\sand\s)?)+|(HS\d+(\sand\s)?)+|(Ed\w+(\sand\s)?)+: must be of one family, got ${algorithms}; keep one
 jwt/algorithms if algorithms=HS.* !signingSecret: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 jwt/algorithms if algorithms signingSecret !algorithms=HS.*: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 switch/ if !value=1|0|t|f|T|F|true|false|True|False|TRUE|FALSE: must be true or false, got "${value}"
@@ -665,6 +691,7 @@ number/ if !value=-?[0-2]?\d{1,9}(\.0*)?: must be a whole number, got "${value}"
 number/ if value=-.*: must be at least ${min}, got "${value}"
 number/ if min=1 value=0+(\.0*)?: must be at least ${min}, got "${value}"
 number/ if max=10 !value=0*(\d|10)(\.0*)?: must be at most ${max}, got "${value}"
+number/ if max=300 !value=0*([12]?\d{1,2}|300)(\.0*)?: must be at most ${max}, got "${value}"
 issuer,url/ if !value=<url>([?#]\S*)?: must be an https URL, got "${value}"; try "${try}"
 jwks/ if !value=<url>([?#]\S*)? !value=/.*: must be an https URL, got "${value}"; try "${try}"
 uri/ if !value=<url>([?#]\S*)? !value=urn:[^#]+: must be an https URL, got "${value}"; try "${try}"
@@ -703,6 +730,7 @@ warning/oAuthClientCredentials.url if oAuthClientCredentials.url=(?i)http:.*: "$
 warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
 warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
 warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds
+warning/jwt.acceptIdTokens if jwt.acceptIdTokens=true: ID tokens are accepted as access tokens: whoever gets one that was made for "${jwt.audience}" can call this API as its user; use access tokens where the provider has them
 notice/jwt.audience if jwt !issuer !jwt.audience !jwt.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
 notice/oAuthIntrospection.audience if oAuthIntrospection !oAuthIntrospection.audience !oAuthIntrospection.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it

@@ -90,6 +90,12 @@ func sample(t *testing.T, text string) map[string]any {
 // blameless are configurations that are taken, and the warning or notice that is said of them: see sample.
 var blameless = []struct{ name, options, want string }{
 	{"the least", `{}`, ``},
+	{"the widest clock", `{"clockSkewSeconds": "300"}`, ``},
+	{"a narrow clock", `{"clockSkewSeconds": 299}`, ``},
+	{"ID tokens of the sign-in's client", `{"jwt": {"acceptIdTokens": true}}`, `jwt.acceptIdTokens: ID tokens are accepted`},
+	{"ID tokens of a client", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "audience": "a", "acceptIdTokens": true}}`, `jwt.acceptIdTokens: ID tokens are accepted`},
+	{"access tokens of anybody", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "acceptIdTokens": false}}`, `jwt.audience: not set`},
+	{"a key with its certificate", `{"clientKey": "PEM", "clientCertificate": "PEM"}`, ``},
 	{"a certificate with its key", `{"clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
 	{"numbers at their bounds", `{"session": {"expiry": 1}, "clientConfig": {"maxRetries": 10}, "maxAge": 0}`, ``},
 	{"no retries, and a second", `{"clientConfig": {"maxRetries": "00", "timeoutSeconds": "1.000"}}`, ``},

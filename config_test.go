@@ -224,6 +224,9 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"no time to sign in", `{"stateCookie": {"maxAge": 0}}`, `stateCookie.maxAge: must be at least 1, got "0"`},
 	{"a negative maxAge", `{"maxAge": -1}`, `maxAge: must be at least 0, got "-1"`},
 	{"no time to answer", `{"clientConfig": {"timeoutSeconds": 0}}`, `clientConfig.timeoutSeconds: must be at least 1, got "0"`},
+	{"too wide a clock", `{"clockSkewSeconds": 301}`, `clockSkewSeconds: must be at most 300, got "301"`},
+	{"a certificate without its key", `{"clientCertificate": "PEM"}`, `clientKey: required with clientCertificate`},
+	{"the gateway's certificate without its key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": "y", "clientCertificate": "PEM"}}`, `oAuthClientCredentials.clientKey: required with clientCertificate`},
 	{"too many retries", `{"clientConfig": {"maxRetries": 11}}`, `clientConfig.maxRetries: must be at most 10, got "11"`},
 	{"a block for a text", `{"redirectUrl": {"a": "b"}}`, `redirectUrl: must be one value, not a list or block`},
 	{"a text for a block", `{"session": "10"}`, `session: must be a block of options, not a text or list`},
@@ -407,6 +410,7 @@ func TestConfigRefuses(t *testing.T) {
 var jobless = []struct{ name, options, wantErr string }{
 	{"nothing", `{}`, `issuer: required for sign-in; write the provider's address`},
 	{"nothing but a log level", `{"logLevel": "debug"}`, `clientId: required for sign-in; write the name under which`},
+	{"ID tokens of every client", `{"jwt": {"issuer": "https://id.example.com", "acceptIdTokens": true}}`, `jwt.audience: required with acceptIdTokens`},
 	{"a rule without job", `{"claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
 	{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
 	{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},

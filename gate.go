@@ -173,7 +173,7 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 	if g.login {
 		shared := buildSealers(g)
 		g.ledger = findLedger(ctx, shared)
-		g.client = findClient(ctx, g.log, g.config, "clientConfig", p)
+		g.client = findClient(ctx, g.log, g.config, nil, "clientConfig", p)
 		g.store = findStore(ctx, g, shared, p)
 		g.localCopy = time.Duration(g.config.Session.Store.CacheSeconds) * time.Second
 	}
@@ -313,8 +313,9 @@ func findLedger(ctx context.Context, shared []string) *ledger {
 
 // findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
 // It is nil when there are problems, which are added to p; at is the path of the connection's options.
-func findClient(ctx context.Context, l *logger, c *Config, at string, p *problems) *client {
-	key := nameOf(c.ProviderConfig)
+// headers go with the requests for its documents.
+func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
+	key := nameOf(c.ProviderConfig, headers)
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
 		before := p.noted
@@ -322,6 +323,7 @@ func findClient(ctx context.Context, l *logger, c *Config, at string, p *problem
 		if p.noted > before {
 			return nil
 		}
+		made.headers = headers
 		known = register(ctx, &clients, key, made)
 	}
 	found, _ := known.(*client)
@@ -366,15 +368,19 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 	p.addError(at, err)
 	if c.ClientKey != "" {
 		made.signerAlg = c.ClientKeyAlg
-		made.signerKeyID = c.ClientKeyID
+		block := strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")
 		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)
-		p.addError(strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")+"clientKey", err)
+		p.addError(block+"clientKey", err)
+		if err == nil {
+			made.signerNames, err = keyNames(c.ClientKeyID, c.ClientCertificate, made.signer)
+			p.addError(block+"clientCertificate", err)
+		}
 	}
 	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
 		made.authMethod = "tls_client_auth"
 	}
 	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && c.ClientConfig.TLS.Cert != ""
-	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences}
+	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
 	if c.TrustedIssuer != "" {
 		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
 	}

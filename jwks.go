@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -9,9 +10,11 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha256" // for crypto.Hash
+	"crypto/sha1" // RFC 7515 4.1.7 wants it
+	"crypto/sha256"
 	_ "crypto/sha512"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -37,12 +40,20 @@ const (
 // that is what keeps a token from choosing how a key is used.
 var algorithms = map[string]string{
 	"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "PS256": "RSA", "PS384": "RSA", "PS512": "RSA",
-	"ES256": "EC P-256", "ES384": "EC P-384", "ES512": "EC P-521", "EdDSA": "OKP Ed25519",
+	"ES256": "EC P-256", "ES384": "EC P-384", "ES512": "EC P-521", "EdDSA": "OKP Ed25519", "Ed25519": "OKP Ed25519",
 	"HS256": "oct", "HS384": "oct", "HS512": "oct",
 }
 
 // hashes are told by the end of an algorithm's name. That of EdDSA is for at_hash; the signature hashes by itself.
-var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512, "DSA": crypto.SHA512}
+var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512, "DSA": crypto.SHA512, "25519": crypto.SHA512}
+
+// usualName is the one of an algorithm's two names that we compare: Ed25519 is what RFC 9864 calls EdDSA on that curve.
+func usualName(alg string) string {
+	if alg == "Ed25519" {
+		return "EdDSA"
+	}
+	return alg
+}
 
 // saltLength is that of the hash (RFC 7518 3.5); the library's default takes any.
 var saltLength = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
@@ -54,6 +65,7 @@ type key struct {
 	kid, alg string // "": any
 	kind     string // one of algorithms
 	public   any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
+	fault    string // why a published key cannot be used, "" for one that can; it has no kind then, and so verifies nothing
 }
 
 // newKey checks public and names its kind. What the library would refuse later is refused here, where it can be said in time (a
@@ -98,23 +110,29 @@ func newSecretKey(secret []byte, algs []string) (*key, error) {
 }
 
 // readKeySet reads a JWK set (RFC 7517 5). Keys that we do not understand, that are not for signatures, or that are broken
-// are left out one by one; a set without any usable key is an error that says why.
+// are no use one by one, and remembered by name for whoever brings a token of theirs; a set without any usable key is an error that
+// says why.
 func readKeySet(set map[string]any) ([]*key, error) {
 	items, ok := set["keys"].([]any)
 	if !ok {
 		return nil, fmt.Errorf("key set: keys: must be an array, got %s", shown(set["keys"]))
 	}
 	var keys []*key
-	reason := "it is empty"
+	usable, reason := 0, "it is empty"
 	for _, item := range items {
 		k, err := parseJWK(item)
 		if err == nil {
-			keys = append(keys, k)
+			usable++
 		} else {
 			reason = err.Error()
+			jwk, _ := item.(map[string]any)
+			k = &key{kid: text(jwk["kid"]), fault: reason}
+		}
+		if err == nil || k.kid != "" {
+			keys = append(keys, k)
 		}
 	}
-	if len(keys) == 0 {
+	if usable == 0 {
 		return nil, fmt.Errorf("key set: no usable key of %d: %s", len(items), reason)
 	}
 	return keys, nil
@@ -129,12 +147,27 @@ func parseJWK(item any) (*key, error) {
 		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", shown(use), shown(operations))
 	}
 	var public any // nil: of a kind we do not know
-	if kty == "RSA" {
+	for _, name := range strings.Fields("n e x y") {
+		if _, err := decodePart(name, text(jwk[name])); err != nil {
+			return nil, fmt.Errorf("kty %s: %w", shown(kty), err)
+		}
+	}
+	if chain := texts(jwk["x5c"]); len(chain) > 0 && text(jwk["n"])+text(jwk["x"]) == "" { // RFC 7517 4.7: standard base64
+		der, err := base64.StdEncoding.DecodeString(chain[0])
+		if err != nil {
+			return nil, errors.New("x5c: must be base64")
+		}
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("x5c: %w", err)
+		}
+		public = certificate.PublicKey
+	} else if kty == "RSA" {
 		public = &rsa.PublicKey{N: numberIn(jwk, "n"), E: int(numberIn(jwk, "e").Int64())}
 	} else if kty == "EC" && curves[crv] != nil {
 		public = &ecdsa.PublicKey{Curve: curves[crv], X: numberIn(jwk, "x"), Y: numberIn(jwk, "y")}
 	} else if kty == "OKP" && crv == "Ed25519" {
-		x, _ := decodePart("x", text(jwk["x"])) // newKey refuses nothing
+		x, _ := decodePart("x", text(jwk["x"]))
 		public = ed25519.PublicKey(x)
 	}
 	k, err := newKey(public)
@@ -142,11 +175,11 @@ func parseJWK(item any) (*key, error) {
 		return nil, fmt.Errorf("kty %s: %w", shown(jwk["kty"]), err)
 	}
 	k.kid = text(jwk["kid"])
-	k.alg = text(jwk["alg"])
+	k.alg = usualName(text(jwk["alg"]))
 	return k, nil
 }
 
-// numberIn decodes a member of a JWK. What is not base64url is 0, which newKey refuses.
+// numberIn decodes a member of a JWK. What is missing is 0, which newKey refuses.
 func numberIn(jwk map[string]any, name string) *big.Int {
 	data, _ := decodePart(name, text(jwk[name]))
 	return new(big.Int).SetBytes(data)
@@ -155,7 +188,7 @@ func numberIn(jwk map[string]any, name string) *big.Int {
 // fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
 // is used with one algorithm). With this an RSA key never is the secret of HS256.
 func fits(k *key, alg string) bool {
-	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
+	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg) && k.fault == ""
 }
 
 // digest hashes message as alg does. It is hashed once for each key that is tried, which costs a tenth of the signature.
@@ -205,13 +238,10 @@ func verifyECDSA(public *ecdsa.PublicKey, sum, signature []byte) bool {
 
 func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize + 7) / 8 }
 
-// signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg.
-func signToken(signer crypto.Signer, alg, kid string, claims map[string]any) (string, error) {
-	header := map[string]any{"alg": alg, "typ": "JWT"}
-	if kid != "" {
-		header["kid"] = kid
-	}
-	head, _ := json.Marshal(header) // texts only
+// signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg; names are the members of
+// the header by which the provider finds its key.
+func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (string, error) {
+	head, _ := json.Marshal(merge(map[string]any{"alg": alg, "typ": "JWT"}, names)) // texts only
 	payload, err := json.Marshal(claims)
 	signed := base64url.EncodeToString(head) + "." + base64url.EncodeToString(payload)
 	hash, sum, signature := hashes[alg[2:]], digest(alg, signed), []byte(nil)
@@ -286,6 +316,34 @@ func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 	return signer, err
 }
 
+// keyNames are the members of a JOSE header that name our key (RFC 7515 4.1.4, 4.1.7, 4.1.8): its kid, and the thumbprints of the
+// certificate that the provider knows it by.
+func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, error) {
+	names := map[string]any{}
+	if kid != "" {
+		names["kid"] = kid
+	}
+	if certificate == "" {
+		return names, nil
+	}
+	block, _ := pem.Decode([]byte(certificate))
+	if block == nil {
+		return nil, errors.New("must be PEM: -----BEGIN CERTIFICATE----- and so on, with its line breaks")
+	}
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	ours, _ := x509.MarshalPKIXPublicKey(signer.Public())
+	if !bytes.Equal(ours, parsed.RawSubjectPublicKeyInfo) {
+		return nil, errors.New("must be the certificate of clientKey, got that of another key")
+	}
+	old, sum := sha1.Sum(block.Bytes), sha256.Sum256(block.Bytes)
+	names["x5t"] = base64url.EncodeToString(old[:])
+	names["x5t#S256"] = base64url.EncodeToString(sum[:])
+	return names, nil
+}
+
 // newFixedKeySet makes a key set of configured keys.
 func newFixedKeySet(keys ...*key) *document {
 	return &document{value: keys}
@@ -320,18 +378,26 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 // are for its algorithm. found tells whether there was any.
 func tryKeys(set any, t *token) (found bool, err error) {
 	keys, _ := set.([]*key)
-	tries := 0
+	tries, fault := 0, ""
 	for _, k := range keys {
-		if t.kid != "" && k.kid != "" && t.kid != k.kid || !fits(k, t.alg) || tries == maxTries {
+		if t.kid != "" && k.kid != "" && t.kid != k.kid {
 			continue
 		}
-		tries++
+		if k.fault != "" && t.kid != "" && t.kid == k.kid {
+			fault = "; the one of that name cannot be used: " + k.fault
+		}
+		if !fits(k, t.alg) {
+			continue
+		}
+		if tries++; tries > maxTries {
+			return true, fmt.Errorf("signature: does not match any of the %d keys for %s that are tried at most, and there are more; let the issuer say which by a kid", maxTries, t.alg)
+		}
 		if err = verifySignature(t, k); err == nil {
 			return true, nil
 		}
 	}
 	if tries == 0 {
-		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s", len(keys), t.kid, t.alg)
+		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, fault)
 	}
 	return tries > 0, err
 }

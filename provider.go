@@ -25,7 +25,7 @@ import (
 //   - no secret, code or token reaches an error or the log.
 
 const (
-	maxAnswer     = 1 << 20   // bytes of one answer of the provider
+	maxAnswer     = maxJSONSize
 	lifetime      = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
 	jitter        = lifetime / 10
 	fetchInterval = 10 * time.Second // between two fetches in the long run
@@ -47,11 +47,12 @@ type client struct {
 	authMethod   string // "" is by discovery
 	signer       crypto.Signer
 	signerAlg    string
-	signerKeyID  string
-	mutualTLS    bool // the provider asks for our certificate: to know us, or to bind tokens to it
+	signerNames  map[string]any // of its key, for the header of an assertion
+	mutualTLS    bool           // the provider asks for our certificate: to know us, or to bind tokens to it
 	overrides    EndpointsConfig
 	discoveryURL string // "": there is nothing to discover
 	http         *http.Client
+	headers      map[string]string // of the requests for metadata and keys
 	retries      int
 	rules        *tokenRules
 	pinnedAlg    string    // idTokenSigningAlg, "" is by discovery
@@ -155,7 +156,7 @@ func discover(ctx context.Context, c *client) (map[string]any, error) {
 func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	m := map[string]any{"issuer": c.issuer}
 	if c.discoveryURL != "" {
-		found, err := get(ctx, c, "discovery", c.discoveryURL, nil)
+		found, err := get(ctx, c, "discovery", c.discoveryURL, c.headers)
 		aliases, _ := found["mtls_endpoint_aliases"].(map[string]any)
 		for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
 			if alias := text(aliases[name]); alias != "" && c.mutualTLS {
@@ -254,7 +255,7 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 		time.Sleep(retryPause * time.Duration(attempt))
 	}
 	if len(body) > maxAnswer {
-		err = errors.New("the answer is larger than 1 MiB")
+		err = errors.New("the answer is larger than 4 MiB")
 	} else if os.IsTimeout(err) {
 		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit")
 	} else if wrapped, ok := err.(*url.Error); ok {
@@ -332,7 +333,7 @@ func clientAssertion(c *client) (string, error) {
 	if audience == "" {
 		audience = c.overrides.Token // a client of a token endpoint alone; configured as well
 	}
-	return signToken(c.signer, c.signerAlg, c.signerKeyID, map[string]any{
+	return signToken(c.signer, c.signerAlg, c.signerNames, map[string]any{
 		"iss": c.id,
 		"sub": c.id,
 		// The issuer, one string, never an address from metadata: who can choose the address could replay the assertion elsewhere (RFC 9700 update).
@@ -423,11 +424,11 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 // what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
 func signingAlgorithm(c *client, listed []string) string {
 	if c.pinnedAlg != "" {
-		return c.pinnedAlg
+		return usualName(c.pinnedAlg)
 	}
 	for _, alg := range listed {
 		if kind := algorithms[alg]; kind != "" && kind != "oct" && !has(listed, "RS256") {
-			return alg
+			return usualName(alg)
 		}
 	}
 	return "RS256"
@@ -435,11 +436,16 @@ func signingAlgorithm(c *client, listed []string) string {
 
 // fetchKeys reads the provider's key set.
 func fetchKeys(ctx context.Context, c *client) (any, error) {
-	set, err := get(ctx, c, "key set", "jwks_uri", nil)
+	set, err := get(ctx, c, "key set", "jwks_uri", c.headers)
 	if err != nil {
 		return nil, err
 	}
 	keys, err := readKeySet(set)
+	if err != nil {
+		known, _, _ := peek(c.metadata)
+		m, _ := known.(map[string]any)
+		err = fmt.Errorf("%w, at %s", err, clip(text(m["jwks_uri"])))
+	}
 	return keys, err
 }
 

@@ -292,7 +292,7 @@ func noteUsed(ctx context.Context, g *gate, t *token) error {
 	}
 	end, err := numericDate(t.claims, "exp")
 	if err == nil {
-		life := time.Until(time.Unix(end, 0)) + clockSkew*time.Second
+		life := time.Until(time.Unix(end, 0)) + time.Duration(g.client.rules.skew)*time.Second
 		_, err = storeDo(ctx, g.store, hashedKey(g.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
 	}
 	return err

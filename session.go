@@ -195,7 +195,7 @@ func checkSession(g *gate, s *session, now time.Time) error {
 		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
 	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
-	if err := firstError(checkACR(g.config.ACRValues, s.claims), checkAuthTime(g.config.MaxAge, s.claims, s.Start/1000)); err != nil {
+	if err := firstError(checkACR(g.config.ACRValues, s.claims), checkAuthTime(g.client.rules, g.config.MaxAge, s.claims, s.Start/1000)); err != nil {
 		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
 	}
 	return nil

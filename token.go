@@ -19,16 +19,16 @@ import (
 //   - an error begins with the claim and may quote claims, never the token.
 
 const (
-	maxTokenSize  = 64 << 10     // bytes of a whole token; the largest seen in practice are about 12 KB
-	maxJSONSize   = 1 << 20      // bytes of any JSON
-	maxContainers = 1000         // objects and arrays in one JSON text, and so its depth
-	maxKeyID      = 256          // bytes of kid
-	maxName       = 255          // bytes of sub (OIDC Core 2), sid, jti, typ
-	clockSkew     = 60           // seconds by which our clock and the provider's may differ
-	maxLoginAge   = 10 * 60      // seconds between the issue of an ID token and its use
-	anyAge        = endOfTime    // for tokens whose exp alone says how long they are good for
-	endOfTime     = 253402300799 // 31 December 9999: a later date is a mistake
-	logoutEvent   = "http://schemas.openid.net/event/backchannel-logout"
+	maxTokenSize = 64 << 10     // bytes of a whole token; the largest seen in practice are about 12 KB
+	maxJSONSize  = 4 << 20      // bytes of any JSON; a set of 1,000 keys with certificates has about 2 MB
+	maxLevels    = 1000         // levels of any JSON
+	libraryDepth = 10000        // levels that the library reads
+	maxKeyID     = 256          // bytes of kid
+	maxName      = 255          // bytes of sub (OIDC Core 2), sid, jti, typ
+	maxLoginAge  = 10 * 60      // seconds between the issue of an ID token and its use
+	anyAge       = endOfTime    // for tokens whose exp alone says how long they are good for
+	endOfTime    = 253402300799 // 31 December 9999: a later date is a mistake
+	logoutEvent  = "http://schemas.openid.net/event/backchannel-logout"
 )
 
 // token is a JSON Web Token taken apart. Nothing in it has been verified.
@@ -45,6 +45,9 @@ type tokenRules struct {
 	issuers          []string // accepted iss values; nil: not checked (disableIssuerCheck)
 	audience         []string // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
 	trustedAudiences []string // what the aud of an ID or logout token may name besides
+	skew             int64    // seconds by which our clock and the provider's may differ
+	client           string   // of access tokens: the sign-in's, for which ID tokens are made as well
+	acceptsIDTokens  bool     // as access tokens
 	algorithms       []string // accepted alg values, all of one family: for verifyToken
 }
 
@@ -97,7 +100,7 @@ func readHeader(part string) (*token, error) {
 	if err = firstError(err, checkName(header, "kid", maxKeyID, false), checkName(header, "typ", maxName, false)); err != nil {
 		return nil, err
 	}
-	t := &token{alg: text(header["alg"]), kid: text(header["kid"]), typ: text(header["typ"])}
+	t := &token{alg: usualName(text(header["alg"])), kid: text(header["kid"]), typ: text(header["typ"])}
 	if algorithms[t.alg] == "" { // compared exactly with what we know; "none", in any case, is not among it
 		return nil, fmt.Errorf("alg: not a signature algorithm that is known here, got %s", shown(header["alg"]))
 	}
@@ -145,8 +148,13 @@ var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 // unless a member was dropped. Reading token by token instead would cost the interpreter five times as much.
 func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
-	if len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxContainers {
-		return nil, fmt.Errorf("JSON: must have at most %d bytes and %d objects and arrays", maxJSONSize, maxContainers)
+	if len(data) > maxJSONSize {
+		return nil, fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(data))
+	}
+	// The library refuses what is too deep for it: so it judges the text inside as many arrays as make up the difference.
+	outside := libraryDepth - maxLevels
+	if strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !json.Valid([]byte(strings.Repeat("[", outside)+written+strings.Repeat("]", outside))) {
+		return nil, fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
 	}
 	if !utf8.Valid(data) { // the library would put U+FFFD, and two names could become one
 		return nil, errors.New("JSON: must be UTF-8")
@@ -220,7 +228,7 @@ func isIn(object map[string]any, name string) bool {
 func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
 	var authTime error
 	if e.maxAge != nil { // the user must have proved who they are that many seconds ago at most
-		authTime = checkPast(t, "auth_time", true, int64(*e.maxAge)+clockSkew, now)
+		authTime = checkPast(r, t, "auth_time", true, int64(*e.maxAge)+r.skew, now)
 	}
 	return firstError(
 		checkUser(r, t, e.accessToken, now),
@@ -239,12 +247,12 @@ func checkACR(accepted []string, claims map[string]any) error {
 
 // checkAuthTime wants the user to have proved who they are at most maxAge seconds before a sign-in. Later is good as well: a refresh may
 // tell of another time.
-func checkAuthTime(maxAge *int, claims map[string]any, signIn int64) error {
+func checkAuthTime(r *tokenRules, maxAge *int, claims map[string]any, signIn int64) error {
 	if maxAge == nil {
 		return nil
 	}
 	at, err := numericDate(claims, "auth_time")
-	return wrong(err != nil || at < signIn-int64(*maxAge)-clockSkew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
+	return wrong(err != nil || at < signIn-int64(*maxAge)-r.skew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
 }
 
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
@@ -296,39 +304,79 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 // checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
 // checked as far as r has them; type at+jwt is not demanded, as most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
-	// Where neither header nor claims tell the kind, these do. Older Keycloaks put nonce into access tokens, too, but say what they are.
-	if t.claims["at_hash"] != nil || t.claims["nonce"] != nil && text(t.claims["typ"]) != "Bearer" {
-		return errors.New("typ: expected an access token, got an ID token")
+	if !r.acceptsIDTokens && isIDToken(r, t) {
+		return errors.New("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
 	}
 	err := firstError(
-		checkKind(t.claims),
+		checkKind(r, t.claims),
 		checkType(t, "jwt", "at+jwt"),
 		checkIssuer(r, t),
 		checkAudience(r, t),
-		checkExpiry(t, now),
-		checkPast(t, "iat", false, anyAge, now))
+		checkExpiry(r, t, now),
+		checkPast(r, t, "iat", false, anyAge, now))
 	if err == nil && isIn(t.claims, "nbf") { // few have it, and calling a function costs the interpreter more than this question
-		err = checkPast(t, "nbf", false, anyAge, now)
+		err = checkPast(r, t, "nbf", false, anyAge, now)
 	}
 	return err
 }
 
+// isIDToken tells an ID token from an access token where neither says what it is. Only an ID token has the hash of an access token or a
+// code (OIDC Core 3.3.2.11). What is made for the sign-in's client alone is its ID token, also one that came with a refresh and so has
+// no nonce, and so is what has a nonce, unless something in it is of access tokens alone. Azure AD B2C and older Keycloaks put a nonce
+// into those as well.
+func isIDToken(r *tokenRules, t *token) bool {
+	if t.claims["at_hash"] != nil || t.claims["c_hash"] != nil {
+		return true
+	}
+	audience := audienceOf(t)
+	isForSignIn := r.client != "" && len(audience) == 1 && audience[0] == r.client && t.claims["iat"] != nil // which ID tokens must have
+	if t.claims["nonce"] == nil && !isForSignIn {
+		return false
+	}
+	for _, name := range strings.Fields("scope scp cid appid azpacr") { // RFC 9068 2.2.3, then Okta and Entra ID
+		if t.claims[name] != nil {
+			return false
+		}
+	}
+	isForClient := t.claims["client_id"] != nil && t.claims["azp"] == nil // ZITADEL, whose ID tokens have both
+	return !isForClient && !accessKind.MatchString(t.typ+" "+kindOf(t.claims))
+}
+
+// kindOf is what claims say of the kind of their token: Keycloak in typ, Cognito and Hydra in token_use, Curity in purpose, others in
+// token_type or type.
+func kindOf(claims map[string]any) string {
+	said := ""
+	for _, name := range strings.Fields("typ token_use token_type purpose type") {
+		said += " " + text(claims[name])
+	}
+	return said
+}
+
+var (
+	accessKind = regexp.MustCompile(`(?i)(^|[ /])(at\+jwt|bearer|access([_-]?token)?)( |$)`)
+	idKind     = regexp.MustCompile(`(?i) (id|id[_-]?token|identity)( |$)`)
+	otherKind  = regexp.MustCompile(`(?i) ((refresh|logout|authorization)([_-]?(token|code))?|offline|serialized-id|(initial|registration)accesstoken|` +
+		`dpop|mac|pop|n_a|(verify|update|reset|password|email)[a-z_-]*|execute-actions|idp-verify[a-z-]*)( |$)`)
+)
+
 // checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
-// signing out. Keycloak says so in typ, Cognito and Hydra in token_use, others in token_type.
-func checkKind(claims map[string]any) error {
-	typ, _ := claims["typ"].(string)
-	use, _ := claims["token_use"].(string)
-	kind, _ := claims["token_type"].(string)
-	if other := otherKind.FindString(typ + " " + use + " " + kind); other != "" {
+// signing out. And it refuses what only its holder may send who proves to have a key (RFC 8705, RFC 9449): nobody asks for that proof
+// here, so whoever stole such a token could use it.
+func checkKind(r *tokenRules, claims map[string]any) error {
+	said := kindOf(claims)
+	other := otherKind.FindString(said)
+	if other == "" && !r.acceptsIDTokens {
+		other = idKind.FindString(said)
+	}
+	if other != "" {
 		return fmt.Errorf("typ: expected an access token, got %q", strings.TrimSpace(other))
 	}
 	if claims["events"] != nil {
 		return errors.New("typ: expected an access token, got a logout token")
 	}
-	return nil
+	bound := claims["cnf"]
+	return wrong(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
 }
-
-var otherKind = regexp.MustCompile(`(?i)(^| )(id|id_token|refresh|refresh_token|offline|logout)( |$)`)
 
 // checkType compares typ without regard to case and with application/ left out or not (RFC 8725 3.11, RFC 7515 4.1.9).
 // A token without typ may be of any kind; its claims tell.
@@ -342,11 +390,11 @@ func checkType(t *token, accepted ...string) error {
 // checkProvenance is what ID and logout tokens have in common: who made it, for whom, and when (OIDC Core 3.1.3.7).
 func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error {
 	return firstError(
-		checkIssuer(r, t),                       // step 2
-		checkClient(r, t),                       // steps 3 to 5 and 8
-		checkExpiry(t, now),                     // step 9
-		checkPast(t, "nbf", false, anyAge, now), // RFC 7519 4.1.5
-		checkPast(t, "iat", true, maxAge, now))  // step 10
+		checkIssuer(r, t),                          // step 2
+		checkClient(r, t),                          // steps 3 to 5 and 8
+		checkExpiry(r, t, now),                     // step 9
+		checkPast(r, t, "nbf", false, anyAge, now), // RFC 7519 4.1.5
+		checkPast(r, t, "iat", true, maxAge, now))  // step 10
 }
 
 // checkClient wants aud to name this client, and nobody else who is not trusted. azp must be this client if it is there, and be
@@ -425,20 +473,20 @@ func oddDate(claims map[string]any, name string) (int64, error) {
 
 // checkExpiry wants a time at which the token ends, and that to be not yet over (RFC 7519 4.1.4). RFC 7519 leaves exp out of what a
 // token must have; without it a stolen token would be good for ever.
-func checkExpiry(t *token, now time.Time) error {
+func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
 	if err != nil || exp == 0 {
 		return firstError(err, fmt.Errorf("exp: required, got %s", shown(t.claims["exp"])))
 	}
-	if late := now.Unix() - exp; late >= clockSkew {
-		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, clockSkew)
+	if late := now.Unix() - exp; late >= r.skew {
+		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, r.skew)
 	}
 	return nil
 }
 
 // checkPast wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
 // whose may be wrong.
-func checkPast(t *token, name string, required bool, maxAge int64, now time.Time) error {
+func checkPast(r *tokenRules, t *token, name string, required bool, maxAge int64, now time.Time) error {
 	date, err := numericDate(t.claims, name)
 	if err == nil && required && date == 0 {
 		err = fmt.Errorf("%s: required, got %s", name, shown(t.claims[name]))
@@ -447,8 +495,8 @@ func checkPast(t *token, name string, required bool, maxAge int64, now time.Time
 		return err
 	}
 	age := now.Unix() - date
-	if age < -clockSkew {
-		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, clockSkew)
+	if age < -r.skew {
+		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, r.skew)
 	}
 	if age > maxAge {
 		return fmt.Errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)

@@ -262,10 +262,12 @@ func TestJWTStrictJSON(t *testing.T) {
 		{"NaN", `{"a":NaN}`, "must be an object"},
 		{"control character", "{\"a\":\"\x01\"}", "must be an object"},
 		{"depth of 999", `{"a":` + strings.Repeat("[", 999) + strings.Repeat("]", 999) + `}`, ""},
-		{"depth of 1001", `{"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "and 1000 objects and arrays"},
-		{"depth of 300000", strings.Repeat(`{"a":`, 300000), "and 1000 objects and arrays"},
-		{"just 1 MB", `{"a":"` + strings.Repeat("x", 1<<20-8) + `"}`, ""},
-		{"over 1 MB", `{"a":"` + strings.Repeat("x", 1<<20) + `"}`, "must have at most 1048576 bytes"},
+		{"depth of 1001", `{"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "at most 1000 levels deep"},
+		{"depth of 300000", strings.Repeat(`{"a":`, 300000), "at most 1000 levels deep"},
+		{"20000 objects", `{"a":[` + strings.Repeat("{},", 20000) + `{}]}`, ""},
+		{"20000 objects, the last cut off", `{"a":[` + strings.Repeat("{},", 20000) + `{}]`, "must be complete"},
+		{"just 4 MB", `{"a":"` + strings.Repeat("x", 4<<20-8) + `"}`, ""},
+		{"over 4 MB", `{"a":"` + strings.Repeat("x", 4<<20) + `"}`, "must have at most 4194304 bytes"},
 	} {
 		object, err := parseObject([]byte(row.text))
 		t.Run(row.name, func(t *testing.T) {
@@ -398,7 +400,7 @@ func TestJWTIDToken(t *testing.T) {
 		{name: "SUB instead of sub", header: rs, change: `{"sub":null,"SUB":"alice"}`, wantErr: "sub: required"},
 		{name: "ſub instead of sub", header: rs, change: `{"sub":null,"ſub":"alice"}`, wantErr: "sub: required"},
 	} {
-		r := &tokenRules{issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}, trustedAudiences: []string{"api"}}
+		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}, trustedAudiences: []string{"api"}}
 		e := &expected{nonce: "n-0S6", accessToken: "the-access-token"}
 		if row.edit != nil {
 			row.edit(r, e)
@@ -440,7 +442,7 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		{"at_hash does not fit", ``, `{"at_hash":"x"}`, "at_hash: not the hash"},
 		{"logout token", ``, `{"events":{}}`, "events: must not be"},
 	} {
-		r := &tokenRules{issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"}, trustedAudiences: []string{"friend", "other friend"}}
+		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"}, trustedAudiences: []string{"friend", "other friend"}}
 		first := jwtWith(t, `{"alg":"RS256"}`, idTokenBase, row.first)
 		header := `{"alg":"RS256"}`
 		if row.name == "access token" {
@@ -450,7 +452,7 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) { wantError(t, err, row.wantErr) })
 	}
 	// Also where issuers are not checked, the issuer stays.
-	r := &tokenRules{audience: []string{"my-app"}}
+	r := &tokenRules{skew: 60, audience: []string{"my-app"}}
 	err := checkRefreshedIDToken(r, jwtWith(t, `{"alg":"RS256"}`, idTokenBase, `{"iss":null}`), idTokenBase, "", jwtNow)
 	wantError(t, err, "iss: not what it was before the refresh")
 }
@@ -498,7 +500,7 @@ func TestJWTLogoutToken(t *testing.T) {
 		{"empty jti", plain, `{"jti":""}`, false, "jti: required"},
 		{"jti a number", plain, `{"jti":5}`, false, "jti: must be a string"},
 	} {
-		r := &tokenRules{issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
+		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
 		err := checkLogoutToken(r, jwtWith(t, row.header, base, row.change), row.requireSid, jwtNow)
 		t.Run(row.name, func(t *testing.T) { wantError(t, err, row.wantErr) })
 	}
@@ -534,11 +536,11 @@ func TestJWTAccessToken(t *testing.T) {
 		{"issued in the future", plain, `{"iat":1700000100}`, "iat: 100 s in the future"},
 		{"iat a text", plain, `{"iat":"x"}`, "iat: must be a date"},
 	} {
-		r := &tokenRules{issuers: []string{"https://id.example.com/"}, audience: []string{"https://api.example.com"}}
+		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"https://api.example.com"}}
 		err := checkAccessToken(r, jwtWith(t, row.header, base, row.change), jwtNow)
 		t.Run(row.name, func(t *testing.T) { wantError(t, err, row.wantErr) })
 	}
-	r := &tokenRules{}
+	r := &tokenRules{skew: 60}
 	if err := checkAccessToken(r, jwtWith(t, plain, base, `{"iss":"x","aud":null}`), jwtNow); err != nil {
 		t.Errorf("what is not configured is not checked: %v", err)
 	}
@@ -546,7 +548,7 @@ func TestJWTAccessToken(t *testing.T) {
 
 // TestJWTErrorsAreShort sees to it that a claim of a stranger cannot fill the log.
 func TestJWTErrorsAreShort(t *testing.T) {
-	r := &tokenRules{issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
+	r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
 	long := strings.Repeat("x\\n", 9000)
 	for _, change := range []string{`{"iss":"` + long + `"}`, `{"aud":["` + long + `"]}`, `{"exp":"` + long + `"}`, `{"sub":"` + long + `"}`} {
 		err := checkIDToken(r, jwtWith(t, `{"alg":"RS256"}`, idTokenBase, change), &expected{nonce: "n-0S6"}, jwtNow)
