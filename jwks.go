@@ -188,7 +188,7 @@ func numberIn(jwk map[string]any, name string) *big.Int {
 // fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
 // is used with one algorithm). With this an RSA key never is the secret of HS256.
 func fits(k *key, alg string) bool {
-	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg) && k.fault == ""
+	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
 }
 
 // digest hashes message as alg does. It is hashed once for each key that is tried, which costs a tenth of the signature.
@@ -378,15 +378,9 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 // are for its algorithm. found tells whether there was any.
 func tryKeys(set any, t *token) (found bool, err error) {
 	keys, _ := set.([]*key)
-	tries, fault := 0, ""
+	tries := 0
 	for _, k := range keys {
-		if t.kid != "" && k.kid != "" && t.kid != k.kid {
-			continue
-		}
-		if k.fault != "" && t.kid != "" && t.kid == k.kid {
-			fault = "; the one of that name cannot be used: " + k.fault
-		}
-		if !fits(k, t.alg) {
+		if t.kid != "" && k.kid != "" && t.kid != k.kid || !fits(k, t.alg) {
 			continue
 		}
 		if tries++; tries > maxTries {
@@ -397,7 +391,17 @@ func tryKeys(set any, t *token) (found bool, err error) {
 		}
 	}
 	if tries == 0 {
-		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, fault)
+		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, faultOf(keys, t.kid))
 	}
 	return tries > 0, err
+}
+
+// faultOf is why the key of that name cannot be used, when there is one.
+func faultOf(keys []*key, kid string) string {
+	for _, k := range keys {
+		if k.fault != "" && k.kid == kid {
+			return "; the one of that name cannot be used: " + k.fault
+		}
+	}
+	return ""
 }
