@@ -352,8 +352,8 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 			continue
 		}
 		document := map[string]any{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
-		if len(job.rules.issuers) > 0 {
-			document["authorization_servers"] = job.rules.issuers[:1]
+		if issuers := issuersOf(job.rules); len(issuers) > 0 {
+			document["authorization_servers"] = issuers[:1]
 		}
 		if scopes := addScopes(nil, job.policy.rule); scopes != nil {
 			document["scopes_supported"] = scopes
@@ -447,7 +447,7 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *docum
 		if g.client == nil {
 			return nil // its problem is noted
 		}
-		if j.Issuer == "" {
+		if job.rules.own = g.client.rules.own; j.Issuer == "" {
 			job.rules.issuers = g.client.rules.issuers
 		}
 		return g.client.keys
@@ -460,6 +460,7 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *docum
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
 	if c := findClient(ctx, g.log, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
+		job.rules.own = c.rules.own
 		return c.keys
 	}
 	return nil // the problem is noted
@@ -533,6 +534,7 @@ func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	}
 	if job.client != nil && at.Issuer != "" {
 		job.rules.issuers = job.client.rules.issuers
+		job.rules.own = job.client.rules.own
 	}
 	return job
 }

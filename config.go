@@ -155,7 +155,8 @@ type Config struct {
 
 // ProviderConfig is the provider, and who we are to it: whoever says the same of both shares its documents and keys.
 type ProviderConfig struct {
-	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte. Its metadata is read
+	// Issuer is the provider's address, exactly as it calls itself: its `iss`, compared byte for byte; where only a final slash
+	// differs, the spelling of its metadata counts, with a warning. Its metadata is read
 	// below it, at `/.well-known/openid-configuration`. Plain http is allowed for a trial and warned about. Required for sign-in.
 	Issuer string `json:"issuer" is:"issuer"`
 	// TrustedIssuer is one more `iss` value that is accepted, for a provider whose tokens name another address than its
@@ -164,7 +165,8 @@ type ProviderConfig struct {
 	// DisableIssuerCheck accepts whatever issuer the metadata and the tokens name. Tokens must still be signed by the
 	// provider's keys. Prefer `trustedIssuer`.
 	DisableIssuerCheck bool `json:"disableIssuerCheck" is:"switch" default:"false"`
-	// TrustedAudiences are further audiences an ID token may name beside `clientId`. A token that names any other is refused.
+	// TrustedAudiences are further audiences an ID token may name beside `clientId`; `*` is any, of tokens whose `azp` is
+	// `clientId` (ZITADEL names all clients of a project). A token that names any other is refused.
 	TrustedAudiences []string `json:"trustedAudiences"`
 	// DiscoveryParams are query parameters added when the provider's metadata is read, for providers that need one (`p` of
 	// Azure AD B2C).

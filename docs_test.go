@@ -57,6 +57,9 @@ func messageAt(call *ast.CallExpr) int {
 				return 2
 			}
 		}
+		if function.Name == "warnOnce" { // provider.go
+			return 1
+		}
 		if function.Name == "complain" || function.Name == "wrong" { // expression.go, token.go
 			return 2
 		}

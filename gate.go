@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -315,7 +316,8 @@ func findLedger(ctx context.Context, shared []string) *ledger {
 // It is nil when there are problems, which are added to p; at is the path of the connection's options.
 // headers go with the requests for its documents.
 func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
-	key := nameOf(c.ProviderConfig, headers)
+	signsIn := at == "clientConfig"
+	key := nameOf(c.ProviderConfig, headers, signsIn)
 	known := register(ctx, &clients, key, nil)
 	if known == nil {
 		before := p.noted
@@ -324,6 +326,7 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 			return nil
 		}
 		made.headers = headers
+		made.signsIn = signsIn
 		known = register(ctx, &clients, key, made)
 	}
 	found, _ := known.(*client)
@@ -380,7 +383,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 		made.authMethod = "tls_client_auth"
 	}
 	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && c.ClientConfig.TLS.Cert != ""
-	made.rules = &tokenRules{issuers: []string{c.Issuer}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
+	made.rules = &tokenRules{issuers: []string{c.Issuer}, own: &atomic.Value{}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
 	if c.TrustedIssuer != "" {
 		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
 	}
@@ -414,6 +417,20 @@ func discoveryURL(c *Config) string {
 		form.Set(name, value)
 	}
 	return withQuery(at, form)
+}
+
+// issuerOf is the name of the provider.
+func issuerOf(c *client) string {
+	if names := issuersOf(c.rules); len(names) > 0 {
+		return names[0]
+	}
+	return c.issuer
+}
+
+// isIssuer says that a name is the provider's, byte for byte, in the spelling of its metadata.
+func isIssuer(ctx context.Context, c *client, name string) bool {
+	_, _ = discover(ctx, c) // without it the configured spelling counts
+	return name == issuerOf(c)
 }
 
 // acceptsIssuer says whether tokens and metadata may carry this issuer.

@@ -71,7 +71,7 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt,
 		form, err = pushAuthorization(req.Context(), g.client, form)
 	}
 	if err != nil {
-		refuse(g, rw, req, http.StatusServiceUnavailable, err)
+		refuse(g, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
 	methods := m["code_challenge_methods_supported"]
@@ -124,8 +124,8 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	status, body, _, err := call(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
 	answer, _ := parseObject(body) // what is no answer names no request_uri
 	uri := text(answer["request_uri"])
-	if err == nil && (status != http.StatusCreated || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", errUnavailable, status, clip(text(answer["error"])), clip(text(answer["error_description"])))
+	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
+		err = fmt.Errorf("%w: par: %d %s %q", outcomeOf(text(answer["error"]), errUnavailable), status, clip(text(answer["error"])), clip(text(answer["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
@@ -267,13 +267,7 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errUnusable, text(m["issuer"]), clip(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		outcome := errUnusable // it is about our request: for the operator
-		if problem == "temporarily_unavailable" || problem == "server_error" {
-			outcome = errUnavailable
-		} else if problem == "access_denied" || strings.HasSuffix(problem, "_required") { // OIDC Core 3.1.2.6: it is about the user
-			outcome = errNotAllowed
-		}
-		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcome, clip(problem), clip(answer.Get("error_description")))
+		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcomeOf(problem, errUnusable), clip(problem), clip(answer.Get("error_description")))
 	}
 	if answer.Get("code") == "" {
 		return nil, fmt.Errorf("%w: callback: no code", errUnusable)
@@ -310,8 +304,8 @@ func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url
 // is asked and where it ends must be ours.
 func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	asked, err := parameters(req)
-	if issuer := asked.Get("iss"); issuer != "" && issuer != g.config.Issuer {
-		err = fmt.Errorf("iss: expected %q, got %q", g.config.Issuer, clip(issuer))
+	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), g.client, issuer) {
+		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(g.client), clip(issuer))
 	}
 	ours := origin(g, req)
 	back := homePage(g, req)

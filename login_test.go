@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -440,7 +441,7 @@ func TestLoginProviderRefuses(t *testing.T) {
 		status int
 	}{
 		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"interaction_required", http.StatusForbidden}, {"consent_required", http.StatusForbidden}, {"account_selection_required", http.StatusForbidden},
-		{"invalid_scope", http.StatusBadGateway}, {"unauthorized_client", http.StatusBadGateway}, {"invalid_request", http.StatusBadGateway}, {"something_of_theirs", http.StatusBadGateway},
+		{"invalid_scope", http.StatusInternalServerError}, {"unauthorized_client", http.StatusInternalServerError}, {"invalid_request", http.StatusInternalServerError}, {"something_of_theirs", http.StatusBadGateway},
 		{"temporarily_unavailable", http.StatusServiceUnavailable}, {"server_error", http.StatusServiceUnavailable},
 	} {
 		c := c
@@ -474,8 +475,15 @@ func TestLoginTokenEndpointTroubles(t *testing.T) {
 	}{
 		{"HTML", answerHTML(), 503, []string{"token endpoint"}},
 		{"500", answerText(500, "text/plain", "oops"), 503, []string{"token endpoint", "500"}},
-		{"401", answerJSON(401, map[string]any{"error": "invalid_client", "error_description": "bad credentials"}), 503, []string{"invalid_client", "bad credentials", "clientSecret"}},
+		{"401", answerJSON(401, map[string]any{"error": "invalid_client", "error_description": "bad credentials"}), 500, []string{"configuration", "invalid_client", "bad credentials", "clientSecret"}},
 		{"invalid_grant", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "code expired"}), 400, []string{"invalid_grant", "code expired"}},
+		{"401 without a word", answerText(401, "text/plain", ""), 502, []string{"401", "clientSecret"}},
+		{"invalid_grant in a 200", answerJSON(200, map[string]any{"error": "invalid_grant"}), 400, []string{"invalid_grant"}},
+		{"invalid_client in a 200", answerJSON(200, map[string]any{"error": "invalid_client"}), 500, []string{"configuration", "invalid_client", "clientSecret"}},
+		{"invalid_request", answerJSON(400, map[string]any{"error": "invalid_request", "error_description": "Invalid or expired code parameter."}), 400, []string{"expired code"}},
+		{"access_denied", answerJSON(403, map[string]any{"error": "access_denied"}), 403, []string{"access_denied"}},
+		{"invalid_target", answerJSON(400, map[string]any{"error": "invalid_target"}), 502, []string{"invalid_target"}},
+		{"not now", answerJSON(400, map[string]any{"error": "temporarily_unavailable"}), 503, []string{"temporarily_unavailable"}},
 		{"10 MB", answerText(200, "application/json", `{"access_token":"`+strings.Repeat("x", 10<<20)+`"}`), 503, []string{"larger than"}},
 		{"endless", answerEndless(), 503, []string{"larger than"}},
 		{"nothing", answerNothing(), 503, []string{"in time"}},
@@ -714,7 +722,7 @@ func TestLoginUserinfo(t *testing.T) {
 		}
 		for endpoint, method := range map[string]string{"discovery": "GET", "jwks": "GET", "token": "POST", "userinfo": "GET"} {
 			call := p.lastCall(endpoint)
-			if call.method != method || !strings.HasPrefix(call.header.Get("Accept"), "application/json") || endpoint != "token" && len(call.form) > 0 {
+			if call.method != method || !strings.HasPrefix(call.header.Get("Accept"), "application/json") || !strings.HasPrefix(call.header.Get("User-Agent"), "traefik-oidc/") || endpoint != "token" && len(call.form) > 0 {
 				t.Errorf("%s: got %s %q %q", endpoint, call.method, call.form, call.header)
 			}
 		}
@@ -898,19 +906,33 @@ func TestLoginPushedRequest(t *testing.T) {
 			t.Errorf("par: %s, required: %t: expected %d pushed requests, got %d", c.par, c.required, c.calls, p.count("par"))
 		}
 	}
-	for name, answer := range map[string]http.HandlerFunc{
-		"refused": answerJSON(400, map[string]any{"error": "invalid_request"}), "without request_uri": answerJSON(201, map[string]any{"expires_in": 60}),
-		"not created": answerJSON(200, map[string]any{"request_uri": "urn:x", "expires_in": 60}), "HTML": answerText(201, "text/html", "<p>"),
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		status int
+	}{
+		"refused":                        {answerJSON(400, map[string]any{"error": "invalid_request"}), 500},
+		"refused in a 200":               {answerJSON(200, map[string]any{"error": "invalid_scope"}), 500},
+		"refused for now":                {answerJSON(400, map[string]any{"error": "temporarily_unavailable"}), 503},
+		"without request_uri":            {answerJSON(201, map[string]any{"expires_in": 60}), 503},
+		"not accepted, with request_uri": {answerJSON(400, map[string]any{"request_uri": "urn:x", "expires_in": 60}), 503},
+		"HTML":                           {answerText(201, "text/html", "<p>"), 503},
 	} {
 		p := newProvider(t)
-		p.answer("par", answer)
+		p.answer("par", c.answer)
 		s := start(t, p.options(map[string]any{"par": true}))
-		newBrowser(t, s).open("/page").expect(http.StatusServiceUnavailable)
+		newBrowser(t, s).open("/page").expect(c.status)
 		s.expectLog("par: ")
 		if p.count("authorize") > 0 {
 			t.Errorf("%s: the browser was sent on", name)
 		}
 	}
+	p := newProvider(t) // RFC 9126 2.2 says 201; some say 200
+	p.answer("par", func(rw http.ResponseWriter, req *http.Request) {
+		recorder := httptest.NewRecorder()
+		p.usual("par", recorder, req)
+		answerText(200, "application/json", recorder.Body.String())(rw, req)
+	})
+	newBrowser(t, start(t, p.options(map[string]any{"par": true}))).signIn("/")
 }
 
 func TestLoginNeverMixesPeople(t *testing.T) {

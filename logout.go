@@ -155,7 +155,7 @@ func takeLogoutToken(g *gate, req *http.Request) error {
 func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	query, err := parameters(req)
 	sid := query.Get("sid")
-	if err != nil || query.Get("iss") != g.client.issuer || sid == "" || len(sid) > maxName {
+	if err != nil || !isIssuer(req.Context(), g.client, query.Get("iss")) || sid == "" || len(sid) > maxName {
 		err = errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's")
 	} else {
 		err = logoutEverywhere(req.Context(), g, g.framed, sid, "")

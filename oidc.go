@@ -187,6 +187,7 @@ func statusOf(err error, otherwise int) int {
 	}{
 		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
 		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
+		{errMisconfigured, http.StatusInternalServerError}, // which is an errUnavailable, too
 		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway},
 	} {
 		if errors.Is(err, outcome.reason) {
@@ -293,6 +294,12 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 		if len(a.actions) == 0 {
 			a.retryAfter = "5"
 		}
+	}
+	if errors.Is(reason, errMisconfigured) {
+		level = outageLevel(g) // the same for everybody who comes, and some of it anybody can cause
+		words := newAnswer("500 configuration")
+		a.title = words.title
+		a.detail = words.detail
 	}
 	challenge(g, a, reason)
 	if len(a.actions) == 0 {

@@ -53,6 +53,7 @@ const pageWords = `
 405|Method Not Allowed|This address does not take such a request.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 431|Request Header Fields Too Large|This address does not take such a request.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 500|Something went wrong on our side|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+500 configuration|Signing in is not set up correctly|It is nothing you did, and trying again does not help: there is a mistake in the configuration. Tell the people who run this site, and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 502|The sign-in service sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 503|Signing in is not possible right now|The sign-in service does not respond. It is usually back within moments.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
 200 asked|Do you want to sign out?|Another website asked to sign you out here. It is your choice.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5

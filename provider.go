@@ -34,9 +34,16 @@ const (
 	quickFailure  = time.Second // a request that fails later than this is not repeated: somebody waits
 )
 
-// errRefused marks an answer by which the provider says a definite no to the grant that was sent:
-// invalid_grant (RFC 6749 5.2). Everything else may be better the next time.
-var errRefused = errors.New("refused by the provider")
+// userAgent says who calls: some firewalls refuse programs that do not. The version is that of the next release, which `make
+// release-check` compares.
+const userAgent = "traefik-oidc/0.1.0 (+https://github.com/traefik-oidc/oidc)"
+
+var (
+	// errRefused marks an answer by which the provider says a definite no to the grant that was sent (RFC 6749 5.2).
+	errRefused = errors.New("refused by the provider")
+	// errMisconfigured is an outage that does not pass by itself: what we were told of the provider, or it of us, is wrong.
+	errMisconfigured = fmt.Errorf("%w: configuration", errUnavailable)
+)
 
 // client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
 // across routers and reloads: what was learnt from the provider, and what is under way.
@@ -49,6 +56,7 @@ type client struct {
 	signerAlg    string
 	signerNames  map[string]any // of its key, for the header of an assertion
 	mutualTLS    bool           // the provider asks for our certificate: to know us, or to bind tokens to it
+	signsIn      bool           // not only for tokens that are brought
 	overrides    EndpointsConfig
 	discoveryURL string // "": there is nothing to discover
 	http         *http.Client
@@ -111,7 +119,7 @@ func renew(ctx context.Context, d *document, version int) (value any, isNewer bo
 	fetched, err := d.fetch(context.WithoutCancel(ctx)) // also when this client goes away: others wait
 	if err != nil {
 		if !errors.Is(err, errUnavailable) {
-			err = fmt.Errorf("%w: %s", errUnavailable, err)
+			err = fmt.Errorf("%w: %w", errUnavailable, err)
 		}
 		logf(d.log, levelError, "%s", err)
 		fail(&d.wait, err, time.Now())
@@ -152,57 +160,79 @@ func discover(ctx context.Context, c *client) (map[string]any, error) {
 	return nil, err
 }
 
-// fetchMetadata fetches and checks the discovery document.
+// fetchMetadata fetches the discovery document, puts what is configured in the place of its own, and checks what is left.
 func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	m := map[string]any{"issuer": c.issuer}
 	if c.discoveryURL != "" {
 		found, err := get(ctx, c, "discovery", c.discoveryURL, c.headers)
-		aliases, _ := found["mtls_endpoint_aliases"].(map[string]any)
-		for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
-			if alias := text(aliases[name]); alias != "" && c.mutualTLS {
-				found[name] = alias // RFC 8705 5
-			}
-		}
-		if err == nil {
-			err = checkMetadata(c, found)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("%w; is the issuer right?", err)
 		}
+		if err = checkMetadataIssuer(c, text(found["issuer"])); err != nil {
+			return nil, err
+		}
 		m = found
 	}
-	o := &c.overrides
-	for name, address := range map[string]string{
-		"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
-		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession,
-	} {
-		if address != "" {
-			m[name] = address
+	aliases, _ := m["mtls_endpoint_aliases"].(map[string]any)
+	for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
+		if alias := text(aliases[name]); alias != "" && c.mutualTLS {
+			m[name] = alias // RFC 8705 5
 		}
 	}
-	if c.issuer != "" && c.id != "" && text(m["authorization_endpoint"]) == "" {
-		return nil, errors.New("discovery: the provider names no authorization_endpoint; is it for sign-in? else set endpoints.authorization")
-	}
-	return m, nil
+	return m, checkEndpoints(c, m)
 }
 
-// checkMetadata refuses a document that is not this issuer's, and endpoints that are not plain absolute URLs or as secure as the issuer.
-func checkMetadata(c *client, m map[string]any) error {
-	issuer := text(m["issuer"])
-	// OpenID Connect Discovery 4.3: identical, compared byte for byte; a stranger's document would give us a stranger's keys.
+// checkMetadataIssuer refuses a document of another issuer, whose keys would be a stranger's (OpenID Connect Discovery 4.3), and notes
+// how the provider spells its name. Who can answer at that address with a slash more or less can as well without: that difference
+// protects nobody, and the provider's spelling counts from then on.
+func checkMetadataIssuer(c *client, issuer string) error {
+	own := ""
 	if !acceptsIssuer(c, issuer) {
-		return fmt.Errorf("discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself, mind the final slash", c.issuer, clip(issuer))
+		if strings.TrimSuffix(issuer, "/") != strings.TrimSuffix(c.issuer, "/") {
+			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, clip(issuer))
+		}
+		own = issuer
+		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", own, c.issuer)
 	}
+	c.rules.own.Store(own)
+	return nil
+}
+
+// checkEndpoints puts the addresses that are configured in the place of the provider's, leaves out those of its own that nobody can use,
+// and stops where the sign-in cannot do without.
+func checkEndpoints(c *client, m map[string]any) error {
+	o := &c.overrides
+	configured := map[string]string{"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
+		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession}
 	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
 		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
-		address := text(m[name])
-		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Host == "" || u.User != nil || strings.Contains(address, "#") ||
-			u.Scheme != "https" && (u.Scheme != "http" || strings.HasPrefix(strings.ToLower(c.issuer), "https:"))) {
-			return fmt.Errorf("discovery: %s: must be an absolute https URL, got %q", name, clip(address))
+		if configured[name] != "" {
+			m[name] = configured[name]
+		} else if isEndpoint(c, text(m[name])) {
+			continue
+		} else if c.signsIn && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
+			return fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, shown(m[name]))
+		} else if m[name] != nil {
+			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, shown(m[name]))
+			delete(m, name)
 		}
 	}
 	return nil
+}
+
+// isEndpoint says that an address of the metadata can be used: a plain absolute URL, with https unless the operator reads the metadata, or
+// names the issuer, without.
+func isEndpoint(c *client, address string) bool {
+	u, err := url.Parse(address)
+	isPlain := strings.HasPrefix(strings.ToLower(c.discoveryURL), "http:") || !strings.HasPrefix(strings.ToLower(c.issuer), "https:")
+	return err == nil && u.Host != "" && u.User == nil && !strings.Contains(address, "#") && (u.Scheme == "https" || u.Scheme == "http" && isPlain)
+}
+
+// warnOnce tells the operator of something that is put up with.
+func warnOnce(c *client, format string, args ...any) {
+	if line := fmt.Sprintf(format, args...); rememberIf(c.answers, false, line, true) {
+		logf(c.log, levelWarn, "%s", line)
+	}
 }
 
 // get fetches the JSON object of a 200 answer.
@@ -232,11 +262,11 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 			return 0, nil, "", err
 		}
 		if address = text(m[endpoint]); address == "" {
-			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errUnavailable, what, endpoint)
+			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errMisconfigured, what, endpoint)
 		}
 	}
 	method := http.MethodGet
-	header := http.Header{"Accept": {"application/json, application/jwk-set+json"}}
+	header := http.Header{"Accept": {"application/json, application/jwk-set+json, application/jwt"}, "User-Agent": {userAgent}}
 	if form != nil {
 		method = http.MethodPost
 		header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -329,7 +359,7 @@ func basicAuthorization(id, secret string) string {
 // clientAssertion makes the JWT of private_key_jwt (OIDC Core 9, RFC 7523 3).
 func clientAssertion(c *client) (string, error) {
 	now := time.Now()
-	audience := c.issuer
+	audience := issuerOf(c)
 	if audience == "" {
 		audience = c.overrides.Token // a client of a token endpoint alone; configured as well
 	}
@@ -351,7 +381,7 @@ type tokens struct {
 }
 
 // requestTokens sends one grant to the token endpoint, with the client's authentication.
-// A definite no to the grant wraps errRefused, everything that may pass wraps errUnavailable.
+// A definite no to the grant wraps errRefused, errNotAllowed or errUnusable, everything that may pass wraps errUnavailable.
 func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, error) {
 	status, body, _, err := call(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
 	if err != nil {
@@ -360,21 +390,59 @@ func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, er
 	return readTokens(c, status, body)
 }
 
+// problems of the provider's answers, by whose they are (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 8707 2). All other words are a
+// no to this grant, which another one may not get: providers have many for it, also whole sentences.
+const (
+	passingProblems = "temporarily_unavailable server_error slow_down"
+	clientProblems  = "invalid_client unauthorized_client"
+	requestProblems = "invalid_scope invalid_target unsupported_grant_type unsupported_response_type request_not_supported request_uri_not_supported"
+	userProblems    = "access_denied not_allowed"
+)
+
+// isOneOf says that a code is one of words.
+func isOneOf(words, code string) bool { return has(strings.Fields(words), code) }
+
+// outcomeOf says what an authorization request has come to that was refused with a code.
+func outcomeOf(code string, otherwise error) error {
+	if isOneOf(passingProblems, code) {
+		return errUnavailable
+	}
+	if isOneOf("invalid_request "+clientProblems+" "+requestProblems, code) {
+		return errMisconfigured // it was ours, made of the options
+	}
+	if isOneOf(userProblems, code) || strings.HasSuffix(code, "_required") {
+		return errNotAllowed
+	}
+	return otherwise
+}
+
+// tokenError words an answer of a token endpoint that is an error; some providers send one with 200.
+func tokenError(c *client, status int, code, description string) error {
+	outcome := errRefused
+	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || isOneOf(passingProblems, code) || code == "" && !isPlainNo {
+		outcome = errUnavailable // also a page of something in between, or an address that moved: no word about the grant
+	} else if isOneOf(clientProblems, code) {
+		outcome = errMisconfigured
+	} else if isOneOf(userProblems, code) || strings.HasSuffix(code, "_required") {
+		outcome = errNotAllowed
+	} else if isOneOf(requestProblems, code) || code == "" && status != http.StatusBadRequest {
+		outcome = errUnusable
+	}
+	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, clip(code), clip(description))
+	if isOneOf(clientProblems, code) || code == "" && status == http.StatusUnauthorized {
+		err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
+		logf(c.log, levelError, "%s", err)
+	}
+	return err
+}
+
 // readTokens reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
 func readTokens(c *client, status int, body []byte) (*tokens, error) {
 	answer, err := parseObject(body)
 	code, kind := text(answer["error"]), text(answer["token_type"])
-	if status != http.StatusOK {
-		outcome := errUnavailable
-		if code == "invalid_grant" {
-			outcome = errRefused
-		}
-		err = fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, clip(code), clip(text(answer["error_description"])))
-		if status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client" {
-			err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
-			logf(c.log, levelError, "%s", err)
-		}
-		return nil, err
+	if status != http.StatusOK || code != "" {
+		return nil, tokenError(c, status, code, text(answer["error_description"]))
 	}
 	if err == nil && text(answer["access_token"]) == "" {
 		err = errors.New("the answer has no access_token")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,33 +25,40 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 	answered := func(answer http.HandlerFunc) func(p *fakeProvider) {
 		return func(p *fakeProvider) { p.answer("discovery", answer) }
 	}
+	const away, wrong = http.StatusServiceUnavailable, http.StatusInternalServerError
 	for _, c := range []struct {
-		name string
-		bend func(p *fakeProvider)
-		want []string
+		name   string
+		status int
+		bend   func(p *fakeProvider)
+		want   []string
 	}{
-		{"it names another issuer", edited(func(d map[string]any) { d["issuer"] = "https://other.example.com" }), []string{"issuer", "other.example.com"}},
-		{"it names the issuer with a slash", edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/" }), []string{"issuer", "slash"}},
-		{"it names no issuer", edited(func(d map[string]any) { delete(d, "issuer") }), []string{"issuer"}},
-		{"it names no authorization endpoint", edited(func(d map[string]any) { delete(d, "authorization_endpoint") }), []string{"authorization"}},
-		{"an endpoint without host", edited(func(d map[string]any) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
-		{"an endpoint with a password", edited(func(d map[string]any) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
-		{"an endpoint that is a script", edited(func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
-		{"an endpoint with the beginning of a fragment", edited(func(d map[string]any) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
-		{"a huge issuer", edited(func(d map[string]any) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
-		{"a huge endpoint", edited(func(d map[string]any) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
-		{"a huge header", answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
-		{"HTML", answered(answerHTML()), []string{"discovery", "issuer"}},
-		{"404", answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
-		{"500", answered(answerText(500, "text/plain", "")), []string{"500"}},
-		{"redirect", answered(answerRedirect("http://127.0.0.1:1/")), []string{"307"}},
-		{"10 MB", answered(answerText(200, "application/json", `{"a":"`+strings.Repeat("x", 10<<20)+`"}`)), []string{"larger than"}},
-		{"endless", answered(answerEndless()), []string{"larger than"}},
-		{"nothing", answered(answerNothing()), []string{"in time"}},
-		{"broken connection", answered(answerBroken()), []string{"discovery"}},
-		{"array", answered(answerText(200, "application/json", "[]")), []string{"discovery"}},
-		{"an issuer twice", answered(answerText(200, "application/json", `{"issuer":"a","issuer":"b"}`)), []string{"discovery"}},
-		{"nested too deep", answered(answerText(200, "application/json", `{"a":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+`}`)), []string{"discovery"}},
+		{"it names another issuer", wrong, edited(func(d map[string]any) { d["issuer"] = "https://other.example.com" }), []string{"configuration: discovery: issuer: expected", "other.example.com"}},
+		{"it names the issuer with two slashes", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "//" }), []string{"configuration: discovery: issuer: expected"}},
+		{"it names the issuer with another path", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/x" }), []string{"configuration: discovery: issuer: expected"}},
+		{"it names no issuer", wrong, edited(func(d map[string]any) { delete(d, "issuer") }), []string{"issuer"}},
+		{"it names a list of issuers", wrong, edited(func(d map[string]any) { d["issuer"] = []any{d["issuer"]} }), []string{"issuer"}},
+		{"it names no authorization endpoint", wrong, edited(func(d map[string]any) { delete(d, "authorization_endpoint") }), []string{"authorization_endpoint", "got null", "endpoints"}},
+		{"it names no token endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = nil }), []string{"token_endpoint", "got null"}},
+		{"it names no keys", wrong, edited(func(d map[string]any) { d["jwks_uri"] = "" }), []string{"jwks_uri"}},
+		{"an endpoint without host", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
+		{"an endpoint that is a number", wrong, edited(func(d map[string]any) { d["jwks_uri"] = 5 }), []string{"jwks_uri", "got 5"}},
+		{"an endpoint with a password", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
+		{"an endpoint that is a script", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
+		{"an endpoint with the beginning of a fragment", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
+		{"a huge issuer", wrong, edited(func(d map[string]any) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
+		{"a huge endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
+		{"a huge header", away, answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
+		{"HTML", away, answered(answerHTML()), []string{"discovery", "issuer"}},
+		{"404", away, answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
+		{"500", away, answered(answerText(500, "text/plain", "")), []string{"500"}},
+		{"redirect", away, answered(answerRedirect("http://127.0.0.1:1/")), []string{"307"}},
+		{"10 MB", away, answered(answerText(200, "application/json", `{"a":"`+strings.Repeat("x", 10<<20)+`"}`)), []string{"larger than"}},
+		{"endless", away, answered(answerEndless()), []string{"larger than"}},
+		{"nothing", away, answered(answerNothing()), []string{"in time"}},
+		{"broken connection", away, answered(answerBroken()), []string{"discovery"}},
+		{"array", away, answered(answerText(200, "application/json", "[]")), []string{"discovery"}},
+		{"an issuer twice", away, answered(answerText(200, "application/json", `{"issuer":"a","issuer":"b"}`)), []string{"discovery"}},
+		{"nested too deep", away, answered(answerText(200, "application/json", `{"a":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+`}`)), []string{"discovery"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -59,8 +67,11 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 			c.bend(p)
 			s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"}))
 			b := newBrowser(t, s)
-			r := b.open("/page").expect(http.StatusServiceUnavailable, "<html")
-			if r.header.Get("Retry-After") == "" || r.header.Get("Cache-Control") != "no-store" {
+			r := b.open("/page").expect(c.status, "<html")
+			if (r.header.Get("Retry-After") == "") != (c.status == wrong) || strings.Contains(r.body, "moments") != (c.status == away) || strings.Contains(r.body, "configuration") != (c.status == wrong) {
+				t.Errorf("the page of %d: %q %s", c.status, r.header, r.body)
+			}
+			if r.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("got %q", r.header)
 			}
 			if strings.Contains(r.body, p.issuer) {
@@ -106,6 +117,93 @@ func TestProviderLongEndpoint(t *testing.T) {
 		if len(line) > 1000 {
 			t.Errorf("a line of %d bytes: %.200q", len(line), line)
 		}
+	}
+}
+
+// An optional address that nobody can use is left out, with one warning, and the sign-in works without it.
+func TestProviderBrokenOptionalEndpoints(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"userinfo_endpoint", "introspection_endpoint", "revocation_endpoint", "end_session_endpoint", "pushed_authorization_request_endpoint"} {
+		for _, value := range []any{"/end", "", "javascript:alert(1)", "https://a:b@id.example.com/", "https://id.example.com/#x", []any{"https://id.example.com/"}, 5} {
+			p := newProvider(t)
+			p.edit("discovery", func(d map[string]any) { d[name] = value })
+			s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
+			if told := strings.Count(s.logs(), "discovery: "+name+" is left out"); told != 1 {
+				t.Errorf("%s is %v: expected one warning, got %d:\n%s", name, value, told, s.logs())
+			}
+			if b.open("/logout"); name == "end_session_endpoint" && p.count("end_session") != 0 {
+				t.Errorf("%v was used", value)
+			}
+		}
+	}
+	// What the options need is missing then: that is no outage.
+	for name, options := range map[string]map[string]any{"userinfo_endpoint": {"userinfo": true}, "pushed_authorization_request_endpoint": {"par": true}} {
+		p := newProvider(t)
+		p.edit("discovery", func(d map[string]any) { d[name] = "/relative" })
+		s := start(t, p.options(options))
+		newBrowser(t, s).open("/").expect(http.StatusInternalServerError, "configuration")
+		s.expectLog("configuration", "the provider names no "+name+"; see endpoints")
+	}
+	// Addresses that are configured are not even looked at in the document.
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) {
+		d["authorization_endpoint"], d["token_endpoint"], d["userinfo_endpoint"] = "/a", nil, "ftp://x"
+	})
+	s := start(t, p.options(map[string]any{"userinfo": true, "endpoints": map[string]any{"authorization": p.issuer + "/authorize", "token": p.issuer + "/token", "userinfo": p.issuer + "/userinfo"}}))
+	newBrowser(t, s).signIn("/")
+	if strings.Contains(s.logs(), "left out") {
+		t.Errorf("nothing was left out:\n%s", s.logs())
+	}
+}
+
+// The final slash of the issuer is forgiven in the options, and then the provider's own spelling counts, byte for byte.
+func TestProviderFinalSlash(t *testing.T) {
+	t.Parallel()
+	for _, slash := range []string{"", "/"} {
+		p := newProvider(t)
+		p.issuer = p.URL + slash
+		written := p.URL + strings.TrimPrefix("/", slash)
+		p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
+		p.answer("authorize", withIss(p, func() string { return p.issuer }))
+		options := p.options(map[string]any{"issuer": written, "jwt": map[string]any{"resource": app + "/api"}, "loginUrl": "/login", "frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel"})
+		s := start(t, options)
+		b := newBrowser(t, s)
+		b.open("/login?iss=" + url.QueryEscape(p.issuer)).upstream()
+		b.open("/login").upstream()
+		if told := strings.Count(s.logs(), "which counts from now on"); told != 1 {
+			t.Errorf("expected one warning, got %d:\n%s", told, s.logs())
+		}
+		now := time.Now().Unix()
+		bearer := func(issuer string) string {
+			return "Authorization: Bearer " + p.sign(map[string]any{"iss": issuer, "sub": "ada", "aud": app + "/api", "exp": now + 60})
+		}
+		withHeaders(s, bearer(p.issuer)).upstream()
+		withHeaders(s, bearer(written)).expect(http.StatusUnauthorized)
+		if described := b.fetch(http.MethodGet, "/.well-known/oauth-protected-resource/api", ""); !strings.Contains(described.body, `["`+p.issuer+`"]`) {
+			t.Errorf("the resource is described as %s", described.body)
+		}
+		b.open("/login?iss=" + url.QueryEscape(written)).expect(http.StatusBadRequest)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"iss": written, "sub": "ada"}))).expect(http.StatusBadRequest)
+		newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(written) + "&sid=" + sidOf(p)).expect(http.StatusBadRequest)
+		newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sidOf(p)).expect(http.StatusOK)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusOK)
+
+		p.edit("id_token", func(claims map[string]any) { claims["iss"] = written })
+		newBrowser(t, s).open("/login").expect(http.StatusBadGateway)
+		p.edit("id_token", nil)
+		p.answer("authorize", withIss(p, func() string { return written }))
+		newBrowser(t, s).open("/login").expect(http.StatusBadGateway)
+		s.expectLog("callback: iss: expected", p.issuer)
+	}
+}
+
+// withIss names the issuer in the answer (RFC 9207).
+func withIss(p *fakeProvider, issuer func() string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, req *http.Request) {
+		recorder := httptest.NewRecorder()
+		p.usual("authorize", recorder, req)
+		rw.Header().Set("Location", recorder.Header().Get("Location")+"&iss="+url.QueryEscape(issuer()))
+		rw.WriteHeader(recorder.Code)
 	}
 }
 
@@ -253,7 +351,7 @@ func TestProviderKeySetTroubles(t *testing.T) {
 		}, 503, "larger than"},
 		{"endless", func(p *fakeProvider) { p.answer("jwks", answerEndless()) }, 503, "larger than"},
 		{"nothing", func(p *fakeProvider) { p.answer("jwks", answerNothing()) }, 503, "in time"},
-		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]any) { delete(d, "jwks_uri") }) }, 503, "jwks"},
+		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]any) { delete(d, "jwks_uri") }) }, 500, "jwks_uri"},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -399,7 +497,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		d["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "ftp://127.0.0.1/"}
 	})
 	s := start(t, p.options(map[string]any{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]any{"tls": map[string]any{"cert": serverCert, "key": serverKey}}}))
-	newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+	newBrowser(t, s).open("/").expect(http.StatusInternalServerError)
 	s.expectLog("token_endpoint: must be an absolute https URL")
 }
 

@@ -672,11 +672,17 @@ func commonKey(alg string) any {
 	return commonKeys.keys[kind]
 }
 
-// An https issuer is one in any letters: its addresses must be https, too.
+// An https issuer is one in any letters: its addresses must be https, too, unless the operator reads the metadata without.
 func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
-	for issuer, want := range map[string]string{"https://id.example.com": "must be an absolute https URL", "HTTPS://id.example.com": "must be an absolute https URL", "http://id.example.com": ""} {
-		err := checkMetadata(&client{issuer: issuer, rules: &tokenRules{issuers: []string{issuer}}}, map[string]any{"issuer": issuer, "authorization_endpoint": "http://id.example.com/authorize",
-			"token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
-		wantError(t, err, want)
+	for _, c := range []struct{ issuer, discovery, want string }{
+		{"https://id.example.com", "https://id.example.com/d", "must be an absolute https URL"},
+		{"HTTPS://id.example.com", "https://id.example.com/d", "must be an absolute https URL"},
+		{"http://id.example.com", "http://id.example.com/d", ""},
+		{"http://id.example.com", "https://id.example.com/d", ""},
+		{"https://id.example.com", "HTTP://inside/d", ""},
+	} {
+		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, signsIn: true, keys: newFixedKeySet()}, map[string]any{
+			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
+		wantError(t, err, c.want)
 	}
 }

@@ -388,7 +388,7 @@ func TestProviderAssertionNamesTheIssuerOrTheEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{id: "app", signer: signer, signerAlg: "ES256", issuer: "https://id.example.com"}
+	c := &client{id: "app", signer: signer, signerAlg: "ES256", issuer: "https://id.example.com", rules: &tokenRules{}}
 	c.overrides.Token = "https://id.example.com/token"
 	for _, want := range []string{"https://id.example.com", "https://id.example.com/token"} {
 		raw, err := clientAssertion(c)

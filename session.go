@@ -57,10 +57,11 @@ type pass struct {
 }
 
 const (
-	renewShare   = 10              // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
-	lateGrace    = 5 * time.Second // how long a replaced cookie is good for without another look
-	shortLife    = 300             // seconds, of tokens that do not tell their end
-	longestCheck = time.Hour       // a pass is looked at again at least this often
+	renewShare     = 10                   // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
+	lateGrace      = 5 * time.Second      // how long a replaced cookie is good for without another look
+	shortLife      = 300                  // seconds, of tokens that do not tell their end
+	longestRefusal = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
+	longestCheck   = time.Hour            // a pass is looked at again at least this often
 )
 
 // carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
@@ -290,6 +291,9 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
 		} else {
 			fail(&known.failed, err, time.Now())
+			if !errors.Is(err, errUnavailable) {
+				known.failed.until = time.Now().Add(longestRefusal) // or an outage would bring back who was refused
+			}
 		}
 		if err != nil {
 			level := levelInfo

@@ -648,6 +648,37 @@ func TestSessionRefreshTroubles(t *testing.T) {
 		{"invalid_grant", func(p *fakeProvider) {
 			p.answer("token", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "session not active"}))
 		}, false, "invalid_grant"},
+		{"we may not use it", func(p *fakeProvider) {
+			p.answer("token", answerJSON(400, map[string]any{"error": "unauthorized_client"}))
+		}, true, "unauthorized_client"},
+		{"our secret is wrong, says a 200", func(p *fakeProvider) {
+			p.answer("token", answerJSON(200, map[string]any{"error": "invalid_client"}))
+		}, true, "invalid_client"},
+		{"it has no time", func(p *fakeProvider) {
+			p.answer("token", answerJSON(400, map[string]any{"error": "temporarily_unavailable"}))
+		}, true, "temporarily_unavailable"},
+		{"it is broken", func(p *fakeProvider) { p.answer("token", answerJSON(500, map[string]any{"error": "invalid_grant"})) }, true, "500"},
+		{"timeout of a proxy", func(p *fakeProvider) { p.answer("token", answerText(408, "text/plain", "")) }, true, "408"},
+		{"404", func(p *fakeProvider) { p.answer("token", answerText(404, "text/html", "<p>")) }, true, "404"},
+		{"redirect", func(p *fakeProvider) { p.answer("token", answerRedirect("http://127.0.0.1:1/")) }, true, "307"},
+		{"neither tokens nor an error", func(p *fakeProvider) { p.answer("token", answerJSON(200, map[string]any{})) }, true, "no access_token"},
+		{"invalid_request", refusedWith(400, `{"error":"invalid_request","error_description":"Refresh token is invalid or has already been claimed by another client."}`), false, "invalid_request"},
+		{"invalid_scope", refusedWith(400, `{"error":"invalid_scope"}`), false, "invalid_scope"},
+		{"a sentence", refusedWith(400, `{"error":"Refresh token has expired"}`), false, "Refresh token has expired"},
+		{"a sentence that is no JSON", refusedWith(400, `the token is gone`), false, "400"},
+		{"an object", refusedWith(400, `{"error":{"code":400,"message":"gone"}}`), false, "400"},
+		{"access_denied", refusedWith(403, `{"error":"access_denied"}`), false, "access_denied"},
+		{"not_allowed", refusedWith(403, `{"error":"not_allowed"}`), false, "not_allowed"},
+		{"interaction_required", refusedWith(400, `{"error":"interaction_required","suberror":"basic_action"}`), false, "interaction_required"},
+		{"401", refusedWith(401, `{"error":"invalid_grant"}`), false, "invalid_grant"},
+		{"401 without a word", refusedWith(401, ``), false, "401"},
+		{"403 without a word", refusedWith(403, ``), false, "403"},
+		{"invalid_grant in a 200", refusedWith(200, `{"error":"invalid_grant"}`), false, "invalid_grant"},
+		{"a word of its own in a 422", refusedWith(422, `{"error":"user_locked"}`), false, "user_locked"},
+		{"ID token with another auth_time", func(p *fakeProvider) {
+			p.edit("id_token", func(c map[string]any) { c["auth_time"] = now - 100 })
+			p.edit("refreshed_id_token", func(c map[string]any) { c["auth_time"] = now })
+		}, true, ""},
 		{"no ID token", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "id_token") }) }, true, ""},
 		{"no refresh token", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "refresh_token") }) }, true, ""},
 		{"no end told", func(p *fakeProvider) { p.edit("token", func(a map[string]any) { delete(a, "expires_in") }) }, true, ""},
@@ -710,6 +741,28 @@ func TestSessionRefreshTroubles(t *testing.T) {
 				s.expectLog(c.log)
 			}
 		})
+	}
+}
+
+func refusedWith(status int, body string) func(p *fakeProvider) {
+	return func(p *fakeProvider) { p.answer("token", answerText(status, "application/json", body)) }
+}
+
+// Who was refused stays so when the provider is away later on: an outage must not let in who was locked out.
+func TestSessionRefusedStaysRefused(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	_, b := signedIn(t, p)
+	refusedWith(403, `{"error":"access_denied"}`)(p)
+	time.Sleep(2200 * time.Millisecond)
+	copied := b.copyOf()
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	p.away(true)
+	time.Sleep(1200 * time.Millisecond) // the pause after a failure
+	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	if p.count("token") != 2 {
+		t.Errorf("the refused token was sent again: %d", p.count("token"))
 	}
 }
 

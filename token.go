@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -27,6 +28,7 @@ const (
 	maxName      = 255          // bytes of sub (OIDC Core 2), sid, jti, typ
 	maxLoginAge  = 10 * 60      // seconds between the issue of an ID token and its use
 	anyAge       = endOfTime    // for tokens whose exp alone says how long they are good for
+	anyAudience  = "*"          // of trustedAudiences
 	endOfTime    = 253402300799 // 31 December 9999: a later date is a mistake
 	logoutEvent  = "http://schemas.openid.net/event/backchannel-logout"
 )
@@ -42,13 +44,14 @@ type token struct {
 // tokenRules is what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what
 // an answer of the provider says of itself.
 type tokenRules struct {
-	issuers          []string // accepted iss values; nil: not checked (disableIssuerCheck)
-	audience         []string // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
-	trustedAudiences []string // what the aud of an ID or logout token may name besides
-	skew             int64    // seconds by which our clock and the provider's may differ
-	client           string   // of access tokens: the sign-in's, for which ID tokens are made as well
-	acceptsIDTokens  bool     // as access tokens
-	algorithms       []string // accepted alg values, all of one family: for verifyToken
+	issuers          []string      // accepted iss values; nil: not checked (disableIssuerCheck)
+	own              *atomic.Value // how the provider's metadata spell the first of them, nothing while it is as it is written here
+	audience         []string      // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
+	trustedAudiences []string      // what the aud of an ID or logout token may name besides; anyAudience: whatever, as azp says whose it is
+	skew             int64         // seconds by which our clock and the provider's may differ
+	client           string        // of access tokens: the sign-in's, for which ID tokens are made as well
+	acceptsIDTokens  bool          // as access tokens
+	algorithms       []string      // accepted alg values, all of one family: for verifyToken
 }
 
 // expected is what one sign-in asked for and its ID token must answer.
@@ -269,10 +272,10 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 		differs = differs || !has(audience, name)
 	}
 	err := firstError(checkUser(r, t, accessToken, now), // iat is "the time that the new ID token is issued"
-		wrong(differs, "audience", "not what it was before the refresh"))
-	for _, name := range strings.Fields("iss sub azp auth_time nonce") { // with another sub someone else would go on in this session
+		wrong(differs && !has(r.trustedAudiences, anyAudience), "audience", "not what it was before the refresh"))
+	for _, name := range strings.Fields("iss sub azp nonce") { // with another sub someone else would go on in this session
 		value, before := t.claims[name], first[name]
-		isOptional := name == "auth_time" || name == "nonce" // compared when both tokens have it
+		isOptional := name == "nonce" // compared when both tokens have it
 		differs := fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil))
 		err = firstError(err, wrong(differs, name, "not what it was before the refresh"))
 	}
@@ -419,12 +422,12 @@ func checkClient(r *tokenRules, t *token) error {
 	audience, aud, azp := audienceOf(t), t.claims["aud"], t.claims["azp"]
 	isForeign := false
 	for _, name := range audience {
-		isForeign = isForeign || !has(r.audience, name) && !has(r.trustedAudiences, name)
+		isForeign = isForeign || !has(r.audience, name) && !has(r.trustedAudiences, name) && !has(r.trustedAudiences, anyAudience)
 	}
 	return firstError(
 		wrong(len(r.audience) == 0, "audience", "no client to expect"), // fails closed
 		checkAudience(r, t),
-		wrong(isForeign, "audience", "expected only %s, got %s; see trustedAudiences", r.audience, aud),
+		wrong(isForeign, "audience", "expected only %s, got %s; name the others in trustedAudiences, or \"*\" if azp is clientId", r.audience, aud),
 		// Step 8: everybody who may read a token signed with a shared secret could have made it.
 		wrong(len(audience) > 1 && algorithms[t.alg] == "oct", "audience", "expected one value with "+t.alg+", got %s", aud),
 		wrong((len(audience) > 1 || isIn(t.claims, "azp")) && !has(r.audience, text(azp)), "azp", "expected %s, got %s", r.audience, azp))
@@ -433,11 +436,21 @@ func checkClient(r *tokenRules, t *token) error {
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
 // An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
 func checkIssuer(r *tokenRules, t *token) error {
-	iss := text(t.claims["iss"])
-	if r.issuers == nil || iss != "" && has(r.issuers, iss) {
+	iss, accepted := text(t.claims["iss"]), issuersOf(r)
+	if accepted == nil || iss != "" && has(accepted, iss) {
 		return nil
 	}
-	return wrong(true, "issuer", "expected %s, got %s", r.issuers, t.claims["iss"])
+	return wrong(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
+}
+
+// issuersOf are the iss values that are accepted. The spelling that the provider's metadata have takes the place of the configured one.
+func issuersOf(r *tokenRules) []string {
+	if r.own != nil && len(r.issuers) > 0 {
+		if own, _ := r.own.Load().(string); own != "" {
+			return append([]string{own}, r.issuers[1:]...)
+		}
+	}
+	return r.issuers
 }
 
 // audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else gives nothing, and so fits nobody.

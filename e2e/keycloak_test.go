@@ -343,7 +343,7 @@ func testKeycloakPrivateKeyJWT(t *testing.T, k *keycloak) {
 	for name, c := range map[string]struct {
 		pem  string
 		want string
-	}{"its key": {encodeKey(t, key), in}, "another key": {encodeKey(t, other), "Service Unavailable"}} {
+	}{"its key": {encodeKey(t, key), in}, "another key": {encodeKey(t, other), "Internal Server Error"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := k.app(t, nil, map[string]any{"clientAuthenticatorType": "client-jwt"},

@@ -43,6 +43,7 @@ func CheckTree(dir, version string) []error {
 		checkCommitted(dir),
 		checkChangelog(dir, version),
 		checkInstructions(dir, version),
+		checkUserAgent(dir, version),
 		checkRequirements(dir),
 	}, checkManifest(dir)...)
 }
@@ -97,6 +98,19 @@ func checkInstructions(dir, version string) error {
 				return fmt.Errorf("%s: tells people to install %s, not %s", page, match[1], version)
 			}
 		}
+	}
+	return nil
+}
+
+// checkUserAgent: the version that the plugin tells providers is this one.
+func checkUserAgent(dir, version string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "provider.go"))
+	if err != nil {
+		return err
+	}
+	found := regexp.MustCompile(`const userAgent = "traefik-oidc/(\S+) `).FindStringSubmatch(string(text))
+	if len(found) == 0 || "v"+found[1] != version {
+		return fmt.Errorf("provider.go: userAgent: tells providers the version %q, not %s", found, version)
 	}
 	return nil
 }
