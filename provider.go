@@ -186,15 +186,16 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 // how the provider spells its name. Who can answer at that address with a slash more or less can as well without: that difference
 // protects nobody, and the provider's spelling counts from then on.
 func checkMetadataIssuer(c *client, issuer string) error {
-	own := ""
-	if !acceptsIssuer(c, issuer) {
+	isOther := !acceptsIssuer(c, issuer)
+	if isOther {
 		if strings.TrimSuffix(issuer, "/") != strings.TrimSuffix(c.issuer, "/") {
 			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, clip(issuer))
 		}
-		own = issuer
-		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", own, c.issuer)
+		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", issuer, c.issuer)
 	}
-	c.rules.own.Store(own)
+	if isOther || c.rules.own.Load() != nil {
+		c.rules.own.Store(issuer)
+	}
 	return nil
 }
 

@@ -436,21 +436,21 @@ func checkClient(r *tokenRules, t *token) error {
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
 // An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
 func checkIssuer(r *tokenRules, t *token) error {
-	iss, accepted := text(t.claims["iss"]), issuersOf(r)
-	if accepted == nil || iss != "" && has(accepted, iss) {
+	iss := text(t.claims["iss"])
+	isOther := r.own != nil && r.own.Load() != nil // which costs the interpreter less than the call
+	if !isOther && (r.issuers == nil || iss != "" && has(r.issuers, iss)) || isOther && has(issuersOf(r), iss) {
 		return nil
 	}
-	return wrong(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
+	return wrong(true, "issuer", "expected %s, got %s", issuersOf(r), t.claims["iss"])
 }
 
 // issuersOf are the iss values that are accepted. The spelling that the provider's metadata have takes the place of the configured one.
 func issuersOf(r *tokenRules) []string {
-	if r.own != nil && len(r.issuers) > 0 {
-		if own, _ := r.own.Load().(string); own != "" {
-			return append([]string{own}, r.issuers[1:]...)
-		}
+	if r.own == nil || r.own.Load() == nil {
+		return r.issuers
 	}
-	return r.issuers
+	own, _ := r.own.Load().(string)
+	return append([]string{own}, r.issuers[1:]...)
 }
 
 // audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else gives nothing, and so fits nobody.
