@@ -436,12 +436,14 @@ func checkClient(r *tokenRules, t *token) error {
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
 // An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
 func checkIssuer(r *tokenRules, t *token) error {
-	iss := text(t.claims["iss"])
-	isOther := r.own != nil && r.own.Load() != nil // which costs the interpreter less than the call
-	if !isOther && (r.issuers == nil || iss != "" && has(r.issuers, iss)) || isOther && has(issuersOf(r), iss) {
+	accepted := r.issuers
+	if r.own != nil && r.own.Load() != nil {
+		accepted = issuersOf(r)
+	}
+	if iss := text(t.claims["iss"]); accepted == nil || iss != "" && has(accepted, iss) {
 		return nil
 	}
-	return wrong(true, "issuer", "expected %s, got %s", issuersOf(r), t.claims["iss"])
+	return wrong(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
 }
 
 // issuersOf are the iss values that are accepted. The spelling that the provider's metadata have takes the place of the configured one.
