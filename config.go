@@ -120,7 +120,7 @@ type Config struct {
 
 	// Session is what is remembered of a sign-in, and how.
 	Session SessionConfig `json:"session"`
-	// StateCookie holds what must be remembered of a sign-in under way, one small cookie each, five at most.
+	// StateCookie holds what must be remembered of a sign-in under way, one small cookie each, 4 KB of them at most.
 	StateCookie StateCookieConfig `json:"stateCookie"`
 	// CSRF makes requests of signed-in users that change something (POST, PUT, PATCH, DELETE) repeat the value of a cookie in a
 	// header, which only scripts of the same site can do. `csrf: {}` and the label `csrf=true` switch it on with its defaults.

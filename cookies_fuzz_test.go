@@ -31,14 +31,17 @@ func FuzzSessionCookie(f *testing.F) {
 		if record, tokens, err := unpack(content, 3); err == nil && (record == nil || len(tokens) != 3) {
 			t.Error("unpacked half a session")
 		}
-		names := pendingNames(req, "login-state.")
-		if len(names) > 4*maxPendingLogins {
-			t.Errorf("%d pending logins are counted", len(names))
+		begun := pendingCookies(req, "login-state.")
+		if len(begun) > maxPendingLogins {
+			t.Errorf("%d pending logins are counted", len(begun))
 		}
-		for _, name := range names {
-			if !strings.HasPrefix(name, "login-state.") || strings.ContainsAny(name, "=;") {
-				t.Errorf("name %q", name)
+		for _, c := range begun {
+			if !strings.HasPrefix(c.Name, "login-state.") || strings.ContainsAny(c.Name, "=;") {
+				t.Errorf("name %q", c.Name)
 			}
+		}
+		if pending := readPending(content); pending != nil && len(pending.State) != 43 {
+			t.Errorf("state %q", pending.State)
 		}
 		g := &gate{login: true, ownCookies: ownCookies(&cookie{base: "login-session"}, &cookie{base: "login-state"})}
 		stripCookies(g, req)

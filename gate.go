@@ -40,6 +40,9 @@ type gate struct {
 
 	redirect, postLogin, postLogout location
 	sessionCookie, stateCookie      cookie
+	roundCookie                     cookie // says that a sign-in was completed a moment ago
+	signIns                         flights
+	made                            *memory // state (hashed) → *session, of the last sign-ins
 	sessionSealer, stateSealer      *sealer
 	ownCookies                      *regexp.Regexp  // to take out of requests
 	managed                         map[string]bool // folded names of the headers we set or read
@@ -145,7 +148,7 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 	p := &problems{}
 	c := readConfig(options, p)
 	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, login: c.Issuer != "", endpoints: map[string]*endpoint{},
-		managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096)}
+		managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096), made: newMemory(maxMade)}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
 		c.Scopes = append([]string{"openid"}, c.Scopes...)
@@ -224,6 +227,8 @@ func buildCookies(g *gate) {
 	}
 	g.sessionCookie = newCookie(g, c.Session.Name, "%s-session", &c.Session.CookieConfig)
 	g.stateCookie = newCookie(g, c.StateCookie.Name, "%s-state", &c.StateCookie.CookieConfig)
+	g.roundCookie = g.stateCookie
+	g.roundCookie.path = "/" // where pages are
 	g.ownCookies = ownCookies(&g.sessionCookie, &g.stateCookie)
 	if c.CSRF == nil {
 		return

@@ -3,9 +3,12 @@ package oidc
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,21 +25,49 @@ import (
 //	code_verifier  shows the provider that who brings the code began the attempt; its hash went out as code_challenge
 
 const (
-	stateMarkLength  = 12   // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
-	maxPendingLogins = 5    // more tabs than that at once, and the oldest has to start again
-	maxReturn        = 2400 // bytes that the path to return to takes in the cookie's JSON; a longer one loses its query, or all
+	stateMarkLength  = 12               // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
+	maxPendingLogins = 50               // that are looked at
+	maxPendingBytes  = 4000             // that they may have together, with their names: ten tabs and more, and half of what some servers read
+	secondCallback   = 10 * time.Second // that a callback may come once more for the session it made: browsers repeat what was cut off
+	maxMade          = 50               // such sessions that are kept
 )
 
-// pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it.
+// pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it. A tab has one, and there may be many:
+// so what goes to the provider comes from one secret.
 type pendingLogin struct {
-	State       string   `json:"s"`
-	Nonce       string   `json:"n"`
-	Verifier    string   `json:"v,omitempty"`
+	State       string   `json:"-"`
+	Nonce       string   `json:"-"`
+	Verifier    string   `json:"-"`
+	HasVerifier bool     `json:"v,omitempty"`
 	RedirectURI string   `json:"u"`
 	Return      string   `json:"r"`           // the path to return to; with its origin where the callback is at another host
 	At          int64    `json:"t"`           // Unix seconds
 	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
 	ACRValues   []string `json:"a,omitempty"`
+	IsCut       bool     `json:"c,omitempty"` // the page to return to was too long, and this is its beginning
+	Rounds      int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
+}
+
+// derive makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
+// tells whether that has expired.
+func derive(pending *pendingLogin, secret string) {
+	encode := base64.RawURLEncoding.EncodeToString
+	state := deriveKey(secret, "state")
+	binary.BigEndian.PutUint64(state[24:], uint64(pending.At))
+	pending.State = encode(state)
+	pending.Nonce = encode(deriveKey(secret, "nonce"))
+	if pending.HasVerifier {
+		pending.Verifier = encode(deriveKey(secret, "verifier"))
+	}
+}
+
+// stateAge is how many seconds ago a state was made, if it was: anybody can write one.
+func stateAge(state string) int64 {
+	made, _ := base64.RawURLEncoding.DecodeString(state)
+	if len(made) != 32 {
+		return math.MaxInt64
+	}
+	return time.Now().Unix() - int64(binary.BigEndian.Uint64(made[24:]))
 }
 
 // unauthenticated answers a request that nobody vouches for. Only a page load may be sent to the provider by itself: what a script or a
@@ -48,6 +79,8 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 	if c.Unauthenticated == "forward" {
 		stripAll(g, req)
 		next.ServeHTTP(rw, req)
+	} else if signsIn && g.login && !c.DisableLogin && isSpeculative(req) {
+		sendNothing(rw)
 	} else if signsIn && g.login && !c.DisableLogin {
 		login(g, rw, req, thisPage(req), "", "")
 	} else {
@@ -57,14 +90,17 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
 func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
+	rounds, size := roundsOf(g, req)
+	if rounds >= maxRounds && breakLoop(g, rw, req, returnTo, rounds, size) {
+		return
+	}
 	if !isHere(&g.redirect, req) && strings.HasPrefix(returnTo, "/") {
 		returnTo = origin(g, req) + returnTo
 	}
-	pending := &pendingLogin{State: randomText(), Nonce: randomText(), RedirectURI: address(g, &g.redirect, req), Return: returnTo, At: time.Now().Unix(),
-		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues}
-	if g.config.PKCE {
-		pending.Verifier = randomText()
-	}
+	pending := &pendingLogin{RedirectURI: address(g, &g.redirect, req), Return: returnTo, At: time.Now().Unix(),
+		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues, HasVerifier: g.config.PKCE, Rounds: rounds}
+	secret := string(randomBytes(32))
+	derive(pending, secret)
 	form := authorizationRequest(g, req, pending, prompt, hint)
 	m, err := discover(req.Context(), g.client)
 	if err == nil && (g.config.PAR == "true" || g.config.PAR == "auto" && m["require_pushed_authorization_requests"] == true) {
@@ -78,7 +114,7 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt,
 	if g.config.PKCE && methods != nil && !has(texts(methods), "S256") && rememberIf(g.client.answers, false, "S256", true) {
 		logf(g.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
 	}
-	keepPending(g, rw, req, pending)
+	keepPending(g, rw, req, pending, secret)
 	redirect(rw, req, withQuery(text(m["authorization_endpoint"]), form))
 }
 
@@ -130,49 +166,73 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
 
-// keepPending gives the browser the cookie of this sign-in, and drops the oldest when there are too many: each tab has its own, and a
-// browser that never comes back must not fill up the header.
-func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin) {
+// keepPending gives the browser the cookie of this sign-in, and drops the oldest when they are too much: each tab has its own, and a
+// browser that never comes back must not fill up the header. What is too long for a cookie loses its query, or all of its path.
+func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
 	https := isHTTPS(g, req)
 	base := cookieName(&g.stateCookie, https) + "."
-	begun := pendingNames(req, base)
-	for i := 0; i+maxPendingLogins <= len(begun); i++ {
-		setCookie(rw, &g.stateCookie, begun[i], "", https, -1)
-	}
 	name := base + fmt.Sprintf("%.6x", pending.State)
-	content, _ := json.Marshal(pending) // strings and a number: cannot fail
-	setCookie(rw, &g.stateCookie, name, seal(g.stateSealer, name, content), https, g.config.StateCookie.MaxAge)
-}
-
-// pendingNames are the names of the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
-func pendingNames(req *http.Request, base string) []string {
-	var names []string
-	for _, c := range cookies(req) {
-		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateMarkLength // not all that begins so is ours
-		if isOne && len(names) < 4*maxPendingLogins {
-			names = append(names, c.Name)
+	sealed := sealPending(g, name, pending, secret)
+	if len(sealed) > chunkSize {
+		pending.IsCut = true
+		pending.Return, _, _ = strings.Cut(pending.Return, "?")
+		sealed = sealPending(g, name, pending, secret)
+	}
+	if len(sealed) > chunkSize {
+		u, _ := url.Parse(pending.Return) // a path, or an address that login made
+		u.Path = "/"
+		u.RawPath = ""
+		pending.Return = u.String()
+		sealed = sealPending(g, name, pending, secret)
+	}
+	left := maxPendingBytes - len(name) - len(sealed)
+	begun := pendingCookies(req, base)
+	for i := len(begun) - 1; i >= 0; i-- {
+		left -= len(begun[i].Name) + len(begun[i].Value) + len("=; ")
+		if left < 0 {
+			setCookie(rw, &g.stateCookie, begun[i].Name, "", https, -1)
 		}
 	}
-	return names
+	setCookie(rw, &g.stateCookie, name, sealed, https, g.config.StateCookie.MaxAge)
 }
 
-// takePending finds the pending login of state among the browser's cookies, and removes its cookie: it works once.
+func sealPending(g *gate, name string, pending *pendingLogin, secret string) string {
+	content, _ := json.Marshal(pending) // strings and numbers: cannot fail
+	return seal(g.stateSealer, name, append([]byte(secret), deflate(content)...))
+}
+
+// pendingCookies are the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
+func pendingCookies(req *http.Request, base string) []*http.Cookie {
+	var found []*http.Cookie
+	for _, c := range cookies(req) {
+		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateMarkLength // not all that begins so is ours
+		if isOne && len(found) < maxPendingLogins {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// takePending finds the pending login of state among the browser's cookies, and removes its cookie.
 // An error says why the answer does not belong to a sign-in of this browser, or not any more.
 func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
 	https := isHTTPS(g, req)
 	name := cookieName(&g.stateCookie, https) + fmt.Sprintf(".%.6x", state)
-	pending := &pendingLogin{}
+	var pending *pendingLogin
 	for _, value := range cookieValues(req, name) {
 		content, _, err := open(g.stateSealer, name, value)
-		if err == nil && json.Unmarshal(content, pending) == nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
+		if err == nil {
+			pending = readPending(content)
+		}
+		if pending != nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
 			setCookie(rw, &g.stateCookie, name, "", https, -1)
 			break
 		}
-		pending = &pendingLogin{}
+		pending = nil
 	}
-	if pending.State == "" {
+	if pending == nil {
 		// Fails closed: without the cookie it may be somebody else's answer (login CSRF, RFC 9700 4.7).
-		return nil, errors.New("callback: no pending login for this state: it is used, expired, or of another browser; are cookies blocked?")
+		return nil, errNoPending
 	}
 	if age := time.Now().Unix() - pending.At; age > int64(g.config.StateCookie.MaxAge) {
 		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, g.config.StateCookie.MaxAge)
@@ -180,10 +240,50 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 	if here := address(g, &g.redirect, req); here != pending.RedirectURI {
 		return nil, fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
 	}
-	if !rememberIf(g.usedStates, false, hashText(state), pending.Return) {
-		return nil, errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
-	}
 	return pending, nil
+}
+
+// readPending reads what keepPending wrote, nil when it did not.
+func readPending(content []byte) *pendingLogin {
+	if len(content) < 32 {
+		return nil
+	}
+	pending := &pendingLogin{}
+	text, err := inflate(content[32:])
+	if err != nil || json.Unmarshal(text, pending) != nil {
+		return nil
+	}
+	derive(pending, string(content[:32]))
+	return pending
+}
+
+var (
+	errNoPending = errors.New("callback: no pending login for this state: it is used, expired, or of another browser")
+	errUsedState = errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
+)
+
+// completeOnce makes the session of an answer, once: a state is spent with its code. A browser that was cut off and asks once more, with the
+// same pending login, gets the session that was made.
+func completeOnce(g *gate, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
+	key := hashText(pending.State)
+	value, err := share(req.Context(), &g.signIns, key, func(ctx context.Context) (any, error) {
+		if made, _ := recall(g.made, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < secondCallback {
+			return made, checkSession(g, made, time.Now())
+		}
+		if !rememberIf(g.usedStates, false, key, pending.Return) {
+			return nil, errUsedState
+		}
+		s, err := completeLogin(ctx, g, pending, answer)
+		if err == nil && g.store != nil {
+			err = storeSession(ctx, g, s)
+		}
+		if err == nil {
+			remember(g.made, key, s)
+		}
+		return s, err
+	})
+	s, _ := value.(*session)
+	return s, err
 }
 
 // callback is where the provider sends the browser back to.
@@ -208,25 +308,41 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	back := wayBack(g, req, pending.Return)
-	s, err := completeLogin(g, req, pending, answer)
+	s, err := completeOnce(g, req, pending, answer)
+	if errors.Is(err, errUsedState) {
+		stale(g, rw, req, state, err)
+		return
+	}
 	status := statusOf(err, http.StatusBadRequest)
 	if errors.Is(err, errRefused) {
 		status = http.StatusBadRequest // the code has ended: another one may do
 	}
 	if err == nil {
-		err = saveSession(g, rw, req, s, time.Now())
+		err = giveSession(g, rw, req, s, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
 	}
 	if err != nil {
 		refuseLogin(g, rw, req, status, err, back)
 		return
 	}
-	endReplaced(g, req)
+	endReplaced(g, req, s)
+	noteRound(g, rw, req, pending.Rounds+1)
 	logf(g.log, levelInfo, "session %s: signed in sub %q", s.ID, clip(text(s.claims["sub"])))
+	welcome(g, rw, req, back, pending.IsCut)
+}
+
+// welcome leads on to the page that somebody wanted to see before the sign-in.
+func welcome(g *gate, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
+	a := newAnswer("200 signed in", action{text: "Continue", href: back})
+	if isCut {
+		a.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
+		writeAnswer(g.pages, rw, req, a)
+		return
+	}
 	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+back)
-		writeAnswer(g.pages, rw, req, newAnswer("200 signed in", action{text: "Continue", href: back}))
+		writeAnswer(g.pages, rw, req, a)
 		return
 	}
 	redirect(rw, req, back)
@@ -237,6 +353,12 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := homePage(g, req)
 	if _, err := sessionPass(g, rw, req); err != nil {
+		isLost := errors.Is(reason, errNoPending) && stateAge(state) >= 0 && stateAge(state) < int64(g.config.StateCookie.MaxAge) &&
+			recall(g.usedStates, hashText(state)) == nil
+		if isLost {
+			refuseCookie(g, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, g.stateCookie.base), causes(g, &g.stateCookie, req, 0), back)
+			return
+		}
 		refuseLogin(g, rw, req, http.StatusBadRequest, reason, back)
 		return
 	}
@@ -256,8 +378,7 @@ func homePage(g *gate, req *http.Request) string {
 
 // completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer are right, and no token is used before its nonce is.
-func completeLogin(g *gate, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
-	ctx := context.WithoutCancel(req.Context()) // a code is spent once: finish what was begun
+func completeLogin(ctx context.Context, g *gate, pending *pendingLogin, answer url.Values) (*session, error) {
 	m, err := discover(ctx, g.client)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,10 @@ import (
 // This room ends sessions, in four ways: the user signs out here (OpenID Connect RP-Initiated Logout), the provider says so itself
 // (Back-Channel Logout) or through the user's browser (Front-Channel Logout), and the user lands here after signing out there.
 
-const maxForm = 64 << 10 // bytes of a form that is posted to us
+const (
+	maxForm = 64 << 10 // bytes of a form that is posted to us
+	maxHint = 1500     // bytes of an ID token that an address can be asked to carry; the provider takes a form as well (RP-Initiated Logout 2)
+)
 
 // readForm is the body of a posted form, as text.
 func readForm(req *http.Request) (string, error) {
@@ -46,6 +49,10 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
+	noRound := cookieName(&g.roundCookie, isHTTPS(g, req))
+	if len(cookieValues(req, noRound)) > 0 {
+		setCookie(rw, &g.roundCookie, noRound, "", isHTTPS(g, req), -1) // the next sign-in is wanted
+	}
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]
@@ -68,6 +75,16 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		form := url.Values{"client_id": {g.client.id}, "state": {randomText()}}
 		addParam(form, "id_token_hint", s.idToken)
 		addParam(form, "post_logout_redirect_uri", landing)
+		if len(s.idToken) > maxHint && wantsHTML(req) {
+			writeAnswer(g.pages, rw, req, newAnswer("200 leaving", action{text: "Continue", href: endSession, method: http.MethodPost, fields: form}))
+			return
+		}
+		if len(s.idToken) > maxHint { // no page is shown to whoever asked, so the address must say enough
+			form.Del("id_token_hint")
+			for _, name := range strings.Fields("login_hint preferred_username email") {
+				addParam(form, "logout_hint", text(s.claims[name]))
+			}
+		}
 		landing = withQuery(endSession, form)
 	}
 	if landing != "" {

@@ -529,3 +529,46 @@ func TestLogoutSurvivesANewSecret(t *testing.T) {
 		route.again.expectLog("was logged out")
 	}
 }
+
+// An ID token with many groups does not fit into an address: it is posted, by a page that does so by itself.
+func TestLogoutWithALargeToken(t *testing.T) {
+	p := newProvider(t)
+	var groups []any
+	for i := 0; i < 100; i++ {
+		groups = append(groups, incompressible(30))
+	}
+	p.user["groups"] = groups
+	p.user["login_hint"] = "O.abc"
+	issued := ""
+	p.edit("token", func(d map[string]any) { issued = d["id_token"].(string) })
+	_, b := signedIn(t, p, logoutOptions)
+	c := b.copyOf()
+	page := b.look("/logout").expect(http.StatusOK, "You are signed out here", `<button>Continue</button>`, pageScript)
+	policy := page.header.Get("Content-Security-Policy")
+	if !strings.Contains(policy, "script-src "+pageScriptHash+";") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "form-action 'self' https: http:") {
+		t.Errorf("got the policy %q", policy)
+	}
+	if got := page.header.Get("Referrer-Policy"); got != "origin" {
+		t.Errorf("the provider must be told the origin and no address, got %q", got)
+	}
+	if names := b.cookieNames(""); len(names) > 0 || p.count("end_session") != 0 {
+		t.Errorf("expected to be signed out here, got %q", names)
+	}
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	if seen := c.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") { // whoever has a copy, at its end
+		t.Errorf("expected to land at /bye, got %q", seen.URI)
+	}
+	_, b = signedIn(t, p, logoutOptions)
+	if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
+		t.Errorf("expected to land at /bye, got %q", seen.URI)
+	}
+	if sent := p.lastCall("end_session"); sent.method != http.MethodPost || sent.form.Get("id_token_hint") != issued || sent.form.Get("post_logout_redirect_uri") != app+"/bye" {
+		t.Errorf("the provider was told %s %q", sent.method, sent.form)
+	}
+	// A script gets no page to press a button on.
+	_, b = signedIn(t, p, logoutOptions)
+	sent := b.fetch(http.MethodGet, "/logout", "").location().Query()
+	if sent.Get("id_token_hint") != "" || sent.Get("logout_hint") != "O.abc" || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" {
+		t.Errorf("a script is sent away with %q", sent)
+	}
+}

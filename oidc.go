@@ -7,6 +7,7 @@
 //	request.go                     what is read off a request
 //	headers.go                     what the upstream is told, and what a client may not claim
 //	bypass.go                      requests that need no sign-in
+//	loop.go                        nobody goes round in circles, and loads that nobody asked for change nothing
 //	login.go, logout.go            the sign-in, to the provider and back; the four kinds of sign-out
 //	session.go                     the session's life: open, refresh, renew, end; and the pass remembered of it
 //	cookies.go, seal.go, csrf.go   how it is kept at the browser
@@ -244,6 +245,10 @@ type endpoint struct {
 }
 
 func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
+	if isSpeculative(req) {
+		sendNothing(rw)
+		return
+	}
 	if !has(e.methods, req.Method) {
 		rw.Header().Set("Allow", strings.Join(e.methods, ", "))
 		refuse(g, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.at.path, strings.Join(e.methods, " or "), clip(req.Method)))

@@ -36,7 +36,10 @@ type answer struct {
 }
 
 // action is a link, or with method POST a button, for what changes something: a link may be followed by a prefetcher.
-type action struct{ text, href, method string }
+type action struct {
+	text, href, method string
+	fields             url.Values // that the button posts; a page with such a button presses it by itself
+}
 
 // pages are the operator's own pages by status.
 type pages struct{ custom map[int]string }
@@ -46,6 +49,7 @@ type pages struct{ custom map[int]string }
 const pageWords = `
 400|This request cannot be answered|Something in it is missing, wrong, or there twice. Go back and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 400 sign-in|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+400 cookie|Your browser did not keep the sign-in|Allow cookies for this site and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 401|You are not signed in|Please sign in to continue. If you were signed in before, your session has ended.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 403|You do not have access here|You are signed in, but this account may not open this page. Use another account, or ask the people who run this site to let you in.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 403 forged|This request was not accepted|It did not come from a page of this site, or that page was open for too long. Load the page again, and send it once more.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
@@ -58,6 +62,7 @@ const pageWords = `
 503|Signing in is not possible right now|The sign-in service does not respond. It is usually back within moments.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
 200 asked|Do you want to sign out?|Another website asked to sign you out here. It is your choice.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 200 signed in|You are signed in|Your page opens now.|M5 12.5l4.5 4.5L19 7.5
+200 leaving|You are signed out here|One more step signs you out at the sign-in service, too.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 200 signed out|You are signed out|You can close this window now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 `
 
@@ -101,6 +106,7 @@ func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
 // writeAnswer sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
 func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer) {
 	offers, link, posts := actionsHTML(a.actions)
+	scripts := ""
 	retry := ""
 	refresh := ""
 	// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
@@ -127,11 +133,15 @@ func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer)
 		referrer = "same-origin"
 		targets = "'self' https: http:"
 	}
+	if strings.HasSuffix(offers, pageScript) {
+		referrer = "origin" // it is posted to the provider, who need not know more
+		scripts = "script-src " + pageScriptHash + "; "
+	}
 	// A page can do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be framed:
 	// a frame is how another site gets its visitor to press our buttons.
 	policy := "base-uri 'none'; frame-ancestors 'none'"
 	if p.custom[a.status] == "" {
-		policy = "default-src 'none'; style-src " + pageStyleHash + "; form-action " + targets + "; " + policy
+		policy = "default-src 'none'; style-src " + pageStyleHash + "; " + scripts + "form-action " + targets + "; " + policy
 	}
 	rw.Header().Add("Vary", "Accept, Sec-Fetch-Mode")
 	setHeaders(rw, "Retry-After", a.retryAfter, "Refresh", refresh, "WWW-Authenticate", a.challenge, "Cache-Control", "no-store", // RFC 6750 5.3
@@ -166,7 +176,14 @@ func actionsHTML(actions []action) (markup, link string, posts bool) {
 		}
 		if act.method == http.MethodPost {
 			posts = true
-			markup += `<form method="post" action="` + href + `"><button>` + text + `</button></form>`
+			markup += `<form method="post" action="` + href + `">`
+			for name := range act.fields {
+				markup += `<input type="hidden" name="` + html.EscapeString(name) + `" value="` + html.EscapeString(act.fields.Get(name)) + `">`
+			}
+			markup += `<button>` + text + `</button></form>`
+			if act.fields != nil {
+				markup += pageScript
+			}
 			continue
 		}
 		markup += `<a href="` + href + `">` + text + `</a>`
@@ -260,6 +277,12 @@ const pageTemplate = `<!doctype html>
 </body>
 </html>
 `
+
+// pageScript presses the button of a page at once; without scripts somebody does. The policy names it by its hash, which a test checks.
+const (
+	pageScript     = "<script>document.forms[0].submit()</script>"
+	pageScriptHash = "'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='"
+)
 
 // pageStyleHash is how the policy names the style sheet; a test says what it must be.
 const pageStyleHash = "'sha256-gj6/g4L36207kQNwSXwtCrm5vYjZzCuoRSEiILN8CMc='"

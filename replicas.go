@@ -145,12 +145,15 @@ func storeSession(ctx context.Context, g *gate, s *session) error {
 }
 
 // endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still.
-func endReplaced(g *gate, req *http.Request) {
+func endReplaced(g *gate, req *http.Request, by *session) {
 	if g.store == nil {
 		return
 	}
 	sessions, err := openSessions(g, req)
 	for _, old := range sessions {
+		if old.ID == by.ID {
+			continue // the callback came twice
+		}
 		old.End = time.Now().Add(lastWords).Unix()
 		err = firstError(err, storeSession(req.Context(), g, old))
 	}

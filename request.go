@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -124,11 +123,6 @@ func thisPage(req *http.Request) string {
 func localPath(address string) string {
 	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
 	path := foreign.ReplaceAllStringFunc(strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/"), url.QueryEscape)
-	for _, end := range []string{"?", ""} {
-		if written, _ := json.Marshal(path); len(written) > maxReturn { // which makes six bytes of an ampersand
-			path, _, _ = strings.Cut(path, end)
-		}
-	}
 	return "/" + path
 }
 

@@ -327,7 +327,7 @@ func TestLoginSwitchOnAnotherHost(t *testing.T) {
 func TestLoginReturnAddressIsOurs(t *testing.T) {
 	for given, want := range map[string]string{
 		"/": "/", "": "/", "/a?b=c": "/a?b=c", "//evil/": "/evil/", "/\\evil": "/evil", "\\\\evil": "/evil", "/\t/evil": "/evil", "/\r\n/evil": "/evil", "\x00//evil": "/evil",
-		"https://evil/": "/https://evil/", "@evil": "/@evil", "/a?b=\\\n": "/a?b=/", "/" + strings.Repeat("a", 3000): "/", "/a?" + strings.Repeat("b", 3000): "/a",
+		"https://evil/": "/https://evil/", "@evil": "/@evil", "/a?b=\\\n": "/a?b=/",
 	} {
 		if got := localPath(given); got != want {
 			t.Errorf("%q: expected %q, got %q", given, want, got)

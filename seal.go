@@ -77,7 +77,7 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 			return plain, i == 0, nil
 		}
 	}
-	return nil, false, errors.New("sealed with another secret, or for another client, issuer or cookie")
+	return nil, false, errors.New("sealed with another secret, or for another client, issuer or cookie, or a part of it is missing")
 }
 
 // A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They
@@ -99,18 +99,31 @@ func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
 	if len(text) > maxUnpacked {
 		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
 	}
+	return deflate(text), nil
+}
+
+func deflate(text []byte) []byte {
 	var out bytes.Buffer
-	deflate, _ := flate.NewWriter(&out, flate.BestCompression)
-	deflate.Write(text)
-	deflate.Close()
-	return out.Bytes(), nil
+	w, _ := flate.NewWriter(&out, flate.BestCompression)
+	w.Write(text)
+	w.Close()
+	return out.Bytes()
+}
+
+// inflate is the opposite, and refuses a bomb.
+func inflate(packed []byte) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	if err != nil || len(text) > maxUnpacked {
+		return nil, errors.New("session: does not inflate")
+	}
+	return text, nil
 }
 
 // unpack is the opposite of pack for a known number of tokens.
 func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
-	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
-	if err != nil || len(text) > maxUnpacked {
-		return nil, nil, errors.New("session: does not inflate")
+	text, err := inflate(packed)
+	if err != nil {
+		return nil, nil, err
 	}
 	var parts [][]byte
 	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*count {

@@ -442,6 +442,14 @@ func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session,
 	return setSessionCookie(g, rw, req, &renewed, content, now)
 }
 
+// giveSession writes a session that was just made to the browser; the store has it already.
+func giveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	if g.store != nil {
+		return setSessionCookie(g, rw, req, s, s.ticket, now)
+	}
+	return saveSession(g, rw, req, s, now)
+}
+
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
 func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
 	https := isHTTPS(g, req)

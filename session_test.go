@@ -96,7 +96,7 @@ func TestSessionCookieOfAnyMiddleware(t *testing.T) {
 				t.Errorf("%s: the upstream gets %q", name, sent)
 			}
 		}
-		if names := strings.Join(b.cookieNames(""), " "); names != "__Host-"+cookie+"-session "+cookie+"-csrf theirs" {
+		if names := strings.Join(b.cookieNames(""), " "); names != "__Host-"+cookie+"-session __Host-"+cookie+"-state "+cookie+"-csrf theirs" {
 			t.Errorf("%s: got the cookies %q", name, names)
 		}
 		b.open("/logout")
@@ -1167,7 +1167,7 @@ func TestSessionRemembersNothingTooMuch(t *testing.T) {
 	// What was remembered for one request must not open another that only looks like it.
 	p := newProvider(t)
 	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
-	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	line := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 3; i++ {
 		rawUpstream(b, "/", "Cookie: "+line)
 	}

@@ -1,0 +1,110 @@
+package oidc
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// This room sees to it that nobody goes round in circles. A browser that does not keep the session's cookie signs in, comes back without
+// it, is sent to sign in again, and so on: providers remember their users, so nobody even has to type. The cookie of a pending login does
+// come back, or the sign-in ends at the callback. So a cookie of its kind says for a moment that a sign-in was completed, and how many
+// there were one after the other; after a few the browser gets a page that says what is probably wrong.
+
+const (
+	maxRounds = 2
+	roundLife = 20 // seconds after a sign-in in which the browser must have come with the session
+)
+
+// noteRound tells the next request of this browser that it has just signed in, and how large the cookies of that are.
+func noteRound(g *gate, rw http.ResponseWriter, req *http.Request, rounds int) {
+	size := len(strings.Join(rw.Header()["Set-Cookie"], ""))
+	https := isHTTPS(g, req)
+	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), fmt.Sprint(rounds, ".", size), https, roundLife)
+}
+
+// roundsOf is what noteRound told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
+func roundsOf(g *gate, req *http.Request) (rounds, size int) {
+	for _, value := range cookieValues(req, cookieName(&g.roundCookie, isHTTPS(g, req))) {
+		count, bytes, _ := strings.Cut(value, ".")
+		rounds, _ = strconv.Atoi(count)
+		size, _ = strconv.Atoi(bytes)
+	}
+	return rounds, size
+}
+
+// breakLoop answers a browser that came back from its last sign-ins without a session, unless it has one and wants another.
+func breakLoop(g *gate, rw http.ResponseWriter, req *http.Request, returnTo string, rounds, size int) bool {
+	_, reason := sessionPass(g, rw, req)
+	if !errors.Is(reason, errNoCredentials) {
+		return false
+	}
+	https := isHTTPS(g, req)
+	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), "", https, -1) // whoever tries again begins anew
+	why := causes(g, &g.sessionCookie, req, size)
+	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
+		why = "the cookie came, and could not be used: " + trouble
+	}
+	refuseCookie(g, rw, req, fmt.Errorf("login: stopped: %d sign-ins one after the other, and after each the browser came back without a session", rounds), why, returnTo)
+	return true
+}
+
+// refuseCookie answers a browser that did not keep a cookie of ours.
+func refuseCookie(g *gate, rw http.ResponseWriter, req *http.Request, reason error, why, back string) {
+	a := newAnswer("400 cookie", action{text: "Try again", href: back})
+	a.detail = "Probably " + why + ". " + a.detail
+	refuseWith(g, rw, req, a, fmt.Errorf("%w; probably %s", reason, why))
+}
+
+// causes are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
+func causes(g *gate, c *cookie, req *http.Request, size int) string {
+	proto := req.Header.Get("X-Forwarded-Proto")
+	isPlain := proto != "" && !secureScheme.MatchString(proto)
+	var found []string
+	for _, cause := range []struct {
+		is   bool
+		text string
+	}{
+		{has(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
+			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
+		{isPlain && isSecureCookie(c, isHTTPS(g, req)), "the cookie is for https alone (secure), and the page came by http"},
+		{c.domain != "" && !isBelow(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, clip(req.Host))},
+		{!strings.HasPrefix(req.URL.Path+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
+		{c.domain == "" && g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
+		{req.Header["Cookie"] == nil, "the browser blocks the cookies of this site, or something on the way takes them out"},
+	} {
+		if cause.is {
+			found = append(found, cause.text)
+		}
+	}
+	if found == nil {
+		return fmt.Sprintf("the browser, or something on the way, drops this cookie and no other: it is blocked, or too large (%d bytes in all)", size)
+	}
+	return strings.Join(found, ", or ")
+}
+
+// speculative matches what browsers and pages say of a load that its user may never see (Fetch: Sec-Purpose; its forerunners; Next.js,
+// Turbo, htmx).
+var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
+
+// isSpeculative says that a request is such a load. It must change nothing: no session ends, and no sign-in begins.
+func isSpeculative(req *http.Request) bool {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return false
+	}
+	for name, values := range req.Header {
+		if len(name) <= longestHarmless && speculative.MatchString(name+": "+strings.Join(values, ",")) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendNothing answers it: the browser asks again when its user does.
+func sendNothing(rw http.ResponseWriter) {
+	rw.Header().Set("Cache-Control", "no-store")
+	rw.WriteHeader(http.StatusNoContent)
+}

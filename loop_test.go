@@ -1,0 +1,173 @@
+package oidc
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Whatever keeps a cookie of ours from coming back: after two sign-ins at most there is a page that says why, and so does the log.
+func TestLoopEnds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		options map[string]any
+		http    bool
+		drops   string // names of cookies
+		header  http.Header
+		tokens  int // requests
+		causes  []string
+	}{
+		{"the session's cookie alone is blocked", nil, false, `-session$`, nil, 2, []string{"drops this cookie and no other", "bytes in all"}},
+		{"a later part of it is", map[string]any{"name": "s"}, false, `^s\.1$`, nil, 2, []string{"the cookie came, and could not be used: session cookie: "}},
+		{"all are blocked", nil, false, `.`, nil, 0, []string{"blocks the cookies of this site"}},
+		{"all are blocked, with one host for all sign-ins", map[string]any{"redirectUrl": app + "/oidc/callback"}, false, `.`, nil, 0, []string{"blocks the cookies of this site", "session.domain"}},
+		{"the pending login is secure, and plain http", map[string]any{"stateCookie.secure": true}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
+		{"a domain of others", map[string]any{"domain": "example.org", "stateCookie.domain": "app.example.com"}, false, `^$`, nil, 2, []string{`for the domain "example.org", and "app.example.com" is not in it`}},
+		{"all for a domain of others", map[string]any{"domain": "example.org"}, false, `^$`, nil, 0, []string{`for the domain "example.org"`}},
+		{"a path of others", map[string]any{"path": "/other"}, false, `^$`, nil, 2, []string{`for the path "/other", and the page is not below it`}},
+		{"in a frame of another site", nil, false, `.`, http.Header{"Sec-Fetch-Dest": {"iframe"}}, 0, []string{"in a frame of another site"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			session, state := map[string]any{}, map[string]any{}
+			options := p.options(map[string]any{"session": session, "stateCookie": state})
+			for name, value := range c.options {
+				if own := strings.TrimPrefix(name, "stateCookie."); own != name {
+					state[own] = value
+				} else if name == "redirectUrl" {
+					options[name] = value
+				} else {
+					session[name] = value
+				}
+			}
+			if strings.Contains(c.name, "part") {
+				p.user["filler"] = incompressible(9000)
+			}
+			s := start(t, options)
+			b := newBrowser(t, s)
+			b.plainHTTP = c.http
+			b.drops = regexp.MustCompile(c.drops)
+			for name, values := range c.header {
+				b.header[name] = values
+			}
+			for i := 1; i <= 2; i++ { // and once more when somebody tries again
+				r := b.open("/page?x=1").expect(http.StatusBadRequest, "did not keep the sign-in", "Probably ")
+				if p.count("token") != i*c.tokens {
+					t.Errorf("expected %d token requests, got %d:\n%s", i*c.tokens, p.count("token"), strings.Join(r.trail, "\n"))
+				}
+				if c.tokens > 0 && !strings.Contains(r.body, `/page?x=1">Try again</a>`) {
+					t.Errorf("expected a link to the page: %s", r.body)
+				}
+				for _, cause := range c.causes {
+					if !strings.Contains(strings.ReplaceAll(r.body, "&#34;", `"`), cause) {
+						t.Errorf("the page does not say %q: %s", cause, r.body)
+					}
+				}
+			}
+			s.expectLog(append(c.causes, "probably")...)
+		})
+	}
+}
+
+// Sessions may end soon, and people may sign in again and again: that is no loop.
+func TestLoopIsNone(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "loginUrl": "/login", "unauthenticated": "auto"}))
+	b := newBrowser(t, s)
+	for i := 0; i < 5; i++ {
+		b.signIn("/page")
+		b.open("/logout")
+	}
+	for i := 0; i < 5; i++ {
+		b.open("/login").upstream()
+		b.open("/oidc/callback?switch=/page").upstream()
+	}
+	if p.count("token") != 15 {
+		t.Errorf("expected 15 sign-ins, got %d", p.count("token"))
+	}
+	b.setCookie(s.stateCookie(), "7.x") // made up
+	b.open("/page").upstream()
+	b.forgetCookies()
+	b.setCookie(s.stateCookie(), "7.x")
+	b.open("/page").expect(http.StatusBadRequest)
+	b.forgetCookies()
+	b.setCookie(s.stateCookie(), "-7")
+	b.open("/page").upstream()
+}
+
+// What is no sign-in of this browser, or not any more, is not called a matter of cookies.
+func TestLoopWordsAreForLostCookies(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"stateCookie": map[string]any{"maxAge": 2}}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	fresh := newBrowser(t, s)
+	fresh.look(back.String()).expect(http.StatusBadRequest, "did not keep the sign-in")
+	b.open(back.String()).upstream()
+	b.forgetCookies()
+	b.look(back.String()).expect(http.StatusBadRequest, "has expired") // used
+	back = b.answered(b.begin("/page"))
+	time.Sleep(3100 * time.Millisecond)
+	b.look(back.String()).expect(http.StatusBadRequest, "has expired")
+	fresh.look(back.String()).expect(http.StatusBadRequest, "has expired")
+	for _, state := range []string{"x", strings.Repeat("A", 43), strings.Repeat("_", 43), incompressible(43), incompressible(44)} {
+		fresh.look("/oidc/callback?code=x&state="+state).expect(http.StatusBadRequest, "has expired")
+	}
+}
+
+// speculations are what browsers and frameworks say of a load that nobody may ever see.
+var speculations = []string{
+	"Sec-Purpose: prefetch", "Sec-Purpose: prefetch;prerender", "Sec-Purpose: prefetch;anonymous-client-ip", "Purpose: prefetch", "Purpose: preview", "X-Purpose: preview",
+	"X-Purpose: instant", "X-Moz: prefetch", "Next-Router-Prefetch: 1", "Next-Router-Segment-Prefetch: /_tree", "X-Middleware-Prefetch: 1", "X-Sec-Purpose: prefetch", "Hx-Preloaded: true",
+	"X-Prerender: 1",
+}
+
+func TestLoopSpeculativeLoadsChangeNothing(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "loginUrl": "/login", "frontchannelLogoutUrl": "/gone", "unauthenticated": "auto"}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page"))
+	stranger := newBrowser(t, s)
+	is := func(b *browser, address, line string) {
+		t.Helper()
+		name, value, _ := strings.Cut(line, ": ")
+		b.header.Set(name, value)
+		r := b.look(address)
+		if r.status != http.StatusNoContent || r.header["Set-Cookie"] != nil || r.header.Get("Cache-Control") != "no-store" || r.body != "" {
+			t.Errorf("%s with %s: got %s %q", address, line, r.trail, r.header)
+		}
+		b.header.Del(name)
+	}
+	for _, line := range speculations {
+		is(b, back.String(), line)
+		is(stranger, "/page", line)
+		is(stranger, "/login", line)
+		is(stranger, "/oidc/callback?switch=/", line)
+	}
+	b.open(back.String()).upstream() // the code is still good
+	for _, line := range speculations {
+		is(b, "/logout", line)
+		is(b, "/gone?sid="+sidOf(p)+"&iss="+url.QueryEscape(p.issuer), line)
+	}
+	b.header.Set("Sec-Purpose", "prefetch")
+	b.open("/page").upstream() // what is open to a user is to be had in advance
+	b.header.Del("Sec-Purpose")
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusOK)
+	for _, line := range []string{"Purpose: ", "Next-Router-Prefetch: 0", "X-Prefetch: false", "X-Moz: zilla", "Purpose-Of: prefetch", "Accept: prefetch"} {
+		name, value, _ := strings.Cut(line, ": ")
+		stranger.header.Set(name, value)
+		if r := stranger.look("/login"); r.status != http.StatusFound {
+			t.Errorf("%s: expected a sign-in, got %s", line, r.trail)
+		}
+		stranger.header.Del(name)
+	}
+	b.header.Set("Purpose", "prefetch")
+	b.post(app+"/", "/logout", url.Values{}) // nobody loads a form in advance
+	b.header.Del("Purpose")
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
