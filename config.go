@@ -81,7 +81,8 @@ type Config struct {
 	// claims fill in what the ID token lacks, and are also under `userinfo.`.
 	Userinfo bool `json:"userinfo" is:"switch" default:"false"`
 	// LoginURL is an address that starts a sign-in. With it, nothing else does: a request without session gets 401, unless
-	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4). Empty: every page does.
+	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4): `target_link_uri`, or `rd` as
+	// oauth2-proxy calls it, is the page to return to, on this origin or at a host within `session.domain`. Empty: every page does.
 	LoginURL string `json:"loginUrl" is:"endpoint"`
 	// PostLoginRedirectURL is where a sign-in that was started at `loginUrl` ends.
 	PostLoginRedirectURL string `json:"postLoginRedirectUrl" is:"location"`
@@ -287,6 +288,12 @@ type SessionConfig struct {
 	// it the same name.
 	Name string `json:"name" is:"cookie" default:"%s-session"`
 	CookieConfig
+	// Partitioned makes our cookies fit for a frame on a page of another site: `SameSite=None; Secure; Partitioned`, whatever `sameSite`
+	// and `secure` say of `session` and `stateCookie`. Such a page has sessions of its own. The sign-in happens in the frame, so
+	// the provider must allow that, and keep its cookies so as well. Use it with `csrf`.
+	Partitioned bool `json:"partitioned" is:"switch" default:"false"`
+	// Persistent keeps the session's cookie when the browser is closed. Off, it ends with the browser, and `expiry` holds on our side.
+	Persistent bool `json:"persistent" is:"switch" default:"true"`
 	// Expiry is how many seconds a sign-in lasts; with `sliding`, after the last request.
 	Expiry int `json:"expiry" is:"number" min:"1" default:"86400"`
 	// Sliding begins `expiry` anew while the user is active.
@@ -643,6 +650,8 @@ session,stateCookie/secure if name=(?i)__(host|secure)-.* secure=false: must not
 csrf/secure if cookieName=(?i)__(host|secure)-.* secure=false: must not be false for a cookie named "${cookieName}"; leave it out
 /session.secure if session.secure=true redirectUrl=(?i)http:.*: must not be true with plain http in redirectUrl, got "${redirectUrl}": browsers drop such a cookie there; write https in redirectUrl
 /stateCookie.secure if stateCookie.secure=true redirectUrl=(?i)http:.*: must not be true with plain http in redirectUrl, got "${redirectUrl}": browsers drop such a cookie there; write https in redirectUrl
+/session.secure if session.partitioned=true session.secure=false: must not be false with session.partitioned: browsers drop such a cookie; leave it out
+/stateCookie.secure if session.partitioned=true stateCookie.secure=false: must not be false with session.partitioned: browsers drop such a cookie; leave it out
 session,stateCookie/secure if sameSite=none !secure=true: must be true with sameSite "none": browsers drop such a cookie otherwise
 /stateCookie.secure if responseMode=form_post stateCookie.secure=false: must not be false with responseMode "form_post", whose answer is a request from another site; leave it out
 /stateCookie.name if stateCookie.name==session.name: must not be session.name, got "${stateCookie.name}"; leave it out, or write another name

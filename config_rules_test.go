@@ -150,6 +150,7 @@ var blameless = []struct{ name, options, want string }{
 	{"an API that asks with a key", `{"issuer": "", "clientSecret": "", "clientKey": "PEM", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, ``},
 	{"a secure session whose callback is by https", `{"session": {"secure": true}, "stateCookie": {"secure": true}, "redirectUrl": "https://app.example.com/cb"}`, ``},
 	{"a callback by http of cookies that may be", `{"session": {"secure": false}, "redirectUrl": "http://app.example.com/cb"}`, ``},
+	{"a framed session", `{"session": {"partitioned": true}}`, ``},
 	{"a pending login of this host alone", `{"stateCookie": {"name": "__Host-x"}}`, ``},
 	{"an API by a name", `{"resource": "urn:x:y"}`, ``},
 	{"a token in a header of its own", `{"jwt": {"tokenSource": {"header": "X-Token", "headerAuthScheme": "Bearer"}}}`, ``},

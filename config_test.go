@@ -285,6 +285,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a secure session over http", `{"session": {"secure": true}, "redirectUrl": "http://app.local/cb"}`, `session.secure: must not be true with plain http in redirectUrl, got "http://app.local/cb": browsers drop such a cookie there; write https in redirectUrl`},
 	{"a secure pending login over http", `{"stateCookie": {"secure": "true"}, "redirectUrl": "HTTP://app.local/cb"}`, `stateCookie.secure: must not be true with plain http in redirectUrl, got "HTTP://app.local/cb": browsers drop such a cookie there; write https in redirectUrl`},
 	{"a pending login of this host in a domain", `{"session": {"domain": "example.com"}, "stateCookie": {"name": "__Host-x"}}`, `stateCookie.name: must not begin with "__Host-" beside session.domain, got "__Host-x"; leave it out`},
+	{"a framed session without TLS", `{"session": {"partitioned": true, "secure": false}}`, `session.secure: must not be false with session.partitioned: browsers drop such a cookie; leave it out`},
+	{"a framed pending login without TLS", `{"session": {"partitioned": "true"}, "stateCookie": {"secure": "false"}}`, `stateCookie.secure: must not be false with session.partitioned: browsers drop such a cookie; leave it out`},
 	{"a callback with a query", `{"redirectUrl": "/cb?x=1"}`, `redirectUrl: must be the address of a page of its own`},
 	{"another scheme", `{"logoutUrl": "javascript://x/y"}`, `logoutUrl: must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment, got "javascript://x/y"`},
 	{"a fragment", `{"postLogoutRedirectUrl": "/bye#x"}`, `postLogoutRedirectUrl: must be a path`},

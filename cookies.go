@@ -26,6 +26,7 @@ type cookie struct {
 	sameSite http.SameSite
 	httpOnly bool
 	secure   *bool // nil: by the request's scheme
+	isFramed bool  // Partitioned: for frames
 }
 
 // cookieName is the cookie's whole name. A prefixed cookie cannot be planted by another host of the same site (RFC 6265bis 4.1.3).
@@ -61,10 +62,15 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 	// Of a session that is renewed the answer is the upstream's, which comes after this and adds its own Cache-Control: then both are
 	// sent, and a shared cache must obey the stricter one (RFC 9111 5.2.2.7). An answer of ours replaces it.
 	rw.Header().Set("Cache-Control", "private")
-	http.SetCookie(rw, &http.Cookie{
+	made := http.Cookie{
 		Name: name, Value: value, Path: c.path, Domain: c.domain, MaxAge: maxAge,
 		Secure: isSecureCookie(c, https), HttpOnly: c.httpOnly, SameSite: c.sameSite,
-	})
+	}
+	line := made.String()
+	if c.isFramed {
+		line += "; Partitioned" // a field of the library that the oldest Traefik's has not
+	}
+	rw.Header().Add("Set-Cookie", line)
 }
 
 // setChunked writes value in as many cookies as it takes, and says whether it fits. The first is called name and says how many there

@@ -28,7 +28,11 @@ func newCSRFToken(key []byte, sessionID, salt string) string {
 // issueCSRFToken gives the browser a new token for a session.
 func issueCSRFToken(g *gate, rw http.ResponseWriter, sessionID string, https bool) {
 	token := newCSRFToken(g.csrf.keys[0], sessionID, randomText()[:22])
-	setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), token, https, g.config.Session.Expiry)
+	maxAge := g.config.Session.Expiry
+	if !g.config.Session.Persistent {
+		maxAge = 0 // with the browser
+	}
+	setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), token, https, maxAge)
 }
 
 // checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has no token yet, because

@@ -214,16 +214,20 @@ var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": 
 // is escaped: it may have letters and spaces that browsers take in no cookie's name (RFC 6265 4.1.1).
 func newCookie(g *gate, name, byDefault string, c *CookieConfig) cookie {
 	return cookie{base: strings.ReplaceAll(name, "%s", url.QueryEscape(g.shortName)), isOwn: name == byDefault, path: c.Path, domain: c.Domain,
-		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure}
+		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure, isFramed: g.config.Session.Partitioned}
 }
 
 // buildCookies says what goes to the browser.
 func buildCookies(g *gate) {
 	c := g.config
-	if c.ResponseMode == "form_post" { // the answer is a POST from another site: only such a cookie comes along
-		always := true
+	always := true
+	if c.ResponseMode == "form_post" || c.Session.Partitioned { // the answer is a POST from another site, or in a frame: only such a cookie comes along
 		c.StateCookie.SameSite = "none"
 		c.StateCookie.Secure = &always
+	}
+	if c.Session.Partitioned {
+		c.Session.SameSite = "none"
+		c.Session.Secure = &always
 	}
 	g.sessionCookie = newCookie(g, c.Session.Name, "%s-session", &c.Session.CookieConfig)
 	g.stateCookie = newCookie(g, c.StateCookie.Name, "%s-state", &c.StateCookie.CookieConfig)

@@ -430,10 +430,13 @@ func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	}
 	ours := origin(g, req)
 	back := homePage(g, req)
+	addParam(asked, "target_link_uri", asked.Get("rd")) // as oauth2-proxy calls it
 	if target := asked.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
-		if bad != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours { // OIDC Core 4: or we were an open redirector
+		if bad == nil && strings.HasPrefix(ours, to.Scheme+"://") && to.User == nil && sharesCookies(g, to.Host) {
+			back = target // wayBack looks at it once more
+		} else if bad != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours { // OIDC Core 4: or we were an open redirector
 			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, clip(target))
 		}
 	}
@@ -458,7 +461,7 @@ func parameters(req *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the parameters cannot be read: %s", err)
 	}
-	for _, name := range strings.Fields("state code iss error sid logout_token target_link_uri") {
+	for _, name := range strings.Fields("state code iss error sid logout_token target_link_uri rd") {
 		if len(form[name]) > 1 { // RFC 6749 3.1
 			return nil, fmt.Errorf("%s was given more than once", name)
 		}

@@ -1100,3 +1100,88 @@ func TestLoginLeavesCookiesOfOthers(t *testing.T) {
 		t.Errorf("expected the last pending logins, got %q", names)
 	}
 }
+
+// One host may have the callback of all, and every page is returned to.
+func TestLoginAtOneHostForAll(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"redirectUrl": "https://auth.example.com/oidc/callback", "loginUrl": "/login", "unauthenticated": "auto"}, sessionOptions("domain", "example.com")))
+	b := newBrowser(t, s)
+	for _, host := range []string{"https://auth.example.com", "https://wiki.example.com", "https://evil.example.org"} {
+		b.routes[host] = s
+	}
+	r := b.open("/reports?year=2025")
+	if seen := r.upstream(); seen.URI != "/reports?year=2025" || r.url.Host != "app.example.com" || p.lastCall("authorize").form.Get("redirect_uri") != "https://auth.example.com/oidc/callback" {
+		t.Errorf("ended at %s %s", r.url, seen.URI)
+	}
+	if r := b.open("https://wiki.example.com/start"); len(r.trail) != 1 || !r.isUpstream() {
+		t.Errorf("the session must be good at every host: %s", r.story())
+	}
+	// As oauth2-proxy's addresses are linked to.
+	for _, c := range []struct{ at, target, end string }{
+		{"https://auth.example.com/login?rd=", "https://wiki.example.com/page?a=b", "https://wiki.example.com/page?a=b"},
+		{"/login?rd=", "/page", app + "/page"},
+		{"/login?rd=", app + "/page", app + "/page"},
+		{"/login?rd=", "//evil.example.org/", ""}, {"/login?rd=", "https://evil.example.org/", ""}, {"/login?rd=", "http://wiki.example.com/", ""},
+		{"/login?rd=", "https://x@wiki.example.com/", ""}, {"/login?rd=", "https://wiki.example.com.example.org/", ""}, {"/login?rd=", "javascript:alert(1)", ""},
+		{"/login?rd=", "//wiki.example.com/", ""}, {"/login?rd=/a&rd=", "/b", ""},
+	} {
+		r := b.open(c.at + url.QueryEscape(c.target))
+		if c.end == "" {
+			r.expect(http.StatusBadRequest)
+		} else if !r.isUpstream() || r.url.String() != c.end {
+			t.Errorf("%s%s: ended at %s", c.at, c.target, r.story())
+		}
+	}
+	// Who begins elsewhere does not get there.
+	stranger := newBrowser(t, s)
+	stranger.routes = b.routes
+	stranger.drops = regexp.MustCompile("^$")
+	r = stranger.open("https://evil.example.org/page").expect(http.StatusBadRequest, "did not keep the sign-in", "session.domain covers both")
+}
+
+// A cookie for frames says so, whatever else is set, and one that ends with the browser has no age.
+func TestSessionCookieOfFramesAndOfABrowser(t *testing.T) {
+	p := newProvider(t)
+	for _, c := range []struct {
+		name    string
+		options map[string]any
+		want    string // of every cookie
+	}{
+		{"usual", nil, "SameSite=Lax Max-Age"},
+		{"for frames", map[string]any{"partitioned": true}, "Secure SameSite=None Partitioned Max-Age"},
+		{"for frames, as a label", map[string]any{"partitioned": "true", "sameSite": "strict"}, "Secure SameSite=None Partitioned Max-Age"},
+		{"ends with the browser", map[string]any{"persistent": false}, "SameSite=Lax"},
+	} {
+		s := start(t, p.options(map[string]any{"session": c.options, "csrf": map[string]any{}, "logoutUrl": "/logout"}))
+		b := newBrowser(t, s)
+		for _, at := range []string{"/", "/oidc/callback", "/logout"} {
+			lines := []string{}
+			switch at {
+			case "/":
+				lines = b.look(at).header["Set-Cookie"]
+			case "/oidc/callback":
+				lines = b.look(b.answered(b.begin("/")).String()).header["Set-Cookie"]
+			default:
+				lines = b.look(at).header["Set-Cookie"]
+			}
+			for _, line := range lines {
+				isSession := strings.Contains(line, "-session=") || strings.Contains(line, "hub-csrf-token=")
+				for _, word := range strings.Fields("Secure SameSite=Lax SameSite=None SameSite=Strict Partitioned Max-Age") {
+					isThere, isWanted := strings.Contains(line, "; "+word), strings.Contains(c.want, word)
+					if word == "Secure" {
+						isWanted = true // it is https
+					}
+					if word == "Max-Age" && (!isSession || at == "/logout") {
+						isWanted = true
+					}
+					if isThere != isWanted {
+						t.Errorf("%s, %s: %s must be there: %v, got %q", c.name, at, word, isWanted, line)
+					}
+				}
+			}
+			if len(lines) == 0 {
+				t.Errorf("%s: no cookie at %s", c.name, at)
+			}
+		}
+	}
+}

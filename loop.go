@@ -73,7 +73,7 @@ func causes(g *gate, c *cookie, req *http.Request, size int) string {
 		{isPlain && isSecureCookie(c, isHTTPS(g, req)), "the cookie is for https alone (secure), and the page came by http"},
 		{c.domain != "" && !isBelow(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, clip(req.Host))},
 		{!strings.HasPrefix(req.URL.Path+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
-		{c.domain == "" && g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
+		{g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
 		{req.Header["Cookie"] == nil, "the browser blocks the cookies of this site, or something on the way takes them out"},
 	} {
 		if cause.is {

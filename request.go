@@ -142,9 +142,13 @@ func wayBack(g *gate, req *http.Request, address string) string {
 	if isOurHost(u.Host, req) {
 		return back
 	}
-	shared := strings.TrimPrefix(g.stateCookie.domain, ".")
-	if !has([]string{"http", "https"}, u.Scheme) || shared == "" || !hostName.MatchString(u.Host) || !strings.HasSuffix("."+strings.ToLower(hostOf(u.Host)), "."+strings.ToLower(shared)) {
+	if !has([]string{"http", "https"}, u.Scheme) || !sharesCookies(g, u.Host) {
 		return homePage(g, req)
 	}
 	return u.Scheme + "://" + u.Host + back
+}
+
+// sharesCookies says that a host is one of those that have one cookie for sign-ins.
+func sharesCookies(g *gate, host string) bool {
+	return g.stateCookie.domain != "" && hostName.MatchString(host) && isBelow(host, g.stateCookie.domain)
 }

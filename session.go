@@ -456,6 +456,9 @@ func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *ses
 	name := cookieName(&g.sessionCookie, https)
 	sealed := seal(g.sessionSealer, name, content)
 	maxAge := int(sessionEnd(g, s) - now.Unix())
+	if !g.config.Session.Persistent {
+		maxAge = 0 // with the browser
+	}
 	if !setChunked(rw, req, &g.sessionCookie, name, sealed, https, maxAge) {
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}

@@ -194,9 +194,24 @@ func (w *window) cookieNames() []string {
 	w.decode(<-w.send(w.number, "cookies", w.url("/")), &cookies)
 	var names []string
 	for _, cookie := range cookies {
+		if isRound(cookie.Name) {
+			continue
+		}
 		names = append(names, strings.ReplaceAll(cookie.Name, w.app.name, "NAME"))
 	}
 	return names
+}
+
+// cookieSize is how long the line of cookies is that the app's pages get.
+func (w *window) cookieSize() int {
+	w.t.Helper()
+	var cookies []struct{ Name, Value string }
+	w.decode(<-w.send(w.number, "cookies", w.url("/")), &cookies)
+	size := 0
+	for _, cookie := range cookies {
+		size += len(cookie.Name + "=" + cookie.Value + "; ")
+	}
+	return size
 }
 
 // forget takes the app's cookies away, and leaves the provider's: the session here has ended.

@@ -127,6 +127,11 @@ func TestSessionOptions(t *testing.T) {
 		return sessionAttribute(func(c *http.Cookie) string { return yes(c.Secure) })(v.app.secureVisitor(v.t))
 	}, row{drop, "yes"}, row{false, "no"})
 
+	try(t, "session.persistent", site{}, sessionAttribute(func(c *http.Cookie) string { return yes(c.MaxAge > 0) }), row{drop, "yes"}, row{false, "no"})
+	try(t, "session.partitioned", site{}, func(v *visitor) string {
+		return sessionAttribute(func(c *http.Cookie) string { return sameSites[c.SameSite] + " " + yes(c.Partitioned) })(v.app.secureVisitor(v.t))
+	}, row{drop, "lax no"}, row{true, "none yes"})
+
 	afterTwoSeconds := func(v *visitor) string {
 		v.signIn("/", provider.Alice)
 		time.Sleep(2500 * time.Millisecond)

@@ -111,18 +111,24 @@ func (v *visitor) outcome(page *browser.Page) string {
 func (v *visitor) cookieNames() string {
 	var names []string
 	for _, cookie := range v.Cookies(v.url("/")) {
+		if isRound(cookie.Name) {
+			continue
+		}
 		names = append(names, strings.ReplaceAll(cookie.Name, v.app.name, "NAME"))
 	}
 	sort.Strings(names)
 	return strings.Join(names, " ")
 }
 
+// isRound says that a cookie is the one which tells for some seconds that a sign-in was completed.
+func isRound(name string) bool { return strings.HasSuffix(name, "-state") }
+
 // sessionCookie is the last session cookie that was set.
 func (v *visitor) sessionCookie() *http.Cookie {
 	v.t.Helper()
 	var found *http.Cookie
 	for _, cookie := range v.WasSet() {
-		if strings.Contains(cookie.Name, "-session") && strings.Contains(cookie.Name, v.app.name) && cookie.MaxAge >= 0 {
+		if strings.Contains(cookie.Name, "-session") && strings.Contains(cookie.Name, v.app.name) && cookie.MaxAge >= 0 && !isRound(cookie.Name) {
 			found = cookie
 		}
 	}
