@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -125,6 +126,7 @@ type verdict struct {
 	claims   map[string]any
 	asked    time.Time
 	isActive bool
+	err      error // why the provider did not say
 }
 
 // judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider.
@@ -149,6 +151,9 @@ func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]str
 
 // answerEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
 func answerEnd(job *tokenJob, answer *verdict) time.Time {
+	if answer.err != nil {
+		return answer.asked.Add(absenceGap)
+	}
 	if !answer.isActive && job.cache > negativeAnswer {
 		return answer.asked.Add(negativeAnswer)
 	}
@@ -165,17 +170,25 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 	if raw == "" || len(raw) > maxTokenSize {
 		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
+	if !printable.MatchString(raw) {
+		return nil, errors.New("token: must be printable ASCII")
+	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
 	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.hint, headers))
 	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (any, error) {
 		if known, _ := recall(job.client.answers, key).(*verdict); known != nil && time.Until(answerEnd(job, known)) > 0 {
-			return known, nil
+			return known, known.err
+		}
+		if err := outage(job.client); err != nil {
+			return nil, err
 		}
 		answer, err := askIntrospection(ctx, job, raw, headers)
-		if err == nil {
-			remember(job.client.answers, key, answer)
+		noteOutage(job.client, err)
+		if err != nil {
+			return nil, err
 		}
-		return answer, err
+		remember(job.client.answers, key, answer)
+		return answer, answer.err
 	})
 	if err != nil {
 		return nil, err
@@ -200,16 +213,69 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 		return nil, err
 	}
 	claims, err := parseObject(body)
+	if status == http.StatusOK && err == nil {
+		return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
+	}
+	code := clip(text(claims["error"]))
 	if status != http.StatusOK {
-		err = fmt.Errorf("%d %s %q; check the client's credentials", status, http.StatusText(status), clip(text(claims["error"])))
+		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
 	}
-	if err != nil {
-		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, err)
-		logf(c.log, levelError, "%s", err)
-		return nil, err
+	whose, cure := faultOf(fmt.Sprint(status, " ", code))
+	if whose == "token" {
+		return &verdict{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, asked: now}, nil
 	}
-	return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
+	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
+	if whose == "question" {
+		return &verdict{err: err, asked: now}, nil
+	}
+	logf(c.log, levelError, "%s", err)
+	return nil, err
 }
+
+// faults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
+// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active. A question's concerns
+// this token alone, too, but is no word about it. Everything else concerns all of them. docs/apis.md has the same table.
+var faults = [][]string{
+	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
+	{"4.. (invalid_token|unsupported_token_type|invalid_grant|expired_token|token_expired)|413 .*|414 .*|431 .*", "token", ""},
+	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
+	{"400 .*|422 .*|500 .*", "question", "it did not understand this question; mind tokenTypeHint and headers"},
+	{".*", "address", "is this the introspection endpoint?"},
+}
+
+func faultOf(answer string) (whose, cure string) {
+	for _, row := range faults {
+		if matcher(row[0]).MatchString(answer) {
+			return row[1], row[2]
+		}
+	}
+	return "", ""
+}
+
+// outage is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
+func outage(c *client) error {
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	if time.Now().Before(c.away.until) {
+		return c.away.err
+	}
+	return nil
+}
+
+// noteOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
+func noteOutage(c *client, err error) {
+	now := time.Now()
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	if err == nil {
+		c.away = backoff{}
+	} else if !now.Before(c.away.until) {
+		fail(&c.away, err, now)
+	}
+}
+
+// printable is what a token may be made of (RFC 6749 A.12).
+var printable = regexp.MustCompile(`^[ -~]+$`)
 
 // checkActive checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
 // are active, too.

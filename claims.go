@@ -307,7 +307,7 @@ func listText(list []any) string {
 			text = commaEncoder.Replace(text) // or a group with a comma in its name would be two groups
 		}
 		if text != "" {
-			items = append(items, text)
+			items = append(items, headerSafe(text)) // or " admins" would be "admins" to whoever reads the list
 		}
 	}
 	return strings.Join(items, ",")

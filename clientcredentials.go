@@ -227,7 +227,15 @@ func requestUpstreamToken(ctx context.Context, w *gateway, id, secret string) (*
 		headers = map[string]string{"Authorization": basicAuthorization(id, secret)}
 	}
 	now := time.Now()
+	if err := outage(c); err != nil && !w.own {
+		return nil, err
+	}
 	status, body, _, err := call(ctx, c, "client credentials", c.overrides.Token, form, headers, c.retries)
+	if isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests; err != nil || isAway {
+		noteOutage(c, firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, clip(c.overrides.Token), status, http.StatusText(status))))
+	} else {
+		noteOutage(c, nil)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -175,6 +175,9 @@ func TestIntrospectionCache(t *testing.T) {
 	bearer(t, s, token).accepted("ada")
 	bearer(t, s, other).challenged(503, "", "503: unavailable: introspection")
 	p.away(false)
+	bearer(t, s, other).challenged(503, "", "503: unavailable: introspection") // it is left alone for a second
+	time.Sleep(1100 * time.Millisecond)
+	bearer(t, s, token).accepted("ada")
 	bearer(t, s, other).accepted("bob")
 	p.mu.Lock()
 	delete(p.grants, token)

@@ -391,13 +391,13 @@ func tryKeys(set any, t *token) (found bool, err error) {
 		}
 	}
 	if tries == 0 {
-		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, faultOf(keys, t.kid))
+		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, missingKey(keys, t.kid))
 	}
 	return tries > 0, err
 }
 
-// faultOf is why the key of that name cannot be used, when there is one.
-func faultOf(keys []*key, kid string) string {
+// missingKey is why the key of that name cannot be used, when there is one.
+func missingKey(keys []*key, kid string) string {
 	for _, k := range keys {
 		if k.fault != "" && k.kid == kid {
 			return "; the one of that name cannot be used: " + k.fault

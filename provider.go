@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +68,9 @@ type client struct {
 	metadata     *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
 	keys         *document // []*key
 	flights      flights
-	answers      *memory // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+	answering    sync.Mutex // of away
+	away         backoff    // of calls about tokens
+	answers      *memory    // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 }
 
 // ledger is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
@@ -440,7 +443,10 @@ func tokenError(c *client, status int, code, description string) error {
 
 // readTokens reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
 func readTokens(c *client, status int, body []byte) (*tokens, error) {
-	answer, err := parseObject(body)
+	answer, err := parseGrant(body)
+	if status > http.StatusOK && status < http.StatusMultipleChoices {
+		status = http.StatusOK
+	}
 	code, kind := text(answer["error"]), text(answer["token_type"])
 	if status != http.StatusOK || code != "" {
 		return nil, tokenError(c, status, code, text(answer["error_description"]))
@@ -448,18 +454,42 @@ func readTokens(c *client, status int, body []byte) (*tokens, error) {
 	if err == nil && text(answer["access_token"]) == "" {
 		err = errors.New("the answer has no access_token")
 	}
-	// RFC 6749 7.1: a type we do not understand must not be used.
-	if err == nil && !strings.EqualFold(kind, "Bearer") {
+	// RFC 6749 7.1: a type we do not understand must not be used. Providers have more names for Bearer than can be listed, and some none.
+	if err == nil && proofType.MatchString(kind) {
 		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", clip(kind))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
 	}
 	t := &tokens{accessToken: text(answer["access_token"]), refreshToken: text(answer["refresh_token"]), idToken: text(answer["id_token"])}
+	if !graphic.MatchString(t.accessToken) { // which no header can carry as it is
+		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errUnusable)
+	}
+	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // also written as text
 	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
 		t.expiresIn = seconds
 	}
 	return t, nil
+}
+
+// proofType are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
+var proofType = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
+
+// graphic is what a Bearer token may be made of (RFC 6750 2.1, generously).
+var graphic = regexp.MustCompile("^[!-~]+$")
+
+// parseGrant reads the answer of a token endpoint: JSON, or a form, as some still write it.
+func parseGrant(body []byte) (map[string]any, error) {
+	answer, err := parseObject(body)
+	form, formErr := url.ParseQuery(string(body))
+	if err == nil || formErr != nil || form.Get("access_token")+form.Get("error") == "" {
+		return answer, err
+	}
+	answer = map[string]any{}
+	for name := range form {
+		answer[name] = form.Get(name)
+	}
+	return answer, nil
 }
 
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
