@@ -87,7 +87,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 		{"401", answerJSON(401, map[string]any{"error": "invalid_client"}), 503, []string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
 		{"a redirect", answerRedirect("/elsewhere"), 503, []string{"307 Temporary Redirect"}},
 		{"two names", answerText(200, "application/json", `{"active":false,"active":true,"aud":"api"}`), 503, []string{"must not have a name twice"}},
-		{"endless", answerEndless(), 503, []string{"larger than 4 MiB"}},
+		{"endless", answerEndless(), 503, []string{"larger than 1 MiB"}},
 		{"broken off", answerBroken(), 503, []string{"introspection: POST"}},
 		{"silence", answerNothing(), 503, []string{"no answer in time"}},
 	} {

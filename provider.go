@@ -26,7 +26,7 @@ import (
 //   - no secret, code or token reaches an error or the log.
 
 const (
-	maxAnswer     = maxJSONSize
+	maxAnswer     = 1 << 20   // bytes of one answer of the provider, but for its key set
 	lifetime      = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
 	jitter        = lifetime / 10
 	fetchInterval = 10 * time.Second // between two fetches in the long run
@@ -288,8 +288,12 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 		}
 		time.Sleep(retryPause * time.Duration(attempt))
 	}
-	if len(body) > maxAnswer {
-		err = errors.New("the answer is larger than 4 MiB")
+	limit := maxAnswer
+	if endpoint == "jwks_uri" {
+		limit = maxJSONSize
+	}
+	if len(body) > limit {
+		err = fmt.Errorf("the answer is larger than %d MiB", limit>>20)
 	} else if os.IsTimeout(err) {
 		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit")
 	} else if wrapped, ok := err.(*url.Error); ok {
@@ -317,7 +321,7 @@ func exchange(ctx context.Context, c *client, method, address string, form url.V
 		return 0, nil, err
 	}
 	defer res.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))
 	return res.StatusCode, body, err
 }
 

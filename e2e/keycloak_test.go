@@ -282,6 +282,7 @@ func testKeycloakIntrospection(t *testing.T, k *keycloak) {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
+	madeUp(t, a, "")
 	for _, kind := range []string{"Refresh", "ID"} {
 		if said := strings.ReplaceAll(a.log(), `\`, ""); !strings.Contains(said, fmt.Sprintf("invalid_token: typ: expected an access token, got %q", kind)) {
 			t.Errorf("no line about typ %s in\n%s", kind, said)
