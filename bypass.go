@@ -22,8 +22,8 @@ import (
 //   - "!" opens all that is not named. An upstream that takes /Admin for /admin is open under !PathPrefix(`/admin`).
 //   - Header and Query are in the hands of whoever sends the request, and so is Method where the upstream lets a header or
 //     parameter replace it: they are no protection alone. They are here because a rule may need them beside another condition.
-//   - ClientIP is the peer of the connection, never X-Forwarded-For. Behind a load balancer that is the load balancer, for
-//     everybody, unless PROXY protocol tells Traefik better.
+//   - ClientIP is the peer of the connection. Behind a load balancer that is the load balancer, for everybody, unless PROXY protocol
+//     tells Traefik better, or ipStrategy says which address in X-Forwarded-For to take.
 
 // bypassFunctions are the matchers of Traefik's routers and their parameters.
 const bypassFunctions = "ClientIP(address or range) Header(name, value) HeaderRegexp(name, pattern) Host(host) HostRegexp(pattern) Method(method) " +
@@ -75,12 +75,7 @@ func prepareBypass(c *condition) (err error) {
 		}
 	case "ClientIP":
 		pattern = "" // the value is there or not
-		if strings.Contains(last, ":") && !strings.Contains(last, "/") {
-			last += "/128"
-		} else if !strings.Contains(last, "/") {
-			last += "/32"
-		}
-		_, c.network, err = net.ParseCIDR(last)
+		c.network, err = parseNetwork(last)
 	case "Header", "HeaderRegexp":
 		c.args[0] = http.CanonicalHeaderKey(c.args[0])
 	}
@@ -92,6 +87,63 @@ func prepareBypass(c *condition) (err error) {
 		c.pattern, err = regexp.Compile(pattern)
 	}
 	return err
+}
+
+// parseNetwork reads an address or a range of them.
+func parseNetwork(text string) (network *net.IPNet, err error) {
+	if strings.Contains(text, ":") && !strings.Contains(text, "/") {
+		text += "/128"
+	} else if !strings.Contains(text, "/") {
+		text += "/32"
+	}
+	_, network, err = net.ParseCIDR(text)
+	return network, err
+}
+
+// ipStrategy says whose address a condition on ClientIP is about, as in Traefik's own middlewares; nil: the peer's.
+type ipStrategy struct {
+	depth    int
+	excluded []*net.IPNet
+}
+
+// setStrategy gives a rule the strategy of the options.
+func setStrategy(r rule, c *IPStrategyConfig, p *problems) {
+	made := &ipStrategy{depth: c.Depth}
+	for _, text := range c.ExcludedIPs {
+		network, err := parseNetwork(text)
+		p.addError("ipStrategy.excludedIPs", err)
+		made.excluded = append(made.excluded, network)
+	}
+	for _, condition := range r {
+		if made.depth > 0 || made.excluded != nil {
+			condition.client = made
+		}
+	}
+}
+
+// clientIP is the address that a condition is about, "" for none: then it is not known who the client is.
+func clientIP(s *ipStrategy, req *http.Request) net.IP {
+	if s == nil {
+		host, _, _ := strings.Cut(hostOf(req.RemoteAddr), "%") // the zone of a link-local address
+		return net.ParseIP(host)
+	}
+	told := strings.Join(req.Header["X-Forwarded-For"], ",") // the last of several lines is the nearest proxy's
+	for i := 1; i <= maxMentions && told != ""; i++ {
+		at := strings.LastIndex(told, ",")
+		address := net.ParseIP(strings.Trim(hostOf(strings.TrimSpace(told[at+1:])), "[]"))
+		isProxy := s.depth > i
+		for _, network := range s.excluded {
+			isProxy = isProxy || address != nil && network.Contains(address)
+		}
+		if !isProxy {
+			return address
+		}
+		if at < 0 {
+			at = 0
+		}
+		told = told[:at]
+	}
+	return nil
 }
 
 // bypasses tells whether a request needs no sign-in. It runs on every request of the route, so the path, which most rules are about,
@@ -131,10 +183,9 @@ func valuesFor(c *condition, req *http.Request) (values []string, known bool) {
 		host := hostOf(req.Host)
 		return []string{strings.ToLower(strings.Trim(host, "[]"))}, utf8.RuneCountInString(host) == len(host)
 	}
-	host, _, _ := strings.Cut(hostOf(req.RemoteAddr), "%") // the zone of a link-local address
-	address := net.ParseIP(host)
+	address := clientIP(c.client, req)
 	if c.network.Contains(address) {
-		values = []string{host}
+		values = []string{""}
 	}
 	return values, address != nil
 }

@@ -100,7 +100,16 @@ type Config struct {
 	// Method(`OPTIONS`)”. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
 	// `HeaderRegexp`, `Query`, `QueryRegexp`, `ClientIP`. Identity headers a client sends are removed here as well.
 	Bypass string `json:"bypass"`
+	// IPStrategy says whose address `ClientIP` in `bypass` is about, behind load balancers.
+	IPStrategy IPStrategyConfig `json:"ipStrategy"`
 	PolicyConfig
+	// RemoveHeaders are request headers that are taken off whoever sends them, in every spelling, on every path: headers by which an
+	// upstream is told another path or method than the one that was judged (`X-Original-URL`, `X-Rewrite-URL`,
+	// `X-HTTP-Method-Override`, `X-HTTP-Method`, `X-Method-Override`).
+	RemoveHeaders []string `json:"removeHeaders" is:"identityHeader"`
+	// Upgrades are the protocols besides `websocket` that a connection to the upstream may change to, by the header `Upgrade`:
+	// `SPDY/3.1` for `kubectl exec`, `tcp` for Docker's API. What follows is judged by nobody, so `h2c` and `TLS/1.0` are refused.
+	Upgrades []string `json:"upgrades" is:"upgrade"`
 
 	// Sign-out.
 
@@ -219,6 +228,15 @@ type PolicyConfig struct {
 	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 }
 
+// IPStrategyConfig is which address of a request is the client's, as in Traefik's IPAllowList. Default: the peer of the connection.
+type IPStrategyConfig struct {
+	// Depth is the place in `X-Forwarded-For`, counted from the right: 1 is what the nearest proxy wrote, the address it saw. A request
+	// with fewer is from nobody known. Traefik must trust the proxies (`forwardedHeaders.trustedIPs`).
+	Depth int `json:"depth" is:"number" min:"0" limit:"true"`
+	// ExcludedIPs are the addresses of proxies: the client is the first in `X-Forwarded-For`, from the right, that is none of them.
+	ExcludedIPs []string `json:"excludedIPs" limit:"true"`
+}
+
 // EndpointsConfig replaces single addresses of the provider's metadata: where Traefik reaches the provider under another name than
 // browsers do, or where there is no discovery document. Each is a complete URL. Default: what discovery says.
 type EndpointsConfig struct {
@@ -276,8 +294,8 @@ type CookieConfig struct {
 	SameSite string `json:"sameSite" default:"lax" enum:"lax|strict|none"`
 	// HTTPOnly hides the cookie from scripts.
 	HTTPOnly bool `json:"httpOnly" is:"switch" default:"true"`
-	// Secure sends the cookie over https only. Default: as the request came. Behind a load balancer that ends TLS set it to
-	// true, or let Traefik trust the balancer's headers (`forwardedHeaders.trustedIPs`). Traefik Hub's default is false.
+	// Secure sends the cookie over https only. `session.secure: true` says that the site is https, whatever Traefik saw: for TLS that
+	// ends before Traefik. Default: as the request came, or https where `redirectUrl` is a complete https address of its host.
 	Secure *bool `json:"secure" is:"switch"`
 }
 
@@ -604,7 +622,7 @@ func inherit(to, from *PolicyConfig) {
 }
 
 // withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
-var withoutLogin = regexp.MustCompile(`^(?i:bypass|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {
@@ -719,6 +737,9 @@ path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
 domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
 secret/ if value=.*\$\{.*: looks like a reference, and is none, so anybody could guess it; write one dollar sign and, in braces, a variable's name, or file: and a path
 secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
+upgrade/ if !value=<name>(/<name>)?: must be a protocol of the header Upgrade, got "${value}"; try "SPDY/3.1"
+upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol in which further requests follow, got "${value}": nobody would judge them; leave it out
+/ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not stand beside excludedIPs; keep one of them
 server/ if !value=(rediss?://)?([^\s/:]+|\[[^\s/\]]+\]):\d+: must be host and port, alone or after redis:// or rediss://, got "${value}"; try "redis:6379"
 param/ if value=client_id: is decided by another option, got "${value}"; use clientId
 param/ if value=client_secret: is decided by another option, got "${value}"; use clientSecret

@@ -351,6 +351,9 @@ var mistakes = []struct{ name, options, wantErr string }{
 
 	// Redis.
 	{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
+	{"an upgrade to HTTP/2", `{"upgrades": ["tcp", "h2c"]}`, `upgrades: must not be a protocol in which further requests follow, got "h2c": nobody would judge them; leave it out`},
+	{"an upgrade to two", `{"upgrades": "a/b/c"}`, `upgrades: must be a protocol of the header Upgrade, got "a/b/c"; try "SPDY/3.1"`},
+	{"two strategies", `{"ipStrategy": {"depth": 1, "excludedIPs": "10.0.0.1"}}`, `ipStrategy.depth: must not stand beside excludedIPs; keep one of them`},
 	{"Redis without port", `{"session": {"store": {"redis": {"endpoints": "redis"}}}}`, `session.store.redis.endpoints: must be host and port, alone or after redis:// or rediss://, got "redis"; try "redis:6379"`},
 	{"Redis by another scheme", `{"session": {"store": {"redis": {"endpoints": "http://redis:6379"}}}}`, `session.store.redis.endpoints: must be host and port`},
 	{"Redis with a path", `{"session": {"store": {"redis": {"endpoints": "redis://redis:6379/1"}}}}`, `session.store.redis.endpoints: must be host and port`},

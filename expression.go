@@ -46,6 +46,7 @@ type condition struct {
 	key     claimKey
 	pattern *regexp.Regexp
 	network *net.IPNet
+	client  *ipStrategy
 }
 
 // expressionParser is at one word of a text. After the first error it is at the end, so that every loop ends by itself.

@@ -49,6 +49,7 @@ type gate struct {
 	namesUser                       bool            // usernameClaim: req.URL.User is ours to set
 	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
 	replaced                        []string        // those that a pass does set
+	upgrades                        map[string]string
 
 	passes *memory // credential → *pass
 
@@ -156,8 +157,13 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 	var err error
 	g.bypass, err = parseBypass(c.Bypass)
 	p.addError("bypass", err)
+	setStrategy(g.bypass, &c.IPStrategy, p)
 	g.policy = newPolicy(&c.PolicyConfig, "", p)
 	manage(g, g.policy)
+	g.upgrades = upgradesTo(c.Upgrades)
+	for _, name := range append([]string{"HTTP2-Settings"}, c.RemoveHeaders...) { // RFC 7540 3.2.1: of an upgrade that is never allowed
+		g.managed[foldName(name)] = true
+	}
 	g.pages = newPages(c.ErrorPages, p)
 	buildCookies(g)
 	if g.login {

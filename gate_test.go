@@ -58,7 +58,7 @@ func TestConfigRules(t *testing.T) {
 		return false
 	}
 	const ofValues = " value size try min max host path wrong "
-	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret server param "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret server param upgrade "
 	var said []string
 	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
 		for _, test := range list {

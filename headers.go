@@ -84,9 +84,32 @@ func manage(g *gate, by *policy) {
 	}
 }
 
+// upgradesTo are the protocols that a request may change to: by the option upgrades, and websockets, in lower case.
+func upgradesTo(names []string) map[string]string {
+	allowed := map[string]string{"websocket": "websocket"}
+	for _, name := range names {
+		allowed[strings.ToLower(name)] = name
+	}
+	return allowed
+}
+
+// limitUpgrade lets a request ask for one other protocol, and for one that is allowed. Where it changes to HTTP/2 (h2c, RFC 7540 3.2), or
+// to TLS, requests with headers of the client's choice follow that nobody in front of the upstream sees. Without the offer the request
+// goes on as it is, as a server may answer it anyway (RFC 9110 7.8).
+func limitUpgrade(g *gate, header http.Header) {
+	if asked := header["Upgrade"]; asked != nil {
+		delete(header, "Upgrade")
+		text := strings.TrimSpace(strings.Join(asked, ","))
+		if protocol := g.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
+			header["Upgrade"] = []string{protocol}
+		}
+	}
+}
+
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
 func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
+	limitUpgrade(g, req.Header)
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
 			stripMentions(g, req.Header, name)
@@ -110,7 +133,7 @@ func refuseHeaders(g *gate, rw http.ResponseWriter, req *http.Request) {
 func stripMentions(g *gate, header http.Header, list string) {
 	var kept []string
 	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
-		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !g.managed[foldName(name)] {
+		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !g.managed[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
 			kept = append(kept, name)
 		}
 	}

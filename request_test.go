@@ -200,3 +200,147 @@ func TestRequestForwardedHost(t *testing.T) {
 		t.Errorf("X-Forwarded-Host went into %s", text)
 	}
 }
+
+// What a request may change its connection to. Behind h2c or TLS further requests follow, with headers that nobody looked at.
+func TestRequestUpgrade(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]any{"bypass": "PathPrefix(`/public/`)", "upgrades": "SPDY/3.1,tcp"})
+	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	anonymous := start(t, p.options(map[string]any{"unauthenticated": "forward", "upgrades": "SPDY/3.1,tcp"}))
+	for _, row := range []struct {
+		upgrade          []string
+		connection, want string
+		wantConnection   string
+	}{
+		{[]string{"websocket"}, "Upgrade", "websocket", "Upgrade"}, {[]string{"WebSocket"}, "keep-alive, upgrade", "websocket", "keep-alive, upgrade"}, {[]string{" websocket\t"}, "Upgrade", "websocket", "Upgrade"},
+		{[]string{"SPDY/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"}, {[]string{"spdy/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"}, {[]string{"TCP"}, "Upgrade", "tcp", "Upgrade"},
+		{[]string{"h2c"}, "Upgrade, HTTP2-Settings", "", ""}, {[]string{"H2C"}, "close, Upgrade, http2_settings", "", "close"}, {[]string{"h2c,"}, "Upgrade", "", ""},
+		{[]string{"websocket, h2c"}, "Upgrade", "", ""}, {[]string{"h2c, websocket"}, "Upgrade", "", ""}, {[]string{"websocket", "h2c"}, "Upgrade", "", ""}, {[]string{"h2c", "websocket"}, "Upgrade", "", ""},
+		{[]string{"websocket", "websocket"}, "Upgrade", "", ""}, {[]string{""}, "Upgrade", "", ""}, {[]string{"HTTP/2.0"}, "Upgrade", "", ""}, {[]string{"TLS/1.0"}, "Upgrade", "", ""},
+		{[]string{"SPDY/3"}, "Upgrade", "", ""}, {[]string{"websocket/13"}, "Upgrade", "", ""}, {[]string{"websoc\u212aet"}, "Upgrade", "", ""}, {nil, "Upgrade, X-Other", "", "X-Other"},
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodOptions, http.MethodPost} {
+			for i, site := range []*testSite{s, s, s, anonymous} { // signed in, remembered, open to all, as nobody
+				path := []string{"/page", "/page", "/public/x", "/page"}[i]
+				rw := asked(t, site, path, func(req *http.Request) {
+					req.Method = method
+					req.Header["Upgrade"] = row.upgrade
+					if row.upgrade == nil {
+						delete(req.Header, "Upgrade")
+					}
+					req.Header.Set("Connection", row.connection)
+					req.Header["Http2-Settings"], req.Header["Http2_settings"], req.Header["Http2.settings"] = []string{"AAMAAABkAARAAAAAAAIAAAAA"}, []string{"x"}, []string{"x"}
+					req.Header.Set("Sec-Websocket-Key", "x")
+					if i < 2 {
+						req.Header.Set("Cookie", session)
+					}
+				})
+				seen := &received{}
+				_ = json.Unmarshal(rw.Body.Bytes(), seen)
+				if got := strings.Join(seen.Headers["Upgrade"], "|"); rw.Code != http.StatusOK || got != row.want || seen.Headers.Get("Sec-Websocket-Key") == "" {
+					t.Errorf("%s %s %q: expected %q, got %d %q", method, path, row.upgrade, row.want, rw.Code, got)
+				}
+				if got := strings.Join(seen.Headers["Connection"], "|"); got != row.wantConnection {
+					t.Errorf("%s %s %q: Connection %q: expected %q, got %q", method, path, row.upgrade, row.connection, row.wantConnection, got)
+				}
+				for name := range seen.Headers {
+					if foldName(name) == "http2-settings" {
+						t.Errorf("%s %s: %s went on", method, path, name)
+					}
+				}
+			}
+		}
+	}
+	for _, harmless := range []string{"Upgrade", "Http2-Settings", "Connection", "Trailer"} {
+		for _, site := range []*testSite{s, anonymous} {
+			if _, g := knownBy(t, site, nil, "info"); g.harmless[harmless] || g.common[harmless] {
+				t.Errorf("%s counts as harmless", harmless)
+			}
+		}
+	}
+}
+
+func TestRequestUpgradeOption(t *testing.T) {
+	for value, want := range map[string]string{
+		"websocket": "", "SPDY/3.1,tcp": "", "h2c": "upgrades", "H2C": "upgrades", "HTTP/2.0": "upgrades", "h2": "upgrades", "TLS/1.2": "upgrades", "tls": "upgrades", "a b": "upgrades", "a/b/c": "upgrades",
+		"tcp,h2c": "upgrades", "h3": "upgrades", "HTTP": "upgrades", "h2c/1": "upgrades",
+	} {
+		_, err := build(t, newProvider(t).options(map[string]any{"upgrades": value}))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v", value, err)
+		}
+	}
+}
+
+// Headers by which an upstream is told another path or method than the one that was judged.
+func TestRequestRemoveHeaders(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]any{"bypass": "PathPrefix(`/public/`)", "removeHeaders": "X-Original-URL,x-http-method-override"})
+	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	anonymous := start(t, p.options(map[string]any{"unauthenticated": "forward", "removeHeaders": "X-Original-URL,x-http-method-override"}))
+	for i, site := range []*testSite{s, s, s, anonymous} {
+		rw := asked(t, site, []string{"/page", "/page", "/public/x", "/page"}[i], func(req *http.Request) {
+			for _, name := range []string{"X-Original-Url", "X_original_url", "X.original.url", "X-Http-Method-Override", "X_http-Method_override"} {
+				req.Header[name] = []string{"/admin"}
+			}
+			req.Header.Set("Connection", "X-Original-URL, close")
+			req.Trailer = http.Header{"X-Original-Url": nil}
+			req.Header.Set("X-Other", "stays")
+			if i < 2 {
+				req.Header.Set("Cookie", session)
+			}
+		})
+		seen := &received{}
+		_ = json.Unmarshal(rw.Body.Bytes(), seen)
+		if text, _ := json.Marshal(seen); strings.Contains(strings.ToLower(string(text)), "original") || strings.Contains(strings.ToLower(string(text)), "override") || seen.Headers.Get("X-Other") != "stays" {
+			t.Errorf("%d: got %d %s", i, rw.Code, text)
+		}
+	}
+}
+
+// Whose address ClientIP is about.
+func TestRequestClientIP(t *testing.T) {
+	p := newProvider(t)
+	forwarded := func(lines ...string) []string { return lines }
+	for _, row := range []struct {
+		strategy map[string]any
+		peer     string
+		lines    []string
+		open     bool
+	}{
+		{nil, "192.0.2.1:5", forwarded("10.0.0.1"), false}, {nil, "10.0.0.1:5", nil, true}, {nil, "[fe80::1%eth0]:5", nil, false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1"), true}, {map[string]any{"depth": 1}, "10.0.0.1:5", nil, false}, {map[string]any{"depth": 1}, "10.0.0.1:5", forwarded("192.0.2.7"), false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), false}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("192.0.2.7, 10.0.0.1"), true},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1", "192.0.2.7"), false}, // a line of the client's, and one of a proxy that adds lines
+		{map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), true}, {map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1"), false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1:1234"), true}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("x"), false}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1,"), false},
+		{map[string]any{"excludedIPs": "192.0.2.0/24,203.0.113.9"}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7, 203.0.113.9"), true},
+		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, 198.51.100.1, 192.0.2.7"), false}, {map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("192.0.2.7"), false},
+		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, unknown, 192.0.2.7"), false}, {map[string]any{"excludedIPs": "2001:db8::/32"}, "192.0.2.1:5", forwarded("10.0.0.1, 2001:db8::1, [2001:db8::2]:443"), true},
+		{map[string]any{"depth": 200}, "192.0.2.1:5", forwarded(strings.Repeat("10.0.0.1,", 300)), false},
+	} {
+		for rule, opens := range map[string]bool{"ClientIP(`10.0.0.0/8`)": row.open, "PathPrefix(`/`) && ClientIP(`10.0.0.1`)": row.open} {
+			s := start(t, p.options(map[string]any{"bypass": rule, "ipStrategy": row.strategy}))
+			rw := asked(t, s, "/page", func(req *http.Request) {
+				req.RemoteAddr = row.peer
+				if row.lines != nil {
+					req.Header["X-Forwarded-For"] = row.lines
+				}
+			})
+			if (rw.Code == http.StatusOK) != opens {
+				t.Errorf("%v, peer %s, %q, %s: expected %v, got %d", row.strategy, row.peer, row.lines, rule, opens, rw.Code)
+			}
+		}
+	}
+	s := start(t, p.options(map[string]any{"bypass": "!ClientIP(`192.0.2.0/24`)", "ipStrategy": map[string]any{"depth": 1}}))
+	if rw := asked(t, s, "/page", func(*http.Request) {}); rw.Code != http.StatusFound {
+		t.Errorf("who is not known passes behind a !: %d", rw.Code)
+	}
+	for text, want := range map[string]string{`{"depth": 1, "excludedIPs": "10.0.0.1"}`: "ipStrategy.depth: must not stand beside excludedIPs", `{"excludedIPs": "x"}`: "ipStrategy.excludedIPs", `{"depth": -1}`: "ipStrategy.depth: must be at least 0"} {
+		strategy := map[string]any{}
+		_ = json.Unmarshal([]byte(text), &strategy)
+		if _, err := build(t, p.options(map[string]any{"bypass": "ClientIP(`10.0.0.0/8`)", "ipStrategy": strategy})); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: expected %q, got %v", text, want, err)
+		}
+	}
+}

@@ -122,11 +122,14 @@ func harmlessTo(g *gate, header http.Header) (known map[string]bool, isAll bool)
 	return known, header.WriteSubset(closed, known) == nil
 }
 
+// neverHarmless are headers whose values matter, whoever sends them.
+var neverHarmless = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": true}
+
 // learn adds the names of a header, from which everything of ours was taken, to the harmless ones. Those whose values matter are none.
 func learn(g *gate, header http.Header, known map[string]bool) map[string]bool {
 	var fresh []string
 	for name := range header {
-		if !known[name] && !g.credentials[name] && name != "Connection" && name != "Trailer" && len(name) <= longestHarmless {
+		if !known[name] && !g.credentials[name] && !neverHarmless[name] && len(name) <= longestHarmless {
 			fresh = append(fresh, name)
 		}
 	}

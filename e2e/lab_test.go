@@ -214,6 +214,7 @@ type site struct {
 	provider  *provider.Provider // default: the one that all share
 	rule      string             // default: its host; HOST stands for that
 	plain     bool               // no middleware
+	backend   string             // default: the application that all share
 }
 
 // app is a site that Traefik serves.
@@ -331,6 +332,9 @@ func (a *app) set(s site) error {
 	route := parts.Route{Name: a.name, Rule: rule, Options: options.nested(), Backend: a.lab.upstream.URL}
 	if s.plain {
 		route.Options = nil
+	}
+	if s.backend != "" {
+		route.Backend = s.backend
 	}
 	if a.lab.isLabelled {
 		return a.setLabels(route)
