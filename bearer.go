@@ -214,6 +214,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	}
 	claims, err := parseObject(body)
 	if status == http.StatusOK && err == nil {
+		warnOfTwice(c, "introspection", body, claims)
 		return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
 	}
 	code := clip(text(claims["error"]))

@@ -136,6 +136,9 @@ func authorizationRequest(g *gate, req *http.Request, pending *pendingLogin, pro
 		form.Set("max_age", strconv.Itoa(*c.MaxAge))
 	}
 	addParam(form, "acr_values", strings.Join(c.ACRValues, " "))
+	if chosen, is := c.AuthParams["prompt"]; is && prompt != "" {
+		prompt = chosen // Google knows no prompt=login
+	}
 	addParam(form, "prompt", prompt)
 	addParam(form, "login_hint", hint)
 	asked := req.URL.Query()

@@ -805,7 +805,7 @@ func TestLoginUserinfo(t *testing.T) {
 		{"without subject", nil, func(info map[string]any) { delete(info, "sub") }, 502},
 		{"refused", answerText(401, "text/plain", ""), nil, 503},
 		{"HTML", answerHTML(), nil, 503},
-		{"a signed answer", answerText(200, "application/jwt", "e30.e30.AA"), nil, 503},
+		{"a signed answer that is none", answerText(200, "application/jwt", "e30.e30.AA"), nil, 502},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -820,6 +820,56 @@ func TestLoginUserinfo(t *testing.T) {
 			}
 			s.expectLog("userinfo")
 		})
+	}
+}
+
+// UserInfo may be a signed JWT (OIDC Core 5.3.2), which is believed as much as an ID token.
+func TestLoginSignedUserinfo(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Unix()
+	stranger := &providerKey{kid: "one", alg: "RS256", private: newPrivateKey("RS256")}
+	for _, c := range []struct {
+		name   string
+		change map[string]any
+		key    *providerKey
+		status int
+		log    string
+	}{
+		{"good", nil, nil, 200, ""},
+		{"without issuer and audience", map[string]any{"iss": nil, "aud": nil}, nil, 200, ""},
+		{"for us among others", map[string]any{"aud": []string{"app", "project"}}, nil, 200, ""},
+		{"of somebody else", map[string]any{"sub": "eve"}, nil, 502, "userinfo: sub"},
+		{"without subject", map[string]any{"sub": nil}, nil, 502, "userinfo: sub"},
+		{"of another issuer", map[string]any{"iss": "https://evil.example.com"}, nil, 502, "userinfo: issuer: expected"},
+		{"for another client", map[string]any{"aud": "other"}, nil, 502, "userinfo: audience: expected"},
+		{"ended", map[string]any{"exp": now - 3600}, nil, 502, "userinfo: exp: expired"},
+		{"a logout token", map[string]any{"events": map[string]any{}}, nil, 502, "userinfo: events"},
+		{"signed by a stranger", nil, stranger, 502, "userinfo: signature"},
+		{"not signed", nil, &providerKey{alg: "none"}, 502, "userinfo: alg"},
+	} {
+		p := newProvider(t)
+		claims := map[string]any{"iss": p.issuer, "aud": "app", "sub": "ada", "locale": "fr"}
+		for name, value := range c.change {
+			if claims[name] = value; value == nil {
+				delete(claims, name)
+			}
+		}
+		p.answer("userinfo", func(rw http.ResponseWriter, req *http.Request) {
+			ours := p.key
+			if c.key != nil {
+				p.key = c.key
+			}
+			answerText(200, "application/jwt", p.sign(claims)+"\n")(rw, req)
+			p.key = ours
+		})
+		s := start(t, p.options(map[string]any{"userinfo": true, "forwardHeaders": map[string]string{"X-Locale": "userinfo.locale"}}))
+		r := newBrowser(t, s).open("/")
+		if r.status != c.status || c.status == 200 && r.upstream().Headers.Get("X-Locale") != "fr" {
+			t.Errorf("%s: expected %d, got %s", c.name, c.status, r.story())
+		}
+		if c.log != "" {
+			s.expectLog(c.log)
+		}
 	}
 }
 
@@ -1054,6 +1104,22 @@ func TestLoginSwitchesTheUser(t *testing.T) {
 	}
 	if prompt := p.lastCall("authorize").form.Get("prompt"); prompt != "login" && prompt != "select_account" {
 		t.Errorf("the provider must ask who it is, got prompt %q", prompt)
+	}
+}
+
+// What the operator has set as prompt goes before ours, also when it is none: not all providers know prompt=login.
+func TestLoginSwitchesTheUserAsTheOperatorSays(t *testing.T) {
+	for _, want := range []string{"select_account", ""} {
+		p := newProvider(t)
+		s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)", "authParams": map[string]any{"prompt": want}}))
+		b := newBrowser(t, s)
+		page := b.open("/page").expect(http.StatusForbidden)
+		link := regexp.MustCompile(`href="(/oidc/callback\?[^"]*)"`).FindStringSubmatch(page.body)
+		p.user["sub"] = "grace"
+		b.follow(app+"/page", strings.ReplaceAll(link[1], "&amp;", "&")).upstream()
+		if sent := p.lastCall("authorize").form; sent.Get("prompt") != want || sent.Has("prompt") != (want != "") {
+			t.Errorf("expected prompt %q, got %q", want, sent["prompt"])
+		}
 	}
 }
 

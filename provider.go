@@ -245,6 +245,11 @@ func get(ctx context.Context, c *client, what, endpoint string, headers map[stri
 	if err != nil {
 		return nil, err
 	}
+	return readObject(c, what, at, status, body)
+}
+
+// readObject reads an answer that must be a 200 with a JSON object.
+func readObject(c *client, what, at string, status int, body []byte) (map[string]any, error) {
 	object, err := parseObject(body)
 	if status != http.StatusOK {
 		err = errors.New(http.StatusText(status))
@@ -252,7 +257,16 @@ func get(ctx context.Context, c *client, what, endpoint string, headers map[stri
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)
 	}
+	warnOfTwice(c, what, body, object)
 	return object, nil
+}
+
+// warnOfTwice tells the operator when a name is there twice.
+func warnOfTwice(c *client, what string, written []byte, object map[string]any) {
+	again, _ := json.Marshal(object)
+	if object != nil && hasNameTwice(unescaped.Replace(string(written)), string(again)) {
+		warnOnce(c, "%s: the provider's answer has a name twice in one object; the last one counts", what)
+	}
 }
 
 // call sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
@@ -448,6 +462,7 @@ func tokenError(c *client, status int, code, description string) error {
 // readTokens reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
 func readTokens(c *client, status int, body []byte) (*tokens, error) {
 	answer, err := parseGrant(body)
+	warnOfTwice(c, "token endpoint", body, answer)
 	if status > http.StatusOK && status < http.StatusMultipleChoices {
 		status = http.StatusOK
 	}
@@ -490,15 +505,28 @@ func parseGrant(body []byte) (map[string]any, error) {
 		return answer, err
 	}
 	answer = map[string]any{}
-	for name := range form {
-		answer[name] = form.Get(name)
+	for name, values := range form {
+		if len(values) > 1 && has(deciding, name) {
+			return nil, fmt.Errorf("form: must not have %s twice", name)
+		}
+		answer[name] = values[len(values)-1]
 	}
 	return answer, nil
 }
 
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
-	info, err := get(ctx, c, "userinfo", "userinfo_endpoint", map[string]string{"Authorization": "Bearer " + accessToken})
+	headers := map[string]string{"Authorization": "Bearer " + accessToken}
+	status, body, at, err := call(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
+	if err != nil {
+		return nil, err
+	}
+	var info map[string]any
+	if raw := strings.TrimSpace(string(body)); status == http.StatusOK && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
+		info, err = readSignedUserinfo(ctx, c, raw)
+	} else {
+		info, err = readObject(c, "userinfo", at, status, body)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -507,6 +535,28 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 		return nil, errors.New("userinfo: sub: expected the ID token's, got another one")
 	}
 	return info, nil
+}
+
+// readSignedUserinfo reads UserInfo that is a JWT, as the provider's registration of this client may ask for (OIDC Core 5.3.2): iss and aud
+// should be there, and exp may be.
+func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]any, error) {
+	t, err := verifyIDToken(ctx, c, raw)
+	if err == nil && t.claims["iss"] != nil {
+		err = checkIssuer(c.rules, t)
+	}
+	if err == nil && t.claims["aud"] != nil {
+		err = checkAudience(c.rules, t)
+	}
+	if err == nil && t.claims["exp"] != nil {
+		err = checkExpiry(c.rules, t, time.Now())
+	}
+	if err == nil {
+		err = wrong(isIn(t.claims, "events"), "events", "must not be in this kind of token")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("userinfo: %w", err)
+	}
+	return t.claims, nil
 }
 
 // verifyIDToken parses a token of this provider for this client and checks its signature; its claims are the caller's to check.
@@ -520,7 +570,11 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 		return nil, err
 	}
 	alg := signingAlgorithm(c, texts(m["id_token_signing_alg_values_supported"]))
-	return t, verifyToken(ctx, c.keys, t, []string{alg})
+	if err = verifyToken(ctx, c.keys, t, []string{alg}); err == nil {
+		payload, _ := decodePart("payload", t.signed[strings.Index(t.signed, ".")+1:])
+		warnOfTwice(c, "id token", payload, t.claims)
+	}
+	return t, err
 }
 
 // signingAlgorithm is the one that ID and logout tokens must have: the configured one, else RS256 where the provider lists it, else

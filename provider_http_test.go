@@ -642,3 +642,68 @@ func TestProviderWithoutS256(t *testing.T) {
 		})
 	}
 }
+
+// A name that is there twice in an answer stops nobody, unless something is decided by it. The operator is told once.
+func TestProviderNamesTwice(t *testing.T) {
+	t.Parallel()
+	twice := func(p *fakeProvider, endpoint, members string) {
+		p.answer(endpoint, func(rw http.ResponseWriter, req *http.Request) {
+			recorder := httptest.NewRecorder()
+			p.usual(endpoint, recorder, req)
+			answerText(recorder.Code, "application/json", "{"+members+","+recorder.Body.String()[1:])(rw, req)
+		})
+	}
+	idToken := func(p *fakeProvider, members string) {
+		p.edit("token", func(d map[string]any) {
+			parts := strings.Split(d["id_token"].(string), ".")
+			claims, _ := base64url.DecodeString(parts[1])
+			signed := parts[0] + "." + base64url.EncodeToString([]byte("{"+members+","+string(claims[1:])))
+			d["id_token"] = signed + "." + base64url.EncodeToString(p.key.sign(signed))
+		})
+	}
+	for _, c := range []struct {
+		name, endpoint, members string
+		status                  int
+	}{
+		{"discovery", "discovery", `"claims_supported":["a"],"claims_supported":["b"]`, 200},
+		{"discovery", "discovery", `"issuer":"https://evil.example.com"`, 503},
+		{"discovery", "discovery", `"token_endpoint":"https://evil.example.com/token"`, 503},
+		{"key set", "jwks", `"x":[{"alg_x":1,"alg_x":2}]`, 200},
+		{"key set", "jwks", `"keys":[]`, 503},
+		{"userinfo", "userinfo", `"address":{"street":"a"},"address":{"street":"b"}`, 200},
+		{"userinfo", "userinfo", `"address":{"street":"a","street":"b"}`, 200},
+		{"userinfo", "userinfo", `"sub":"eve"`, 503},
+		{"token endpoint", "token", `"scope":"a","scope":"b"`, 200},
+		{"token endpoint", "token", `"id_token":"a.b.c"`, 503},
+		{"id token", "", `"address":{"street":"a"},"address":{"street":"b"}`, 200},
+		{"id token", "", `"groups":["first"]`, 200},
+		{"id token", "", `"sub":"eve"`, 502},
+		{"id token", "", `"\u0073ub":"eve"`, 502},
+		{"id token", "", `"nonce":"x"`, 502},
+	} {
+		p := newProvider(t)
+		if c.endpoint == "" {
+			idToken(p, c.members)
+		} else {
+			twice(p, c.endpoint, c.members)
+		}
+		s := start(t, p.options(impatient, map[string]any{"userinfo": true}, headersFor("X-Groups", "groups")))
+		b := newBrowser(t, s)
+		r := b.open("/")
+		if r.status != c.status {
+			t.Errorf("%s with %s: expected %d, got %s", c.name, c.members, c.status, r.story())
+			continue
+		}
+		if c.status != 200 {
+			s.expectLog("must not have a name twice")
+			continue
+		}
+		if groups := r.upstream().Headers.Get("X-Groups"); groups != "admins,staff" {
+			t.Errorf("%s with %s: the last one counts, got %q", c.name, c.members, groups)
+		}
+		newBrowser(t, s).signIn("/")
+		if told := strings.Count(s.logs(), c.name+": the provider's answer has a name twice"); told != 1 {
+			t.Errorf("%s with %s: expected one warning, got %d\n%s", c.name, c.members, told, s.logs())
+		}
+	}
+}

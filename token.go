@@ -143,12 +143,16 @@ func decodeObject(name, part string) (map[string]any, error) {
 // unescaped writes the colons of a JSON text as they are, also those written \u003a, and drops escaped backslashes.
 var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 
-// parseObject reads one JSON object, strictly: valid UTF-8, no name twice in any object, bounded in size and depth, nothing
+// deciding are the names that are refused twice: what a token or an answer is good for is decided by them, and which of the two counts
+// differs from parser to parser (RFC 8725 2.4). Of all others the last one counts (RFC 7519 4, RFC 7517 4).
+var deciding = strings.Fields(`iss sub aud exp nbf iat nonce azp sid acr auth_time events jti typ alg kid crit b64 at_hash cnf client_id token_use token_type
+	active error access_token refresh_token id_token keys kty crv use key_ops n e x y issuer authorization_endpoint token_endpoint jwks_uri`)
+
+// escapedLetter is how a name of deciding might be written in another way. Nobody writes letters so.
+var escapedLetter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA]|3[0-9])`)
+
+// parseObject reads one JSON object, strictly: valid UTF-8, no deciding name twice in any object, bounded in size and depth, nothing
 // after it. Names are kept as they are, so nothing but exactly "sub" is ever read as sub. Numbers stay text (json.Number).
-//
-// A member with the name of another pushes it out, and which of the two counts differs from parser to parser (RFC 8725 2.4).
-// Each member has a colon; other colons are in strings only. So the text, and the object written anew, have equally many,
-// unless a member was dropped. Reading token by token instead would cost the interpreter five times as much.
 func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
 	if len(data) > maxJSONSize {
@@ -175,13 +179,32 @@ func parseObject(data []byte) (map[string]any, error) {
 	}
 	again, _ := json.Marshal(value) // cannot fail, and would leave nothing to compare if it did
 	written = unescaped.Replace(written)
-	if strings.Count(written, ":") != strings.Count(string(again), ":") {
+	isTwice := hasNameTwice(written, string(again))
+	if isTwice && decides(written, string(again)) {
 		return nil, errors.New("JSON: must not have a name twice in one object")
 	}
-	if strings.Count(written, "\ufffd") < strings.Count(string(again), "\ufffd") { // as which it is decoded: two users' sub could become one
+	lost := strings.Count(string(again), "\ufffd") // as which it is decoded: two users' sub could become one
+	if lost > 0 && (isTwice || strings.Count(written, "\ufffd") < lost) {
 		return nil, errors.New("JSON: must be Unicode, got half a surrogate pair")
 	}
 	return object, nil
+}
+
+// hasNameTwice says that a member was dropped, as another one has its name. Each member has a colon; other colons are in strings only.
+// So the unescaped text, and the object written anew, have equally many, unless a member was dropped. Reading token by token instead
+// would cost the interpreter five times as much.
+func hasNameTwice(written, again string) bool {
+	return strings.Count(written, ":") != strings.Count(again, ":")
+}
+
+// decides says that what was dropped may be one of the deciding names.
+func decides(written, again string) bool {
+	again = unescaped.Replace(again)
+	is := escapedLetter.MatchString(written)
+	for _, name := range deciding {
+		is = is || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
+	}
+	return is
 }
 
 // isShallow says that a JSON text is complete and has maxLevels at most. The library refuses what is too deep for it: so it gets the text

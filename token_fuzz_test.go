@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -60,6 +61,7 @@ func FuzzJWT(f *testing.F) {
 func FuzzStrictJSON(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":"\u003a","a":1}`, `{"a":"\\u003a"}`, `{"a":{"b":[{"c":":"},{"c":1,"\u0063":2}]}}`,
+		`{"sub":1,"s\u0075b":2}`, `{"sub":"\\","sub":"\\\"sub\""}`, `{"a":{"sub":1},"a":{}}`, `{"address":{"street":1,"street":2}}`,
 		`{"\ud800":1,"\udc00":2}`, `{"a":"\ufffd"}`, `[]`, `null`, `{}x`, "{\"\xff\":1}", `{"a":"\\\u003A:\""}`, jwtTypical,
 	} {
 		f.Add([]byte(text))
@@ -75,18 +77,27 @@ func FuzzStrictJSON(f *testing.F) {
 			}
 			return
 		}
-		twice := hasNameTwice(data)
-		if twice && err == nil {
-			t.Fatalf("a name twice is accepted: %q", data)
+		names := namesTwice(data)
+		for _, name := range deciding {
+			if names[name] && err == nil {
+				t.Fatalf("%s twice is accepted: %q", name, data)
+			}
 		}
-		if !twice && err != nil && strings.Contains(err.Error(), "a name twice") {
+		var last map[string]any
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.UseNumber()
+		if bad := decoder.Decode(&last); err == nil && (bad != nil || !reflect.DeepEqual(object, last)) {
+			t.Fatalf("%q is read as %v, not %v", data, object, last)
+		}
+		if len(names) == 0 && err != nil && strings.Contains(err.Error(), "a name twice") {
 			t.Fatalf("no name twice, yet refused: %q", data)
 		}
 	})
 }
 
-// hasNameTwice reads valid JSON token by token.
-func hasNameTwice(data []byte) bool {
+// namesTwice reads valid JSON token by token.
+func namesTwice(data []byte) map[string]bool {
+	twice := map[string]bool{}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	type level struct {
 		names map[string]bool // nil: an array
@@ -96,10 +107,10 @@ func hasNameTwice(data []byte) bool {
 	for {
 		tok, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
-			return false
+			return twice
 		}
 		if err != nil {
-			return false
+			return twice
 		}
 		top := &level{}
 		if len(levels) > 0 {
@@ -112,7 +123,7 @@ func hasNameTwice(data []byte) bool {
 		}
 		if name, ok := tok.(string); ok && top.names != nil && !top.value {
 			if top.names[name] {
-				return true
+				twice[name] = true
 			}
 			top.names[name] = true
 			top.value = true

@@ -232,14 +232,21 @@ func TestJWTStrictJSON(t *testing.T) {
 		{"escaped quotation mark before a colon", `{"a":"x\":\"y","b":1}`, ""},
 		{"HTML characters", `{"a":"<b>&\u003c\u2028:"}`, ""},
 		{"same name in different objects", `{"a":{"a":{"a":1}},"b":{"a":1},"c":[{"a":1},{"a":2}]}`, ""},
-		{"name twice", `{"a":1,"a":1}`, "must not have a name twice"},
-		{"name twice below", `{"x":{"y":[{"a":1,"a":2}]}}`, "must not have a name twice"},
-		{"name twice, the first one pushed out has members", `{"a":{"b":1,"c":2},"a":3}`, "must not have a name twice"},
+		{"name twice", `{"a":1,"a":1}`, ""},
+		{"deciding name twice", `{"sub":1,"sub":1}`, "must not have a name twice"},
+		{"name twice below", `{"x":{"y":[{"a":1,"a":2}]}}`, ""},
+		{"deciding name twice below", `{"x":{"y":[{"kid":1,"kid":2}]}}`, "must not have a name twice"},
+		{"name twice, the first one pushed out has members", `{"a":{"b":1,"c":2},"a":3}`, ""},
+		{"name twice, the first one pushed out has a deciding member", `{"a":{"sub":1},"a":3}`, "must not have a name twice"},
+		{"name twice beside an escaped accent", `{"a":1,"a":2,"b":"Jos\u00e9 \u003cx\u003e","sub":"ada"}`, ""},
+		{"name twice beside an escaped letter", `{"a":1,"a":2,"b":"\u0073","sub":"ada"}`, "must not have a name twice"},
+		{"name twice beside a backslash and what looks like an escaped letter", `{"a":1,"a":2,"b":"\\u0073","sub":"ada"}`, ""},
+		{"name twice beside half a surrogate pair", "{\"a\":\"\ufffd\",\"a\":1,\"sub\":\"a\\ud800\"}", "half a surrogate pair"},
 		{"name twice, once escaped", `{"sub":1,"s\u0075b":2}`, "must not have a name twice"},
-		{"name twice, made up for by an escaped colon", `{"a":1,"a":"\u003a"}`, "must not have a name twice"},
-		{"name twice, made up for by an escaped colon elsewhere", `{"a":1,"a":2,"b":"\u003A"}`, "must not have a name twice"},
-		{"name twice, made up for by a false escape", `{"a":1,"a":2,"b":"\\u003a"}`, "must not have a name twice"},
-		{"names that both lose half a surrogate pair", `{"\ud800":1,"\ud801":2}`, "must not have a name twice"},
+		{"name twice, made up for by an escaped colon", `{"aud":1,"aud":"\u003a"}`, "must not have a name twice"},
+		{"name twice, made up for by an escaped colon elsewhere", `{"aud":1,"aud":2,"b":"\u003A"}`, "must not have a name twice"},
+		{"name twice, made up for by a false escape", `{"aud":1,"aud":2,"b":"\\u003a"}`, "must not have a name twice"},
+		{"names that both lose half a surrogate pair", `{"\ud800":1,"\ud801":2}`, "half a surrogate pair"},
 		{"half a surrogate pair", `{"sub":"a\ud800"}`, "half a surrogate pair"},
 		{"whole surrogate pair", `{"sub":"\ud83d\ude00"}`, ""},
 		{"replacement character", "{\"sub\":\"\ufffd\"}", ""},
@@ -276,6 +283,13 @@ func TestJWTStrictJSON(t *testing.T) {
 				t.Errorf("object %v with error %v", object, err)
 			}
 		})
+	}
+	for _, name := range deciding {
+		_, err := parseObject([]byte(`{"` + name + `":1,"other":{},"` + name + `":2}`))
+		wantError(t, err, "must not have a name twice")
+	}
+	if last, err := parseObject([]byte(`{"groups":["a"],"groups":["b"],"sub":"ada"}`)); err != nil || fmt.Sprint(last["groups"]) != "[b]" {
+		t.Errorf("the last one counts, got %v, %v", last, err)
 	}
 	object, err := parseObject([]byte(`{"SUB":"x","ſub":"y","n":12345678901234567890,"f":1e400}`))
 	if err != nil || object["sub"] != nil || object["n"] != json.Number("12345678901234567890") || object["f"] != json.Number("1e400") {
