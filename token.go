@@ -179,32 +179,30 @@ func parseObject(data []byte) (map[string]any, error) {
 	}
 	again, _ := json.Marshal(value) // cannot fail, and would leave nothing to compare if it did
 	written = unescaped.Replace(written)
-	isTwice := hasNameTwice(written, string(again))
-	if isTwice && decides(written, string(again)) {
-		return nil, errors.New("JSON: must not have a name twice in one object")
-	}
-	lost := strings.Count(string(again), "\ufffd") // as which it is decoded: two users' sub could become one
-	if lost > 0 && (isTwice || strings.Count(written, "\ufffd") < lost) {
-		return nil, errors.New("JSON: must be Unicode, got half a surrogate pair")
+	// Each member has a colon; other colons are in strings only. So both have equally many, unless a member was dropped, as another one has
+	// its name. Reading token by token instead would cost the interpreter five times as much.
+	if strings.Count(written, ":") != strings.Count(string(again), ":") || strings.Count(written, "\ufffd") < strings.Count(string(again), "\ufffd") {
+		if err := checkLost(written, string(again)); err != nil {
+			return nil, err
+		}
 	}
 	return object, nil
 }
 
-// hasNameTwice says that a member was dropped, as another one has its name. Each member has a colon; other colons are in strings only.
-// So the unescaped text, and the object written anew, have equally many, unless a member was dropped. Reading token by token instead
-// would cost the interpreter five times as much.
-func hasNameTwice(written, again string) bool {
-	return strings.Count(written, ":") != strings.Count(again, ":")
-}
-
-// decides says that what was dropped may be one of the deciding names.
-func decides(written, again string) bool {
+// checkLost refuses what may have lost something by which is decided: a member, or half of what tells two users apart.
+func checkLost(written, again string) error {
+	if strings.Contains(again, "\ufffd") { // as which half a surrogate pair is decoded: two users' sub could become one
+		return errors.New("JSON: must be Unicode, got half a surrogate pair")
+	}
 	again = unescaped.Replace(again)
 	is := escapedLetter.MatchString(written)
 	for _, name := range deciding {
 		is = is || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
 	}
-	return is
+	if is {
+		return errors.New("JSON: must not have a name twice in one object")
+	}
+	return nil
 }
 
 // isShallow says that a JSON text is complete and has maxLevels at most. The library refuses what is too deep for it: so it gets the text
