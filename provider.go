@@ -264,7 +264,7 @@ func readObject(c *client, what, at string, status int, body []byte) (map[string
 // warnOfTwice tells the operator when a name is there twice.
 func warnOfTwice(c *client, what string, written []byte, object map[string]any) {
 	again, _ := json.Marshal(object)
-	if object != nil && strings.Count(unescaped.Replace(string(written)), ":") != strings.Count(string(again), ":") {
+	if object != nil && json.Valid(written) && strings.Count(unescaped.Replace(string(written)), ":") != strings.Count(string(again), ":") {
 		warnOnce(c, "%s: the provider's answer has a name twice in one object; the last one counts", what)
 	}
 }

@@ -643,6 +643,19 @@ func TestProviderWithoutS256(t *testing.T) {
 	}
 }
 
+// A token answer that is a form is read as strictly as one in JSON.
+func TestProviderNamesTwiceInAForm(t *testing.T) {
+	c := &client{}
+	for body, want := range map[string]string{
+		"access_token=a&token_type=bearer&scope=x&scope=y":     "",
+		"access_token=a&token_type=bearer&access_token=b":      "form: must not have access_token twice",
+		"access_token=a&token_type=bearer&id_token=&id_token=": "form: must not have id_token twice",
+	} {
+		_, err := readTokens(c, 200, []byte(body))
+		wantError(t, err, want)
+	}
+}
+
 // A name that is there twice in an answer stops nobody, unless something is decided by it. The operator is told once.
 func TestProviderNamesTwice(t *testing.T) {
 	t.Parallel()
