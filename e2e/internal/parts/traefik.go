@@ -89,6 +89,15 @@ func StartTraefik(o TraefikOptions) (*Traefik, error) {
 	}
 }
 
+// Restart runs a Traefik that has ended again, with the routes it had; with an Addr in the options, at the same place.
+func (t *Traefik) Restart(o TraefikOptions) (*Traefik, error) {
+	again, err := StartTraefik(o)
+	if err == nil {
+		again.version = maps.Clone(t.version) // the markers in its folder go on counting
+	}
+	return again, err
+}
+
 func startTraefik(o TraefikOptions, dynamic string, plugins map[string]any) (*Traefik, error) {
 	web, err := addrOr(o.Addr)
 	if err != nil {

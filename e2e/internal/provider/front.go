@@ -114,6 +114,13 @@ func (f *Front) Grants(grantType string, client ...string) int {
 	return n
 }
 
+// Forget drops the calls that came in so far: a rig that runs for hours keeps none.
+func (f *Front) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = nil
+}
+
 // Away makes every answer a 503 until it is called with false.
 func (f *Front) Away(away bool) {
 	f.mu.Lock()

@@ -168,6 +168,18 @@ func (p *Provider) Reused() int {
 	return p.store.reused
 }
 
+// Refused counts the refreshes with a token that was not good, or not any more.
+func (p *Provider) Refused() int {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	return p.store.refused
+}
+
+// EndUser ends all that a user has, as an administrator does who locks somebody out. The next sign-in needs the form.
+func (p *Provider) EndUser(client, subject string) {
+	p.store.end(client, func(session *browserSession) bool { return session.user.subject() == subject })
+}
+
 // EndSignIns forgets every refresh token of a client, as an administrator would who ends a user's sessions.
 func (p *Provider) EndSignIns(client string) {
 	p.store.mu.Lock()

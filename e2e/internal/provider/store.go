@@ -62,6 +62,7 @@ type store struct {
 	access   map[string]*grant // access token id to grant
 	refresh  map[string]*refreshToken
 	reused   int
+	refused  int // refreshes with a token that is not good, or not any more
 }
 
 // browserSession is a browser that is signed in at the provider itself, so that the next client needs no form.
@@ -334,10 +335,12 @@ func (s *store) CreateAccessAndRefreshTokens(_ context.Context, request op.Token
 func (s *store) liveRefreshToken(token string) (*refreshToken, error) {
 	found := s.refresh[token]
 	if found == nil || time.Now().After(found.grant.expires) {
+		s.refused++
 		return nil, errNotFound
 	}
 	if found.used {
 		s.reused++
+		s.refused++
 		s.endFamily(found.family)
 		return nil, errNotFound
 	}

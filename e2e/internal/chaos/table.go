@@ -1,0 +1,105 @@
+package chaos
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// String is a row as it is shown while the others are under way.
+func (row Row) String() string {
+	verdict := "as promised"
+	if len(row.Known) > 0 {
+		verdict = "as documented: " + strings.Join(row.Known, "; ")
+	}
+	if len(row.Broken) > 0 {
+		verdict = "BROKEN: " + strings.Join(row.Broken, "; ")
+	}
+	if row.Failed != "" {
+		verdict = "NOT DONE: " + row.Failed
+	}
+	return fmt.Sprintf("%s | %s: %s", row.Store, row.Fault, verdict)
+}
+
+// cells are the columns of a row.
+func (row Row) cells() []string {
+	t := row.tally
+	return []string{
+		row.Fault, row.Store,
+		keptOr(t.Lost, "lost"),
+		done(t.SignIns, t.SignInsRefused, 0),
+		done(t.SignOuts, t.SignOutsRefused, t.SignOutsUndone),
+		refreshed(t),
+		done(t.Pushes, t.PushesRefused, t.PushesUndone),
+		fmt.Sprintf("%.1f s", t.Slowest.Seconds()),
+		fmt.Sprintf("%.0f s", row.Recovered),
+		fmt.Sprintf("%.1f", float64(t.LogLines)/max(1, row.Seconds+row.Recovered)),
+	}
+}
+
+func keptOr(n int, what string) string {
+	if n == 0 {
+		return "kept"
+	}
+	return fmt.Sprintf("%s %d", what, n)
+}
+
+func done(n, refused, undone int) string {
+	text := fmt.Sprint(n)
+	if refused > 0 {
+		text += fmt.Sprintf(", refused %d", refused)
+	}
+	if undone > 0 {
+		text += fmt.Sprintf(", **undone %d**", undone)
+	}
+	return text
+}
+
+func refreshed(t *tally) string {
+	text := fmt.Sprint(t.Refreshes)
+	if t.Reused > 0 {
+		text += fmt.Sprintf(", spent twice %d", t.Reused)
+	}
+	if t.DeadSent > 0 {
+		text += fmt.Sprintf(", dead ones sent again %d", t.DeadSent)
+	}
+	return text
+}
+
+// Table is the report in Markdown.
+func (r *Report) Table() string {
+	var b strings.Builder
+	b.WriteString("| fault | store | signed-in people | sign-ins | sign-outs | refreshes | pushed logouts | slowest request | all work again after | log lines/s of all |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, row := range r.Rows {
+		if row.tally != nil {
+			b.WriteString("| " + strings.Join(row.cells(), " | ") + " |\n")
+		}
+	}
+	return b.String()
+}
+
+// Summary is a line for the end.
+func (r *Report) Summary() string {
+	answers := map[string]int{}
+	kinds := map[string]bool{}
+	for _, row := range r.Rows {
+		kinds[row.Fault] = true
+		for status, n := range row.Answers {
+			answers[status] += n
+		}
+	}
+	return fmt.Sprintf("%d faults, %d with their stores, in %s: %s; answers %s", len(kinds), len(r.Rows),
+		time.Duration(r.Minutes*float64(time.Minute)).Round(time.Second), r.Options, counts(answers))
+}
+
+// Write keeps the report as JSON.
+func (r *Report) Write(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
