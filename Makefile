@@ -8,7 +8,7 @@ TOOLS := .cache
 MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
 
 .NOTPARALLEL:
-.PHONY: demo test go lint unit interpreted modules bench mutants fuzz screenshots reference release-check help
+.PHONY: demo test go lint unit interpreted modules bench chaos soak mutants fuzz screenshots reference release-check help
 
 help:
 	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
@@ -19,6 +19,8 @@ help:
 	@echo "make interpreted the same HTTP tests, with the plugin in the interpreter"
 	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
 	@echo "make bench       what a request costs, as a table"
+	@echo "make chaos       what is kept and lost while Redis, the network, the provider and Traefik fail; MINUTES=25"
+	@echo "make soak        people at work for a long time, and what grows; MINUTES=60"
 	@echo "make mutants     small faults in the plugin that no test notices; N=200 SEED=1 FILES=seal.go,token.go"
 	@echo "make fuzz        every fuzz target for FUZZTIME=30s"
 	@echo "make screenshots a picture of every page of ours, in a real browser; those in docs/images are renewed"
@@ -54,6 +56,11 @@ interpreted: go
 modules: go
 	@$(GO) run -C e2e ./cmd/prepare
 	@set -e; for module in $(MODULES); do $(GO) test -C $$module -count=1 -timeout 30m -parallel 8 ./...; done
+
+chaos soak: go
+	@$(GO) run -C e2e ./cmd/prepare
+	@$(GO) build -C e2e -o ../$(TOOLS)/$@ ./cmd/$@
+	@$(TOOLS)/$@
 
 bench: go
 	@$(GO) run -C e2e ./cmd/prepare

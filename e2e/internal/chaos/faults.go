@@ -125,10 +125,10 @@ var ofProvider = []fault{
 		x.tokens(nil)
 		return nil
 	}},
-	{name: "client refused", does: "the token endpoint answers 401 invalid_client", stores: twoStores, short: single, do: answering(401, `{"error":"invalid_client"}`)},
+	{name: "client refused", does: "the token endpoint answers 401 invalid_client", stores: twoStores, do: answering(401, `{"error":"invalid_client"}`)},
 	{name: "rate limited", does: "the token endpoint answers 429", stores: twoStores, do: answering(429, `{"error":"slow_down"}`)},
 	{name: "provider broken", does: "the token endpoint answers 500", stores: twoStores, do: answering(500, `oops`)},
-	{name: "locked out", does: "the provider refuses the refresh of every second person", stores: everyStore, short: single, do: func(x *scene) error {
+	{name: "locked out", does: "the provider refuses the refresh of every second person", stores: everyStore, do: func(x *scene) error {
 		refused := x.provider.Refused()
 		chosen := x.people[:len(x.people)/2]
 		x.lockOut(chosen)
@@ -251,7 +251,7 @@ func (x *scene) roll(session map[string]any) error {
 
 var ofNetwork = []fault{
 	{name: "replies 300 ms late", does: "every reply of Redis", stores: inRedis, do: weatherOf(weather{delay: 300 * time.Millisecond}, 0)},
-	{name: "replies 2.5 s late", does: "every reply of Redis: each command is in time, a request's are not", stores: inRedis, short: single, do: weatherOf(weather{delay: timeout - 500*time.Millisecond}, 10*time.Second)},
+	{name: "replies 2.5 s late", does: "every reply of Redis: each command is in time, a request's are not", stores: inRedis, do: weatherOf(weather{delay: timeout - 500*time.Millisecond}, 10*time.Second)},
 	{name: "replies cut", does: "connections end in the middle of a reply", stores: inRedis, short: single, do: weatherOf(weather{cut: 3000}, 0)},
 	{name: "Redis silent", does: "commands arrive, replies do not", stores: inRedis, do: weatherOf(weather{swallow: true}, 3*timeout)},
 	{name: "Redis unreachable", does: "connections are refused for 15 s", stores: inRedis, do: weatherOf(weather{refuse: true}, 15*time.Second)},
@@ -539,7 +539,7 @@ var ofCluster = []fault{
 		x.last(0)
 		return nil
 	}},
-	{name: "slots move", does: "1,000 slots go to another master and back", stores: []string{cluster}, do: func(x *scene) error {
+	{name: "slots move", does: "1,000 slots go to another master and back", stores: []string{cluster}, short: cluster, do: func(x *scene) error {
 		var masters []*node
 		for _, n := range x.store.nodes {
 			if n.isMaster() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -94,9 +95,21 @@ func (s *store) stop() {
 	}
 }
 
+// stablePort finds a port that stays free while its server is down: none that connections and other programs get by themselves.
+func stablePort() (int, error) {
+	for range 100 {
+		port := 15000 + rand.IntN(17000)
+		listener, err := net.Listen("tcp", net.JoinHostPort(ownHost, strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
+	}
+	return 0, errors.New("no free port between 15000 and 32000")
+}
+
 // newNode prepares a server that is not started yet.
 func (s *store) newNode(dir, name string) (*node, error) {
-	port, err := parts.FreePort()
+	port, err := stablePort()
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +273,7 @@ func (s *store) startCluster(dir string) error {
 		}
 		s.nodes = append(s.nodes, n)
 		endpoints = append(endpoints, n.link.addr)
-		bus, err := parts.FreePort()
+		bus, err := stablePort()
 		if err != nil {
 			return err
 		}

@@ -132,7 +132,7 @@ func (r *rig) setUp() error {
 	r.traefiks = make([]*gateway, r.Traefiks)
 	for i := range r.Traefiks {
 		starting.Go(func() {
-			port, err := parts.FreePort() // the same after a restart
+			port, err := stablePort() // the same after a restart
 			if err != nil {
 				failed[i] = err
 				return

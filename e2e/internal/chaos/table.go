@@ -103,3 +103,9 @@ func (r *Report) Write(path string) error {
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
+
+// TakenForAnother says whether somebody was seen as somebody else.
+func (row Row) TakenForAnother() bool { return len(row.Confused) > 0 }
+
+// Seen are the moments in which something went wrong.
+func (t *tally) Seen() []string { return t.Events }
