@@ -167,30 +167,51 @@ func takeLogoutToken(g *gate, req *http.Request) error {
 	return err
 }
 
-// frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). Both iss and sid must be there and fit,
-// or any site could sign our users out; the frame carries no cookie in most browsers, so the session is ended by its name.
+// frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). The frame carries no cookie in most browsers, so
+// the session is ended by its name at the provider, which strangers do not know: without sid any site could sign our users out. iss may be
+// missing where there is one issuer only (Entra ID sends none).
 func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	query, err := parameters(req)
 	sid := query.Get("sid")
-	if err != nil || !isIssuer(req.Context(), g.client, query.Get("iss")) || sid == "" || len(sid) > maxName {
-		err = errors.New("front-channel logout: iss and sid must both be given, once, and iss be the provider's")
+	isOurs := isIssuer(req.Context(), g.client, query.Get("iss")) || !query.Has("iss") && len(g.client.rules.issuers) == 1
+	isKnown := false
+	if err != nil || !isOurs || sid == "" || len(sid) > maxName {
+		err = errors.New("front-channel logout: sid must be given, once, and iss, if it is, be the provider's; nobody was signed out: without sid there is no telling who is meant")
 	} else {
-		err = logoutEverywhere(req.Context(), g, g.framed, sid, "")
+		isKnown, err = hasSid(req.Context(), g, sid)
+		err = firstError(err, logoutEverywhere(req.Context(), g, g.framed, sid, ""))
 	}
 	if err != nil {
 		refuse(g, rw, req, statusOf(err, http.StatusBadRequest), err)
 		return
 	}
+	title := "Signed out"
+	if !isKnown { // nothing is called signed out that may not be
+		title = "No session of this name is known here"
+		logf(g.log, outageLevel(g), "front-channel logout: no session is known with sid %q; have the provider's ID tokens the claim sid?", clip(sid))
+	}
 	// The one answer of ours that may be framed.
 	setHeaders(rw, "Cache-Control", "no-store", "Content-Type", "text/html; charset=utf-8", "Content-Security-Policy", "default-src 'none'")
-	_, _ = io.WriteString(rw, "<!doctype html><title>Signed out</title>")
+	_, _ = io.WriteString(rw, "<!doctype html><title>"+title+"</title>")
 }
 
-// logoutEverywhere ends the session sid, or with sub alone all sessions of that user, and notes it on a list.
+// hasSid says whether there is a session of that name here.
+func hasSid(ctx context.Context, g *gate, sid string) (bool, error) {
+	if g.store == nil {
+		return recall(g.seen, "sid:"+sid) != nil, nil
+	}
+	found, err := storeFind(ctx, g.store, sid, "")
+	return len(found) > 0, err
+}
+
+// logoutEverywhere ends the session sid, if it is that user's where sub is named, too, or with sub alone all sessions of that user, and
+// notes it on a list.
 func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub string) error {
 	mark := "sid:" + sid
 	if sid == "" {
 		mark = "sub:" + sub
+	} else if sub != "" {
+		mark = "both:" + sid + "\x00" + sub
 	}
 	revoke(g, list, mark)
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
@@ -206,8 +227,9 @@ func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 	if recall(c.revoked, "id:"+id) != nil {
 		return true // whatever the clocks say: it may be another replica's session
 	}
+	both := "both:" + sid + "\x00" + sub
 	sid = "sid:" + sid
-	for _, mark := range []any{recall(c.revoked, sid), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
+	for _, mark := range []any{recall(c.revoked, sid), recall(c.revoked, both), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
 		if at, _ := mark.(int64); start <= at {
 			return true
 		}
@@ -224,6 +246,11 @@ func revoke(by *gate, list *memory, mark string) {
 	now := time.Now()
 	remember(list, mark, now.UnixMilli())
 	kind, name, _ := strings.Cut(mark, ":")
+	if kind == "both" { // passes are dropped by sid, and isRevoked looks whether the user fits
+		kind = "sid"
+		name, _, _ = strings.Cut(name, "\x00")
+		mark = "sid:" + name
+	}
 	by.seen.mu.RLock()
 	isForgetful := now.Sub(by.seen.lost) < longestCheck // a pass may be older than what is remembered of its sid
 	by.seen.mu.RUnlock()

@@ -372,21 +372,55 @@ func TestLogoutJunkIsLoggedNowAndThen(t *testing.T) {
 	}
 }
 
-func TestLogoutByTheProvidersPage(t *testing.T) {
+// A logout token that names a session and a user ends the session if it is that user's (Back-Channel Logout 2.5): both must fit.
+func TestLogoutOfOneUsersSessionAsAnothers(t *testing.T) {
 	p := newProvider(t)
-	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	sid := sidOf(p)
-	frame := newBrowser(t, s) // a third-party frame without cookies
-	issuer := url.QueryEscape(p.issuer)
-	for _, query := range []string{"", "iss=" + issuer, "sid=" + sid, "iss=https://evil.example.com&sid=" + sid, "iss=" + issuer + "&sid=", "iss=" + issuer + "&sid=" + sid + "&sid=x"} {
-		frame.look("/frontchannel?" + query).expect(http.StatusBadRequest)
+	for _, claims := range []map[string]any{{"sid": sid, "sub": "eve"}, {"sid": "other", "sub": "ada"}, {"sid": sid + "\x00ada"}, {"sub": sid}, {"sid": "ada"}} {
+		sendLogoutToken(s, logoutForm(p.logoutToken(claims))).expect(http.StatusOK)
 		b.fetch(http.MethodGet, "/", "").upstream()
 	}
-	r := frame.look("/frontchannel?iss=" + issuer + "&sid=" + sid).expect(http.StatusOK)
-	if strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || r.header.Get("X-Frame-Options") != "" || r.header.Get("Cache-Control") != "no-store" {
-		t.Errorf("got %q", r.header)
-	}
+	s.reload()
+	b.fetch(http.MethodGet, "/", "").upstream()
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sid, "sub": "ada"}))).expect(http.StatusOK)
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+func TestLogoutByTheProvidersPage(t *testing.T) {
+	for _, trusted := range []string{"", "https://other.example.com"} {
+		p := newProvider(t)
+		s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "trustedIssuer": trusted})
+		sid := sidOf(p)
+		frame := newBrowser(t, s) // a third-party frame without cookies
+		issuer := url.QueryEscape(p.issuer)
+		refused := []string{"", "iss=" + issuer, "iss=https://evil.example.com&sid=" + sid, "iss=&sid=" + sid, "iss=" + issuer + "&sid=", "iss=" + issuer + "&sid=" + sid + "&sid=x"}
+		if trusted != "" { // whose session of that name?
+			refused = append(refused, "sid="+sid)
+		}
+		for _, query := range refused {
+			if r := frame.look("/frontchannel?" + query).expect(http.StatusBadRequest); strings.Contains(r.body, "igned out") {
+				t.Errorf("%s: nobody is, but it says %s", query, r.body)
+			}
+			b.fetch(http.MethodGet, "/", "").upstream()
+		}
+		s.expectLog("front-channel logout: sid must be given, once", "nobody was signed out")
+		// A session whose name is not the provider's: Entra ID has the claim sid only when it is asked for.
+		if r := frame.look("/frontchannel?iss=" + issuer + "&sid=another").expect(http.StatusOK); strings.Contains(r.body, "igned out") {
+			t.Errorf("nobody is signed out, but it says %s", r.body)
+		}
+		b.fetch(http.MethodGet, "/", "").upstream()
+		s.expectLog(`front-channel logout: no session is known with sid "another"`)
+		query := "sid=" + sid
+		if trusted != "" {
+			query += "&iss=" + issuer
+		}
+		r := frame.look("/frontchannel?"+query).expect(http.StatusOK, "Signed out")
+		if strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || r.header.Get("X-Frame-Options") != "" || r.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("got %q", r.header)
+		}
+		b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	}
 }
 
 // otherLogouts leaves marks on a list, as logouts of others would.

@@ -370,6 +370,7 @@ func TestRedisServerStore(t *testing.T) {
 	find("", "alice", "two one") // by their ends
 	find("", "bob", "")
 	find("sid-9", "alice", "")
+	find("sid-1", "bob", "") // one user's session is not ended as another's
 
 	// Who names the secret beside a new one finds them as well, who has another secret finds none.
 	for scopes, want := range map[string]string{"new secret,my secret": "two one", "another secret": ""} {

@@ -78,8 +78,8 @@ func storeDelete(ctx context.Context, s *store, id string) error {
 	return err
 }
 
-// storeFind returns the ids of the sessions that a pushed logout means: those of sid if it is given, else all of sub
-// (Back-Channel Logout 2.5). Some of them may have ended already.
+// storeFind returns the ids of the sessions that a pushed logout means: those of sid if it is given, which must be of
+// sub where both are, else all of sub (Back-Channel Logout 2.5). Some of them may have ended already.
 func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error) {
 	kind, name := "sid", sid
 	if sid == "" {
@@ -93,7 +93,17 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 		}
 		found = append(found, texts(reply)...)
 	}
-	return found, nil
+	if sid == "" || sub == "" || len(found) == 0 {
+		return found, nil
+	}
+	both := []string{}
+	all, err := storeFind(ctx, s, "", sub)
+	for _, id := range found {
+		if has(all, id) {
+			both = append(both, id)
+		}
+	}
+	return both, err
 }
 
 // indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and lets the set end with its last
