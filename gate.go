@@ -46,7 +46,6 @@ type gate struct {
 	sessionSealer, stateSealer      *sealer
 	ownCookies                      *regexp.Regexp  // to take out of requests
 	managed                         map[string]bool // folded names of the headers we set or read
-	namesUser                       bool            // usernameClaim: req.URL.User is ours to set
 	credentials                     map[string]bool // headers that bring tokens: ours to read, though a pass may set them
 	replaced                        []string        // those that a pass does set
 	upgrades                        map[string]string
@@ -54,16 +53,17 @@ type gate struct {
 	passes *memory // credential → *pass
 
 	// The memory of warm.go, whose lock guards it.
-	warmHeader string           // whose line says who sends a request, "" for none
-	mark       string           // with sign-in: how the session's cookie begins among others
-	ownStem    string           // with which the names of all our cookies begin
-	ownPaths   map[string]bool  // of the endpoints
-	lines      map[string]*pass // by the warm header's line
-	alone      map[string]*pass // by the value of the session's cookie
-	harmless   map[string]bool  // replaced as a whole, never changed
-	common     map[string]bool  // what it was at first
-	relearnt   time.Time        // when it was that for the last time
-	complained time.Time        // of an outage
+	warmHeader string                      // whose line says who sends a request, "" for none
+	mark       string                      // with sign-in: how the session's cookie begins among others
+	ownStem    string                      // with which the names of all our cookies begin
+	ownPaths   map[string]bool             // of the endpoints
+	lines      map[string]*pass            // by the warm header's line
+	hosts      map[string]map[string]*pass // that those lines came to: lines, under each
+	alone      map[string]*pass            // by the value of the session's cookie
+	harmless   map[string]bool             // replaced as a whole, never changed
+	common     map[string]bool             // what it was at first
+	relearnt   time.Time                   // when it was that for the last time
+	complained time.Time                   // of an outage
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of

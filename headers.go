@@ -78,7 +78,6 @@ func foldName(name string) string {
 
 // manage notes the headers that are ours to set, of all policies together.
 func manage(g *gate, by *policy) {
-	g.namesUser = g.namesUser || by.username != nil
 	for _, h := range by.headers {
 		g.managed[foldName(h.name)] = true
 	}
@@ -148,9 +147,7 @@ func stripAll(g *gate, req *http.Request) {
 	if g.login {
 		stripCookies(g, req)
 	}
-	if g.namesUser {
-		req.URL.User = nil // `GET http://name@host/` sets it
-	}
+	req.URL.User = nil // `GET http://name@host/` sets it
 	for _, name := range g.replaced {
 		delete(req.Header, name)
 	}

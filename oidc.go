@@ -48,10 +48,9 @@ type Middleware struct {
 	next http.Handler
 
 	// The gate's, for ServeHTTP: one step less.
-	header    string
-	lines     map[string]*pass
-	ownPaths  map[string]bool
-	namesUser bool
+	header   string
+	hosts    map[string]map[string]*pass
+	ownPaths map[string]bool
 }
 
 // CreateConfig gives Traefik the value it decodes the options into. The table of defaults is on Config.
@@ -71,7 +70,7 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	if err != nil {
 		return nil, err
 	}
-	m := &Middleware{gate: g, next: next, header: g.warmHeader, lines: g.lines, ownPaths: g.ownPaths, namesUser: g.namesUser}
+	m := &Middleware{gate: g, next: next, header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
 	if g.bypass != nil || g.csrf != nil {
 		return &watchful{known: m}, nil
 	}
@@ -83,10 +82,10 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if line := req.Header[m.header]; len(line) == 1 {
 		warm.RLock()
-		p := m.lines[line[0]]
+		p := m.hosts[req.Host][line[0]]
 		warm.RUnlock()
 		if p == nil {
-			p = amongOthers(m, line[0])
+			p = amongOthers(m, req)
 		}
 		switch {
 		case time.Until(p.until) <= 0:
@@ -97,9 +96,7 @@ func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			for set := p.first; set != nil; set = set.next {
 				req.Header[set.name] = set.values
 			}
-			if m.namesUser {
-				req.URL.User = p.user // Traefik's access log reads it
-			}
+			req.URL.User = p.user // Traefik's access log reads it; a client's, as in `GET http://name@host/`, goes
 			m.next.ServeHTTP(rw, req)
 			return
 		}
@@ -228,11 +225,9 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 	for i, name := range who.names {
 		req.Header[name] = who.values[i]
 	}
-	if g.namesUser {
-		req.URL.User = who.user
-	}
+	req.URL.User = who.user
 	if !g.login || who.session != "" { // who brought a token beside a sign-in was let in by another header
-		note(g, who, line, req.Header[m.header], harmless)
+		note(g, who, req.Host, line, req.Header[m.header], harmless)
 	}
 	m.next.ServeHTTP(rw, req)
 }

@@ -64,10 +64,10 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	warm.RLock()
-	p := m.lines[line[0]]
+	p := m.hosts[req.Host][line[0]]
 	warm.RUnlock()
 	if p == nil {
-		p = amongOthers(m, line[0])
+		p = amongOthers(m, req)
 	}
 	now := time.Now()
 	if !now.Before(p.end) || req.Header.WriteSubset(closed, p.harmless) != nil {
@@ -87,9 +87,7 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	for set := p.first; set != nil; set = set.next {
 		req.Header[set.name] = set.values
 	}
-	if m.namesUser {
-		req.URL.User = p.user
-	}
+	req.URL.User = p.user
 	m.next.ServeHTTP(rw, req)
 }
 

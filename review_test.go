@@ -152,11 +152,11 @@ func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
 }
 
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
-	g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
+	g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, hosts: map[string]map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
 	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1", session: "one"}
 	remember(g.passes, p.credential, p)
-	note(g, p, []string{strings.Repeat("a", 100000)}, nil, nil)
-	note(g, p, []string{"s=1", "s=1"}, nil, nil)
+	note(g, p, "app", []string{strings.Repeat("a", 100000)}, nil, nil)
+	note(g, p, "app", []string{"s=1", "s=1"}, nil, nil)
 	if len(g.lines) != 0 {
 		t.Errorf("expected none of them, got %d", len(g.lines))
 	}
@@ -165,7 +165,7 @@ func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
 			t.Errorf("after %d lines the cookie alone is good until %s", i, alone.until)
 		}
 		for repeated := 0; repeated < 3; repeated++ {
-			note(g, p, []string{fmt.Sprint("s=1; a=", i)}, []string{fmt.Sprint("a=", i)}, nil)
+			note(g, p, "app", []string{fmt.Sprint("s=1; a=", i)}, []string{fmt.Sprint("a=", i)}, nil)
 		}
 	}
 	if len(g.lines) != linesOfSession || g.lines["s=1; a=0"] == nil || g.alone["1"] == nil {
@@ -173,7 +173,7 @@ func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
 	}
 	for _, other := range []*pass{{until: p.until, credential: "Authorization: Bearer t"}, {until: p.until, credential: "t=1", session: "two"}} {
 		remember(g.passes, other.credential, other)
-		note(g, other, []string{"a=1"}, nil, nil)
+		note(g, other, "app", []string{"a=1"}, nil, nil)
 		if g.lines["a=1"] != nil {
 			t.Errorf("a cookie line was kept for who was let in by %q", other.credential)
 		}
@@ -183,7 +183,7 @@ func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
 		t.Errorf("the logout of somebody else took a line: %d", len(g.lines))
 	}
 	forget(g.passes, p.credential) // logged out after it was looked up
-	note(g, p, []string{"b"}, nil, nil)
+	note(g, p, "app", []string{"b"}, nil, nil)
 	if g.lines["b"] != nil {
 		t.Error("a line was kept of a pass that is gone")
 	}
@@ -480,12 +480,12 @@ func TestSessionFirstHTTPSRequestsAtOnce(t *testing.T) {
 	for round := 0; round < 50; round++ {
 		g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
 		buildWarmPath(g)
-		m := &Middleware{gate: g}
+		m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts}
 		inParallel(4, func(i int) {
 			if i == 2 {
 				noteHTTPS(g)
 			}
-			if p := amongOthers(m, "a=1; __Host-app-session=x"); p != stranger {
+			if p := amongOthers(m, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != stranger {
 				t.Error("found a pass")
 			}
 			if i == 3 {

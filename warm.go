@@ -15,6 +15,7 @@ import (
 
 const (
 	maxLines        = 4096 // remembered by a gate; then it starts anew
+	maxHosts        = 1024 // that were seen to be hosts, of 260 bytes at most; then it starts anew, too
 	linesOfSession  = 4    // where cookies change all the time no more are worth keeping
 	longestLine     = 16 << 10
 	maxHarmless     = 512 // header names learnt by a gate
@@ -38,12 +39,15 @@ type setting struct {
 }
 
 // amongOthers is the pass of a session's cookie in a line that was not seen before, with the other cookies for the upstream.
-func amongOthers(m *Middleware, line string) *pass {
+func amongOthers(m *Middleware, req *http.Request) *pass {
 	g := m.gate
 	warm.RLock()
-	before, rest, _ := strings.Cut(line, g.mark)
+	before, rest, _ := strings.Cut(req.Header[m.header][0], g.mark)
 	value, after, _ := strings.Cut(rest, "; ")
 	p := g.alone[value]
+	if m.hosts[req.Host] == nil {
+		p = nil
+	}
 	warm.RUnlock()
 	if p == nil || !strings.HasSuffix("; "+before, "; ") { // the mark may be the end of another name
 		return stranger
@@ -58,7 +62,7 @@ func amongOthers(m *Middleware, line string) *pass {
 }
 
 // note remembers who was let in by a line of the header that says so, and what became of that line.
-func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
+func note(g *gate, who *pass, host string, line, rest []string, harmless map[string]bool) {
 	if len(line) != 1 || len(line[0]) > longestLine {
 		return
 	}
@@ -72,9 +76,10 @@ func note(g *gate, who *pass, line, rest []string, harmless map[string]bool) {
 	if p, _ := recall(g.passes, who.credential).(*pass); p != who {
 		return // revoked a moment ago
 	}
-	if len(g.lines) >= maxLines {
+	if len(g.lines) >= maxLines || len(g.hosts) >= maxHosts {
 		forgetLines(g)
 	}
+	g.hosts[host] = g.lines
 	isAsRemembered := !g.login && (who.credential == "" || who.credential == g.warmHeader+": "+line[0]) // not one more spelling of a token
 	if isAsRemembered || g.login && noteAlone(g, &whole, line[0]) {
 		whole.first = &setting{g.warmHeader, rest, whole.first}
@@ -109,6 +114,9 @@ func noteAlone(g *gate, whole *pass, line string) bool {
 func forgetLines(g *gate) {
 	for line := range g.lines {
 		delete(g.lines, line)
+	}
+	for host := range g.hosts {
+		delete(g.hosts, host)
 	}
 	g.alone = map[string]*pass{}
 }
@@ -205,6 +213,7 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 // buildWarmPath prepares the memory, and finds the header that says who sends a request: none when it may be said elsewhere as well.
 func buildWarmPath(g *gate) {
 	g.lines = map[string]*pass{}
+	g.hosts = map[string]map[string]*pass{}
 	g.alone = map[string]*pass{}
 	g.harmless = map[string]bool{}
 	g.ownPaths = map[string]bool{}

@@ -58,9 +58,9 @@ func TestSessionKnownIsAsUnknown(t *testing.T) {
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
 	token := signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "api", "sub": "eve"})
 	for _, row := range []knownRow{
-		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines, hosts: []string{"login.example.com"},
+		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines, hosts: []string{"login.example.com", "app.example.com:x@evil.example.net"},
 			options: merge(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"), map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
-		{name: "other cookies change with each request", cookies: changingLines,
+		{name: "other cookies change with each request", cookies: changingLines, hosts: []string{"app.example.com:x@evil.example.net"},
 			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
 		{name: "a part is open, and forms repeat a token", cookies: sessionLines,
 			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
@@ -70,7 +70,7 @@ func TestSessionKnownIsAsUnknown(t *testing.T) {
 		{name: "a token in another header counts more", cookies: sessionLines, header: "X-Token", tokens: []string{"", "", "", "", token, "bad"},
 			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
 				"tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}})},
-		{name: "in Redis", cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
+		{name: "in Redis", hosts: []string{"app.example.com:x@evil.example.net"}, cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
 			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
 				"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
 	} {
