@@ -45,6 +45,7 @@ type pendingLogin struct {
 	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
 	ACRValues   []string `json:"a,omitempty"`
 	IsCut       bool     `json:"c,omitempty"` // the page to return to was too long, and this is its beginning
+	IsAgain     bool     `json:"g,omitempty"` // the provider had dropped the one before
 	Rounds      int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
 }
 
@@ -98,7 +99,8 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt,
 		returnTo = origin(g, req) + returnTo
 	}
 	pending := &pendingLogin{RedirectURI: address(g, &g.redirect, req), Return: returnTo, At: time.Now().Unix(),
-		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues, HasVerifier: g.config.PKCE, Rounds: rounds}
+		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues, HasVerifier: g.config.PKCE, Rounds: rounds,
+		IsAgain: req.URL.Path == g.redirect.path && !req.URL.Query().Has("switch")}
 	secret := string(randomBytes(32))
 	derive(pending, secret)
 	form := authorizationRequest(g, req, pending, prompt, hint)
@@ -316,6 +318,9 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		stale(g, rw, req, state, err)
 		return
 	}
+	if errors.Is(err, errUnavailable) && answer.Get("error") != "" && resume(g, rw, req, pending, answer, back) {
+		return
+	}
 	status := statusOf(err, http.StatusBadRequest)
 	if errors.Is(err, errRefused) {
 		status = http.StatusBadRequest // the code has ended: another one may do
@@ -369,6 +374,20 @@ func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, rea
 		back = wayBack(g, req, used)
 	}
 	redirect(rw, req, back)
+}
+
+// resume goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
+// was overtaken by another tab's. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
+func resume(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
+	if _, err := sessionPass(g, rw, req); !errors.Is(err, errNoCredentials) {
+		redirect(rw, req, back)
+		return true
+	}
+	isOld := strings.Contains(answer.Get("error_description"), "authentication_expired") && !pending.IsAgain
+	if isOld {
+		login(g, rw, req, pending.Return, "", "")
+	}
+	return isOld
 }
 
 // homePage is where somebody goes who wants nothing in particular.

@@ -532,6 +532,54 @@ func TestLoginProviderRefuses(t *testing.T) {
 	}
 }
 
+// Keycloak drops the sign-in of a tab that was overtaken by another one's. Who is signed in by then goes to the page, for others the sign-in
+// begins once more, and only once.
+func TestLoginOvertakenByAnotherTab(t *testing.T) {
+	for _, mode := range []string{"query", "form_post"} {
+		p := newProvider(t)
+		s := start(t, p.options(map[string]any{"responseMode": mode}))
+		b := newBrowser(t, s)
+		b.open("/first").upstream()
+		p.refuse("temporarily_unavailable", "authentication_expired")
+		second := newBrowser(t, s)
+		r := second.open("/second").expect(http.StatusServiceUnavailable)
+		if p.count("authorize") != 3 {
+			t.Errorf("%s: expected it to begin once more, and only once: %s", mode, r.story())
+		}
+		begun := newBrowser(t, s)
+		back := begun.begin("/third?x=1")
+		p.answer("authorize", nil)
+		begun.open("/fourth").upstream()
+		p.refuse("temporarily_unavailable", "authentication_expired")
+		if mode == "query" { // a POST of another site brings no session with it: there the sign-in begins once more
+			if seen := begun.open(back.String()).upstream(); seen.URI != "/third?x=1" || p.count("authorize") != 5 {
+				t.Errorf("expected the page of that tab, and no sign-in, got %q", seen.URI)
+			}
+		}
+		// Once more is enough when the provider has caught up.
+		again := newBrowser(t, s)
+		back = again.begin("/fifth")
+		first := again.look(back.String())
+		p.answer("authorize", nil)
+		if mode == "query" {
+			if seen := again.open(first.location().String()).upstream(); seen.URI != "/fifth" {
+				t.Errorf("expected the page, got %q", seen.URI)
+			}
+		}
+		// Any other trouble is told to who has no session.
+		p.refuse("temporarily_unavailable", "maintenance")
+		newBrowser(t, s).open("/sixth").expect(http.StatusServiceUnavailable, "/sixth")
+	}
+	// An answer of another issuer is not believed in this, either (RFC 9207).
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
+	p.refuse("temporarily_unavailable", "authentication_expired")
+	newBrowser(t, start(t, p.options())).open("/").expect(http.StatusBadGateway)
+	if p.count("authorize") != 1 {
+		t.Errorf("it began again %d times", p.count("authorize")-1)
+	}
+}
+
 func TestLoginTokenEndpointTroubles(t *testing.T) {
 	t.Parallel()
 	thief := newProvider(t) // where a redirect would take the code and the secret
