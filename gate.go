@@ -64,6 +64,10 @@ type gate struct {
 	common     map[string]bool             // what it was at first
 	relearnt   time.Time                   // when it was that for the last time
 	complained time.Time                   // of an outage
+
+	missing      map[string]bool // sessions that were not in the store in this minute
+	missingSince time.Time
+	missingSaid  int // the number that is worth the next line
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
@@ -367,9 +371,18 @@ func findStore(ctx context.Context, g *gate, shared []string, p *problems) *stor
 			p.addError("session.store.redis", err)
 			return nil
 		}
+		made.log = g.log
+		made.redis.settle = func(isLost bool) error { return settle(made, isLost) }
+		made.redis.isUnsettled = true // nothing is known of it yet
 		known = register(ctx, &clients, key, made)
 	}
 	found, _ := known.(*store)
+	found.mu.Lock()
+	defer found.mu.Unlock()
+	found.news = func(ctx context.Context, told []string) (int64, error) { return exchangeNews(ctx, g, told) }
+	if life := time.Duration(c.Session.Expiry) * time.Second; life > found.life {
+		found.life = life
+	}
 	return found
 }
 

@@ -440,7 +440,9 @@ func completeLogin(ctx context.Context, g *gate, pending *pendingLogin, answer u
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %w", errUnusable, err)
 	}
-	return newSession(t, verified.claims, info, now), err
+	s := newSession(t, verified.claims, info, now)
+	s.Start += skewOf(g.ledger)
+	return s, err
 }
 
 // startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for. Anybody can lead a browser here: so who

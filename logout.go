@@ -161,10 +161,13 @@ func takeLogoutToken(g *gate, req *http.Request) error {
 	if err == nil {
 		err = logoutEverywhere(req.Context(), g, g.revoked, text(t.claims["sid"]), text(t.claims["sub"]))
 	}
-	if err == nil {
-		err = noteUsed(req.Context(), g, t)
+	if err != nil {
+		return err
 	}
-	return err
+	if err = noteUsed(req.Context(), g, t); err != nil { // the logout is done: to repeat it does no harm
+		logf(g.log, outageLevel(g), "back-channel logout: its jti could not be kept: %s", err)
+	}
+	return nil
 }
 
 // frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). The frame carries no cookie in most browsers, so
@@ -213,12 +216,20 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 	} else if sub != "" {
 		mark = "both:" + sid + "\x00" + sub
 	}
-	revoke(g, list, mark)
+	revoke(g, list, mark, storeClock(g.ledger))
 	logf(g.log, levelInfo, "logout by the provider: sid %q sub %q", clip(sid), clip(sub))
 	if g.store == nil {
 		return nil
 	}
-	return forgetStored(ctx, g.store, sid, sub)
+	found, err := forgetStored(ctx, g.store, sid, sub)
+	if err == nil && list == g.revoked {
+		err = spreadNews(ctx, g, mark) // last: what is deleted frees a full Redis
+	}
+	if err != nil && found > 0 {
+		logf(g.log, outageLevel(g), "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
+		err = nil
+	}
+	return err
 }
 
 // isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
@@ -242,9 +253,9 @@ func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 // all takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
-func revoke(by *gate, list *memory, mark string) {
+func revoke(by *gate, list *memory, mark string, at int64) {
 	now := time.Now()
-	remember(list, mark, now.UnixMilli())
+	remember(list, mark, at)
 	kind, name, _ := strings.Cut(mark, ":")
 	if kind == "both" { // passes are dropped by sid, and isRevoked looks whether the user fits
 		kind = "sid"

@@ -3,6 +3,7 @@ package oidc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -99,16 +100,18 @@ type flights struct {
 
 // flight is one piece of work that many requests may wait for.
 type flight struct {
-	landed chan struct{} // closed at the end
+	landed context.Context // done at the end
 	value  any
 	err    error
 }
 
 // share runs work once however many ask for key at the same time, and gives all of them its result.
-// It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
+// Whose ctx has a deadline waits no longer for somebody else's work. It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
 // handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
 func share(ctx context.Context, f *flights, key string, work func(ctx context.Context) (any, error)) (any, error) {
-	mine := &flight{landed: make(chan struct{}), err: errors.New("the work ended in a panic")}
+	landed, land := context.WithCancel(context.Background())
+	defer land()
+	mine := &flight{landed: landed, err: errors.New("the work ended in a panic")}
 	f.mu.Lock()
 	under := f.running[key]
 	if under == nil {
@@ -119,19 +122,34 @@ func share(ctx context.Context, f *flights, key string, work func(ctx context.Co
 	}
 	f.mu.Unlock()
 	if under != nil {
-		<-under.landed // not a select: in the interpreter goroutines that wait at the same one get each other's channels
-		return under.value, under.err
+		return await(ctx, under)
 	}
 	defer func() {
 		f.mu.Lock()
 		delete(f.running, key)
 		f.mu.Unlock()
-		close(mine.landed)
 	}()
 	value, err := work(context.WithoutCancel(ctx))
 	mine.value = value
 	mine.err = err
 	return value, err
+}
+
+// await waits for the end of somebody else's work, or for ctx's deadline. That is no select: in the interpreter goroutines that wait at the
+// same one get each other's channels.
+func await(ctx context.Context, under *flight) (any, error) {
+	end, isLimited := ctx.Deadline()
+	if !isLimited {
+		<-under.landed.Done()
+		return under.value, under.err
+	}
+	either, stop := context.WithDeadline(under.landed, end)
+	defer stop()
+	<-either.Done()
+	if under.landed.Err() == nil {
+		return nil, fmt.Errorf("%w: somebody else is at it for longer than one waits", errUnavailable)
+	}
+	return under.value, under.err
 }
 
 // backoff spaces the attempts at something that fails: 1 s, 2 s, 4 s … 30 s.

@@ -39,6 +39,7 @@ var (
 	errNotAllowed    = errors.New("not allowed")
 	errForged        = errors.New("forged request")
 	errUnavailable   = errors.New("unavailable")
+	errEnded         = fmt.Errorf("%w", errNoCredentials) // for good
 	errUnusable      = errors.New("unusable answer of the provider")
 )
 
@@ -128,6 +129,9 @@ func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 // serve is every other request.
 func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	g := m.gate
+	if g.store != nil {
+		req = withStore(g, req)
+	}
 	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
 	if !hostName.MatchString(req.Host) && refusesHost(g, rw, req, isOpen) {
 		return

@@ -83,6 +83,7 @@ type ledger struct {
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
 	seen       *memory // sid of the sessions that may have a pass
 	logoutIDs  *memory // jti of logout tokens seen
+	skew       int64   // milliseconds that the store's clock is ahead of ours
 }
 
 // document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.

@@ -39,6 +39,7 @@ const (
 	redisPoll     = 2 * time.Millisecond  // between two looks at what another request has or does
 	redisMaxIdle  = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
 	redisRecheck  = time.Second           // how old the answer to "who is the master?" may be
+	redisPatience = 2 * time.Second       // between two looks at what else there is to do
 	redisSlots    = 16384                 // Redis Cluster Specification, "Key distribution model"
 
 	// The commands that are sent a second time when the answer was lost: running them twice leaves what running them once leaves. The
@@ -50,18 +51,24 @@ const (
 // a client that nobody has any more are closed when it is collected.
 type redisClient struct {
 	config    *RedisConfig
-	tls       *tls.Config   // nil: plain TCP
-	endpoints []string      // of the options, as addresses
-	timeout   time.Duration // of a whole command: clientConfig.timeoutSeconds
-	poolSize  int           // connections to each server, a hard limit
-	fixed     bool          // one server and no discovery: nothing to look up, nowhere else to go
-	lookups   flights       // one at a time
-	last      string        // who answered the last one; the lookup's own
+	tls       *tls.Config             // nil: plain TCP
+	endpoints []string                // of the options, as addresses
+	timeout   time.Duration           // of a whole command: clientConfig.timeoutSeconds
+	poolSize  int                     // connections to each server, a hard limit
+	fixed     bool                    // one server and no discovery: nothing to look up, nowhere else to go
+	lookups   flights                 // one at a time
+	settle    func(isLost bool) error // what to do now and then, and at once when something may be lost; nil: nothing
+	last      string                  // who answered the last one; the lookup's own
 
 	mu      sync.Mutex
 	nodes   map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
 	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
 	recheck time.Time             // when they must be looked up again; zero: somebody had trouble
+
+	due         time.Time // until then commands go the short way
+	isUnsettled bool      // a connection was lost, or the master is another one: what was written may be lost as well
+	settled     time.Time // the last attempt to see to that
+	settleAt    time.Time // the next in any case
 }
 
 // redisNode is one server and our connections to it.
@@ -98,7 +105,8 @@ var (
 )
 
 // redisHints say what to do about an error, by words of it; the first match counts.
-const redisHints = `OOM |Redis is full: raise its maxmemory, or let it evict with maxmemory-policy volatile-ttl
+const redisHints = `OOM |Redis is full: raise its maxmemory, and leave maxmemory-policy at noeviction: any other throws out sessions
+NOREPLICAS|the master has lost its replicas and takes no writes (min-replicas-to-write): see its log, or wait for the failover
 READONLY|this is a replica: name the master in endpoints, or use sentinel
 LOADING|Redis has just started and is loading its data: wait
 WRONGTYPE|something else is stored under our keys: choose another keyPrefix or database
@@ -107,7 +115,7 @@ WRONGPASS|Redis does not accept username and password
 ERR invalid password|Redis does not accept password
 ERR AUTH|Redis has no password: remove password, or set one there
 for 'auth'|Redis before version 6 has no users: remove username
-NOPERM|the user needs GET, GETRANGE, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PEXPIREAT, sorted sets, and the keys of keyPrefix
+NOPERM|the user needs GET, GETRANGE, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PTTL, PEXPIREAT, sorted sets, and the keys of keyPrefix
 CLUSTERDOWN|the cluster does not serve all slots at the moment: see CLUSTER INFO
 MOVED |this is a Redis Cluster: set cluster
 cluster support disabled|this is no Redis Cluster: remove cluster
@@ -166,7 +174,32 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (a
 	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
 		call.deadline = end
 	}
-	return redisSend(c, call)
+	of, _ := ctx.Value(dealingsKey).(*dealings)
+	if of == nil {
+		return redisSend(c, call)
+	}
+	if end := now.Add(of.left); end.Before(call.deadline) {
+		call.deadline = end
+	}
+	if !now.Before(call.deadline) {
+		return nil, fmt.Errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
+	}
+	value, err := redisSend(c, call)
+	of.left -= time.Since(now)
+	return value, err
+}
+
+// dealings is the time that a request may still spend with Redis, in all its commands.
+type dealings struct{ left time.Duration }
+
+const dealingsKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a type of our own is no key in the interpreter
+
+// withDealings begins a request's dealings, some of whose time may be spent. A flight keeps those of who began it.
+func withDealings(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
+	if ctx.Value(dealingsKey) != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, dealingsKey, &dealings{2*c.timeout - spent})
 }
 
 // redisSend is redisDo for a command that is ready to be sent.
@@ -174,7 +207,7 @@ func redisSend(c *redisClient, call *redisCall) (any, error) {
 	c.mu.Lock()
 	node := c.slots[call.slot]
 	var conn *redisConn
-	if node != nil && (c.fixed || call.now.Before(c.recheck)) {
+	if node != nil && call.now.Before(c.due) {
 		conn = takeIdle(node, call.now)
 	}
 	c.mu.Unlock()
@@ -199,6 +232,7 @@ func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (
 		if err == nil {
 			value, failed := redisTry(c, call, node)
 			if failed == nil {
+				redisSettle(c)
 				return value, nil
 			}
 			err = failed
@@ -223,6 +257,37 @@ func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (
 	}
 }
 
+// redisUnsettled notes that Redis may have lost, or not taken, what was written.
+func redisUnsettled(c *redisClient) {
+	c.mu.Lock()
+	c.isUnsettled = true
+	c.due = time.Time{}
+	c.mu.Unlock()
+}
+
+// redisSettle lets the first request that reaches Redis again see to what may be lost, and one now and then to what else there is.
+func redisSettle(c *redisClient) {
+	now := time.Now()
+	c.mu.Lock()
+	isLost := c.isUnsettled && now.Sub(c.settled) > redisPatience
+	isDue := c.settle != nil && (isLost || now.After(c.settleAt))
+	if isDue {
+		c.settleAt = now.Add(redisPatience)
+	}
+	if isDue && isLost {
+		c.settled = now
+		c.isUnsettled = false
+	}
+	c.due = now.Add(redisPatience)
+	if c.recheck.Before(c.due) && !c.fixed {
+		c.due = c.recheck
+	}
+	c.mu.Unlock()
+	if isDue && c.settle(isLost) != nil && isLost {
+		redisUnsettled(c)
+	}
+}
+
 // redisHelps says whether another server or a moment's wait may help against err, and notes that servers must be looked up anew. The
 // codes are those by which the server says that it did not run the command, so that it may be sent again, whatever it is.
 func redisHelps(c *redisClient, call *redisCall, err error) bool {
@@ -230,10 +295,11 @@ func redisHelps(c *redisClient, call *redisCall, err error) bool {
 	if c.config.Cluster != nil && strings.Contains(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
 		return true
 	}
-	isGone := !c.fixed && (code == "" || code == "READONLY" || code == "MASTERDOWN")
+	isGone := !c.fixed && (code == "" || code == "READONLY" || code == "MASTERDOWN" || code == "NOREPLICAS")
 	if isGone {
 		c.mu.Lock()
 		c.recheck = time.Time{}
+		c.due = c.recheck
 		c.mu.Unlock()
 	}
 	if !errors.Is(err, errRedisLost) {
@@ -300,6 +366,7 @@ func redisLookup(c *redisClient) error {
 		if failed == nil {
 			c.last = address
 			c.mu.Lock()
+			c.isUnsettled = c.isUnsettled || c.slots[0] != nil && c.slots[0] != slots[0]
 			c.slots = slots
 			c.mu.Unlock()
 			return nil
@@ -464,11 +531,19 @@ func redisGive(c *redisClient, node *redisNode, conn *redisConn, err error) erro
 	conn.next = node.idle
 	node.idle = conn
 	if err != nil && !errors.Is(err, errRedisAnswer) {
-		closeIdle(node) // if the server was restarted, what happened to this connection happened to all
+		noteLost(c, node)
 		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
 	}
 	c.mu.Unlock()
 	return err
+}
+
+// noteLost notes that a connection was lost. If the server was restarted, what happened to this connection happened to all, and what was
+// written may be lost. The caller holds redisClient.mu.
+func noteLost(c *redisClient, node *redisNode) {
+	closeIdle(node)
+	c.isUnsettled = true
+	c.due = time.Time{}
 }
 
 // closeIdle closes a server's idle connections. The caller holds redisClient.mu.
@@ -529,6 +604,12 @@ func redisRequest(args []string) string {
 
 // redisBulk is a text as a bulk string.
 func redisBulk(text string) string { return "$" + strconv.Itoa(len(text)) + "\r\n" + text + "\r\n" }
+
+// redisBody is the text of a bulk string.
+func redisBody(bulk string) string {
+	_, body, _ := strings.Cut(bulk, "\r\n")
+	return strings.TrimSuffix(body, "\r\n")
+}
 
 // redisExchange sends a command and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
 func redisExchange(conn *redisConn, call *redisCall) (any, error) {

@@ -203,12 +203,12 @@ func keepInMind(ctx context.Context, s *store, name string, ttl time.Duration) e
 
 // putSession writes a new session, replaceSession one that is there.
 func putSession(ctx context.Context, s *store, id, value string, ttl time.Duration, sid, sub string) error {
-	_, err := storeSet(ctx, s, id, value, ttl, sid, sub)
+	_, err := storeSet(ctx, s, id, value, "", ttl, sid, sub)
 	return err
 }
 
 func replaceSession(ctx context.Context, s *store, id, value string, ttl time.Duration, sid, sub string) (bool, error) {
-	there, err := storeSet(ctx, s, id, value, ttl, sid, sub, "XX")
+	there, err := storeSet(ctx, s, id, value, "what was there", ttl, sid, sub)
 	return there, err
 }
 
@@ -374,16 +374,15 @@ func TestRedisServerStore(t *testing.T) {
 
 	// Who names the secret beside a new one finds them as well, who has another secret finds none.
 	for scopes, want := range map[string]string{"new secret,my secret": "two one", "another secret": ""} {
-		same := *s
-		same.scopes = strings.Split(scopes, ",")
-		if ids, err := storeFind(ctx, &same, "", "alice"); err != nil || strings.Join(ids, " ") != want {
+		same := &store{redis: s.redis, prefix: s.prefix, scopes: strings.Split(scopes, ",")}
+		if ids, err := storeFind(ctx, same, "", "alice"); err != nil || strings.Join(ids, " ") != want {
 			t.Errorf("with %s: found %q, %v", scopes, ids, err)
 		}
 	}
 
-	// An index lives as long as its longest session, though a shorter one was written later.
+	// An index lives twice as long as its longest session, though a shorter one was written later: it is not the first to be evicted.
 	key := "app:" + hashedKey(s.scopes[0], "sub", "alice")
-	if left, err := redisDo(ctx, s.redis, key, "PTTL", key); err != nil || left.(int64) < 3_590_000 || left.(int64) > 3_600_000 {
+	if left, err := redisDo(ctx, s.redis, key, "PTTL", key); err != nil || left.(int64) < 7_190_000 || left.(int64) > 7_200_000 {
 		t.Errorf("the index of alice lives %v ms more, %v", left, err)
 	}
 	time.Sleep(450 * time.Millisecond)
@@ -397,28 +396,40 @@ func TestRedisServerStore(t *testing.T) {
 		t.Errorf("replacing: %v, %v", ok, err)
 	}
 	find("", "alice", "one") // what has ended is dropped at the next writing
-	find("sid-2", "", "")
+	find("sid-2", "", "two") // an index outlives its session
 	must(storeDelete(ctx, s, "one"))
 	must(storeDelete(ctx, s, "one"))
 	if ok, err := replaceSession(ctx, s, "one", "1", time.Hour, "", ""); ok || err != nil {
 		t.Errorf("who was logged out is signed in again: %v, %v", ok, err)
 	}
 
-	lease := func(token string, want bool) {
+	must(putSession(ctx, s, "leased", "value", time.Minute, "", ""))
+	lease := func(token string, ttl time.Duration, want bool) {
 		t.Helper()
-		if got, err := storeLease(ctx, s, "one", token, 300*time.Millisecond); got != want || err != nil {
-			t.Errorf("lease of %s: %v, %v", token, got, err)
+		if got, value, err := storeLease(ctx, s, "leased", token, ttl, time.Minute); got != want || value != "value" || err != nil {
+			t.Errorf("lease of %s: %v, %q, %v", token, got, value, err)
+		}
+		if value, found, err := getSession(ctx, s, "leased"); !found || value != "value" {
+			t.Errorf("beside the lease of %s: %q, %v", token, value, err)
 		}
 	}
-	lease("a", true)
-	lease("b", false)
-	lease("a", true) // a repeated command
-	must(storeRelease(ctx, s, "one", "b"))
-	lease("b", false)
-	must(storeRelease(ctx, s, "one", "a"))
-	lease("b", true)
+	const short = 300 * time.Millisecond
+	lease("a", short, true)
+	lease("b", short, false)
+	lease("a", short, true) // a repeated command
+	lease("b", 0, false)
+	lease("b", short, false)
+	lease("a", 0, true)
+	lease("b", short, true)
 	time.Sleep(350 * time.Millisecond)
-	lease("a", true) // b died
+	lease("a", short, true) // b died
+	if ok, err := replaceSession(ctx, s, "leased", "value", time.Minute, "", ""); !ok || err != nil {
+		t.Errorf("writing with the lease in hand: %v, %v", ok, err)
+	}
+	lease("b", short, true) // what was written ended it
+	if held, value, err := storeLease(ctx, s, "none", "a", short, time.Minute); held || value != "" || err != nil {
+		t.Errorf("the lease of no session: %v, %q, %v", held, value, err)
+	}
 
 	for i, want := range []bool{false, true, true} {
 		if seen, err := wasNoted(ctx, s, "issuer jti"); seen != want || err != nil {
@@ -540,17 +551,20 @@ func TestRedisServerFull(t *testing.T) {
 func TestRedisServerPassword(t *testing.T) {
 	server := startRedis(t)
 	operator := redisConfigAt(server.address)
-	rights := []string{"ACL", "SETUSER", "app", "on", ">first", "~app:*", "+get", "+set", "+del", "+eval", "+time", "+role",
-		"+zadd", "+zrange", "+zrevrange", "+zremrangebyscore", "+pexpireat"}
+	rights := []string{"ACL", "SETUSER", "app", "on", ">first", "~app:*", "+get", "+getrange", "+set", "+del", "+eval", "+time", "+role",
+		"+zadd", "+zrange", "+zrevrange", "+zremrangebyscore", "+zremrangebyrank", "+zrangebyscore", "+pexpireat"} // not even PTTL
 	tellRedis(t, operator, rights...)
 	config := &RedisConfig{Endpoints: []string{server.address}, Username: "app", Password: "first"}
 	s := realStore(t, config, time.Second)
 	ctx := context.Background()
 	l := startLoad(t, s)
-	for _, err := range []error{storeDelete(ctx, s, "none"), storeRelease(ctx, s, "none", "token")} {
-		if err != nil {
-			t.Error(err)
-		}
+	held, _, err := storeLease(ctx, s, "user0", "token", time.Second, time.Hour)
+	if !held {
+		t.Errorf("a lease: %v", err)
+	}
+	_, _, _, bad := storeNews(ctx, s, 0, []string{"mark"})
+	if err := firstError(storeDelete(ctx, s, "none"), bad); err != nil {
+		t.Error(err)
 	}
 	if _, err := storeFind(ctx, s, "", "sub"); err != nil {
 		t.Error(err)
@@ -559,14 +573,14 @@ func TestRedisServerPassword(t *testing.T) {
 	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">second")
 	tellRedis(t, operator, "CLIENT", "KILL", "USER", "app")
 	waitUntil(t, "the old password is refused", func() bool { _, bad := l.counts(); return bad > 10 })
-	_, _, err := getSession(ctx, s, "user0")
+	_, _, err = getSession(ctx, s, "user0")
 	wantWords(t, err, "AUTH: answered \"WRONGPASS\"", "does not accept username and password")
 	tellRedis(t, operator, "ACL", "SETUSER", "app", "resetpass", ">first")
 	l.recovers(t, "a password that changed")
 	l.check(t, time.Second, true)
 
 	tellRedis(t, operator, "ACL", "SETUSER", "app", "-eval")
-	err = storeRelease(ctx, s, "none", "token")
+	err = storeDelete(ctx, s, "none")
 	wantWords(t, err, "EVAL: answered \"NOPERM\"", "the user needs GET")
 	tellRedis(t, operator, "CONFIG", "SET", "requirepass", "pw")
 	_, err = redisDo(ctx, redisAt(t, redisConfigAt(server.address), time.Second), "", "GET", "app:x")
@@ -706,11 +720,11 @@ func TestRedisServerProxy(t *testing.T) {
 		}
 		token := "token" + strconv.Itoa(i)
 		proxy.cutAfter(-1, i%5)
-		if ok, err := storeLease(ctx, s, "one", token, time.Hour); !ok {
+		if ok, _, err := storeLease(ctx, s, "one", token, time.Hour, time.Hour); !ok {
 			t.Errorf("lease, reply cut after %d bytes: %v", i%5, err)
 		}
 		proxy.cutAfter(-1, i%4)
-		if err := storeRelease(ctx, s, "one", token); err != nil {
+		if _, _, err := storeLease(ctx, s, "one", token, 0, time.Hour); err != nil { // released by the first attempt, if that arrived
 			t.Errorf("release, reply cut after %d bytes: %v", i%4, err)
 		}
 		proxy.cutAfter(-1, i%5)

@@ -657,6 +657,7 @@ func TestRedisSentinel(t *testing.T) {
 	watch.say(master(promoted))
 	c.mu.Lock()
 	c.recheck = time.Now()
+	c.due = c.recheck
 	c.mu.Unlock()
 	wantReply(t, c, "old", "GET", "k")
 
@@ -664,6 +665,7 @@ func TestRedisSentinel(t *testing.T) {
 	promoted.say(answering(map[string]string{"AUTH": "+OK\r\n", "ROLE": roleMaster, "": bulk("new")}))
 	c.mu.Lock()
 	c.recheck = time.Now()
+	c.due = c.recheck
 	c.mu.Unlock()
 	old.heard()
 	wantReply(t, c, "new", "SET", "k", "2")
@@ -679,6 +681,7 @@ func TestRedisSentinel(t *testing.T) {
 	watch.say(func(args []string) string { return hangUp })
 	c.mu.Lock()
 	c.recheck = time.Now()
+	c.due = c.recheck
 	c.mu.Unlock()
 	wantReply(t, c, "old", "SET", "k", "5")
 
@@ -844,10 +847,12 @@ func TestRedisStoreKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	storeSet(ctx, s, "id1", "sealed", time.Minute, "provider-session", "alice@example.com")
-	storeSet(ctx, s, "id1", "sealed", 0, "", "alice@example.com", "XX")
-	storeLease(ctx, s, "id1", "token", time.Second)
-	storeRelease(ctx, s, "id1", "token")
+	storeSet(ctx, s, "id1", "sealed", "", time.Minute, "provider-session", "alice@example.com")
+	storeSet(ctx, s, "id1", "sealed", "before", 0, "", "alice@example.com")
+	storeLease(ctx, s, "id1", "token", time.Second, time.Hour)
+	storeLease(ctx, s, "id1", "token", 0, time.Hour)
+	storeDelete(ctx, s, "id1")
+	storeNews(ctx, s, 7, []string{"mark"})
 	keepInMind(ctx, s, "jti-of-a-token", time.Hour)
 	storeFind(ctx, s, "", "alice@example.com")
 	heard := f.heard()
@@ -856,7 +861,8 @@ func TestRedisStoreKeys(t *testing.T) {
 			t.Errorf("the server heard %q: %s", name, heard)
 		}
 	}
-	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX", "SET app:lease:{id1} token PX 1000 NX", " 1 app:lease:{id1} token", "SET app:seen:{", " PX 3600000", "ZRANGE app:sub:{"} {
+	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX", " 1 app:session:{id1} token 1000 3600000", " 1 app:session:{id1} token 0 3600000",
+		" 2 app:session:{id1} app:gone:{id1}", " 1 app:out:{", "SET app:seen:{", " PX 3600000", "ZRANGE app:sub:{"} {
 		if !strings.Contains(heard, want) {
 			t.Errorf("the server did not hear %q: %s", want, heard)
 		}

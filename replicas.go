@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +20,12 @@ const (
 	ticketName = 16 // bytes
 	ticketKey  = 32
 	leasePause = 50 * time.Millisecond
-	lastWords  = 30 * time.Second // that a replaced session goes on, for what its browser has under way
+	moment     = time.Second     // that a request waits for tokens which somebody else refreshes, while those it has are good
+	maxSkew    = 5 * time.Minute // between clocks, that is reckoned with
+
+	clockDifference = 5 * time.Second  // that is warned about
+	manyMissing     = 10               // sessions that are not in the store, in one minute
+	lastWords       = 30 * time.Second // that a replaced session goes on, for what its browser has under way
 )
 
 func ticketID(ticket []byte) string {
@@ -34,15 +42,22 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 	if len(ticket) != ticketName+ticketKey {
 		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
 	}
-	id := ticketID(ticket)
-	sealed, err := storeGet(ctx, g.store, id)
+	sealed, err := storeGet(ctx, g.store, ticketID(ticket))
 	if err != nil {
 		return nil, err
 	}
+	return readEntry(g, ticket, sealed)
+}
+
+// readEntry is the session of a ticket whose entry has this value.
+func readEntry(g *gate, ticket []byte, sealed string) (*session, error) {
+	id := ticketID(ticket)
 	if sealed == "" {
+		noteMissing(g, id)
 		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
 	var s *session
+	var err error
 	packed, _, err := open(ticketSealer(g, ticket), id, sealed)
 	if err == nil {
 		s, err = unpackSession(packed)
@@ -76,12 +91,8 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	}
 	c := m.gate.store.redis
 	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.question, answer: p.answer, slot: p.slot, now: now, deadline: now.Add(c.timeout)})
-	if err != nil {
-		refuse(m.gate, rw, req, http.StatusServiceUnavailable, err)
-		return
-	}
-	if answer != p.answer || !goOn(m.gate, p, line[0], now) {
-		serve(m, rw, req)
+	if answer != p.answer || !goOn(m.gate, p, line[0], now) { // answer is nil beside an error
+		lookFurther(m, rw, req, now, err)
 		return
 	}
 	for set := p.first; set != nil; set = set.next {
@@ -89,6 +100,20 @@ func lookAgain(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	}
 	req.URL.User = p.user
 	m.next.ServeHTTP(rw, req)
+}
+
+// lookFurther is serve for a request that has spent time with the store, or has waited for it in vain.
+func lookFurther(m *Middleware, rw http.ResponseWriter, req *http.Request, began time.Time, failed error) {
+	if failed != nil {
+		refuse(m.gate, rw, req, http.StatusServiceUnavailable, failed)
+		return
+	}
+	serve(m, rw, req.WithContext(withDealings(req.Context(), m.gate.store.redis, time.Since(began))))
+}
+
+// withStore is a request that may need the store.
+func withStore(g *gate, req *http.Request) *http.Request {
+	return req.WithContext(withDealings(req.Context(), g.store.redis, 0))
 }
 
 // goOn makes the copy that p was found by good for another while. There is none when somebody logged out while we looked.
@@ -121,12 +146,12 @@ func goOnAmongOthers(g *gate, again *pass) bool {
 // storeSession writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
 // while we worked on it, and stays so.
 func storeSession(ctx context.Context, g *gate, s *session) error {
-	life := time.Until(time.Unix(sessionEnd(g, s), 0))
-	var flags []string
+	life := lifeLeft(g, s)
+	before := ""
 	if s.ticket == nil {
 		s.ticket = randomBytes(ticketName + ticketKey)
 	} else {
-		flags = []string{"XX"}
+		before = redisBody(s.answer)
 	}
 	packed, err := packSession(s)
 	if err != nil {
@@ -135,22 +160,24 @@ func storeSession(ctx context.Context, g *gate, s *session) error {
 	id := ticketID(s.ticket)
 	sealed := seal(ticketSealer(g, s.ticket), id, packed)
 	s.answer = storeAnswer(sealed)
-	there, err := storeSet(ctx, g.store, id, sealed, life, text(s.claims["sid"]), text(s.claims["sub"]), flags...)
+	there, err := storeSet(ctx, g.store, id, sealed, before, life, text(s.claims["sid"]), text(s.claims["sub"]))
 	if err == nil && !there {
 		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
 	return err
 }
 
-// endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still.
+// endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still, or a
+// request under way, whose answer must not put the old one back.
 func endReplaced(g *gate, req *http.Request, by *session) {
-	if g.store == nil {
-		return
-	}
 	sessions, err := openSessions(g, req)
 	for _, old := range sessions {
 		if old.ID == by.ID {
 			continue // the callback came twice
+		}
+		remember(g.revoked, "replaced:"+old.ID, true)
+		if g.store == nil {
+			continue
 		}
 		old.End = time.Now().Add(lastWords).Unix()
 		err = firstError(err, storeSession(req.Context(), g, old))
@@ -186,19 +213,24 @@ func keepStored(g *gate, rw http.ResponseWriter, req *http.Request, s, fresh *se
 
 // lockSession tries for a session's lease. known is the session as it is in the store now, with the lease or without.
 func lockSession(ctx context.Context, g *gate, s *session, mine string) (held bool, known *session, err error) {
-	life := 2*g.client.http.Timeout + 2*time.Second // a grant, and what its verification may need, each with its time limit
-	if held, err = storeLease(ctx, g.store, ticketID(s.ticket), mine, life); err != nil {
+	held, sealed, err := storeLease(ctx, g.store, ticketID(s.ticket), mine, leaseLife(g.client), lifeLeft(g, s))
+	if err != nil {
 		return false, nil, err
 	}
-	known, err = fetchSession(ctx, g, s.ticket)
-	if held && err != nil {
-		unlockSession(ctx, g, s, mine)
-	}
+	known, err = readEntry(g, s.ticket, sealed)
 	return held, known, err
 }
 
+// leaseLife is what a refresh may take at the most: the grant; keys and UserInfo, each with its repetitions; and what is asked of the store.
+func leaseLife(c *client) time.Duration {
+	question := c.http.Timeout + time.Duration(c.retries)*(quickFailure+retryPause*time.Duration(c.retries))
+	return c.http.Timeout + 2*question + 2*c.http.Timeout + 2*time.Second
+}
+
+func lifeLeft(g *gate, s *session) time.Duration { return time.Until(time.Unix(sessionEnd(g, s), 0)) }
+
 func unlockSession(ctx context.Context, g *gate, s *session, mine string) {
-	_ = storeRelease(ctx, g.store, ticketID(s.ticket), mine) // or it ends by itself
+	_, _, _ = storeLease(ctx, g.store, ticketID(s.ticket), mine, 0, lifeLeft(g, s)) // or it ends by itself
 }
 
 // renewStored notes that a session was used now, unless another request has done so or is about to.
@@ -208,19 +240,19 @@ func renewStored(ctx context.Context, g *gate, s *session, now time.Time) (*sess
 	if err != nil || !held {
 		return known, err
 	}
-	defer unlockSession(ctx, g, s, mine)
 	if known.Renewed != s.Renewed {
+		unlockSession(ctx, g, s, mine)
 		return known, nil
 	}
 	renewed := *known // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
-	return &renewed, storeSession(ctx, g, &renewed)
+	return &renewed, storeSession(ctx, g, &renewed) // which ends the lease
 }
 
 // redeemOnce is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it, though not
-// longer than for the provider itself. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
+// longer than patience: they have tokens to go on with. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
 // before, when the store could not be written. A session may come back beside an error: again only the store failed.
-func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string) (*session, error) {
+func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string, patience time.Duration) (*session, error) {
 	if g.store == nil {
 		return redeem(ctx, g, s)
 	}
@@ -228,7 +260,7 @@ func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string) (*s
 		return nil, err // before the lease: it may take time
 	}
 	mine := replica + key
-	for deadline := time.Now().Add(g.client.http.Timeout); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		held, known, err := lockSession(ctx, g, s, mine)
 		if err != nil {
 			return fresh, err
@@ -257,21 +289,129 @@ func redeemHeld(ctx context.Context, g *gate, s, fresh *session, mine string) (*
 	if err == nil {
 		err = storeSession(ctx, g, fresh)
 	}
-	if fresh == nil || !errors.Is(err, errUnavailable) {
-		unlockSession(ctx, g, s, mine)
+	if fresh == nil {
+		unlockSession(ctx, g, s, mine) // else what was written ended it
 	}
 	return fresh, err
 }
 
-// forgetStored ends the sessions that a pushed logout names, for all replicas.
-func forgetStored(ctx context.Context, s *store, sid, sub string) error {
+// noteMissing counts the sessions that are asked for and are not in the store. One may have been logged out; many are the operator's concern.
+func noteMissing(g *gate, id string) {
+	warm.Lock()
+	if time.Since(g.missingSince) > time.Minute {
+		g.missingSince = time.Now()
+		g.missing = map[string]bool{}
+		g.missingSaid = manyMissing
+	}
+	if len(g.missing) < 1000*manyMissing {
+		g.missing[id] = true
+	}
+	count := len(g.missing)
+	isDue := count == g.missingSaid
+	if isDue {
+		g.missingSaid *= 10
+	}
+	warm.Unlock()
+	if isDue {
+		logf(g.log, levelWarn, "session.store.redis: %d sessions were not in Redis in the last minute; was it emptied, does it evict, or did it restart without its data?", count)
+	}
+}
+
+// endStored takes a session away that was logged out, or whose refresh the provider refused: no other replica shall try it again.
+func endStored(g *gate, rw http.ResponseWriter, req *http.Request, s *session) {
+	if g.store == nil {
+		return // the browser may have a newer cookie by now, of another replica
+	}
+	if err := storeDelete(req.Context(), g.store, ticketID(s.ticket)); err != nil {
+		logf(g.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
+	}
+	isOver := recall(g.revoked, "id:"+s.ID) != nil || recall(g.revoked, "replaced:"+s.ID) != nil
+	if !isOver { // else the browser has no cookie of it any more, or that of another session
+		clearCookies(g, rw, req)
+	}
+}
+
+// spreadNews tells the other replicas which sessions were ended. They are gone from the store as a rule. But where an index was evicted
+// they were not found, and a failover or a restart may bring them back. Marks are sealed: Redis learns no names.
+func spreadNews(ctx context.Context, g *gate, marks ...string) error {
+	var told []string
+	for _, mark := range marks {
+		told = append(told, seal(g.sessionSealer, "mark", []byte(fmt.Sprint(storeClock(g.ledger), " ", mark))))
+	}
+	_, err := exchangeNews(ctx, g, told)
+	if err == nil {
+		keepMarks(g.store, told)
+	}
+	return err
+}
+
+// exchangeNews tells what is not known yet, says how much that was, and hears what the other replicas tell.
+func exchangeNews(ctx context.Context, g *gate, told []string) (added int64, err error) {
+	s := g.store
+	s.mu.Lock()
+	since := s.since
+	s.mu.Unlock()
+	began := time.Now()
+	at, added, news, err := storeNews(ctx, s, since, told)
+	if err != nil {
+		return 0, err
+	}
+	compareClocks(g, "Redis", time.UnixMilli(at), began)
+	for _, sealed := range news {
+		plain, _, err := open(g.sessionSealer, "mark", sealed)
+		when, mark, _ := strings.Cut(string(plain), " ")
+		at, bad := strconv.ParseInt(when, 10, 64)
+		known, _ := recall(g.revoked, mark).(int64)
+		if err == nil && bad == nil && at > known { // else another middleware's, or known
+			keepMarks(s, []string{sealed})
+			revoke(g, g.revoked, mark, at)
+		}
+	}
+	s.mu.Lock()
+	s.since = at - 1000 // once more: what another request is about to tell has this time, too
+	s.mu.Unlock()
+	return added, nil
+}
+
+// compareClocks notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by
+// the store's: else one whose clock is fast would throw out who signs in again after a sign-out.
+func compareClocks(g *gate, whose string, theirs, began time.Time) {
+	now := time.Now()
+	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
+	if now.Sub(began) > moment || theirs.Unix() == 0 {
+		return // there is no telling when they looked at it, or whether
+	}
+	if skew.Abs() < maxSkew {
+		atomic.StoreInt64(&g.ledger.skew, skew.Milliseconds())
+	}
+	if skew.Abs() > clockDifference && rememberIf(g.revoked, false, "clock:"+whose, true) {
+		logf(g.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
+	}
+}
+
+// storeClock is the time in milliseconds by the clock that all replicas share.
+func storeClock(c *ledger) int64 { return time.Now().UnixMilli() + skewOf(c) }
+
+func skewOf(c *ledger) int64 { return atomic.LoadInt64(&c.skew) }
+
+// forgetStored ends the sessions that a pushed logout names, for all replicas, and says how many those were.
+func forgetStored(ctx context.Context, s *store, sid, sub string) (int, error) {
 	ids, err := storeFind(ctx, s, sid, sub)
 	for _, id := range ids {
 		if err == nil {
 			err = storeDelete(ctx, s, id)
 		}
 	}
-	return err
+	return len(ids), err
+}
+
+// clearCookies takes the session's cookies from the browser.
+func clearCookies(g *gate, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(g, req)
+	setChunked(rw, req, &g.sessionCookie, cookieName(&g.sessionCookie, https), "", https, -1)
+	if g.csrf != nil {
+		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
+	}
 }
 
 // wasUsed says whether a logout token was taken before, by any replica.

@@ -34,11 +34,39 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 				value = value[:sealHead]
 			}
 			return bulk(value)
-		case "DEL":
-			delete(kept, args[1])
+		case "INFO":
+			return bulk("# Memory\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n")
+		case "EVAL":
+			value, isThere := kept[args[3]]
+			switch args[1] {
+			case newsScript:
+				return array(fmt.Sprintf(":%d\r\n", time.Now().UnixMilli()), ":0\r\n", array())
+			case indexScript:
+				return array()
+			case leaseScript: // everybody gets it
+				if !isThere {
+					return "$-1\r\n"
+				}
+				return array(":1\r\n", bulk(value))
+			case againScript:
+				if args[6] == "" {
+					delete(kept, args[3])
+				}
+			}
 		}
 		return ":1\r\n"
 	}
+}
+
+// heardOf is what the server heard of sessions, without the news that are asked for now and then.
+func heardOf(redis *fakeRedis) string {
+	var of []string
+	for _, command := range strings.Split(redis.heard(), "; ") {
+		if !strings.HasPrefix(command, "EVAL "+newsScript) && command != "INFO" {
+			of = append(of, command)
+		}
+	}
+	return strings.Join(of, "; ")
 }
 
 // TestReplicaLooksAgain: with cacheSeconds 0 every request needs the store. As long as the session's entry is there the request goes on,
@@ -51,24 +79,24 @@ func TestReplicaLooksAgain(t *testing.T) {
 	options := map[string]any{"logoutUrl": "/logout", "clientConfig": map[string]any{"timeoutSeconds": 1}, "forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}}
 	s, b := signedIn(t, p, options)
-	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	session := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value // without the cookie of the first moments
 	lines := []string{session, "a=1; " + session, "a=2; " + session, "a=3; " + session + "; b=4"}
 	for round := 0; round < 4; round++ {
 		for _, line := range lines {
-			redis.heard()
+			heardOf(redis)
 			seen := withHeaders(s, "Cookie: "+line).upstream()
 			if seen.Headers.Get("X-User") != "ada" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
 				t.Errorf("round %d: the upstream got %v", round, seen.Headers)
 			}
-			if heard := redis.heard(); strings.Count(heard, "GET") != 1 || strings.Contains(heard, ";") {
+			if heard := heardOf(redis); strings.Count(heard, "GET") != 1 || strings.Contains(heard, ";") {
 				t.Errorf("round %d: the store heard %q", round, heard)
 			}
 		}
 	}
 	for i := 0; i < 6; i++ { // other cookies change each time
-		redis.heard()
+		heardOf(redis)
 		withHeaders(s, fmt.Sprint("Cookie: b=", i, "; ", session)).upstream()
-		if heard := redis.heard(); i > 1 && (!strings.HasPrefix(heard, "GETRANGE ") || strings.Contains(heard, ";")) {
+		if heard := heardOf(redis); i > 1 && (!strings.HasPrefix(heard, "GETRANGE ") || strings.Contains(heard, ";")) {
 			t.Errorf("new cookies, %d: the store heard %q", i, heard)
 		}
 	}
@@ -182,7 +210,7 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 	}
 	wrote := false
 	redis.say(func(args []string) string {
-		if strings.HasPrefix(args[1], "lease:") && args[0] == "SET" && !wrote {
+		if args[0] == "EVAL" && args[1] == leaseScript && !wrote {
 			wrote = true
 			mu.Lock()
 			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(g, ticket), ticketID(ticket), packed)
@@ -195,5 +223,42 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 		if role := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Role"); role != "guest" || !wrote {
 			t.Errorf("request %d: the upstream was told %q", i, role)
 		}
+	}
+}
+
+// TestReplicaClocks: sign-ins and sign-outs are dated by the store's clock. A replica whose own is fast throws nobody out who signs in
+// again, at another one, after a logout by sub; and clocks that differ are warned about.
+func TestReplicaClocks(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	keep := keepingRedis(map[string]string{}, &mu)
+	const fast = 40 * time.Second // that this Traefik is ahead of Redis, and of the other replicas
+	redis := newFakeRedis(t, func(args []string) string {
+		if args[0] == "EVAL" && args[1] == newsScript {
+			return array(fmt.Sprintf(":%d\r\n", time.Now().Add(-fast).UnixMilli()), ":0\r\n", array())
+		}
+		return keep(args)
+	})
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/gone", "session": map[string]any{
+		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
+	b.open("/oidc/callback?switch=/").upstream() // again: with the first one nothing is known of Redis
+	g := testGateOf(s)
+	if err := logoutEverywhere(context.Background(), g, g.revoked, "", "ada"); err != nil {
+		t.Fatal(err)
+	}
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	other := time.Now().Add(-fast + 50*time.Millisecond).UnixMilli() // a sign-in there, a moment later
+	if isRevoked(g.ledger, "new", "new", "ada", other) {
+		t.Error("who signed in after the logout is thrown out")
+	}
+	if !isRevoked(g.ledger, "old", "old", "ada", other-200) {
+		t.Error("who signed in before the logout is not")
+	}
+	b.forgetCookies() // or it looked as if the browser kept none
+	b.signIn("/").upstream()
+	if said := strings.Join(captured.of(s.name), "\n"); strings.Count(said, "the clock of Redis is -40s ahead") != 1 {
+		t.Errorf("the log says %s", said)
 	}
 }

@@ -28,6 +28,7 @@ type sessionRecord struct {
 	Start     int64          `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
 	Renewed   int64          `json:"r"`           // when this copy was sealed because the user was active
 	RefreshAt int64          `json:"a,omitempty"` // when to refresh, 0: never
+	TokenEnd  int64          `json:"t,omitempty"` // when the tokens end
 	End       int64          `json:"e,omitempty"` // when it ends because another one took its place, 0: none did
 	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
 	Userinfo  map[string]any `json:"u,omitempty"`
@@ -71,12 +72,13 @@ var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name 
 
 // newSession makes the session of a sign-in that just succeeded.
 func newSession(t *tokens, claims, userinfo map[string]any, now time.Time) *session {
-	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), RefreshAt: refreshTime(t, claims, now), Userinfo: userinfo}
+	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), Userinfo: userinfo}
+	record.RefreshAt, record.TokenEnd = refreshTime(t, claims, now)
 	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
 }
 
 // refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
-func refreshTime(t *tokens, claims map[string]any, now time.Time) int64 {
+func refreshTime(t *tokens, claims map[string]any, now time.Time) (at, end int64) {
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
@@ -88,7 +90,7 @@ func refreshTime(t *tokens, claims map[string]any, now time.Time) int64 {
 	if lead > 60 {
 		lead = 60
 	}
-	return now.Unix() + lifetime - lead
+	return now.Unix() + lifetime - lead, now.Unix() + lifetime
 }
 
 // sessionPass finds the session a request brings and lets it in, refreshing and renewing it where it is time.
@@ -109,6 +111,9 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 		s, current, err := openSession(req.Context(), g, name, value)
 		if err == nil {
 			p, err = admit(g, rw, req, s, credential, current)
+		}
+		if errors.Is(err, errEnded) {
+			endStored(g, rw, req, s)
 		}
 		if !errors.Is(err, errNoCredentials) {
 			return p, err
@@ -193,7 +198,7 @@ func checkSession(g *gate, s *session, now time.Time) error {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
 	if isRevoked(g.ledger, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
-		return fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
+		return fmt.Errorf("%w: session %s was logged out", errEnded, s.ID)
 	}
 	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
 	if err := firstError(checkACR(g.config.ACRValues, s.claims), checkAuthTime(g.client.rules, g.config.MaxAge, s.claims, s.Start/1000)); err != nil {
@@ -259,7 +264,7 @@ func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (*sessio
 		return s, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: session %s could not be refreshed", errNoCredentials, s.ID)
+		err = fmt.Errorf("%w: session %s could not be refreshed", errEnded, s.ID)
 	}
 	return fresh, err
 }
@@ -274,7 +279,13 @@ type refresh struct {
 // old cookie get the session it became, also when the client that paid for it went away.
 func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	value, err := share(ctx, &g.renewals, key, func(ctx context.Context) (any, error) {
+	patience := g.client.http.Timeout
+	if time.Now().Unix() < s.TokenEnd {
+		patience = moment
+	}
+	waiting, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	value, err := share(waiting, &g.renewals, key, func(ctx context.Context) (any, error) {
 		known, _ := recall(g.refreshed, key).(*refresh)
 		if known == nil {
 			known = &refresh{}
@@ -286,7 +297,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		if known.fresh == nil && time.Now().Before(known.failed.until) {
 			return nil, known.failed.err
 		}
-		fresh, err := redeemOnce(ctx, g, s, known.fresh, key)
+		fresh, err := redeemOnce(ctx, g, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
 		} else {
@@ -328,7 +339,7 @@ func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
 		}
 	}
 	fresh.Renewed = now.Unix()
-	fresh.RefreshAt = refreshTime(t, fresh.claims, now)
+	fresh.RefreshAt, fresh.TokenEnd = refreshTime(t, fresh.claims, now)
 	if s.Userinfo != nil {
 		info, err := fetchUserinfo(ctx, g.client, fresh.accessToken, text(s.claims["sub"]))
 		if err != nil && !errors.Is(err, errUnavailable) {
@@ -452,6 +463,9 @@ func giveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session,
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
 func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
+	if recall(g.revoked, "replaced:"+s.ID) != nil {
+		return nil // the browser has a newer one
+	}
 	https := isHTTPS(g, req)
 	name := cookieName(&g.sessionCookie, https)
 	sealed := seal(g.sessionSealer, name, content)
@@ -479,13 +493,14 @@ func endSessions(g *gate, rw http.ResponseWriter, req *http.Request, sessions []
 			return err // or the session would live on without its owner's knowledge
 		}
 	}
-	https := isHTTPS(g, req)
-	setChunked(rw, req, &g.sessionCookie, cookieName(&g.sessionCookie, https), "", https, -1)
-	if g.csrf != nil {
-		setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), "", https, -1)
-	}
+	clearCookies(g, rw, req)
+	var marks []string
 	for _, s := range sessions {
-		revoke(g, g.revoked, "id:"+s.ID)
+		revoke(g, g.revoked, "id:"+s.ID, storeClock(g.ledger))
+		marks = append(marks, "id:"+s.ID)
+	}
+	if g.store != nil && marks != nil {
+		_ = spreadNews(req.Context(), g, marks...) // in case Redis loses the deletion; the session is gone
 	}
 	return nil
 }

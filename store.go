@@ -4,15 +4,21 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
-// What is kept in Redis, and under which keys. Each begins with keyPrefix, each command and script has one key, so that all of
-// it works in a cluster, and each key has an expiry, so that nothing has to be cleaned up.
+// What is kept in Redis, and under which keys. Each begins with keyPrefix, each command and script has one key or two of one slot, so
+// that all of it works in a cluster, and each key has an expiry, so that nothing has to be cleaned up.
 //
-//	session:{<id>}  the value of a session, as it was sealed; the key to it is in the browser's cookie, not here
-//	lease:{<id>}    the token of whoever refreshes that session
+//	session:{<id>}  the value of a session, as it was sealed; the key to it is in the browser's cookie, not here. Behind it stands the lease
+//	                of whoever works on that session, so that neither can be evicted, or lost in a failover, without the other
+//	gone:{<id>}     that it was deleted a moment ago: who writes again what a failover may have lost must not bring it back
+//	out:{<hash>}    sorted set of sealed marks of sign-outs by when they were written: the news that replicas read
 //	sid:{<hash>}    sorted set of session ids by the end of the session, for a logout the provider pushes (Back-Channel Logout 2.5)
 //	sub:{<hash>}    the same by user
 //	seen:{<hash>}   what may be used once, such as the jti of a logout token
@@ -25,7 +31,36 @@ type store struct {
 	redis  *redisClient
 	prefix string
 	scopes []string // names of the secrets, the current one's first: what others call by the same sub or sid is somebody else
+	log    *logger
+	life   time.Duration // of the news: the longest session.expiry
+
+	mu     sync.Mutex
+	news   newsExchange // of one of those whose sessions these are: no gate, or the types were a circle, which the interpreter cannot do
+	since  int64        // until when the news were heard, in milliseconds of Redis's clock
+	recent []*written   // the last commands that changed sessions, oldest first
+	bytes  int          // of them
+	marks  []string     // the last sign-outs, sealed
+	judged string       // the settings of Redis that were warned about last
 }
+
+// newsExchange is exchangeNews for a gate.
+type newsExchange func(ctx context.Context, told []string) (added int64, err error)
+
+// written is what was done to a session, or could not be done. A failover loses what the new master had not got yet, a restart what was
+// not on the disk: it is done again as soon as Redis is back.
+type written struct {
+	id, value, before string // no value: deleted. before is the beginning of what it replaced, "" of a new session
+	end               time.Time
+	indexes           []string
+	at                time.Time
+}
+
+const (
+	recentTime  = 10 * time.Second
+	recentBytes = 1 << 20
+	maxMarks    = 1000
+	maxIndexed  = 1000 // sessions of one user; of more, those end that would end first
+)
 
 // newStore makes the store of the options; every error names the option below the block. It needs no network.
 func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds int) (*store, error) {
@@ -38,9 +73,9 @@ func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds
 
 // storeGet returns a session's value, "" when it has ended or never was. An error means that Redis itself failed.
 func storeGet(ctx context.Context, s *store, id string) (string, error) {
-	key := s.prefix + "session:{" + id + "}"
-	reply, err := redisDo(ctx, s.redis, key, "GET", key)
-	return text(reply), err
+	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
+	value, _, _ := strings.Cut(text(reply), "|") // the lease is behind it
+	return value, err
 }
 
 // sealHead is how much of a value tells it from every other: the nonce of its seal is in there (seal.go).
@@ -55,28 +90,191 @@ func storeQuestion(s *store, id string) (request string, slot int) {
 // storeAnswer is the reply to that question for a value.
 func storeAnswer(sealed string) string { return redisBulk(sealed[:sealHead]) }
 
-// storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With the flag XX it replaces one that is there,
-// and returns false when it is there no more: who was logged out while another request refreshed the session must not be signed in again
-// by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry without its session
-// does no harm.
-func storeSet(ctx context.Context, s *store, id, sealed string, ttl time.Duration, sid, sub string, flags ...string) (bool, error) {
+// storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With before, the beginning of the value that it
+// replaces, it returns false when there is no session any more: who was logged out while another request refreshed the session must not be
+// signed in again by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry
+// without its session does no harm.
+func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time.Duration, sid, sub string) (bool, error) {
+	w := &written{id: id, value: sealed, before: before, end: time.Now().Add(ttl)}
 	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
-		if index[1] == "" {
-			continue
-		}
-		if err := storeEval(ctx, s, hashedKey(s.scopes[0], index[0], index[1]), indexScript, id, milliseconds(ttl)); err != nil {
-			return false, err
+		if index[1] != "" {
+			w.indexes = append(w.indexes, hashedKey(s.scopes[0], index[0], index[1]))
 		}
 	}
-	reply, err := storeDo(ctx, s, "session:{"+id+"}", "SET", append([]string{sealed, "PX", milliseconds(ttl)}, flags...)...)
+	args := []string{sealed, "PX", milliseconds(ttl)}
+	if before != "" {
+		args = append(args, "XX")
+	}
+	err := storeIndex(ctx, s, w)
+	var reply any
+	if err == nil {
+		reply, err = storeDo(ctx, s, "session:{"+id+"}", "SET", args...)
+	}
+	if reply != nil || before != "" && errors.Is(err, errUnavailable) { // tokens that were refreshed must not be lost
+		noteWritten(s, w, err == nil)
+	}
 	return reply != nil, err
+}
+
+// storeIndex lets a session be found. A user has maxIndexed sessions at most: those that would end first end now, for in an index without
+// an end they could be found no more.
+func storeIndex(ctx context.Context, s *store, w *written) error {
+	for _, index := range w.indexes {
+		reply, err := storeEval(ctx, s, index, indexScript, w.id, milliseconds(time.Until(w.end)), strconv.Itoa(maxIndexed))
+		for _, id := range texts(reply) {
+			err = firstError(err, storeDelete(ctx, s, id))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storeDelete ends a session. Its entries in the indexes stay until it would have ended anyway.
 func storeDelete(ctx context.Context, s *store, id string) error {
-	_, err := storeDo(ctx, s, "session:{"+id+"}", "DEL")
+	w := &written{id: id}
+	_, err := writeAgain(ctx, s, w)
+	noteWritten(s, w, err == nil)
 	return err
 }
+
+// writeAgain deletes a session, or writes it where its entry is still what it replaces: what came later, also a sign-out, stays. It says
+// whether that changed anything. It may be done any number of times.
+func writeAgain(ctx context.Context, s *store, w *written) (bool, error) {
+	key := s.prefix + "session:{" + w.id + "}"
+	gone := s.prefix + "gone:{" + w.id + "}"
+	reply, err := redisDo(ctx, s.redis, key, "EVAL", againScript, "2", key, gone, w.before, w.value, milliseconds(time.Until(w.end)))
+	return reply == int64(1), err
+}
+
+const againScript = `if ARGV[2] == '' then
+local was = redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], '1', 'PX', 60000)
+return was
+end
+if redis.call('GET', KEYS[2]) or redis.call('GETRANGE', KEYS[1], 0, 31) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1`
+
+// noteWritten remembers what was done, or is to be done once Redis is back. Nothing is forgotten while Redis takes nothing.
+func noteWritten(s *store, w *written, isDone bool) {
+	w.at = time.Now()
+	s.mu.Lock()
+	s.recent = append(s.recent, w)
+	s.bytes += writtenCost + len(w.value)
+	for len(s.recent) > 0 && (s.bytes > recentBytes || isDone && w.at.Sub(s.recent[0].at) > recentTime) {
+		s.bytes -= writtenCost + len(s.recent[0].value)
+		s.recent = s.recent[1:]
+	}
+	s.mu.Unlock()
+	if !isDone {
+		redisUnsettled(s.redis)
+	}
+}
+
+const writtenCost = 512 // bytes that an entry takes beside the value
+
+// settle hears the news of other replicas. When Redis may have lost, or could not take, what was written in the last seconds it does that
+// again first, and warns about a Redis that loses more.
+func settle(s *store, isLost bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.redis.timeout/4)
+	defer cancel()
+	s.mu.Lock()
+	recent, marks, tell := s.recent, s.marks, s.news
+	s.mu.Unlock()
+	if !isLost {
+		_, err := tell(ctx, nil)
+		return err
+	}
+	isGone := map[string]bool{}
+	for _, w := range recent {
+		isGone[w.id] = isGone[w.id] || w.value == ""
+	}
+	lost := 0
+	for _, w := range recent {
+		if isGone[w.id] && w.value != "" {
+			continue
+		}
+		err := storeIndex(ctx, s, w)
+		wasLost := false
+		if err == nil {
+			wasLost, err = writeAgain(ctx, s, w)
+		}
+		if err != nil {
+			return err
+		}
+		if wasLost {
+			lost++
+		}
+	}
+	added, err := tell(ctx, marks)
+	if lost > 0 || added > 0 {
+		logf(s.log, levelWarn, "session.store.redis: %d changes of sessions and %d sign-outs were not in Redis and were written again: a failover, a restart or an outage lost them", lost, added)
+	}
+	judgeRedis(ctx, s)
+	return err
+}
+
+// judgeRedis warns about settings of Redis by which sessions, or sign-outs, get lost. It may be forbidden to ask.
+func judgeRedis(ctx context.Context, s *store) {
+	reply, err := redisDo(ctx, s.redis, s.prefix, "INFO")
+	if err != nil {
+		return
+	}
+	_, rest, _ := strings.Cut(text(reply), "\nmaxmemory_policy:")
+	policy, _, _ := strings.Cut(rest, "\r\n")
+	judgment := ""
+	if policy != "" && policy != "noeviction" {
+		judgment = fmt.Sprintf("; maxmemory-policy is %q: when it is full it throws out sessions, and the index by which a logout finds them; set noeviction", clip(policy))
+	}
+	if strings.Contains(text(reply), "\naof_enabled:0") {
+		judgment += "; appendonly is off: a restart forgets the last sign-ins, or brings back who had signed out; set appendonly yes"
+	}
+	s.mu.Lock()
+	isNew := judgment != s.judged
+	s.judged = judgment
+	s.mu.Unlock()
+	if isNew && judgment != "" {
+		logf(s.log, levelWarn, "session.store.redis: Redis can lose sessions%s", judgment)
+	}
+}
+
+// storeNews adds marks of sign-outs, those that are not there yet, and returns how many that were, with the marks written since a time, all
+// on Redis's clock and in milliseconds.
+func storeNews(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
+	s.mu.Lock()
+	life := s.life
+	s.mu.Unlock()
+	args := append([]string{strconv.FormatInt(since, 10), milliseconds(life), strconv.Itoa(maxMarks)}, marks...)
+	reply, err := storeEval(ctx, s, hashedKey("", "out", ""), newsScript, args...)
+	if answer, _ := reply.([]any); len(answer) == 3 {
+		now, _ = answer[0].(int64)
+		added, _ = answer[1].(int64)
+		news = texts(answer[2])
+	}
+	return now, added, news, err
+}
+
+// keepMarks remembers marks, for a Redis that loses them.
+func keepMarks(s *store, marks []string) {
+	s.mu.Lock()
+	s.marks = append(s.marks, marks...)
+	if more := len(s.marks) - maxMarks; more > 0 {
+		s.marks = s.marks[more:]
+	}
+	s.mu.Unlock()
+}
+
+const newsScript = `local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local added = 0
+for i = 4, #ARGV do added = added + redis.call('ZADD', KEYS[1], 'NX', now, ARGV[i]) end
+if added > 0 then
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3])
+redis.call('PEXPIREAT', KEYS[1], now + ARGV[2])
+end
+return {now, added, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')}`
 
 // storeFind returns the ids of the sessions that a pushed logout means: those of sid if it is given, which must be of
 // sub where both are, else all of sub (Back-Channel Logout 2.5). Some of them may have ended already.
@@ -106,33 +304,45 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 	return both, err
 }
 
-// indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and lets the set end with its last
-// member. It is one step, because a shorter session written at the same time must not shorten the life of the set. The
+// indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and returns the members beyond ARGV[3], which it drops
+// as well. The set lives twice as long as its last member, so that a Redis that evicts what ends first takes all sessions before it. It is one step, because a shorter session written at the same time must not shorten the life of the set. The
 // time is Redis's own: the clocks of replicas differ. ZADD comes first, because a full Redis refuses only a script's first write.
 const indexScript = `local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('PEXPIREAT', KEYS[1], redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2])
-return 1`
+local over = redis.call('ZRANGE', KEYS[1], 0, -1 - ARGV[3])
+if #over > 0 then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3]) end
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+redis.call('PEXPIREAT', KEYS[1], now + 2 * (last - now))
+return over`
 
-// storeLease lets one of all replicas work on a session: true for the first to come, and for whoever has its token (the answer to a
-// first attempt may have been lost), until it is released or ttl has passed. ttl is longer than the work may take, so that only the
-// death of its holder ends it.
-func storeLease(ctx context.Context, s *store, id, token string, ttl time.Duration) (bool, error) {
-	reply, err := storeDo(ctx, s, "lease:{"+id+"}", "SET", token, "PX", milliseconds(ttl), "NX")
-	if reply != nil || err != nil {
-		return err == nil, err
+// storeLease lets one of all replicas work on a session: held for the first to come, and for whoever has its token (the answer to a
+// first attempt may have been lost), until the session is written, it is released by a ttl of 0, or ttl has passed. ttl is longer than the
+// work may take, so that only the death of its holder ends it. It returns the session's value as well, "" when it has ended.
+func storeLease(ctx context.Context, s *store, id, token string, ttl, life time.Duration) (held bool, value string, err error) {
+	reply, err := storeEval(ctx, s, "session:{"+id+"}", leaseScript, token, strconv.FormatInt(ttl.Milliseconds(), 10), milliseconds(life))
+	answer, _ := reply.([]any)
+	if len(answer) != 2 {
+		return false, "", err
 	}
-	reply, err = storeDo(ctx, s, "lease:{"+id+"}", "GET")
-	return text(reply) == token, err
+	return answer[0] == int64(1), text(answer[1]), err
 }
 
-// storeRelease gives the lease back, if it is still ours: in one step, for the next holder may take it at any time.
-func storeRelease(ctx context.Context, s *store, id, token string) error {
-	return storeEval(ctx, s, "lease:{"+id+"}", `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0`, token)
-}
+// leaseScript keeps the entry's end, or lets it end in ARGV[3] milliseconds where the user of Redis may not ask for it.
+const leaseScript = `local entry = redis.call('GET', KEYS[1])
+if not entry then return entry end
+local value, holder, till = entry:match('^([^|]*)|?([^|]*)|?(%d*)$')
+if not value then return {0, entry} end
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+if holder ~= ARGV[1] and (ARGV[2] == '0' or now < (tonumber(till) or 0)) then return {0, value} end
+local left = redis.pcall('PTTL', KEYS[1])
+if type(left) ~= 'number' or left < 1 then left = ARGV[3] end
+entry = value
+if ARGV[2] ~= '0' then entry = value .. '|' .. ARGV[1] .. '|' .. string.format('%.0f', now + ARGV[2]) end
+redis.call('SET', KEYS[1], entry, 'PX', left)
+return {1, value}`
 
 // storeDo sends a command whose first argument is the key.
 func storeDo(ctx context.Context, s *store, key, command string, rest ...string) (any, error) {
@@ -141,10 +351,9 @@ func storeDo(ctx context.Context, s *store, key, command string, rest ...string)
 }
 
 // storeEval runs a script on one key. It may be run twice (see redisRepeatable).
-func storeEval(ctx context.Context, s *store, key, script string, args ...string) error {
+func storeEval(ctx context.Context, s *store, key, script string, args ...string) (any, error) {
 	key = s.prefix + key
-	_, err := redisDo(ctx, s.redis, key, append([]string{"EVAL", script, "1", key}, args...)...)
-	return err
+	return redisDo(ctx, s.redis, key, append([]string{"EVAL", script, "1", key}, args...)...)
 }
 
 // hashedKey is a key for a foreign name. Lengths need no marking: only the name, which comes last, is free of choice.

@@ -125,7 +125,7 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 		case 38: // signed out here, while a request looks
 			redis.say(func(args []string) string {
 				if args[0] == "GETRANGE" {
-					revoke(known, known.revoked, "id:"+id)
+					revoke(known, known.revoked, "id:"+id, storeClock(known.ledger))
 				}
 				return keeping(args)
 			})

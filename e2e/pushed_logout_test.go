@@ -59,7 +59,7 @@ func goneWithin(t *testing.T, r *replicas, clients []*browser.Browser) {
 	t.Helper()
 	began := time.Now()
 	for i, client := range clients {
-		for fetchStatus(client, r.apps[i].URL) == "200" {
+		for fetchStatus(client, r.apps[i%len(r.apps)].URL) == "200" {
 			time.Sleep(20 * time.Millisecond)
 			if time.Since(began) > 3*time.Second {
 				t.Fatalf("replica %d lets the session in three seconds after its end", i)

@@ -264,7 +264,11 @@ func TestRedisTicket(t *testing.T) {
 	for _, name := range r.keys(t, app, "") {
 		everything += name + r.do(t, "--raw", "DUMP", name)
 		left, _ := strconv.Atoi(r.do(t, "--raw", "TTL", name))
-		if left < 1 || left > 1001 || strings.Contains(name, ":session:") && left < 900 {
+		most := 1001
+		if strings.Contains(name, ":sub:") || strings.Contains(name, ":sid:") {
+			most = 2001 // an index outlives what it finds
+		}
+		if left < 1 || left > most || strings.Contains(name, ":session:") && left < 900 {
 			t.Errorf("%s ends in %d seconds", name, left)
 		}
 	}
@@ -536,11 +540,20 @@ func TestRedisCommands(t *testing.T) {
 		r.do(t, "CONFIG", "RESETSTAT")
 		work()
 		var got []string
-		for _, command := range []string{"get", "set", "del", "eval", "zrange"} {
-			_, rest, found := strings.Cut(r.do(t, "INFO", "commandstats"), "cmdstat_"+command+":calls=")
-			if found {
-				calls, _, _ := strings.Cut(rest, ",")
-				got = append(got, calls+" "+command)
+		stats := r.do(t, "INFO", "commandstats")
+		calls := func(command string) int {
+			_, rest, _ := strings.Cut(stats, "cmdstat_"+command+":calls=")
+			number, _, _ := strings.Cut(rest, ",")
+			n, _ := strconv.Atoi(number)
+			return n
+		}
+		for _, command := range []string{"get", "set", "del", "eval"} {
+			n := calls(command)
+			if command == "eval" {
+				n -= calls("zrangebyscore") // those that look for news: one in two seconds, or when something is told
+			}
+			if n > 0 {
+				got = append(got, fmt.Sprint(n, " ", command))
 			}
 		}
 		if all := strings.Join(got, ", "); all != want {
@@ -554,10 +567,11 @@ func TestRedisCommands(t *testing.T) {
 		}
 	})
 	time.Sleep(5200 * time.Millisecond)
-	// One get and the del are the release's own, in its script.
-	asked("a request that refreshes", "3 get, 2 set, 1 del, 3 eval", func() { alice.fetch(http.MethodGet, "/") })
+	// One get and one set are the lease's own, in its script.
+	asked("a request that refreshes", "2 get, 2 set, 3 eval", func() { alice.fetch(http.MethodGet, "/") })
 	app.visitor(t).signIn("/", provider.Alice)
-	asked("a pushed logout of two sessions", "1 get, 1 set, 2 del, 1 zrange", func() {
+	// Beside the ZRANGE. A session is deleted, and that noted, by a script.
+	asked("a pushed logout of two sessions", "1 get, 3 set, 2 del, 2 eval", func() {
 		app.push(t, app.logoutToken(t, map[string]any{"sub": "user-alice"}))
 	})
 }

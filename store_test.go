@@ -1,0 +1,293 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// These tests look at what Redis loses, evicts or does not take, with the real one, and at what the store makes of it.
+
+// settlingStore is a realStore as a gate has it.
+func settlingStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store {
+	t.Helper()
+	s := realStore(t, config, timeout)
+	_, port, _ := net.SplitHostPort(config.Endpoints[0])
+	s.log = newLogger("login0-"+port+"@file", "warn")
+	s.life = time.Hour
+	g := &gate{log: s.log, store: s, ledger: newLedger(), sessionSealer: newSealer([]string{"secret"}, "issuer", "client", "ticket")}
+	s.news = func(ctx context.Context, told []string) (int64, error) { return exchangeNews(ctx, g, told) }
+	s.redis.settle = func(isLost bool) error { return settle(s, isLost) }
+	return s
+}
+
+func wantSession(t *testing.T, s *store, id, want string) {
+	t.Helper()
+	got, _, err := getSession(context.Background(), s, id)
+	if got != want || err != nil {
+		t.Errorf("session %s: got %q, %v; expected %q", id, got, err, want)
+	}
+}
+
+// sealedAs is a value that differs from others in its beginning, as sealed ones do.
+func sealedAs(name string) string { return (name + strings.Repeat("-", sealHead))[:sealHead] + "rest" }
+
+// TestStoreSnapshot: Redis starts again from a snapshot. What was written and deleted since is there again, and gone again, with the first
+// command that reaches it, whatever that is.
+func TestStoreSnapshot(t *testing.T) {
+	server := startRedis(t)
+	s := settlingStore(t, redisConfigAt(server.address), 2*time.Second)
+	ctx := context.Background()
+	put := func(id, value, before string) {
+		t.Helper()
+		if there, err := storeSet(ctx, s, id, sealedAs(value), before, time.Hour, "", "ada"); !there || err != nil {
+			t.Fatal(id, there, err)
+		}
+	}
+	put("out", "out", "")
+	put("refreshed", "old", "")
+	put("elsewhere", "elsewhere", "")
+	s.recent = nil // long ago
+	tellRedis(t, redisConfigAt(server.address), "SAVE")
+	put("refreshed", "new", sealedAs("old")[:sealHead])
+	put("refreshed", "newer", sealedAs("new")[:sealHead])
+	put("fresh", "fresh", "")
+	put("short", "short", "")
+	put("elsewhere", "ours", sealedAs("elsewhere")[:sealHead])
+	for _, id := range []string{"out", "short"} {
+		if err := storeDelete(ctx, s, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, added, _, err := storeNews(ctx, s, 0, []string{"mark"}); added != 1 || err != nil {
+		t.Fatal(added, err)
+	}
+	keepMarks(s, []string{"mark"})
+	server.kill()
+	server.start(t)
+	tellRedis(t, redisConfigAt(server.address), "SET", "app:session:{elsewhere}", sealedAs("another replica's")) // before we come
+	wantSession(t, s, "nobody", "")
+	wantSession(t, s, "out", "")
+	wantSession(t, s, "short", "")
+	wantSession(t, s, "refreshed", sealedAs("newer"))
+	wantSession(t, s, "fresh", sealedAs("fresh"))
+	wantSession(t, s, "elsewhere", sealedAs("another replica's"))
+	if ids, err := storeFind(ctx, s, "", "ada"); err != nil || !strings.Contains(strings.Join(ids, " "), "fresh") {
+		t.Errorf("the index has %v, %v", ids, err)
+	}
+	if _, added, news, err := storeNews(ctx, s, 0, []string{"mark"}); added != 0 || len(news) != 1 || err != nil {
+		t.Errorf("the news: %d added, %v, %v", added, news, err)
+	}
+	eventually(t, "the loss is told", func() bool {
+		return strings.Contains(strings.Join(captured.of(s.log.name), "\n"), "4 changes of sessions and 1 sign-outs were not in Redis")
+	})
+}
+
+// TestStoreGone: what is written again, after a lost connection, never brings back who was logged out by another replica meanwhile.
+func TestStoreGone(t *testing.T) {
+	server := startRedis(t)
+	ours := settlingStore(t, redisConfigAt(server.address), 2*time.Second)
+	theirs := settlingStore(t, redisConfigAt(server.address), 2*time.Second)
+	ctx := context.Background()
+	if err := putSession(ctx, ours, "one", sealedAs("one"), time.Hour, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := storeDelete(ctx, theirs, "one"); err != nil {
+		t.Fatal(err)
+	}
+	tellRedis(t, redisConfigAt(server.address), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	wantSession(t, ours, "one", "")
+	wantSession(t, ours, "one", "")
+	if ours.redis.isUnsettled || ours.redis.settled.IsZero() {
+		t.Error("nobody saw to what may have been lost")
+	}
+}
+
+// TestStoreUnwritten: the tokens of a refresh that could not be written are written as soon as Redis is back, with whatever command
+// comes first, unless the session was ended meanwhile.
+func TestStoreUnwritten(t *testing.T) {
+	server := startRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := settlingStore(t, redisConfigAt(server.address), time.Second)
+	ctx := context.Background()
+	for _, id := range []string{"one", "ended"} {
+		if err := putSession(ctx, s, id, sealedAs("old "+id), time.Hour, "", "ada"); err != nil {
+			t.Fatal(err)
+		}
+		if held, _, err := storeLease(ctx, s, id, "token", time.Minute, time.Hour); !held {
+			t.Fatal(err)
+		}
+	}
+	s.recent = nil
+	server.kill()
+	for _, id := range []string{"one", "ended"} {
+		_, err := storeSet(ctx, s, id, sealedAs("new "+id), sealedAs("old " + id)[:sealHead], time.Hour, "", "ada")
+		wantWords(t, err, "connection refused")
+	}
+	server.start(t)
+	tellRedis(t, redisConfigAt(server.address), "DEL", "app:session:{ended}")
+	wantSession(t, s, "nobody", "")
+	wantSession(t, s, "one", sealedAs("new one"))
+	wantSession(t, s, "ended", "")
+	if held, _, err := storeLease(ctx, s, "one", "another", time.Minute, time.Hour); !held {
+		t.Errorf("what was written did not end the lease: %v", err)
+	}
+}
+
+// TestStoreRecent: what is remembered has an end in time and in bytes.
+func TestStoreRecent(t *testing.T) {
+	s := &store{redis: &redisClient{}}
+	big := strings.Repeat("x", 100<<10)
+	for i := 0; i < 50; i++ {
+		noteWritten(s, &written{id: fmt.Sprint(i), value: big}, true)
+	}
+	if len(s.recent) == 0 || len(s.recent) > 10 || s.bytes > recentBytes || s.recent[len(s.recent)-1].id != "49" {
+		t.Errorf("%d remembered, %d bytes", len(s.recent), s.bytes)
+	}
+	for _, w := range s.recent {
+		w.at = time.Now().Add(-time.Minute)
+	}
+	noteWritten(s, &written{id: "not written"}, false)
+	if len(s.recent) < 5 {
+		t.Error("what was written before Redis went away is forgotten")
+	}
+	noteWritten(s, &written{id: "written"}, true)
+	if len(s.recent) != 2 || s.bytes != 2*writtenCost {
+		t.Errorf("after a minute: %d remembered, %d bytes", len(s.recent), s.bytes)
+	}
+}
+
+// TestStoreSentinelSwitch: during a planned failover the old master still takes writes, which the new one never gets. None of them, and no
+// sign-out, is lost.
+func TestStoreSentinelSwitch(t *testing.T) {
+	passwords := []string{"--requirepass", "pw", "--masterauth", "pw"}
+	one := startRedis(t, passwords...)
+	_, port, _ := net.SplitHostPort(one.address)
+	two := startRedis(t, append(passwords, "--replicaof", "127.0.0.1 "+port)...)
+	config := &RedisConfig{Password: "pw", Sentinel: &SentinelConfig{MasterSet: "main", Password: "guard"}}
+	for _, p := range startSentinels(t, one) {
+		config.Endpoints = append(config.Endpoints, p.address)
+	}
+	guard := &RedisConfig{Endpoints: config.Endpoints[:1], Password: "guard"}
+	direct := func(p *redisProcess) *RedisConfig {
+		return &RedisConfig{Endpoints: []string{p.address}, Password: "pw"}
+	}
+	waitUntil(t, "Sentinels know each other and the replica", func() bool {
+		return strings.Contains(askRedis(t, guard, "INFO", "sentinel"), "slaves=1,sentinels=3") && strings.Contains(askRedis(t, direct(two), "INFO", "replication"), "master_link_status:up")
+	})
+	s := settlingStore(t, config, time.Second)
+	ctx := context.Background()
+	var in, out, all []string
+	for i := 0; i < 3000; i++ {
+		all = append(all, fmt.Sprint("before", i))
+		if err := putSession(ctx, s, all[i], sealedAs(all[i]), time.Hour, "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(500 * time.Millisecond) // the replica has them
+	waitUntil(t, "a failover by command", func() bool {
+		reply, err := redisDo(ctx, redisAt(t, guard, time.Second), "", "SENTINEL", "FAILOVER", "main")
+		return err == nil && reply == "OK"
+	})
+	end := time.Now().Add(20 * time.Second)
+	for i := 0; i < 3000 && time.Now().Before(end); i++ {
+		id := fmt.Sprint("new", i)
+		if putSession(ctx, s, id, sealedAs(id), time.Hour, "", "") == nil {
+			in = append(in, id)
+		}
+		if storeDelete(ctx, s, all[i]) == nil {
+			out = append(out, all[i])
+		}
+		time.Sleep(time.Millisecond)
+		if i%100 == 0 && strings.HasPrefix(askRedis(t, direct(two), "ROLE"), "[master") && time.Until(end) > 4*time.Second {
+			end = time.Now().Add(3 * time.Second)
+		}
+	}
+	time.Sleep(2 * redisRecheck)
+	_, _, _ = getSession(ctx, s, "anybody")
+	time.Sleep(2 * redisRecheck)
+	_, _, _ = getSession(ctx, s, "anybody")
+	fresh := realStore(t, direct(two), time.Second)
+	undone, lost := 0, 0
+	for _, id := range out {
+		if value, _, _ := getSession(ctx, fresh, id); value != "" {
+			undone++
+		}
+	}
+	for _, id := range in {
+		if value, _, _ := getSession(ctx, fresh, id); value == "" {
+			lost++
+		}
+	}
+	t.Logf("%d sign-ins, %d sign-outs; %s", len(in), len(out), strings.Join(captured.of(s.log.name), "\n"))
+	if undone+lost > 0 {
+		t.Errorf("of %d sign-outs %d are undone, of %d sign-ins %d are lost", len(out), undone, len(in), lost)
+	}
+}
+
+// TestStoreIndexIsBounded: however often a user signs in, a pushed logout finds all sessions there are: of more than maxIndexed those end
+// that would end first.
+func TestStoreIndexIsBounded(t *testing.T) {
+	server := startRedis(t)
+	s := realStore(t, redisConfigAt(server.address), 5*time.Second)
+	ctx := context.Background()
+	for i := 0; i < maxIndexed+25; i++ {
+		if err := putSession(ctx, s, fmt.Sprint("s", i), "x", time.Hour+time.Duration(i)*time.Second, "", "ada"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := storeFind(ctx, s, "", "ada")
+	if len(ids) != maxIndexed || err != nil {
+		t.Errorf("the index has %d sessions, %v", len(ids), err)
+	}
+	keys, err := redisDo(ctx, s.redis, "", "KEYS", "app:session:*")
+	if len(texts(keys)) != maxIndexed || err != nil {
+		t.Errorf("there are %d sessions", len(texts(keys)))
+	}
+	wantSession(t, s, "s0", "")
+	if n, err := forgetStored(ctx, s, "", "ada"); n != maxIndexed || err != nil {
+		t.Errorf("a pushed logout ended %d sessions, %v", n, err)
+	}
+	if keys, _ := redisDo(ctx, s.redis, "", "KEYS", "app:session:*"); len(texts(keys)) != 0 {
+		t.Errorf("after a pushed logout there are %d sessions", len(texts(keys)))
+	}
+}
+
+// TestStoreEviction: a Redis that evicts what ends first evicts sessions, their leases with them, and never the index of a session that is
+// there.
+func TestStoreEviction(t *testing.T) {
+	server := startRedis(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl", "--maxmemory-samples", "20")
+	s := settlingStore(t, redisConfigAt(server.address), 5*time.Second)
+	s.redis.isUnsettled = true
+	ctx := context.Background()
+	for i := 0; i < 4000; i++ {
+		id := fmt.Sprint("s", i)
+		if err := putSession(ctx, s, id, sealedAs(id)+strings.Repeat("x", 1000), time.Hour, "", "user "+id); err != nil {
+			t.Fatal(err)
+		}
+		if held, value, err := storeLease(ctx, s, id, "mine", time.Second, time.Hour); !held || err != nil || value == "" {
+			t.Fatal(held, err)
+		}
+	}
+	left, found := 0, 0
+	for i := 0; i < 4000; i++ {
+		id := fmt.Sprint("s", i)
+		value, _, _ := getSession(ctx, s, id)
+		if value == "" {
+			continue
+		}
+		left++
+		if ids, _ := storeFind(ctx, s, "", "user "+id); len(ids) == 1 {
+			found++
+		}
+	}
+	t.Logf("%d sessions are left of 4000, %d are found by their index", left, found)
+	if left == 0 || left == 4000 || found != left {
+		t.Errorf("%d sessions are left of 4000, %d are found by their index", left, found)
+	}
+	if said := strings.Join(captured.of(s.log.name), "\n"); !strings.Contains(said, `maxmemory-policy is "volatile-ttl"`) || !strings.Contains(said, "appendonly is off") || strings.Count(said, "can lose sessions") != 1 {
+		t.Errorf("the log says %s", said)
+	}
+}
