@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const tokenSecret = "a shared secret of 32 characters" // the least HS256 takes
+const tokenSecret = "the secret of tokens of 32 bytes" // the least HS256 takes
 
 // apiCall is what a program does: one request, no cookies but those given, no wish for HTML.
 func apiCall(t *testing.T, s *testSite, method, path, body string, lines ...string) *reply {
@@ -173,6 +173,9 @@ func TestBearerPlaces(t *testing.T) {
 	t.Parallel()
 	good := sharedToken(nil)
 	place := func(source map[string]any, tokenKey string) *testSite {
+		if source == nil {
+			source = map[string]any{}
+		}
 		return start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": source, "tokenKey": tokenKey}))
 	}
 	s := place(map[string]any{"header": "x-token"}, "")

@@ -233,7 +233,7 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	deaf := newFakeRedis(t, func([]string) string { return silence })
-	store := map[string]any{"secret": "0123456789012345", "redis": map[string]any{"endpoints": deaf.address}}
+	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": deaf.address}}
 	s := start(t, gatewayOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 1}}))
 	began := time.Now()
 	apiCall(t, s, "GET", "/", "").tokenOf()
@@ -253,7 +253,7 @@ func TestClientCredentialsStoreOfTwo(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	empty := newFakeRedis(t, answering(map[string]string{"GET": "$-1\r\n", "": "+OK\r\n"}))
-	store := map[string]any{"secret": "0123456789012345", "redis": map[string]any{"endpoints": empty.address}}
+	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": empty.address}}
 	asked := map[string]bool{}
 	for _, id := range []string{p.clientID, "another", p.clientID} {
 		apiCall(t, start(t, gatewayOptions(p, map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")

@@ -24,7 +24,7 @@ import (
 //	min:"1"         the least number
 //	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
-//	limit:"true"    without it more are let in, so what ${…} stands for must not be empty
+//	limit:"true"    without it more are let in, so it must not be there and empty, nor may what ${…} stands for
 //
 // A comment that stands alone in Config opens a section of the reference. Sentences that begin with "Default:" and "Required" fill
 // its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
@@ -319,9 +319,9 @@ type SessionConfig struct {
 	// Refresh renews the access token with the refresh token shortly before it ends. Off, the session goes on with the tokens of the sign-in.
 	Refresh bool `json:"refresh" is:"switch" default:"true"`
 	// IdleTimeout ends a session after this many seconds without a request, if that is sooner than `expiry`. Default: none.
-	IdleTimeout int `json:"idleTimeout" is:"number" min:"0"`
+	IdleTimeout int `json:"idleTimeout" is:"number" min:"0" limit:"true"`
 	// MaxLifetime ends a session this many seconds after the sign-in, however active the user is. Default: none.
-	MaxLifetime int `json:"maxLifetime" is:"number" min:"0"`
+	MaxLifetime int `json:"maxLifetime" is:"number" min:"0" limit:"true"`
 	// Secret is what cookies are sealed with, 16 characters at least (`openssl rand -base64 32`), the same on every replica.
 	// Default: derived from `clientSecret`. Required without `clientSecret`.
 	Secret string `json:"secret" is:"secret" secret:"true"`
@@ -416,7 +416,7 @@ type TokenConfig struct {
 	Audience []string `json:"audience" limit:"true"`
 	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
 	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
-	Resource string `json:"resource" is:"url"`
+	Resource string `json:"resource" is:"url" limit:"true"`
 	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
 	ForwardAuthorization bool `json:"forwardAuthorization" is:"switch" default:"false"`
 	// PolicyConfig is as at the top level, of the token or the answer about it. Default: the top level's.
@@ -427,16 +427,16 @@ type TokenConfig struct {
 // `issuer` says where the keys come from (`jwksUrl` and `issuer` may stand together); beside a sign-in, none means its issuer.
 type JWTConfig struct {
 	// SigningSecret is the secret shared with the issuer, for HS256, HS384 and HS512; as long as the hash (32, 48, 64 bytes).
-	SigningSecret string `json:"signingSecret" secret:"true"`
+	SigningSecret string `json:"signingSecret" is:"signing" secret:"true" limit:"true"`
 	// SigningSecretBase64Encoded says that `signingSecret` is base64.
 	SigningSecretBase64Encoded bool `json:"signingSecretBase64Encoded" is:"switch" default:"false"`
 	// PublicKey is the issuer's public key or certificate, as PEM.
-	PublicKey string `json:"publicKey"`
+	PublicKey string `json:"publicKey" limit:"true"`
 	// JWKSFile is the issuer's key set: the path of a file, or the JSON itself.
-	JWKSFile string `json:"jwksFile"`
+	JWKSFile string `json:"jwksFile" limit:"true"`
 	// JWKSURL is where the issuer's key set is read. A path is appended to `issuer`. Traefik Hub appends it to whatever
 	// issuer the token names, which lets anybody sign: here `issuer` must then be set.
-	JWKSURL string `json:"jwksUrl" is:"jwks"`
+	JWKSURL string `json:"jwksUrl" is:"jwks" limit:"true"`
 	// Issuer is the `iss` a token must have. Without any other source its keys are found by discovery.
 	Issuer string `json:"issuer" limit:"true"`
 	// Algorithms are the signature algorithms accepted, all of one family. Default: what the key is for.
@@ -596,6 +596,7 @@ func readConfig(text []byte, p *problems) *Config {
 	if config.StateCookie.Domain == "" { // a sign-in may come back to another host of that domain
 		config.StateCookie.Domain = config.Session.Domain
 	}
+	checkClientSecret(config, p)
 	if config.JWT != nil {
 		inherit(&config.JWT.PolicyConfig, &config.PolicyConfig)
 	}
@@ -606,6 +607,24 @@ func readConfig(text []byte, p *problems) *Config {
 		}
 	}
 	return config
+}
+
+// checkClientSecret asks as much of a client's secret that sessions are sealed with as of any other: who guesses it from a cookie, at
+// home, makes sessions of whom he likes. One that signs tokens lets him make those.
+func checkClientSecret(config *Config, p *problems) {
+	isSealing := config.Issuer != "" && config.Session.Secret == ""
+	if config.ClientSecret == "" || !isSealing && !strings.HasPrefix(config.IDTokenSigningAlg, "HS") {
+		return
+	}
+	found := &problems{}
+	checkText(&option{path: "clientSecret", tag: `is:"secret" secret:"true"`, p: found}, config.ClientSecret)
+	for _, line := range found.list {
+		line = strings.TrimPrefix(line, "clientSecret: ")
+		if isSealing {
+			p.add("clientSecret", "seals sessions where there is no session.secret, and %s", strings.Replace(line, "write the output", "write session.secret, the output", 1))
+		}
+		p.add("clientSecret", "%s", line)
+	}
 }
 
 // inherit gives a token block the rule and headers of the top level where it has none: a token must not open what a session does not.
@@ -650,7 +669,7 @@ func checkJobs(config *Config, names []string, p *problems) {
 //	name==other  it is set to the same as other
 //	!…           the opposite
 //
-// A value is called value, its number of bytes size, its field's tags min and max, the address that was probably meant try; as an address
+// A value is called value, its number of bytes size, of different ones kinds, what a secret has of a published one example, its field's tags min and max, the address that was probably meant try; as an address
 // of ours (parseLocation) its parts are host and path, and wrong is what is wrong with it. <url> and <name> are patterns. What works but
 // should be known is a warning, or a notice.
 const rules = `
@@ -676,6 +695,9 @@ session,stateCookie/secure if sameSite=none !secure=true: must be true with same
 /csrf.cookieName if csrf.cookieName==session.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
 /csrf.cookieName if csrf.cookieName==stateCookie.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
 /secret if secret session.secret !secret==session.secret: is another place for session.secret, which differs; keep one of them
+/clientSecret if issuer clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out for a public client
+oAuthClientCredentials/clientSecret if clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out to use the caller's
+session,,store/secret if secret~: is there and empty, as when Compose finds no variable; set it, or leave it out
 /session.secret if issuer !session.secret !secret !clientSecret: required without clientSecret; write the output of “openssl rand -base64 32”, the same for all replicas
 /pkce if issuer pkce=false clientAuthMethod=none: must be true for a client without credentials; leave it out, or set clientSecret
 /pkce if issuer pkce=false !clientSecret !clientKey !clientConfig.tls.cert: must be true for a client without credentials; leave it out, or set clientSecret
@@ -716,6 +738,7 @@ jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(
 jwt/algorithms if algorithms=HS.* !signingSecret: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 jwt/algorithms if algorithms signingSecret !algorithms=HS.*: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 switch/ if !value=1|0|t|f|T|F|true|false|True|False|TRUE|FALSE: must be true or false, got "${value}"
+number/ if value=(?i)[\d.,]+\s*[a-z]+.*|P[T\d].*: must be a whole number without a unit, got "${value}"; write seconds, 3600 for an hour
 number/ if !value=-?[0-2]?\d{1,9}(\.0*)?: must be a whole number, got "${value}"
 number/ if value=-.*: must be at least ${min}, got "${value}"
 number/ if min=1 value=0+(\.0*)?: must be at least ${min}, got "${value}"
@@ -735,8 +758,10 @@ identityHeader/ if value=(?i)(proxy-)?connection|keep-alive|proxy-authenticate|p
 cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .
 path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
 domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
-secret/ if value=.*\$\{.*: looks like a reference, and is none, so anybody could guess it; write one dollar sign and, in braces, a variable's name, or file: and a path
+secret,signing/ if value=<reference>: looks like a reference that nobody resolved, so anybody could guess it; write “${NAME}” or “${file:/path}” (in a Compose file with two dollar signs)
+secret,signing/ if example: is like an example that everybody can read, so anybody could guess it; write the output of “openssl rand -base64 32”
 secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
+secret,signing/ if kinds=[1-7]: must have 8 different bytes at least, or it could be guessed; write the output of “openssl rand -base64 32”
 upgrade/ if !value=<name>(/<name>)?: must be a protocol of the header Upgrade, got "${value}"; try "SPDY/3.1"
 upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol in which further requests follow, got "${value}": nobody would judge them; leave it out
 /ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not stand beside excludedIPs; keep one of them
@@ -772,7 +797,10 @@ notice/session.domain if session.domain: every host below "${session.domain}" ge
 // names of headers and cookies are tokens (RFC 9110 5.6.2).
 var patterns = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
-	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+")
+	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+",
+	// How shells, templates, build tools, secret managers and people write what somebody is to fill in; and what whole manuals are made of.
+	"<reference>", `.*(\$\{.*\}|\$\(\w+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+
+		`[a-z][a-z0-9+_.-]+:\S.*|(?i:env|file|op|vault|secrets?):.*|(?i:(process\.)?env|secrets?|vars?)\.[\w.]+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
 
 // ruleRow reads a row: the blocks, the option, the conditions, the words.
 var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)
@@ -795,6 +823,9 @@ func checkRules(name string, o *option, at string, set map[string]string) {
 			continue
 		}
 		o.p.add(under(o, row[2]).path, "%s", os.Expand(row[4], func(name string) string {
+			if name == "NAME" || name == "file:/path" {
+				return "${" + name + "}" // is shown as it is
+			}
 			text := strconv.Quote(userInfo.ReplaceAllString(set[at+name], "$1…@"))
 			return strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`)
 		}))

@@ -1,6 +1,9 @@
 package oidc
 
 import (
+	"encoding/json"
+	"regexp"
+	"sort"
 	"strings"
 	"testing"
 )
@@ -24,11 +27,15 @@ func TestConfigConditionsMatter(t *testing.T) {
 	if interpreted() {
 		t.Skip("reads some thousand configurations; which rows there are is the same interpreted")
 	}
-	var samples []map[string]any
-	var said []string
+	samples := map[string]map[string]any{} // by their JSON
+	said := map[string]string{}
 	note := func(raw map[string]any) {
-		samples = append(samples, raw)
-		said = append(said, sayings(raw))
+		text, err := json.Marshal(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples[string(text)] = raw
+		said[string(text)] = sayings(raw)
 	}
 	for _, test := range mistakes {
 		note(signIn(t, test.options))
@@ -39,24 +46,35 @@ func TestConfigConditionsMatter(t *testing.T) {
 	for _, test := range blameless {
 		note(sample(t, test.options))
 	}
-	isNoticed := func() bool {
-		for i, raw := range samples {
-			if sayings(raw) != said[i] {
-				return true
+	// The samples that have more of the names in a row come first: they are most likely to notice.
+	ordered := func(conditions string) []string {
+		var texts []string
+		score := map[string]int{}
+		for text := range samples {
+			texts = append(texts, text)
+			for _, name := range regexp.MustCompile(`[\w]+`).FindAllString(conditions, -1) {
+				if strings.Contains(text, name) {
+					score[text]++
+				}
 			}
 		}
-		return false
+		sort.Slice(texts, func(i, j int) bool { return score[texts[i]] > score[texts[j]] })
+		return texts
 	}
 	unseen, all := 0, 0
-	try := func(row []string, what, conditions string) {
+	try := func(row, texts []string, what, conditions string) {
 		kept := row[3]
 		row[3] = conditions
 		all++
-		if !isNoticed() {
+		isNoticed := false
+		for i := 0; i < len(texts) && !isNoticed; i++ {
+			isNoticed = sayings(samples[texts[i]]) != said[texts[i]]
+		}
+		row[3] = kept
+		if !isNoticed {
 			unseen++
 			t.Errorf("nothing notices that %s is gone from\n\t%s", what, row[0])
 		}
-		row[3] = kept
 	}
 	seen := map[string]bool{}
 	for _, rows := range ruleBook {
@@ -65,11 +83,12 @@ func TestConfigConditionsMatter(t *testing.T) {
 				continue // of several blocks
 			}
 			seen[row[0]] = true
-			try(row, "all of it", "never=.*x !never=.*x never")
+			texts := ordered(row[3])
+			try(row, texts, "all of it", "never")
 			conditions := strings.Fields(row[3])
 			for i := 0; i < len(conditions); i++ {
 				others := append(append([]string{}, conditions[:i]...), conditions[i+1:]...)
-				try(row, conditions[i], strings.Join(others, " "))
+				try(row, texts, conditions[i], strings.Join(others, " "))
 			}
 		}
 	}
@@ -126,25 +145,25 @@ var blameless = []struct{ name, options, want string }{
 	{"CSRF over http", `{"csrf": {"secure": false}}`, ``},
 	{"a state over http", `{"stateCookie": {"secure": false}}`, ``},
 	{"a form over https", `{"responseMode": "form_post"}`, ``},
-	{"a secret at another place", `{"secret": "0123456789abcdef"}`, ``},
-	{"one secret at two places", `{"secret": "0123456789abcdef", "session": {"secret": "0123456789abcdef"}}`, ``},
-	{"a secret instead of the client's", `{"clientSecret": "", "secret": "0123456789abcdef"}`, ``},
-	{"a public client", `{"clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"a secret at another place", `{"secret": "Kq3vT9zXw7LmN2pR"}`, ``},
+	{"one secret at two places", `{"secret": "Kq3vT9zXw7LmN2pR", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, ``},
+	{"a secret instead of the client's", `{"clientSecret": "", "secret": "Kq3vT9zXw7LmN2pR"}`, ``},
+	{"a public client", `{"clientSecret": "", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, ``},
 	{"a public client in one word", `{"clientAuthMethod": "none"}`, ``},
 	{"no PKCE with a secret", `{"pkce": false}`, ``},
-	{"no PKCE with a key", `{"pkce": false, "clientSecret": "", "clientKey": "PEM", "session": {"secret": "0123456789abcdef"}}`, ``},
-	{"no PKCE with a certificate", `{"pkce": false, "clientSecret": "", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}, "session": {"secret": "0123456789abcdef"}}`, ``},
+	{"no PKCE with a key", `{"pkce": false, "clientSecret": "", "clientKey": "PEM", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, ``},
+	{"no PKCE with a certificate", `{"pkce": false, "clientSecret": "", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}, "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, ``},
 	{"no sign-in here", `{"disableLogin": true}`, ``},
 	{"a client with a certificate", `{"clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
 	{"a client that asks, with a certificate", `{"issuer": "", "clientSecret": "", "clientAuthMethod": "tls_client_auth", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i", "tls": {"cert": "PEM", "key": "PEM"}}}}`, ``},
 	{"a client that asks, at its issuer", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"header": "X-Token"}, "issuer": "https://id.example.com"}}`, ``},
 	{"a client that asks, about a cookie", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"cookie": "t"}, "issuer": "https://id.example.com"}}`, ``},
 	{"an API that asks without being a client", `{"issuer": "", "clientId": "", "clientSecret": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, ``},
-	{"tokens by a secret", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "signingSecret": "x"}}`, ``},
+	{"tokens by a secret", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "signingSecret": "Kq3vT9zXw7LmN2pR"}}`, ``},
 	{"tokens by a file", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "jwksFile": "/x"}}`, ``},
 	{"tokens by an address", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"audience": "a", "jwksUrl": "https://id/x"}}`, ``},
-	{"tokens by a secret of one kind", `{"jwt": {"signingSecret": "x", "algorithms": "HS256", "issuer": "me"}}`, ``},
-	{"tokens by a secret of an issuer with a query", `{"jwt": {"signingSecret": "x", "issuer": "https://id?x=y"}}`, ``},
+	{"tokens by a secret of one kind", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "algorithms": "HS256", "issuer": "me"}}`, ``},
+	{"tokens by a secret of an issuer with a query", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "issuer": "https://id?x=y"}}`, ``},
 	{"tokens by a key of an issuer", `{"jwt": {"publicKey": "PEM", "issuer": "me"}}`, ``},
 	{"tokens by a key of an issuer with a query", `{"jwt": {"publicKey": "PEM", "issuer": "https://id?x=y"}}`, ``},
 	{"tokens by a file of an issuer", `{"jwt": {"jwksFile": "/x", "issuer": "me"}}`, ``},
@@ -165,7 +184,9 @@ var blameless = []struct{ name, options, want string }{
 	{"the gateway's client by key alone", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM"}}`, ``},
 	{"the gateway's client by secret", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": "y"}}`, ``},
 	{"the gateway's client by certificate", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}}`, ``},
-	{"the gateway's tokens in Redis", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"secret": "0123456789abcdef", "redis": {"endpoints": "a:1"}}}}`, ``},
+	{"the gateway's tokens in Redis", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"secret": "Kq3vT9zXw7LmN2pR", "redis": {"endpoints": "a:1"}}}}`, ``},
+	{"an empty secret beside a key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM", "clientSecret": ""}}`, ``},
+	{"an empty secret beside a method that needs none", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "none", "clientSecret": ""}}`, ``},
 	{"introspection beside a sign-in, with a certificate", `{"oAuthIntrospection": {"audience": "a"}, "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
 }
 
@@ -178,5 +199,46 @@ func TestConfigTakes(t *testing.T) {
 				t.Errorf("expected %q, got %q", test.want, got)
 			}
 		})
+	}
+}
+
+// What seals or signs must not be what anybody can read or guess: references nobody resolved, in anybody's syntax, and what manuals have.
+func TestConfigSecretsThatAreNone(t *testing.T) {
+	published := []string{"change-me-too-openssl-rand-base64-32", "changed-too-openssl-rand-base64-32", "a-secret-of-at-least-16-characters", "24-characters-to-replace",
+		"only-letters-digits-and-dashes-32bytes", "powpowpowpowpowpowpowpow", "MLFs4TT99kOOq8h3UAVRtYoCTDYXiRcZ", "potato-secret-is-at-least-32-bytes-long",
+		"OQINaROshtE9TcZkNAm-5Zs2Pv3xaWytBmc5W7sPX7w=", "something-random-here", "mysecretmysecret", "my-super-secret-key-of-32-bytes!", "your-256-bit-secret-key-goes-here",
+		"super-secret-jwt-token-with-at-least-32-characters-long", "Insert_Your_Own_Secret", "ChangeThisToSomethingLong", "P@ssw0rd-P@ssw0rd-1234", "thisisasessionkeyreplacethisjetzt",
+		"0123456789abcdef", "1234567890123456", "abcdefghijklmnopqrstuvwxyz", "placeholder-for-the-secret", "session-secret-example-value"}
+	references := []string{"$SESSION_SECRET_OF_APP", "$${SESSION_SECRET_OF_APP}", "${SESSION_SECRET:-default}", "${SESSION-SECRET-OF-APP}", "${env:SESSION_SECRET}", "$(SESSION_SECRET_OF_APP)",
+		`{{ env "SESSION_SECRET" }}`, "{{.Values.session.secret}}", "{{ lookup('env') | quote }}", "%SESSION_SECRET_OF_APP%", "%(session_secret)s of it", "<%= ENV['SESSION_SECRET'] %>",
+		"((session-secret-of-app))", "#{SESSION_SECRET_OF_APP}#", "vault:secret/data/oidc#session", "op://vault/oidc/session-secret", "ENC[AES256_GCM,data:abcdefg,iv:x]", "ENC(G6N718UuyPE5bHyWKyuLQSm02auQPUtm)",
+		"urn:k8s:oidc:session-secret", "<the-session-goes-here>", "env:SESSION_SECRET_OF_APP", "file:/run/secrets/session", "/run/secrets/oidc/session", "./secrets/session.txt", "~/secrets/session.txt",
+		"!vault oidc/session/sealing", "!Ref SessionOfThisStack", "ref+vault://oidc#/session", "arn:aws:secretsmanager:eu:1:x", "projects/1/secrets/oidc/versions/2", "__SESSION_SEALING_OF_APP__", "@SESSION_SEALING_OF_APP@",
+		"@Microsoft.KeyVault(SecretUri=https://x)", "[[ .sealing_of_sessions ]]", "{cipher}AQA3rT8dfJ2kq0", "{env.SEALING_OF_SESSIONS}", "{$SEALING_OF_SESSIONS}", "process.env.SESSION_SEALING", "secrets.SESSION_SEALING",
+		"$[variables.sealing_of_it]", "sops:sealing/of/sessions", "ssm:/oidc/sessions/sealing", "${SEALING_OF_SESSIONS", "VAULT:oidc/session/seal"}
+	good := []string{"pIm9k3Zr1d6sB1u0bW8oYVQm0n4Lr2tS7cD5eF6gH8E=", "/u3kqPz+9aXr0tLw5yBv7nCm2dEf4gHj6kLp8qRs1tU=", "kJ8~Q.s7Tz1yXw3VuT5rSp7Qn9Mk", "GOCSPX-k3J9dL2mQ8rT5vX1zB7n", "hvo_secret_k3J9dL2mQ8rT5vX1zB7nQ",
+		"correct horse battery staple", "7f0c1b9e5d3a8642", "tok$n of !ll {kinds} in (it)", "a:b %+&=/é\"'~ and more", "Tr0ub4dor&3 on a hill"}
+	for i, list := range [][]string{references, published, good} {
+		want := []string{"looks like a reference that nobody resolved", "is like an example that everybody can read", ""}[i]
+		for _, text := range list {
+			for _, option := range []string{"session.secret", "session.previousSecrets", "secret", "clientSecret", "oAuthClientCredentials.store.secret", "jwt.signingSecret"} {
+				if interpreted() && option != "session.secret" {
+					continue // which are asked the same: it would take half a minute
+				}
+				raw := signIn(t, `{}`)
+				for name, value := range at(option, text) {
+					raw[name] = value
+				}
+				_, p := read(raw)
+				said := strings.Join(p.list, "\n")
+				isSaid := strings.Contains(said, want) || strings.Contains(text, "urn:k8s") && strings.Contains(said, "is resolved only by")
+				if want == "" && strings.Contains(said, "anybody could guess it") || !isSaid {
+					t.Errorf("%s %q: expected %q, got %q", option, text, want, said)
+				}
+				if want != "" && strings.Contains(said, text) {
+					t.Errorf("%s: %q is shown", option, text)
+				}
+			}
+		}
 	}
 }

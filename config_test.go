@@ -25,6 +25,9 @@ func signIn(t *testing.T, text string) map[string]any {
 	raw := options(t, `{"issuer": "https://id.example.com", "clientId": "my-app", "clientSecret": "a secret of many bytes"}`)
 	for name, value := range options(t, text) {
 		raw[name] = value
+		if value == "(none)" {
+			delete(raw, name)
+		}
 	}
 	return raw
 }
@@ -112,7 +115,6 @@ func TestConfigReadsWhatProvidersWrite(t *testing.T) {
 		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, func(c *Config) any { return c.Session.Expiry }, 86400},
 		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, func(c *Config) any { return c.ClientConfig.MaxRetries }, 0},
 		{"zero where none is the default", `{"maxAge": 0}`, func(c *Config) any { is := c.MaxAge != nil && *c.MaxAge == 0; return is }, true},
-		{"no number where none is the default", `{"maxAge": ""}`, func(c *Config) any { is := c.MaxAge == nil; return is }, true},
 		{"a switch with three states, off", `{"session": {"secure": "false"}}`, func(c *Config) any { is := c.Session.Secure != nil && !*c.Session.Secure; return is }, true},
 		{"a switch with three states, empty", `{"session": {"secure": ""}}`, func(c *Config) any { is := c.Session.Secure == nil; return is }, true},
 		{"text from a number", `{"clientId": 123456789}`, func(c *Config) any { return c.ClientID }, "123456789"},
@@ -133,7 +135,6 @@ func TestConfigReadsWhatProvidersWrite(t *testing.T) {
 		{"a block switched on by a label", `{"csrf": "true"}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
 		{"a block switched on by Kubernetes", `{"jwt": true}`, func(c *Config) any { return c.JWT.ClientConfig.TimeoutSeconds }, 5},
 		{"a block switched off", `{"jwt": "false"}`, func(c *Config) any { is := c.JWT == nil; return is }, true},
-		{"a block that is null is off", `{"jwt": null}`, func(c *Config) any { is := c.JWT == nil; return is }, true},
 		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, func(c *Config) any { return c.CSRF.HeaderName + c.CSRF.CookieName }, "Hub-Csrf-Tokenx"},
 		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, func(c *Config) any {
 			is := c.Session.Store.Redis.Cluster != nil && c.Session.Store.Redis.TLS != nil
@@ -185,18 +186,18 @@ func TestConfigReadsOtherKindsOfBlocksAndLists(t *testing.T) {
 // Hub's documented configurations start as they are, once Kubernetes has resolved the secrets.
 func TestConfigStartsWithHubsConfigurations(t *testing.T) {
 	for name, text := range map[string]string{
-		"OIDC":                        `{"issuer": "https://kc/realms/traefik", "clientId": "id", "clientSecret": "secret", "redirectUrl": "/oidc/callback"}`,
-		"Traefik Enterprise":          "{\"issuer\": \"https://id\", \"clientID\": \"id\", \"clientSecret\": \"secret\", \"scopes\": [\"openid\"], \"redirectUrl\": \"/callback\", \"session\": {\"name\": \"%s-session\", \"path\": \"/\", \"secret\": \"24 characters, as in docs\", \"expiry\": 86400}, \"forwardHeaders\": {\"X-Traefik-Group\": \"groups\"}, \"claims\": \"Contains(`groups`, `admin`)\"}",
+		"OIDC":                        `{"issuer": "https://kc/realms/traefik", "clientId": "id", "clientSecret": "as a provider makes them", "redirectUrl": "/oidc/callback"}`,
+		"Traefik Enterprise":          "{\"issuer\": \"https://id\", \"clientID\": \"id\", \"clientSecret\": \"secret\", \"scopes\": [\"openid\"], \"redirectUrl\": \"/callback\", \"session\": {\"name\": \"%s-session\", \"path\": \"/\", \"secret\": \"24 letters, as they want\", \"expiry\": 86400}, \"forwardHeaders\": {\"X-Traefik-Group\": \"groups\"}, \"claims\": \"Contains(`groups`, `admin`)\"}",
 		"introspection":               `{"oAuthIntrospection": {"tokenSource": {"header": "Authorization", "headerAuthScheme": "Bearer"}, "clientConfig": {"url": "https://kc/introspect", "headers": {"Authorization": "Basic {{ .Request.Header.Get \"X\" }}"}}}}`,
 		"client credentials, caller":  `{"oAuthClientCredentials": {"url": "https://kc/token"}}`,
 		"client credentials, gateway": `{"oAuthClientCredentials": {"url": "https://kc/token", "clientID": "id", "clientSecret": "secret", "audience": "api"}}`,
 		"client credentials, scopes":  `{"oAuthClientCredentials": {"url": "https://kc/token", "scopes": ["urn:opc:resource:consumer::all"]}}`,
-		"client credentials, Redis":   `{"oAuthClientCredentials": {"url": "https://kc/token", "store": {"keyPrefix": "x", "secret": "0123456789012345", "redis": {"endpoints": ["redis:6379"], "cluster": {}, "tls": {"ca": "PEM"}}}}}`,
-		"JWT by secret":               `{"jwt": {"signingSecret": "my-secret-of-thirty-two-bytes-or-more"}}`,
+		"client credentials, Redis":   `{"oAuthClientCredentials": {"url": "https://kc/token", "store": {"keyPrefix": "x", "secret": "Hj8sB4cYd6FgM1nQ", "redis": {"endpoints": ["redis:6379"], "cluster": {}, "tls": {"ca": "PEM"}}}}}`,
+		"JWT by secret":               `{"jwt": {"signingSecret": "the-secret-of-thirty-two-bytes-or-more"}}`,
 		"JWT by path and issuer":      `{"jwt": {"jwksUrl": "/protocol/openid-connect/certs", "issuer": "https://kc/realms/x"}}`,
-		"HMAC with a long secret":     `{"issuer": "https://id", "clientId": "id", "clientSecret": "0123456789abcdef0123456789abcdef", "idTokenSigningAlg": "HS256"}`,
-		"a public client":             `{"issuer": "https://id", "clientId": "id", "session": {"secret": "0123456789abcdef", "sameSite": "none", "secure": true}}`,
-		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "s", "authParams": {"prompt": ""}}`,
+		"HMAC with a long secret":     `{"issuer": "https://id", "clientId": "id", "clientSecret": "Kq3vT9zXw7LmN2pRHj8sB4cYd6FgM1nQ", "idTokenSigningAlg": "HS256"}`,
+		"a public client":             `{"issuer": "https://id", "clientId": "id", "session": {"secret": "Kq3vT9zXw7LmN2pR", "sameSite": "none", "secure": true}}`,
+		"empty prompt":                `{"issuer": "https://id", "clientId": "id", "clientSecret": "as a provider makes them", "authParams": {"prompt": ""}}`,
 	} {
 		_, p := read(options(t, text))
 		if err := p.err(); err != nil {
@@ -214,7 +215,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a list for a bool", `{"pkce": [true]}`, `pkce: must be one value, not a list or block`},
 	{"a fraction", `{"session": {"expiry": 1.5}}`, `session.expiry: must be a whole number, got "1.5"`},
 	{"a fraction as Traefik writes it", `{"session": {"expiry": "1.500000"}}`, `session.expiry: must be a whole number, got "1.500000"`},
-	{"a duration", `{"session": {"expiry": "24h"}}`, `session.expiry: must be a whole number, got "24h"`},
+	{"a duration", `{"session": {"expiry": "24h"}}`, `session.expiry: must be a whole number without a unit, got "24h"; write seconds, 3600 for an hour`},
 	{"a number too large", `{"session": {"expiry": 1e12}}`, `session.expiry: must be a whole number, got "1000000000000"`},
 	{"not a number", `{"session": {"expiry": "NaN"}}`, `session.expiry: must be a whole number, got "NaN"`},
 	{"a session of no time", `{"session": {"expiry": 0}}`, `session.expiry: must be at least 1, got "0"`},
@@ -267,7 +268,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a trusted issuer that is none", `{"trustedIssuer": "other"}`, `trustedIssuer: must be an https URL, got "other"; try "https://other"`},
 	{"an endpoint that is a path", `{"endpoints": {"token": "/token"}}`, `endpoints.token: must be an https URL, got "/token"`},
 	{"an unknown method", `{"clientAuthMethod": "basic"}`, `clientAuthMethod: must be one of client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, none, got "basic"`},
-	{"a method without its secret", `{"clientAuthMethod": "client_secret_post", "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
+	{"a method without its secret", `{"clientAuthMethod": "client_secret_post", "clientSecret": "(none)", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, `clientSecret: required for clientAuthMethod "client_secret_post"`},
 	{"a method without its key", `{"clientAuthMethod": "private_key_jwt"}`, `clientKey: required for clientAuthMethod "private_key_jwt"`},
 	{"a method without its certificate", `{"clientAuthMethod": "tls_client_auth"}`, `clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
 	{"a certificate without key", `{"clientConfig": {"tls": {"cert": "PEM"}}}`, `clientConfig.tls.key: required with cert; write its private key as PEM`},
@@ -324,12 +325,21 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"one header twice", `{"forwardHeaders": {"X-User": "sub", "x-user": "email"}}`, `forwardHeaders.x-user: given twice, with other capital letters; keep one`},
 
 	// Cookies and secrets.
-	{"no secret at all", `{"clientSecret": ""}`, `session.secret: required without clientSecret; ` + newSecret + `, the same for all replicas`},
-	{"a reference as Compose files have it", `{"session": {"secret": "$${OIDC_TEST_SESSION_SECRET}"}}`, `session.secret: looks like a reference, and is none, so anybody could guess it`},
-	{"a reference with a default", `{"session": {"previousSecrets": ["${OIDC_TEST_SESSION_SECRET:-}"]}}`, `session.previousSecrets: looks like a reference, and is none`},
+	{"no secret at all", `{"clientSecret": "(none)"}`, `session.secret: required without clientSecret; ` + newSecret + `, the same for all replicas`},
+	{"a reference as Compose files have it", `{"session": {"secret": "$${OIDC_TEST_SESSION_SECRET}"}}`, `session.secret: looks like a reference that nobody resolved, so anybody could guess it; write ` + "`${NAME}` or `${file:/path}`" + ` (in a`},
+	{"a reference with a default", `{"session": {"previousSecrets": ["${OIDC_TEST_SESSION_SECRET:-}"]}}`, `session.previousSecrets: looks like a reference that nobody resolved`},
+	{"an empty secret", `{"clientSecret": "", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, `clientSecret: is there and empty, as when Compose finds no variable; set it, or leave it out for a public client`},
+	{"an empty secret, unimportant", `{"clientSecret": "", "clientKey": "PEM", "session": {"secret": ""}}`, `session.secret: is there and empty, as when Compose finds no variable; set it, or leave it out`},
+	{"an empty secret of a public client", `{"clientSecret": "", "clientAuthMethod": "none"}`, `session.secret: required without clientSecret`},
+	{"an empty secret of the gateway", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": ""}}`, `oAuthClientCredentials.clientSecret: is there and empty, as when Compose finds no variable; set it, or leave it out to use the caller's`},
+	{"a published secret", `{"session": {"secret": "change-me-to-something-else"}}`, `session.secret: is like an example that everybody can read, so anybody could guess it; ` + newSecret},
+	{"a secret of few letters", `{"session": {"secret": "ababababcdcdcdcdefefefef"}}`, `session.secret: must have 8 different bytes at least, or it could be guessed; ` + newSecret},
+	{"a client's secret that seals", `{"clientSecret": "short"}`, "clientSecret: seals sessions where there is no session.secret, and must have 16 bytes at least; write session.secret, the output of `openssl rand -base64 32`"},
+	{"a client's secret that signs", `{"clientSecret": "${CLIENT-SECRET-OF-THIRTY-TWO-BYTES}", "idTokenSigningAlg": "HS256", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, `clientSecret: looks like a reference that nobody resolved`},
+	{"a secret of tokens that is an example", `{"jwt": {"signingSecret": "super-secret-jwt-token-with-at-least-32-characters-long"}}`, `jwt.signingSecret: is like an example that everybody can read`},
 	{"a short secret", `{"session": {"secret": "fifteen bytes.."}}`, `session.secret: must have 16 bytes at least; ` + newSecret},
 	{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + newSecret},
-	{"two secrets", `{"secret": "0123456789abcdef", "session": {"secret": "fedcba9876543210"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
+	{"two secrets", `{"secret": "Kq3vT9zXw7LmN2pR", "session": {"secret": "Hj8sB4cYd6FgM1nQ"}}`, `secret: is another place for session.secret, which differs; keep one of them`},
 	{"a cookie name with a space", `{"session": {"name": "my session"}}`, `session.name: must be the name of a cookie, got "my session"; use letters, digits, - _ .`},
 	{"a cookie path without slash", `{"session": {"path": "app"}}`, `session.path: must be a path, got "app"; try "/"`},
 	{"a domain with a scheme", `{"session": {"domain": "https://example.com"}}`, `session.domain: must be a domain without scheme, port or path, got "https://example.com"; try "example.com", or leave it out for this host alone`},
@@ -349,6 +359,26 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
 	{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
 
+	// What is there and says nothing.
+	{"a block that is null", `{"csrf": null}`, `csrf: is null, which sets nothing; write options below it, {} for its defaults, or leave it out`},
+	{"a block of tokens that is null", `{"jwt": null}`, `jwt: is null, which sets nothing`},
+	{"a block below that is null", `{"session": {"store": {"redis": null}}}`, `session.store.redis: is null, which sets nothing`},
+	{"an empty rule", `{"claims": ""}`, `claims: is there and empty, and without a value more would be let in; set it, or leave it out`},
+	{"a rule of nothing but spaces", `{"claims": " \n "}`, `claims: is there and empty`},
+	{"a rule that is null", `{"claims": null}`, `claims: is there and empty`},
+	{"an empty rule of tokens", `{"jwt": {"claims": ""}}`, `jwt.claims: is there and empty`},
+	{"levels of nothing", `{"acrValues": [""]}`, `acrValues: is there and empty`},
+	{"levels of commas", `{"acrValues": " , "}`, `acrValues: is there and empty`},
+	{"no levels", `{"acrValues": []}`, `acrValues: is there and empty`},
+	{"a blank audience", `{"jwt": {"audience": [" "]}}`, `jwt.audience: is there and empty`},
+	{"a null audience", `{"oAuthIntrospection": {"audience": [null]}}`, `oAuthIntrospection.audience: is there and empty`},
+	{"no age", `{"maxAge": ""}`, `maxAge: is there and empty`},
+	{"no algorithms", `{"jwt": {"algorithms": ""}}`, `jwt.algorithms: is there and empty`},
+	{"an issuer of nothing", `{"jwt": {"jwksUrl": "https://id.example.com/keys", "issuer": ""}}`, `jwt.issuer: is there and empty`},
+	{"a resource of nothing", `{"jwt": {"resource": ""}}`, `jwt.resource: is there and empty`},
+	{"a lifetime of nothing", `{"session": {"maxLifetime": ""}}`, `session.maxLifetime: is there and empty`},
+	{"keys of nothing", `{"jwt": {"publicKey": ""}}`, `jwt.publicKey: is there and empty`},
+
 	// Redis.
 	{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
 	{"an upgrade to HTTP/2", `{"upgrades": ["tcp", "h2c"]}`, `upgrades: must not be a protocol in which further requests follow, got "h2c": nobody would judge them; leave it out`},
@@ -364,9 +394,9 @@ var mistakes = []struct{ name, options, wantErr string }{
 
 	// Tokens.
 	{"two sources of keys", `{"jwt": {"publicKey": "PEM", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got publicKey and jwksFile; keep one`},
-	{"a secret and a key", `{"jwt": {"signingSecret": "x", "publicKey": "PEM"}}`, `jwt: must have one source of keys, got signingSecret and publicKey; keep one`},
-	{"a secret and a file of keys", `{"jwt": {"signingSecret": "x", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksFile; keep one`},
-	{"a secret and an address of keys", `{"jwt": {"signingSecret": "x", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksUrl; keep one`},
+	{"a secret and a key", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "publicKey": "PEM"}}`, `jwt: must have one source of keys, got signingSecret and publicKey; keep one`},
+	{"a secret and a file of keys", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "jwksFile": "/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksFile; keep one`},
+	{"a secret and an address of keys", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got signingSecret and jwksUrl; keep one`},
 	{"a key and an address of keys", `{"jwt": {"publicKey": "PEM", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got publicKey and jwksUrl; keep one`},
 	{"a file and an address of keys", `{"jwt": {"jwksFile": "/x", "jwksUrl": "https://id/x"}}`, `jwt: must have one source of keys, got jwksFile and jwksUrl; keep one`},
 	{"whatever issuer the token names", `{"jwt": {"jwksUrl": "/certs"}}`, `jwt.issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL`},
@@ -394,8 +424,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"callers by certificate", `{"oAuthClientCredentials": {"url": "x", "clientAuthMethod": "tls_client_auth"}}`, `oAuthClientCredentials.url: must be an https URL, got "x"`},
 	{"callers by key", `{"oAuthClientCredentials": {"url": "x", "clientAuthMethod": "private_key_jwt"}}`, `oAuthClientCredentials.url: must be an https URL, got "x"`},
 	{"a CSRF cookie with the state's name", `{"stateCookie": {"name": "x"}, "csrf": {"cookieName": "x"}}`, `csrf.cookieName: must not be another cookie's name, got "x"; leave it out`},
-	{"a public client without PKCE or a word", `{"pkce": false, "clientSecret": "", "session": {"secret": "0123456789abcdef"}}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
-	{"a public key taken for a secret's", `{"jwt": {"signingSecret": "x", "algorithms": "RS256"}}`, `jwt.algorithms: RS256 does not fit the key`},
+	{"a public client without PKCE or a word", `{"pkce": false, "clientSecret": "(none)", "session": {"secret": "Kq3vT9zXw7LmN2pR"}}`, `pkce: must be true for a client without credentials; leave it out, or set clientSecret`},
+	{"a public key taken for a secret's", `{"jwt": {"signingSecret": "Kq3vT9zXw7LmN2pR", "algorithms": "RS256"}}`, `jwt.algorithms: RS256 does not fit the key`},
 	{"a grant as parameter", `{"oAuthClientCredentials": {"url": "https://id/t", "params": {"grant_type": "password"}}}`, `oAuthClientCredentials.params.grant_type: belongs to the protocol and cannot be replaced`},
 }
 
@@ -428,13 +458,14 @@ var jobless = []struct{ name, options, wantErr string }{
 	{"a secret without its client", `{"clientSecret": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API`},
 	{"a key without its client", `{"clientKey": "x", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
 	{"a method without its client", `{"clientAuthMethod": "none", "oAuthIntrospection": {"tokenSource": {"query": "t"}, "clientConfig": {"url": "https://id/i"}}}`, `clientId: required with clientSecret, clientKey or clientAuthMethod`},
+	{"an empty secret alone", `{"clientSecret": ""}`, `clientId: required for sign-in, because "clientSecret" is set`},
 	{"a secret alone", `{"clientSecret": "x"}`, `clientId: required for sign-in, because "clientSecret" is set`},
 	{"a key alone", `{"clientKey": "x"}`, `clientId: required for sign-in, because "clientKey" is set`},
 	{"a method alone", `{"clientAuthMethod": "none"}`, `clientId: required for sign-in, because "clientAuthMethod" is set`},
 	{"a certificate's method alone", `{"clientAuthMethod": "tls_client_auth"}`, `clientId: required for sign-in, because "clientAuthMethod" is set`},
 	{"a secret beside a sign-in without client", `{"issuer": "https://id", "clientSecret": "a secret of many bytes", "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
-	{"a key beside a sign-in without client", `{"issuer": "https://id", "clientKey": "x", "session": {"secret": "0123456789abcdef"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
-	{"a method beside a sign-in without client", `{"issuer": "https://id", "clientAuthMethod": "none", "session": {"secret": "0123456789abcdef"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
+	{"a key beside a sign-in without client", `{"issuer": "https://id", "clientKey": "x", "session": {"secret": "Kq3vT9zXw7LmN2pR"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
+	{"a method beside a sign-in without client", `{"issuer": "https://id", "clientAuthMethod": "none", "session": {"secret": "Kq3vT9zXw7LmN2pR"}, "oAuthIntrospection": {}}`, `clientId: required for sign-in, because`},
 	{"no PKCE without sign-in", `{"pkce": false, "clientAuthMethod": "none"}`, `issuer: required for sign-in, because "clientAuthMethod" is set`},
 	{"a job that is switched off", `{"jwt": "false"}`, `issuer: required for sign-in; write`},
 	{"a job with the options around it", `{"jwt": {"issuer": "https://id"}, "bypass": "Path(x)", "unauthenticated": "forward", "logLevel": "warn"}`, ``},
@@ -497,8 +528,8 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"variables in a text with commas", `{"session": {"previousSecrets": "${OIDC_TEST_SECRET_ONE}, ${OIDC_TEST_SECRET_TWO}"}}`, func(c *Config) string { return strings.Join(c.Session.PreviousSecrets, "|") }, "the first of two secrets|the second of two secrets"},
 		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "a|b"},
 		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, func(c *Config) string { return c.PAR }, "auto"},
-		{"a file, not expanded again", `{"clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
-		{"a secret that contains what looks like a variable", `{"clientSecret": "pa${ss}word"}`, func(c *Config) string { return c.ClientSecret }, "pa${ss}word"},
+		{"a file, not expanded again", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
+		{"a secret that contains what looks like a variable", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "pa${ss}word"}`, func(c *Config) string { return c.ClientSecret }, "pa${ss}word"},
 		{"a regular expression is no variable", `{"bypass": "PathRegexp(^/a{2}$|^${1}$)"}`, func(c *Config) string { return c.Bypass }, "PathRegexp(^/a{2}$|^${1}$)"},
 	} {
 		test := test
@@ -584,8 +615,8 @@ func TestConfigNeverShowsASecret(t *testing.T) {
 
 // good are values that options of a kind may have.
 var good = map[string]string{"issuer": "https://other.example.com", "url": "https://x.example.com/y?z=1", "uri": "urn:x:y", "jwks": "https://x.example.com/jwks",
-	"endpoint": "https://app.example.com/only-here", "location": "/bye?x=1", "header": "X-Other", "cookie": "other", "path": "/app",
-	"domain": ".example.com", "secret": "another secret of many bytes", "server": "rediss://redis.example.com:6380"}
+	"endpoint": "https://app.example.com/only-here", "location": "/bye?x=1", "header": "X-Other", "identityHeader": "X-Other", "upgrade": "tcp", "cookie": "other", "path": "/app",
+	"domain": ".example.com", "secret": "another secret of many bytes", "signing": "another secret of many bytes", "server": "rediss://redis.example.com:6380"}
 
 // Every option is read, from text as from typed values, and changes its own field and no other.
 func TestConfigReadsEveryOption(t *testing.T) {
@@ -595,7 +626,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 		if kind.Kind() == reflect.Ptr {
 			kind = kind.Elem()
 		}
-		sample := "sample"
+		sample := "something else"
 		if option == "jwt.issuer" {
 			sample = good["issuer"]
 		} else if option == "unauthenticated" { // whose default depends
@@ -668,7 +699,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: what is %s?", at, rest)
 		}
 		kind := field.Tag.Get("is")
-		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x"}[kind]
+		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}"}[kind]
 		if bad == "" {
 			bad = " "
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -25,45 +26,83 @@ func newCSRFToken(key []byte, sessionID, salt string) string {
 	return salt + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// issueCSRFToken gives the browser a new token for a session.
-func issueCSRFToken(g *gate, rw http.ResponseWriter, sessionID string, https bool) {
-	token := newCSRFToken(g.csrf.keys[0], sessionID, randomText()[:22])
+// csrfToken matches one token of a cookie's value: other middlewares of the host have theirs beside ours, or each would take away the
+// other's. Who plants a cookie can fill those places, and no more.
+var csrfToken = regexp.MustCompile(`^[\w-]{22}\.[\w-]{43}$`)
+
+const maxCSRFTokens = 5
+
+// issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
+func issueCSRFToken(g *gate, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
+	name := cookieName(&g.csrf.cookie, https)
+	value := newCSRFToken(g.csrf.keys[0], sessionID, randomText()[:22])
+	beside := 1
+	for _, other := range strings.Split(strings.Join(cookieValues(req, name), "~"), "~") {
+		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(g, other, sessionID) {
+			value += "~" + other
+			beside++
+		}
+	}
 	maxAge := g.config.Session.Expiry
 	if !g.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	setCookie(rw, &g.csrf.cookie, cookieName(&g.csrf.cookie, https), token, https, maxAge)
+	setCookie(rw, &g.csrf.cookie, name, value, https, maxAge)
 }
 
-// checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has no token yet, because
-// the option is newer than the session, gets one with a request that changes nothing. Tokens of APIs need none:
-// no browser adds them by itself.
+// isCSRFToken says whether one of the tokens in a cookie's value is for this session.
+func isCSRFToken(g *gate, value, sessionID string) bool {
+	for _, token := range strings.SplitN(value, "~", maxCSRFTokens+1) {
+		salt, _, _ := strings.Cut(token, ".")
+		for _, key := range g.csrf.keys {
+			if hmac.Equal([]byte(token), []byte(newCSRFToken(key, sessionID, salt))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// csrfSession is what a request's token must be bound to: the session, or who a token names that came in a cookie, as a browser adds
+// that by itself, too. No browser adds other tokens: they need none.
+func csrfSession(g *gate, req *http.Request, who *pass) string {
+	for _, job := range g.tokenJobs {
+		if who.session == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
+			if who.sub == "" {
+				return "token " + hashText(who.credential)
+			}
+			return "token of " + who.sub // who may get a new one meanwhile
+		}
+	}
+	return who.session
+}
+
+// checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has none that is good, because
+// the option is newer than the session, or another host of the site planted one, gets one with a request that changes nothing.
 func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) error {
-	if who.session == "" {
+	session := csrfSession(g, req, who)
+	if session == "" {
 		return nil
 	}
 	https := isHTTPS(g, req)
 	tokens := cookieValues(req, cookieName(&g.csrf.cookie, https))
 	if isSafe(req.Method) {
-		if len(tokens) == 0 && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(g, rw, who.session, https)
+		if !isCSRFToken(g, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
+			issueCSRFToken(g, rw, req, session, https)
 		}
 		return nil
 	}
-	sent := req.Header.Get(g.csrf.header)
-	salt, _, _ := strings.Cut(sent, ".")
-	for _, key := range g.csrf.keys {
-		if hmac.Equal([]byte(sent), []byte(newCSRFToken(key, who.session, salt))) && has(tokens, sent) {
-			return nil
-		}
+	if sent := req.Header.Get(g.csrf.header); has(tokens, sent) && isCSRFToken(g, sent, session) {
+		return nil
 	}
 	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errForged, g.csrf.header, g.csrf.cookie.base)
 }
 
-// lacksCSRFToken says that a request brings no token, or one that has to be looked for: then it may need a new one.
+// lacksCSRFToken says that a request brings no token, or one that has to be looked for or at: then it may need a new one. That of a page
+// is always looked at, which is once for all that the page will send.
 func lacksCSRFToken(g *gate, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || !strings.Contains(" "+lines[0], g.csrf.mark)
+	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], g.csrf.mark)
 }
 
 // isSafe says that a method changes nothing (RFC 9110 9.2.1).

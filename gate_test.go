@@ -57,8 +57,8 @@ func TestConfigRules(t *testing.T) {
 		}
 		return false
 	}
-	const ofValues = " value size try min max host path wrong "
-	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret server param upgrade "
+	const ofValues = " value size kinds example try min max host path wrong "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing server param upgrade "
 	var said []string
 	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
 		for _, test := range list {
@@ -85,7 +85,7 @@ func TestConfigRules(t *testing.T) {
 			isKind := strings.Contains(kinds, " "+block+" ") && block != ""
 			names := strings.Fields(regexp.MustCompile(`=\S*|!`).ReplaceAllString(parts[3], " "))
 			for _, name := range append(names, regexp.MustCompile(`==(\S+)`).FindAllString(parts[3], -1)...) {
-				if name = strings.TrimPrefix(name, "=="); isKind && !strings.Contains(ofValues, " "+name+" ") || !isKind && !isThere(block, name) {
+				if name = strings.TrimSuffix(strings.TrimPrefix(name, "=="), "~"); isKind && !strings.Contains(ofValues, " "+name+" ") || !isKind && !isThere(block, name) {
 					t.Errorf("there is no option %q: %s", name, row)
 				}
 			}

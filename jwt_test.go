@@ -78,9 +78,9 @@ func TestJWTOptions(t *testing.T) {
 		options map[string]any
 		want    string
 	}{
-		{"a short secret", map[string]any{"signingSecret": "short"}, "jwt.signingSecret: must have at least 32 bytes for HS256, got 5"},
+		{"a short secret", map[string]any{"signingSecret": "too short a key"}, "jwt.signingSecret: must have at least 32 bytes for HS256, got 15"},
 		{"a secret too short for its algorithm", map[string]any{"signingSecret": tokenSecret, "algorithms": "HS512"}, "jwt.signingSecret: must have at least 64 bytes for HS512"},
-		{"no base64", map[string]any{"signingSecret": "?", "signingSecretBase64Encoded": true}, "jwt.signingSecret: must be base64"},
+		{"no base64", map[string]any{"signingSecret": "what is that?", "signingSecretBase64Encoded": true}, "jwt.signingSecret: must be base64"},
 		{"no PEM", map[string]any{"publicKey": "x"}, "jwt.publicKey: must be PEM"},
 		{"no file", map[string]any{"jwksFile": "/nowhere/keys.json"}, "jwt.jwksFile: open /nowhere/keys.json"},
 		{"no keys", map[string]any{"jwksFile": `{"keys":[]}`}, "jwt.jwksFile: key set: no usable key"},

@@ -141,7 +141,11 @@ func TestTokenNames(t *testing.T) {
 		p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{published}}))
 		token := signed(p.key, map[string]any{"alg": inToken}, map[string]any{"iss": p.issuer})
 		for _, option := range []any{nil, "EdDSA", "Ed25519", "EdDSA,Ed25519"} {
-			s := start(t, jwtOptions(map[string]any{"issuer": p.issuer, "algorithms": option}))
+			block := map[string]any{"issuer": p.issuer}
+			if option != nil {
+				block["algorithms"] = option
+			}
+			s := start(t, jwtOptions(block))
 			bearer(t, s, token).accepted("ada")
 		}
 		p.edit("discovery", func(m map[string]any) { m["id_token_signing_alg_values_supported"] = []string{inKey} })

@@ -965,13 +965,13 @@ func TestLoginClientAuthentication(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		p := newProvider(t)
 		p.clientSecret = ""
-		newBrowser(t, start(t, p.options(map[string]any{"session": map[string]any{"secret": strings.Repeat("s", 32)}}))).signIn("/")
+		newBrowser(t, start(t, p.options(map[string]any{"session": map[string]any{"secret": "the-secret-of-sixteen-bytes"}}))).signIn("/")
 	})
 	t.Run("a name and a secret with every kind of character", func(t *testing.T) { // RFC 6749 2.3.1
 		p := newProvider(t)
 		p.clientID = "urn:app %+&=/é~"
 		p.clientSecret = "a:b %+&=/é\"'~"
-		newBrowser(t, start(t, p.options())).signIn("/")
+		newBrowser(t, start(t, p.options(sessionOptions("secret", "the-secret-of-sixteen-bytes")))).signIn("/")
 	})
 }
 

@@ -240,7 +240,7 @@ func TestLogoutByTheProvider(t *testing.T) {
 // Who was signed out stays so when a reload changes how the provider is called, and in a middleware that calls it in another way.
 func TestLogoutIsKnownToEveryConnection(t *testing.T) {
 	p := newProvider(t)
-	shared := sessionOptions("name", "shared", "secret", "a-secret-of-32-characters-at-all")
+	shared := sessionOptions("name", "shared", "secret", "a-secret-of-32-bytes-or-so-at-all")
 	_, b := signedIn(t, p, shared, logoutOptions)
 	other := start(t, p.options(shared, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 4}}))
 	b.routes[app+"/other"] = other

@@ -57,20 +57,36 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 			continue
 		}
 		var raw any
-		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
-			if value := given[spelling]; value != nil {
-				o.p.must(raw == nil, under(o, name).path, "given twice, also as %q; keep one", spelling)
-				raw = value
-			}
-			delete(given, spelling)
-		}
+		isThere := false
 		field := block.Field(i)
-		if raw == nil && tag.Get("default") == "" && field.Kind() != reflect.Struct {
-			continue
-		}
 		at := under(o, name)
 		at.tag = tag
-		readField(field, at, raw)
+		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
+			_, isGiven := given[spelling] // the interpreter may leave a value of before where there is none
+			if value := given[spelling]; value != nil {
+				o.p.must(raw == nil, at.path, "given twice, also as %q; keep one", spelling)
+				raw = value
+			}
+			isThere = isThere || isGiven
+			delete(given, spelling)
+		}
+		if raw != nil || tag.Get("default") != "" || field.Kind() == reflect.Struct {
+			readField(field, at, raw)
+		}
+		if isThere {
+			checkEmpty(field, at, raw)
+		}
+	}
+}
+
+// checkEmpty looks at an option that is there. A block that is null switches nothing on, though being there is what does. A limit that is empty, as
+// where a variable was to be put in, would not be one. Of others the rules may ask whether they are there and empty: name~.
+func checkEmpty(field reflect.Value, o *option, raw any) {
+	isSwitch := field.Kind() == reflect.Ptr && field.Type().Elem().Kind() == reflect.Struct
+	o.p.must(raw != nil || !isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
+	if o.p.set[o.path] == "" {
+		o.p.set[o.path+"~"] = "true"
+		o.p.must(o.tag.Get("limit") == "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
 	}
 }
 
@@ -247,10 +263,31 @@ func checkText(o *option, text string) string {
 	}
 	if kind := o.tag.Get("is"); kind != "" {
 		where, err := parseLocation(text)
-		checkRules(kind, o, "", map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"),
-			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)})
+		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"),
+			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)}
+		if o.tag.Get("secret") != "" {
+			facts["kinds"] = strconv.Itoa(differentBytes(text))
+			facts["example"] = published.FindString(wordGaps.Replace(strings.ToLower(text)))
+		}
+		checkRules(kind, o, "", facts)
 	}
 	return text
+}
+
+// published finds what the secrets in manuals and examples are made of, those of others, too; wordGaps is what they differ by.
+var (
+	published = regexp.MustCompile("change(me|this|it)|replace|placeholder|example|dummy|sample|insert|your(secret|own|key|pass|client|random|super|session|cookie|32)|(my|super|top|client|session|cookie|shared)secret|" +
+		"secret(key|here|value)|p[a4@][s5$][s5$]w[o0]rd|somethingrandom|opensslrand|powpow|potato|lettersdigits|characters|01234567|12345678|abcdefgh|qwerty|mlfs4tt99kooq|oqinaroshte9")
+	wordGaps = strings.NewReplacer("-", "", "_", "", " ", "", ".", "")
+)
+
+// differentBytes counts them, up to what is enough.
+func differentBytes(text string) int {
+	found := 0
+	for ; text != "" && found < 8; found++ {
+		text = strings.ReplaceAll(text, text[:1], "")
+	}
+	return found
 }
 
 // meantAddress finds the host and path in what was written for an address.

@@ -469,7 +469,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 				"token_endpoint": aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
 		})
 		cert, key := ca.issue(t, "127.0.0.1")
-		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": strings.Repeat("s", 32)},
+		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": "the-secret-of-sixteen-bytes"},
 			"clientConfig": map[string]any{"tls": map[string]any{"ca": ca.pem, "cert": cert, "key": key}}})
 		want := int64(0)
 		if method != "client_secret_post" {

@@ -102,7 +102,10 @@ func (p *fakeProvider) stop() {
 
 // options are what a middleware needs to sign in with this provider; more are added or replaced.
 func (p *fakeProvider) options(more ...map[string]any) map[string]any {
-	made := map[string]any{"issuer": p.issuer, "clientId": p.clientID, "clientSecret": p.clientSecret}
+	made := map[string]any{"issuer": p.issuer, "clientId": p.clientID}
+	if p.clientSecret != "" {
+		made["clientSecret"] = p.clientSecret
+	}
 	for _, m := range more {
 		for name, value := range m {
 			made[name] = value

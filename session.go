@@ -477,7 +477,7 @@ func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *ses
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}
 	if g.csrf != nil {
-		issueCSRFToken(g, rw, s.ID, https)
+		issueCSRFToken(g, rw, req, s.ID, https)
 	}
 	logf(g.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
 	return nil

@@ -314,7 +314,7 @@ func TestSessionCookieIsRefused(t *testing.T) {
 	p := newProvider(t)
 	s, b := signedIn(t, p)
 	good := b.cookie(s.sessionCookie()).Value
-	s2, b2 := signedIn(t, p, sessionOptions("secret", "another-secret-of-32-characters!!"))
+	s2, b2 := signedIn(t, p, sessionOptions("secret", "another-secret-of-32-bytes-or-so!!"))
 	otherSecret := b2.cookie(s2.sessionCookie()).Value
 	s3, b3 := signedIn(t, p)
 	otherRoute := b3.cookie(s3.sessionCookie()).Value
@@ -834,9 +834,9 @@ func TestSessionRuleIsJudgedAnewAfterARefresh(t *testing.T) {
 
 func TestSessionSecretIsReplaced(t *testing.T) {
 	p := newProvider(t)
-	name := sessionOptions("name", "kept", "secret", "the-first-secret-of-32-characters")
+	name := sessionOptions("name", "kept", "secret", "the-first-secret-of-32-bytes-or-so")
 	s, b := signedIn(t, p, name)
-	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-characters", "previousSecrets", []string{"the-first-secret-of-32-characters"})))
+	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-bytes-or-so", "previousSecrets", []string{"the-first-secret-of-32-bytes-or-so"})))
 	b.routes[app] = second
 	before := b.cookie("kept").Value
 	b.fetch(http.MethodGet, "/", "").upstream()
@@ -844,7 +844,7 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 	if before == after {
 		t.Error("the cookie was not sealed anew")
 	}
-	third := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-characters")))
+	third := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-bytes-or-so")))
 	b.routes[app] = third
 	b.fetch(http.MethodGet, "/", "").upstream()
 	b.setCookie("kept", before)
@@ -1068,6 +1068,69 @@ func TestSessionCSRFOptions(t *testing.T) {
 	b.send(req, "same-origin", &reply{t: t}).upstream()
 	_, label := signedIn(t, p, map[string]any{"csrf": "true"})
 	label.fetch(http.MethodPost, "/", "").expect(http.StatusForbidden)
+}
+
+// A token that a browser adds by itself, from a cookie, is no better than a session.
+func TestCSRFOfTokensInCookies(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"csrf": map[string]any{}}, map[string]any{"jwt": map[string]any{"signingSecret": tokenSecret, "audience": "api",
+		"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
+	b := newBrowser(t, s)
+	for _, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"}, {"sub": "eve", "aud": "api"}, {"aud": "api"}} {
+		b.setCookie("app-token", sharedToken(claims))
+		b.open("/").upstream()
+		c := b.cookie("hub-csrf-token")
+		if c == nil {
+			t.Fatalf("%v: no CSRF token was given", claims)
+		}
+		b.fetch(http.MethodPost, "/", "").expect(http.StatusForbidden)
+		req := b.request(http.MethodPost, "/", "a=1")
+		req.Header.Set("Hub-Csrf-Token", c.Value)
+		if got := b.send(req, "same-origin", &reply{t: t}).status; got != http.StatusOK {
+			t.Errorf("%v: with the CSRF token: %d", claims, got)
+		}
+	}
+	// What is in a query is added by nobody.
+	api := newBrowser(t, s)
+	api.fetch(http.MethodPost, "/?t="+sharedToken(map[string]any{"sub": "ada", "aud": "api"}), "").upstream()
+}
+
+// Two middlewares of one host have one CSRF cookie, and a neighbour may plant one: the next page mends it, and nobody is locked out.
+func TestCSRFBesideOthers(t *testing.T) {
+	p := newProvider(t)
+	on := map[string]any{"csrf": map[string]any{}}
+	_, one := signedIn(t, p, on)
+	_, two := signedIn(t, p, on)
+	post := func(b *browser, value string) int {
+		req := b.request(http.MethodPost, "/", "a=1")
+		req.Header.Set("Sec-Fetch-Mode", "cors")
+		req.Header.Set("Hub-Csrf-Token", value)
+		return b.send(req, "same-origin", &reply{t: t}).status
+	}
+	share := func(from, to *browser) { to.setCookie("hub-csrf-token", from.cookie("hub-csrf-token").Value) }
+	for i := 0; i < 3; i++ { // as one browser would, with a page of each in turn
+		share(one, two)
+		two.open("/").upstream()
+		share(two, one)
+		one.open("/").upstream()
+		share(one, two)
+	}
+	value := one.cookie("hub-csrf-token").Value
+	if got, other := post(one, value), post(two, value); got != 200 || other != 200 || strings.Count(value, "~") != 1 {
+		t.Errorf("with %q one gets %d, the other %d", value, got, other)
+	}
+	for _, planted := range []string{"x", "x~y", strings.Repeat("~", 3000), strings.Repeat(newCSRFToken([]byte("k"), "s", strings.Repeat("a", 22))+"~", 20)} {
+		one.setCookie("hub-csrf-token", planted)
+		one.fetch(http.MethodGet, "/", "").upstream()
+		if got := post(one, planted); got != http.StatusForbidden {
+			t.Errorf("a planted %.40q: got %d", planted, got)
+		}
+		one.open("/").upstream()
+		value := one.cookie("hub-csrf-token").Value
+		if got := post(one, value); got != http.StatusOK || len(value) > 66*maxCSRFTokens+10 {
+			t.Errorf("after a planted %.40q: got %d with %q", planted, got, value)
+		}
+	}
 }
 
 func TestSessionForbidden(t *testing.T) {

@@ -18,6 +18,13 @@ func TestConfigRefused(t *testing.T) {
 		{"a misspelt option in a block", with{"session.expiri": 60}, []string{"session.expiri", "expiry"}},
 		{"a missing parenthesis", with{"claims": "Equals(`a`, `b`"}, []string{"claims"}},
 		{"a secret that is too short", with{"session.secret": "short"}, []string{"session.secret", "16"}},
+		{"a secret that nobody put in", with{"session.secret": `{{ env "SESSION_SECRET" }}`}, []string{"session.secret", "looks like a reference that nobody resolved", "${file:/path}"}},
+		{"a secret of a manual", with{"session.secret": "change-me-to-something-else"}, []string{"session.secret", "is like an example", "openssl rand"}},
+		{"a client's secret that seals and is short", with{"clientSecret": "short"}, []string{"clientSecret", "seals sessions", "write session.secret"}},
+		{"an empty client's secret", with{"clientSecret": "", "session.secret": "a text of sixteen or more"}, []string{"clientSecret", "is there and empty", "Compose"}},
+		{"an empty rule", with{"claims": ""}, []string{"claims", "is there and empty"}},
+		{"a rule of spaces", with{"claims": " "}, []string{"claims", "is there and empty"}},
+		{"levels of nothing", with{"acrValues": []string{" "}}, []string{"acrValues", "is there and empty"}},
 		{"two problems", with{"session.expiry": -1, "maxAge": "soon"}, []string{"session.expiry", "maxAge"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

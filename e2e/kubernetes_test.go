@@ -246,7 +246,8 @@ func (n *tenant) apply(file string, replacements ...string) {
 			n.t.Fatalf("%s has no %q to replace", file, replacements[i])
 		}
 	}
-	replacements = append(replacements, "https://id.example.com", n.provider.Issuer, ".example.com", "-"+n.name+"."+parts.Domain, "port: 8443", "port: "+port)
+	replacements = append(replacements, "change-me-too-openssl-rand-base64-32", sealingText, "changed-too-openssl-rand-base64-32", nextSealingText,
+		"https://id.example.com", n.provider.Issuer, ".example.com", "-"+n.name+"."+parts.Domain, "port: 8443", "port: "+port)
 	n.applyText(strings.NewReplacer(replacements...).Replace(string(text)))
 }
 
@@ -364,7 +365,7 @@ func TestKubernetesRotation(t *testing.T) {
 
 	n.register(provider.Client{ID: "my-app", Secret: "changed"})
 	n.apply("rotated.yml")
-	n.reads("secret", "changed-too-openssl-rand-base64-32")
+	n.reads("secret", nextSealingText)
 	if got := alice.outcome(alice.look("/")); got != "application" {
 		t.Errorf("after the rotation, somebody who was signed in gets: %s", got)
 	}
@@ -375,8 +376,8 @@ func TestKubernetesRotation(t *testing.T) {
 	a.secureVisitor(t).signIn("/", provider.Bob)
 
 	// When the old secret goes, sessions sealed with the new one go on, others end.
-	n.apply("rotated.yml", "previousSessionSecret: change-me-too", "previousSessionSecret: changed-too")
-	n.reads("previousSecrets", "[changed-too-openssl-rand-base64-32]")
+	n.apply("rotated.yml", "previousSessionSecret: change-me-too-openssl-rand-base64-32", "previousSessionSecret: "+nextSealingText)
+	n.reads("previousSecrets", "["+nextSealingText+"]")
 	if got := alice.outcome(alice.look("/")); got != "application" {
 		t.Errorf("without the old secret, a session sealed with the new one: %s", got)
 	}

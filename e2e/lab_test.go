@@ -297,7 +297,7 @@ func (a *app) register(s site) {
 	a.provider.AddClient(client)
 }
 
-func (a *app) secret() string { return "the secret of " + a.name }
+func (a *app) secret() string { return fmt.Sprintf("the secret of %x", a.name) } // in digits: a name may have words of published secrets
 
 // addresses turns paths into URLs of the app.
 func (a *app) addresses(paths []string) []string {

@@ -199,7 +199,7 @@ func TestLabelsRefused(t *testing.T) {
 		want   string
 	}{
 		{"session.sliding", "yes", `session.sliding: must be true or false, got "yes"`},
-		{"session.expiry", "1h", `session.expiry: must be a whole number, got "1h"`},
+		{"session.expiry", "1h", `session.expiry: must be a whole number without a unit, got "1h"; write seconds`},
 		{"claims", "Contains(`groups`, `admins`", `claims: position 28: expected "," or ")", found the end`},
 		{"forwardHeader", map[string]string{"X-User": "email"}, `forwardHeader: unknown option; did you mean "forwardHeaders"?`},
 		{"csrf", "on", "csrf: must be a block of options"},

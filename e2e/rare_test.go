@@ -30,32 +30,47 @@ func TestProviderKeysChange(t *testing.T) {
 	}
 }
 
-// TestCSRFTokenLost: a browser that lost the cookie, as after a sign-out elsewhere, gets a new one with its next page, and may post again.
+// TestCSRFTokenLost: a browser that lost the cookie, as after a sign-out elsewhere, or got another one, from another middleware or a
+// neighbour, gets a new one with its next page, and may post again.
 func TestCSRFTokenLost(t *testing.T) {
 	t.Parallel()
-	app := start(t).serve(t, site{with: with{"csrf": true}})
-	before := app.visitor(t)
-	before.signIn("/", provider.Alice)
-	session := before.sessionCookie()
-	v := app.visitor(t)
-	v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session})}}
-	page := v.look("/")
-	if got := v.outcome(page); got != "application" {
-		t.Fatalf("without the token's cookie: %s", got)
-	}
-	var fresh *http.Cookie
-	for _, cookie := range page.Cookies {
-		if cookie.Name == "hub-csrf-token" {
-			fresh = cookie
+	app, neighbour := start(t).serve(t, site{with: with{"csrf": true}}), start(t).serve(t, site{with: with{"csrf": true}})
+	token := func(cookies []*http.Cookie) *http.Cookie {
+		for _, cookie := range cookies {
+			if cookie.Name == "hub-csrf-token" {
+				return cookie
+			}
 		}
+		return nil
 	}
-	if fresh == nil {
-		t.Fatalf("no new token; the page set %v", page.Cookies)
-	}
-	v = app.visitor(t)
-	v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session, fresh})}, "Hub-Csrf-Token": {fresh.Value}}
-	if got := v.outcome(v.fetch(http.MethodPost, "/")); got != "application" {
-		t.Errorf("with the new token: %s", got)
+	before, other := app.visitor(t), neighbour.visitor(t)
+	before.signIn("/", provider.Alice)
+	other.signIn("/", provider.Alice)
+	session := before.sessionCookie()
+	for name, planted := range map[string]*http.Cookie{
+		"lost": nil, "planted": {Name: "hub-csrf-token", Value: "x"}, "another middleware's": token(other.Cookies(other.url("/"))),
+	} {
+		sent := []*http.Cookie{session}
+		if planted != nil {
+			sent = append(sent, planted)
+		}
+		v := app.visitor(t)
+		v.Header = http.Header{"Cookie": {cookieHeader(sent)}}
+		page := v.look("/")
+		fresh := token(page.Cookies)
+		if got := v.outcome(page); got != "application" || fresh == nil {
+			t.Fatalf("%s: %s; the page set %v", name, got, page.Cookies)
+		}
+		v = app.visitor(t)
+		v.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{session, fresh})}, "Hub-Csrf-Token": {fresh.Value}}
+		if got := v.outcome(v.fetch(http.MethodPost, "/")); got != "application" {
+			t.Errorf("%s: with the new token: %s", name, got)
+		}
+		o := neighbour.visitor(t)
+		o.Header = http.Header{"Cookie": {cookieHeader([]*http.Cookie{other.sessionCookie(), fresh})}, "Hub-Csrf-Token": {fresh.Value}}
+		if got, want := o.outcome(o.fetch(http.MethodPost, "/")), name == "another middleware's"; (got == "application") != want {
+			t.Errorf("%s: the other middleware answers the new token with %s", name, got)
+		}
 	}
 }
 

@@ -151,7 +151,7 @@ func TestExampleHubJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, token := range map[string]string{
-		"signing-secret": newToken(t, "HS256", []byte("change-me-to-32-characters-or-more"), nil),
+		"signing-secret": newToken(t, "HS256", []byte(signingText), nil),
 		"public-key":     newToken(t, "ES256", key, nil),
 		"jwks-file":      newToken(t, "ES256", key, nil),
 		"jwks-url":       fromProvider, "jwks-path": fromProvider, "issuer": fromProvider,
