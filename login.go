@@ -80,7 +80,7 @@ func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *ht
 	if c.Unauthenticated == "forward" {
 		stripAll(g, req)
 		next.ServeHTTP(rw, req)
-	} else if signsIn && g.login && !c.DisableLogin && isSpeculative(req) {
+	} else if g.login && isSpeculative(req) {
 		sendNothing(rw)
 	} else if signsIn && g.login && !c.DisableLogin {
 		login(g, rw, req, thisPage(req), "", "")

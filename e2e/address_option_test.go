@@ -24,7 +24,7 @@ func TestLoginRedirectOptions(t *testing.T) {
 	// All sign-ins of a domain may come back to one host. Then the cookies are the domain's, and it leads on to where they began.
 	central := site{callbacks: []string{"http://central.{host}/back"}, rule: "HOST || Host(`central.{site}`)"}
 	central.with = with{"redirectUrl": "central.{host}/back", "session.domain": "{site}"}
-	try(t, "stateCookie.domain", central, canSignIn, row{drop, "yes"}, row{"central.{host}", "no"})
+	try(t, "stateCookie.domain", central, canSignIn, row{drop, "yes"}, row{"central.{site}", "no"})
 	central.with = with{"redirectUrl": "http://central.{host}/back", "stateCookie.domain": "{site}"}
 	try(t, "session.domain", central, func(v *visitor) string {
 		canSignIn(v)

@@ -155,7 +155,11 @@ func (a *app) window(t *testing.T, options ...with) *window {
 		all = both(all, option)
 	}
 	w := &window{chromium: c, t: t, app: a, base: a.URL}
-	w.decode(<-c.send(0, "window", all), &w.number)
+	how := "window"
+	if all["args"] != nil || all["preferences"] != nil {
+		how = "browser"
+	}
+	w.decode(<-c.send(0, how, all), &w.number)
 	t.Cleanup(func() { <-c.send(w.number, "close") })
 	return w
 }

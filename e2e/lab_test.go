@@ -313,7 +313,7 @@ func (a *app) addresses(paths []string) []string {
 }
 
 func (a *app) fill(text string) string {
-	return strings.NewReplacer("{site}", a.host, "{host}", strings.TrimPrefix(a.URL, "http://")).Replace(text)
+	return strings.NewReplacer("{site}", a.host, "{host}", strings.TrimPrefix(a.URL, "http://"), "{name}", a.name).Replace(text)
 }
 
 // set makes Traefik serve the app with these options, or with others than before.

@@ -8,7 +8,9 @@
 //
 // A window has cookies of its own, as a private one has. What is not in commands below is a method of Playwright's
 // BrowserContext or Page, or of a part of it: "keyboard.press". Commands run side by side, each answer names its id.
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rm, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -16,17 +18,29 @@ import { chromium } from 'playwright-core';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const patience = 45_000; // milliseconds for whatever is waited for, on a busy machine
 
-const browser = await chromium.launch({
+// Names below e2e.test lead here, too: unlike those below localhost, a browser does not trust them without TLS.
+const how = {
   executablePath: process.argv[2],
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-});
+    '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.e2e.test 127.0.0.1'],
+};
+const browser = await chromium.launch(how);
 const things = [null]; // windows and tabs by number
 const notes = new Map(); // what is noted of a tab
 
 const commands = {
   async window(_, options) {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 }, ...options });
+    context.setDefaultTimeout(patience);
+    return things.push(context) - 1;
+  },
+  // browser is a window of a browser of its own, with the arguments and preferences given.
+  async browser(_, { args = [], preferences = {} }) {
+    const folder = mkdtempSync(join(tmpdir(), 'oidc-browser-'));
+    mkdirSync(join(folder, 'Default'));
+    writeFileSync(join(folder, 'Default', 'Preferences'), JSON.stringify(preferences));
+    const context = await chromium.launchPersistentContext(folder, { ...how, args: [...how.args, ...args], ignoreHTTPSErrors: true });
+    context.on('close', () => setTimeout(() => rm(folder, { recursive: true, force: true }, () => {}), 500)); // it still writes there
     context.setDefaultTimeout(patience);
     return things.push(context) - 1;
   },
@@ -51,6 +65,8 @@ const commands = {
     await page.frames()[1].waitForURL(/^(?!about:)./);
     return page.frames()[1].url();
   },
+  // seeInFrame waits until a text is to be read in the first frame of a page.
+  seeInFrame: (page, text) => page.frames()[1].waitForSelector(`text="${text}"`),
   // stay answers the loading of an address with "no content", so that the page that leads there stays.
   stay: (page, address) => page.route(address, (route) => route.fulfill({ status: 204 })),
 };

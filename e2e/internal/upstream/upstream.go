@@ -82,6 +82,10 @@ func Start(o Options) (*Upstream, error) {
 	mux.HandleFunc("/ws", u.echo)
 	mux.HandleFunc("/events", u.events)
 	mux.HandleFunc("/app", u.app)
+	mux.HandleFunc("/public", func(rw http.ResponseWriter, req *http.Request) {
+		rw.Header().Set("Cache-Control", "public, max-age=600") // whether it is or not
+		io.WriteString(rw, "for everybody")
+	})
 	mux.HandleFunc("/", u.show)
 	u.server = &http.Server{Handler: u.remember(mux), ReadHeaderTimeout: 10 * time.Second}
 	go u.server.Serve(listener)
