@@ -93,7 +93,7 @@ func Imitate(like Like) (*Imitation, error) {
 	mux.HandleFunc("GET /at/jwks", p.jwks)
 	mux.HandleFunc("GET /at/logout", p.logout)
 	mux.HandleFunc("POST /at/logout", p.logout) // RP-Initiated Logout 2: both
-	mux.HandleFunc("GET /logout", p.logout) // Cognito's, which no metadata name
+	mux.HandleFunc("GET /logout", p.logout)     // Cognito's, which no metadata name
 	p.Front = NewFront(mux)
 	p.server = &http.Server{Handler: p.Front, ReadHeaderTimeout: 10 * time.Second}
 	go p.server.Serve(listener)
