@@ -72,12 +72,12 @@ func ownPages(t *testing.T) []ownPage {
 			reach: func(tab *tab) {
 				tab.enter("/page", provider.Alice)
 				tab.do("stay", "**/end_session*") // or it leads on by itself
-				tab.open("/logout")
+				tab.do("evaluate", fmt.Sprintf("void setTimeout(() => location.href = %q)", tab.url("/logout")))
 			},
 		},
 		{
 			name: "400-no-cookies", title: "Your browser did not keep the sign-in", status: http.StatusBadRequest, actions: []string{"Try again"}, then: youAreAlice,
-			site: peopled(with{"session.path": "/elsewhere"}), wrong: func(a *app, is bool) {
+			site: site{with: with{"session.path": "/elsewhere", "forwardHeaders": with{"X-User": "name"}}}, wrong: func(a *app, is bool) {
 				if !is {
 					a.set(peopled(nil))
 				}
