@@ -51,7 +51,12 @@ var imitations = map[string]struct {
 		rule: "groups", header: "X-User", value: "alice", refreshed: true, atEnd: "provider"},
 	"zitadel.md": {
 		like: provider.Like{RefreshFor: "offline_access", AccessToken: func(string) string { return "opaque_access_token-0" },
-			Claims: map[string]any{"urn:zitadel:iam:org:project:roles": map[string]any{"admin": map[string]any{"123": "example.zitadel.cloud"}}, "preferred_username": "alice"}},
+			Claims: map[string]any{"urn:zitadel:iam:org:project:roles": map[string]any{"admin": map[string]any{"123": "example.zitadel.cloud"}}, "preferred_username": "alice",
+				"aud": []string{"my-app", "another application of the project", "the project"}, "azp": "my-app"},
+			AfterIDs: func(claims map[string]any) map[string]any {
+				claims["aud"] = []string{"my-app", "another application of the project", "a new one", "the project"}
+				return claims
+			}},
 		rule: "urn:zitadel:iam:org:project:roles", header: "X-User", value: "alice", refreshed: true, atEnd: "provider"},
 	"dex.md": {
 		like: provider.Like{Path: "/dex", Scopes: []string{"openid", "profile", "email", "groups", "offline_access", "federated:id"}, RefreshFor: "offline_access",
@@ -71,13 +76,13 @@ var imitations = map[string]struct {
 			Claims: map[string]any{"groups": []string{"admins"}, "email": "alice@example.com"}},
 		rule: "groups", header: "X-User", value: "alice@example.com", refreshed: true, atEnd: "provider"},
 	"cognito.md": {
-		like: provider.Like{Path: "/eu-central-1_AbCdEfGhI", Foreign: true, KeepRefresh: true,
-			Claims: map[string]any{"cognito:groups": []string{"admins"}, "email": "alice@example.com", "token_use": "id"}},
+		like: provider.Like{Path: "/eu-central-1_AbCdEfGhI", Foreign: true, KeepRefresh: true, AfterIDs: laterAuthTime,
+			Claims: map[string]any{"auth_time": 1700000000, "cognito:groups": []string{"admins"}, "email": "alice@example.com", "token_use": "id"}},
 		rule: "cognito:groups", header: "X-User", value: "alice@example.com", refreshed: true, atEnd: "provider"},
 	"gitlab.md": {
 		like: provider.Like{Scopes: []string{"openid", "profile", "email", "api"}, Metadata: map[string]any{"end_session_endpoint": nil},
-			AccessToken: func(string) string { return "glpat0123456789abcdef" },
-			Claims:      map[string]any{"groups_direct": []string{"my-group"}, "nickname": "alice", "email": "alice@example.com"}},
+			AccessToken: func(string) string { return "glpat0123456789abcdef" }, AfterIDs: laterAuthTime,
+			Claims: map[string]any{"auth_time": 1700000000, "groups_direct": []string{"my-group"}, "nickname": "alice", "email": "alice@example.com"}},
 		rule: "groups_direct", header: "X-User", value: "alice", refreshed: true, atEnd: "here"},
 	"logto.md": {
 		like: provider.Like{Path: "/oidc", Algorithm: "ES384", RefreshFor: "prompt=consent", AccessToken: func(string) string { return "opaque" },
@@ -97,9 +102,15 @@ var imitations = map[string]struct {
 	"adfs.md": {
 		like: provider.Like{Path: "/adfs", Scopes: []string{"openid", "profile", "email", "allatclaims"},
 			Metadata:    map[string]any{"access_token_issuer": "http://adfs.example.com/adfs/services/trust"},
-			AccessToken: func(string) string { return strings.Repeat("a large token ", 200) },
+			AccessToken: func(string) string { return strings.Repeat("a.large-token_", 200) },
 			Claims:      map[string]any{"group": "admins", "upn": "alice@corp.example.com", "email": "alice@example.com"}},
 		rule: "group", header: "X-User", value: "alice@corp.example.com", refreshed: true, atEnd: "provider"},
+}
+
+// laterAuthTime is what some put into a refreshed ID token: when it was refreshed (against OIDC Core 12.2).
+func laterAuthTime(claims map[string]any) map[string]any {
+	claims["auth_time"] = time.Now().Unix()
+	return claims
 }
 
 // realProviders are the pages of those that are run; they have tests of their own.
@@ -163,6 +174,8 @@ func imitatedSite(t *testing.T, page string, like provider.Like, change with) (*
 	for option, value := range change {
 		if value == slashless {
 			value = strings.TrimSuffix(p.Issuer, "/")
+		} else if value == slashed {
+			value = p.Issuer + "/"
 		}
 		s.with[option] = value
 	}
@@ -173,8 +186,8 @@ func imitatedSite(t *testing.T, page string, like provider.Like, change with) (*
 // misconfigured is the answer to what a visitor cannot help.
 const misconfigured = "Internal Server Error"
 
-// slashless stands for the issuer without its final slash.
-const slashless = "slashless"
+// slashless and slashed stand for the issuer without its final slash, and with one too many.
+const slashless, slashed = "slashless", "slashed"
 
 // checkSignOut signs out, and sees where that leads.
 func checkSignOut(t *testing.T, v *visitor, p *provider.Imitation, atEnd string) {
@@ -207,6 +220,9 @@ func TestProviderSpecials(t *testing.T) {
 		change     with
 		want       string
 	}{
+		{"Authentik's final slash is forgiven", "authentik.md", with{"issuer": slashless}, in},
+		{"a final slash too many is forgiven", "okta.md", with{"issuer": slashed}, in},
+		{"ZITADEL's audiences have to be trusted", "zitadel.md", with{"trustedAudiences": drop}, "Bad Gateway"},
 		{"Google refuses offline_access", "google.md", with{"scopes": []string{"openid", "email", "offline_access"}}, misconfigured},
 		{"GitLab refuses offline_access", "gitlab.md", with{"scopes": []string{"openid", "offline_access"}}, misconfigured},
 		{"Entra ID refuses resource", "entra-id.md", with{"resource": []string{"https://api.example.com"}}, misconfigured},

@@ -24,7 +24,7 @@ type Like struct {
 	Algorithm string // of tokens
 
 	Scopes      []string // that may be asked for; another one is refused. nil: all
-	Refused     []string // parameters of the authorization request that are refused
+	Refused     []string // parameters of the authorization request that are refused, all values or one ("prompt=login")
 	RequirePKCE bool
 
 	RefreshFor  string                                     // what must be asked for to get a refresh token: "offline_access", "access_type=offline", "never"
@@ -36,6 +36,9 @@ type Like struct {
 	Userinfo    map[string]any
 	Metadata    map[string]any // replaces members of the discovery document; nil removes one
 	Foreign     bool           // the endpoints are on another host name than the issuer
+
+	Repeated       map[string]string // by endpoint, or "id_token": members, as JSON, that stand there once more, in front
+	SignedUserinfo bool              // UserInfo is a JWT
 }
 
 // Imitation is a provider that behaves like another. Whoever comes is signed in at once: how people prove who they are is nothing
@@ -119,7 +122,7 @@ func (p *Imitation) discovery(rw http.ResponseWriter, _ *http.Request) {
 	}
 	maps.Copy(document, p.like.Metadata)
 	maps.DeleteFunc(document, func(_ string, value any) bool { return value == nil })
-	writeObject(rw, http.StatusOK, document)
+	p.write(rw, "discovery", document)
 }
 
 // authorize answers at once: with a code, or with an error where the provider would refuse the request.
@@ -127,7 +130,10 @@ func (p *Imitation) authorize(rw http.ResponseWriter, req *http.Request) {
 	asked := req.URL.Query()
 	answer := url.Values{"state": {asked.Get("state")}}
 	scopes := strings.Fields(asked.Get("scope"))
-	refused := slices.ContainsFunc(p.like.Refused, asked.Has) || p.like.RequirePKCE && asked.Get("code_challenge_method") != "S256"
+	refused := slices.ContainsFunc(p.like.Refused, func(parameter string) bool {
+		name, value, isOne := strings.Cut(parameter, "=")
+		return asked.Has(name) && (!isOne || asked.Get(name) == value)
+	}) || p.like.RequirePKCE && asked.Get("code_challenge_method") != "S256"
 	unknown := p.like.Scopes != nil && slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(p.like.Scopes, s) })
 	switch {
 	case refused:
@@ -185,7 +191,7 @@ func (p *Imitation) token(rw http.ResponseWriter, req *http.Request) {
 		delete(p.live, used)
 		p.dead[used] = isRefresh
 	}
-	writeObject(rw, http.StatusOK, answer)
+	p.write(rw, "token", answer)
 }
 
 // answer makes the tokens. Access tokens last two seconds, so that a test sees a refresh.
@@ -203,7 +209,7 @@ func (p *Imitation) answer(of *imitated, isRefresh bool) map[string]any {
 		claims = p.like.AfterIDs(claims)
 	}
 	if claims != nil {
-		answer["id_token"], _ = p.key.sign(claims)
+		answer["id_token"], _ = p.key.signText(p.repeat("id_token", claims))
 	}
 	return answer
 }
@@ -215,11 +221,18 @@ func (p *Imitation) userinfo(rw http.ResponseWriter, req *http.Request) {
 	}
 	info := map[string]any{"sub": "user-alice"}
 	maps.Copy(info, p.like.Userinfo)
-	writeObject(rw, http.StatusOK, info)
+	if p.like.SignedUserinfo {
+		info["iss"], info["aud"] = p.Issuer, p.ID
+		signed, _ := p.key.signText(p.repeat("userinfo", info))
+		rw.Header().Set("Content-Type", "application/jwt")
+		_, _ = rw.Write([]byte(signed))
+		return
+	}
+	p.write(rw, "userinfo", info)
 }
 
 func (p *Imitation) jwks(rw http.ResponseWriter, _ *http.Request) {
-	writeObject(rw, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+	p.write(rw, "jwks", jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
 		{Key: p.key.private.Public(), KeyID: p.key.id, Algorithm: p.like.Algorithm, Use: "sig"},
 	}})
 }
@@ -234,6 +247,32 @@ func (p *Imitation) logout(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	rw.Write([]byte("signed out at the provider"))
+}
+
+// write answers with an object, and with what is repeated in it.
+func (p *Imitation) write(rw http.ResponseWriter, endpoint string, value any) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.Header().Set("Cache-Control", "no-store")
+	_, _ = rw.Write(p.repeat(endpoint, value))
+}
+
+// repeat is the JSON of an object, and what is repeated in it.
+func (p *Imitation) repeat(endpoint string, value any) []byte {
+	text, _ := json.Marshal(value)
+	if members := p.like.Repeated[endpoint]; members != "" {
+		text = append([]byte("{"+members+","), text[1:]...)
+	}
+	return text
+}
+
+// LogoutToken is what it posts to an application when somebody signs out elsewhere.
+func (p *Imitation) LogoutToken(claims map[string]any) string {
+	now := time.Now().Unix()
+	made := map[string]any{"iss": p.Issuer, "aud": p.ID, "iat": now, "exp": now + 120, "jti": rand.Text(),
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}}
+	maps.Copy(made, claims)
+	raw, _ := p.key.sign(made)
+	return raw
 }
 
 func writeObject(rw http.ResponseWriter, status int, value any) {

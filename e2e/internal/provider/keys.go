@@ -50,14 +50,19 @@ func NewPrivateKey(alg string) (crypto.Signer, error) {
 
 // sign makes a JWS of the claims with this key. The typ is JWT, as the library writes it.
 func (k *signingKey) sign(claims map[string]any) (string, error) {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	return k.signText(payload)
+}
+
+// signText makes a JWS of what is no JSON that a library would write.
+func (k *signingKey) signText(payload []byte) (string, error) {
 	signer, err := jose.NewSigner(
 		jose.SigningKey{Algorithm: k.alg, Key: jose.JSONWebKey{Key: k.private, KeyID: k.id}},
 		(&jose.SignerOptions{}).WithType("JWT"),
 	)
-	if err != nil {
-		return "", err
-	}
-	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
