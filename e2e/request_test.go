@@ -101,9 +101,15 @@ func tunnelled(conn net.Conn, reader io.Reader) string {
 // TestRequestTunnel: nobody gets a connection of their own to the application, in which they could say who they are.
 func TestRequestTunnel(t *testing.T) {
 	t.Parallel()
+	noTunnel(t, start(t), "HTTP/2.0")
+}
+
+// noTunnel is TestRequestTunnel for a Traefik that lets an upgrade to protocol through.
+func noTunnel(t *testing.T, l *lab, protocol string) {
+	t.Helper()
 	backend := h2cBackend(t)
 	options := with{"bypass": "Path(`/public`)", "forwardHeaders": with{"X-User": "name"}}
-	guarded := start(t).serve(t, site{with: options, backend: backend})
+	guarded := l.serve(t, site{with: options, backend: backend})
 	alice := guarded.visitor(t)
 	alice.must(alice.SignIn(guarded.URL+"/", provider.Alice.Name, provider.Alice.Password))
 	at, _ := url.Parse(guarded.URL)
@@ -111,8 +117,8 @@ func TestRequestTunnel(t *testing.T) {
 	for _, c := range alice.Client().Jar.Cookies(at) {
 		cookie += "; " + c.Name + "=" + c.Value
 	}
-	forwarding := start(t).serve(t, site{with: with{"unauthenticated": "forward", "forwardHeaders": with{"X-User": "name"}}, backend: backend})
-	bare := start(t).serve(t, site{plain: true, backend: backend})
+	forwarding := l.serve(t, site{with: with{"unauthenticated": "forward", "forwardHeaders": with{"X-User": "name"}}, backend: backend})
+	bare := l.serve(t, site{plain: true, backend: backend})
 	for _, method := range []string{"GET", "OPTIONS"} {
 		for _, row := range []struct {
 			name, path, cookie string
@@ -132,8 +138,11 @@ func TestRequestTunnel(t *testing.T) {
 				}
 				conn.Close()
 				isTunnel := strings.Contains(said, `/admin as "admin"`)
-				if row.app == bare && strings.HasSuffix(headers, "HTTP/2.0") && !isTunnel {
+				if row.app == bare && headers == "Connection: Upgrade\r\nUpgrade: "+protocol && !isTunnel {
 					t.Errorf("the application takes no upgrade, so this shows nothing: %d %q", resp.StatusCode, said)
+				}
+				if strings.HasSuffix(said, "404 page not found\n") {
+					continue // old Traefiks become HTTP/2 themselves, and route what follows
 				}
 				if row.app != bare && (isTunnel || resp.StatusCode != http.StatusOK || !strings.Contains(said, "HTTP/1.1 "+row.path)) {
 					t.Errorf("%s: %s with %q: %d %q", row.name, method, headers, resp.StatusCode, said)

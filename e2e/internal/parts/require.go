@@ -23,7 +23,7 @@ var Parts = []Part{
 	{Name: "redis-server", Debian: "redis-server", Missing: "sessions in Redis, and configuration by labels"},
 	{Name: "redis-sentinel", Debian: "redis-sentinel", Missing: "Redis with Sentinel"},
 	{Name: "etcd", Debian: "etcd-server", Missing: "Kubernetes: Middleware, IngressRoute, Secret, Gateway API"},
-	{Name: "nginx", Debian: "nginx-light", Missing: "a cache in front of Traefik, and sign-outs behind it"},
+	{Name: "nginx", Debian: "nginx-light", Missing: "TLS that ends before Traefik, prefixes that a proxy takes off, a cache in front and sign-outs behind it"},
 	{Name: "varnishd", Debian: "varnish", Missing: "another cache in front of Traefik"},
 	{Name: "wrk", Debian: "wrk", Missing: "the benchmark"},
 }
