@@ -32,14 +32,17 @@ const (
 	tokenCheck     = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
 	negativeAnswer = 5 * time.Second  // how long "not active" is believed, at most
 	wellKnown      = "/.well-known/oauth-protected-resource"
+	anyScheme      = "*"
 )
 
 // tokenJob is one way to judge tokens that are brought.
 type tokenJob struct {
 	policy   *policy
 	source   TokenSourceConfig
-	tokenKey string // of a query and a form
-	keep     bool   // the upstream gets the header with the token
+	places   []string          // the headers where a token may be
+	schemes  map[string]string // by header: the word before the token, "" none, anyScheme one or none
+	tokenKey string            // of a query and a form
+	keep     bool              // the upstream gets the token as well, where it was
 	rules    *tokenRules
 	keys     *document // of the jwt job; nil: introspection
 
@@ -47,6 +50,7 @@ type tokenJob struct {
 	headers     map[string]*template.Template
 	isTemplated bool // the headers differ from request to request
 	isHidden    bool // a token may come elsewhere than in a header
+	isSpread    bool // in more than one place
 	hint        string
 	cache       time.Duration // how long the word about a token is believed
 
@@ -89,15 +93,21 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 	id := identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}}
 	p, err := judge(job.policy, id)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the rule says no to sub %s, client_id %s", errInsufficientScope, shown(answer.claims["sub"]), shown(claims["client_id"]))
+		return p, lacksRights(claims)
 	}
 	if !job.keep {
 		p.drop = placeOf(credential)
+		p.dropsMore = job.isSpread
 	}
 	p.sub = text(claims["sub"])
 	p.sid = text(claims["sid"])
 	p, err = letIn(ctx, g, credential, p, answerEnd(job, answer))
 	return p, err
+}
+
+// lacksRights says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
+func lacksRights(claims map[string]any) error {
+	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]), shown(claims["azp"]))
 }
 
 // placeOf is the header that a token was in, whichever job looks there; no header is called hidden.
@@ -310,15 +320,17 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 	found := map[string]string{} // by credential: both jobs may look at the same place
 	for _, job := range g.tokenJobs {
-		lines := req.Header[job.source.Header]
-		if len(lines) > 1 { // one of them might be what the upstream reads
-			return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, job.source.Header)
-		}
-		for _, line := range lines {
-			// A tab or a second blank makes no other token: not one that an upstream might read and we do not, not one more to remember.
-			line = strings.Join(strings.Fields(line), " ")
-			if raw, ok := afterScheme(line, job.source.HeaderAuthScheme); ok {
-				found[job.source.Header+": "+line] = raw
+		for _, name := range job.places {
+			lines := req.Header[name]
+			if len(lines) > 1 { // one of them might be what the upstream reads
+				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
+			}
+			for _, line := range lines {
+				// A tab or a second blank makes no other token: not one that an upstream might read and we do not, not one more to remember.
+				line = strings.Join(strings.Fields(line), " ")
+				if raw, ok := afterScheme(line, job.schemes[name]); ok {
+					found[name+": "+line] = raw
+				}
 			}
 		}
 		if job.isHidden {
@@ -329,7 +341,7 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 		}
 	}
 	if len(found) > 1 {
-		return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
+		return sameToken(found)
 	}
 	for only := range found {
 		credential = only
@@ -337,11 +349,29 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 	return found[credential], credential, nil
 }
 
+// sameToken is the one token that is in several headers, as some proxies send it.
+func sameToken(found map[string]string) (raw, credential string, err error) {
+	for name, token := range found {
+		if raw != "" && token != raw || strings.HasPrefix(name, "hidden: ") {
+			return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
+		}
+		raw = token
+		if credential == "" || name < credential {
+			credential = name
+		}
+	}
+	return raw, credential, nil
+}
+
 // hiddenTokens are those in a cookie, the query or a form, where the options allow them.
 func hiddenTokens(job *tokenJob, req *http.Request) []string {
 	var found []string
 	if job.source.Cookie != "" {
 		found = cookieValues(req, job.source.Cookie)
+	}
+	if job.source.WebSocketProtocol {
+		tokens, _ := protocolTokens(req)
+		found = append(found, tokens...)
 	}
 	if job.source.Query+job.tokenKey != "" {
 		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
@@ -358,10 +388,93 @@ func hiddenTokens(job *tokenJob, req *http.Request) []string {
 	return found
 }
 
+// protocolTokens are the tokens among the protocols that a websocket's client offers, and the others: browsers can send no header with
+// one but this. Either the token follows the word bearer, or it is in base64url after the name that Kubernetes gave to that.
+func protocolTokens(req *http.Request) (tokens, others []string) {
+	isNext := false
+	for _, item := range strings.SplitN(strings.Join(req.Header["Sec-Websocket-Protocol"], ","), ",", maxMentions) {
+		item = strings.TrimSpace(item)
+		encoded, isEncoded := strings.CutPrefix(item, "base64url.bearer.authorization.k8s.io.")
+		if plain, err := base64url.DecodeString(encoded); isEncoded && err == nil {
+			tokens = append(tokens, string(plain))
+		} else if isNext {
+			tokens = append(tokens, item)
+		} else {
+			others = append(others, item)
+		}
+		isNext = !isNext && strings.EqualFold(item, "bearer")
+	}
+	return tokens, others
+}
+
+// takeTokens takes off what brought a token, wherever it was: the upstream has no use for it, and what it logs is read by others.
+func takeTokens(g *gate, req *http.Request) {
+	for _, job := range g.tokenJobs {
+		for _, name := range job.places {
+			if !job.keep {
+				delete(req.Header, name)
+			}
+		}
+		if job.isHidden && !job.keep {
+			takeHidden(job, req)
+		}
+	}
+}
+
+// takeHidden takes a token out of a cookie, the query, a form and a websocket's protocols. What else is there stays as it was written.
+func takeHidden(job *tokenJob, req *http.Request) {
+	if job.source.Cookie != "" {
+		var kept []string
+		for _, part := range strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1) {
+			if name, _, _ := strings.Cut(strings.TrimSpace(part), "="); name != job.source.Cookie {
+				kept = append(kept, strings.TrimSpace(part))
+			}
+		}
+		setHeader(req, "Cookie", strings.Join(kept, "; "))
+	}
+	if _, others := protocolTokens(req); job.source.WebSocketProtocol {
+		setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
+	}
+	names := []string{job.source.Query, job.tokenKey}
+	if query := withoutFields(req.URL.RawQuery, names); query != req.URL.RawQuery {
+		req.URL.RawQuery = query
+		req.RequestURI = req.URL.RequestURI() // which Traefik sends on
+	}
+	if text, err := readForm(req); err == nil && job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 {
+		text = withoutFields(text, names[1:])
+		req.Body = io.NopCloser(strings.NewReader(text))
+		req.ContentLength = int64(len(text))
+		setHeader(req, "Content-Length", fmt.Sprint(len(text)))
+	}
+}
+
+// setHeader gives a header one value, or takes it off when that is empty.
+func setHeader(req *http.Request, name, value string) {
+	delete(req.Header, name)
+	if value != "" {
+		req.Header[name] = []string{value}
+	}
+}
+
+// withoutFields is a query or form without the fields of these names.
+func withoutFields(text string, names []string) string {
+	var kept []string
+	for _, pair := range strings.Split(text, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || plain == "" || !has(names, plain) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
 // afterScheme is the token in a header's value. The scheme is matched without regard to case (RFC 9110 11.1).
 func afterScheme(value, scheme string) (raw string, ok bool) {
 	if scheme == "" {
 		return value, value != ""
+	}
+	if scheme == anyScheme {
+		return value[strings.LastIndexByte(value, ' ')+1:], value != ""
 	}
 	word, raw, _ := strings.Cut(value, " ")
 	return raw, strings.EqualFold(word, scheme)
@@ -387,10 +500,6 @@ func challenge(g *gate, a *answer, reason error) {
 	if code != "" {
 		a.challenge += fmt.Sprintf(", error=%q", code)
 	}
-	if code != "" && a.status != http.StatusBadRequest { // which says nothing about the token
-		a.title = "This access token is not accepted"
-		a.detail = "It may have ended, or have been made for something else."
-	}
 	var scopes []string
 	metadata := ""
 	for _, job := range g.tokenJobs {
@@ -399,10 +508,38 @@ func challenge(g *gate, a *answer, reason error) {
 			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
 		}
 	}
-	if code == errInsufficientScope.Error() && scopes != nil {
-		a.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3.1
+	if a.status != http.StatusBadRequest && scopes != nil {
+		a.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
 	}
 	a.challenge += metadata
+}
+
+// speakToCallers finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
+func speakToCallers(g *gate, req *http.Request, a *answer, reason error) {
+	isRefused := errors.Is(reason, errInvalidToken)
+	isCaller := !g.login || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
+	if !isCaller {
+		_, credential, _ := findToken(g, req)
+		isCaller = credential != ""
+	}
+	if !isCaller || len(a.actions) > 0 || a.status == http.StatusInternalServerError {
+		return
+	}
+	name := fmt.Sprint(a.status, " token")
+	if g.gateway != nil && !g.gateway.own && a.status <= http.StatusUnauthorized {
+		name = fmt.Sprint(a.status, " client")
+	}
+	if isRefused {
+		name += " refused"
+	} else if errors.Is(reason, errNotAllowed) {
+		name = "403 gateway"
+	} else if errors.Is(reason, errMisconfigured) {
+		name = "500 token"
+	}
+	if words := newAnswer(name); words.title != "" {
+		a.title = words.title
+		a.detail = words.detail
+	}
 }
 
 // describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
@@ -418,7 +555,10 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
 			continue
 		}
-		document := map[string]any{"resource": job.resource, "bearer_methods_supported": []string{"header"}}
+		document := map[string]any{"resource": job.resource}
+		if methods := bearerMethods(job); methods != nil {
+			document["bearer_methods_supported"] = methods
+		}
 		if issuers := issuersOf(job.rules); len(issuers) > 0 {
 			document["authorization_servers"] = issuers[:1]
 		}
@@ -432,11 +572,26 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.WriteHeader(http.StatusNoContent)
 }
 
+// bearerMethods are those of RFC 6750 2 that a job takes: other places have no name there.
+func bearerMethods(job *tokenJob) []string {
+	var methods []string
+	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
+		methods = append(methods, "header")
+	}
+	if job.tokenKey == "access_token" {
+		methods = append(methods, "body")
+	}
+	if job.tokenKey == "access_token" || job.source.Query == "access_token" {
+		methods = append(methods, "query")
+	}
+	return methods
+}
+
 // newTokenJob makes what both jobs have in common.
 func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
 	manage(g, by)
-	if source.Header+source.Query+source.Cookie == "" {
+	if source.Header+source.Query+source.Cookie == "" && len(source.Headers) == 0 && !source.WebSocketProtocol {
 		source.Header = "Authorization"
 		source.HeaderAuthScheme = "Bearer"
 	}
@@ -444,10 +599,17 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 		audience = []string{resource} // RFC 8707 2.2
 	}
 	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(g.config.ClockSkewSeconds)}}
-	job.isHidden = source.Query+source.Cookie != ""
+	job.isHidden = source.Query+source.Cookie != "" || source.WebSocketProtocol
+	job.schemes = map[string]string{}
+	for _, name := range source.Headers {
+		job.schemes[http.CanonicalHeaderKey(name)] = anyScheme
+	}
 	if source.Header != "" {
-		job.source.Header = http.CanonicalHeaderKey(source.Header)
-		g.credentials[job.source.Header] = true
+		job.schemes[http.CanonicalHeaderKey(source.Header)] = source.HeaderAuthScheme
+	}
+	for name := range job.schemes {
+		job.places = append(job.places, name)
+		g.credentials[name] = true
 	}
 	if at, err := url.Parse(resource); err == nil && resource != "" {
 		if at.Path == "/" {
@@ -456,6 +618,7 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 		job.metadataURL = at.Scheme + "://" + at.Host + wellKnown + at.EscapedPath()
 		job.metadataPath = wellKnown + at.Path
 	}
+	job.isSpread = job.isHidden || len(job.places) > 1
 	g.tokenJobs = append(g.tokenJobs, job)
 	return job
 }
@@ -472,6 +635,7 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 	job := newTokenJob(g, &j.TokenConfig, "jwt.", p)
 	job.tokenKey = j.TokenKey
 	job.isHidden = job.isHidden || j.TokenKey != ""
+	job.isSpread = job.isSpread || job.isHidden
 	job.cache = tokenCheck
 	if job.rules.audience == nil && g.login {
 		job.rules.audience = []string{g.config.ClientID}

@@ -394,12 +394,17 @@ type CSRFConfig struct {
 	CookieName string `json:"cookieName" is:"cookie" default:"hub-csrf-token"`
 }
 
-// TokenSourceConfig is where a token is looked for, in this order.
+// TokenSourceConfig is where a token is looked for: in one place or in several, of which a request may use one.
 type TokenSourceConfig struct {
 	// Header is the name of a header.
 	Header string `json:"header" is:"header"`
 	// HeaderAuthScheme is the word before the token in that header, `Bearer` as a rule. Empty: the header is the token.
 	HeaderAuthScheme string `json:"headerAuthScheme"`
+	// Headers are further headers with a token, alone or after a word: `Cf-Access-Jwt-Assertion` of Cloudflare Access.
+	Headers []string `json:"headers" is:"header"`
+	// WebSocketProtocol takes a token also from the protocols that a websocket's client offers, as scripts in browsers can send no header:
+	// `new WebSocket(url, ["bearer", token, "chat"])`, or Kubernetes' `base64url.bearer.authorization.k8s.io.…`.
+	WebSocketProtocol bool `json:"webSocketProtocol" is:"switch" default:"false"`
 	// Query is the name of a query parameter. Addresses end up in logs: prefer a header.
 	Query string `json:"query"`
 	// Cookie is the name of a cookie.
@@ -417,7 +422,8 @@ type TokenConfig struct {
 	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
 	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
 	Resource string `json:"resource" is:"url" limit:"true"`
-	// ForwardAuthorization lets the upstream have the token's header. Off, it is removed.
+	// ForwardAuthorization lets the upstream have the token, where it was. Off, it is removed: the header, the cookie, the parameter of
+	// a query or form, the protocol of a websocket.
 	ForwardAuthorization bool `json:"forwardAuthorization" is:"switch" default:"false"`
 	// PolicyConfig is as at the top level, of the token or the answer about it. Default: the top level's.
 	PolicyConfig
@@ -715,7 +721,7 @@ oAuthClientCredentials/clientId if clientKey !clientId: required with clientSecr
 oAuthClientCredentials/clientSecret if clientId !clientSecret !clientKey !clientAuthMethod: required with clientId; leave out both to use the caller's
 oAuthClientCredentials/store.secret if store.redis !store.secret: required with redis; write the output of “openssl rand -base64 32”, the same for all replicas
 tokenSource/header if headerAuthScheme !header: required with headerAuthScheme; write "Authorization"
-/oAuthIntrospection.tokenSource if oAuthIntrospection !issuer !oAuthIntrospection.tokenSource.header !oAuthIntrospection.tokenSource.query !oAuthIntrospection.tokenSource.cookie: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"
+/oAuthIntrospection.tokenSource if oAuthIntrospection !issuer !oAuthIntrospection.tokenSource.header !oAuthIntrospection.tokenSource.headers !oAuthIntrospection.tokenSource.webSocketProtocol=true !oAuthIntrospection.tokenSource.query !oAuthIntrospection.tokenSource.cookie: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"
 /oAuthIntrospection.issuer if issuer oAuthIntrospection.issuer: must not stand beside a sign-in, whose issuer is asked; leave it out
 /clientId if oAuthIntrospection !issuer !clientId clientSecret: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
 /clientId if oAuthIntrospection !issuer !clientId clientKey: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API

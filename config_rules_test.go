@@ -109,6 +109,8 @@ func sample(t *testing.T, text string) map[string]any {
 // blameless are configurations that are taken, and the warning or notice that is said of them: see sample.
 var blameless = []struct{ name, options, want string }{
 	{"the least", `{}`, ``},
+	{"a client that asks, about further headers", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"headers": "X-Token"}, "issuer": "https://id.example.com"}}`, ``},
+	{"a client that asks, about websockets", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"webSocketProtocol": true}, "issuer": "https://id.example.com"}}`, ``},
 	{"the widest clock", `{"clockSkewSeconds": "300"}`, ``},
 	{"a narrow clock", `{"clockSkewSeconds": 299}`, ``},
 	{"ID tokens of the sign-in's client", `{"jwt": {"acceptIdTokens": true}}`, `jwt.acceptIdTokens: ID tokens are accepted`},

@@ -49,21 +49,21 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	return made
 }
 
-// judge asks the rule, and finishes the headers of whoever satisfies it.
+// judge asks the rule, and finishes the headers of whoever satisfies it. Of whom it says no to, only the name is told.
 func judge(by *policy, id identity) (*pass, error) {
-	if !allows(by.rule, id) {
-		return nil, errNotAllowed
-	}
 	p := &pass{}
+	if by.username != nil {
+		if name, ok := claimText(id, by.username); ok {
+			p.user = url.User(name)
+		}
+	}
+	if !allows(by.rule, id) {
+		return p, errNotAllowed
+	}
 	for _, h := range by.headers {
 		if value, ok := formatHeader(h.format, id); ok {
 			p.names = append(p.names, h.name)
 			p.values = append(p.values, []string{value})
-		}
-	}
-	if by.username != nil {
-		if name, ok := claimText(id, by.username); ok {
-			p.user = url.User(name)
 		}
 	}
 	return p, nil

@@ -38,16 +38,16 @@ func TestIntrospection(t *testing.T) {
 		t.Errorf("%d calls, the last with %v, %v", p.count("introspection"), asked.form, asked.header)
 	}
 	for i := 0; i < 3; i++ {
-		bearer(t, s, "unknown").challenged(401, badToken, "GET /api: 401: invalid_token: introspection: active: expected true, got false")
+		bearer(t, s, "unknown").challenged(401, badToken+`, scope="read"`, "GET /api: 401: invalid_token: introspection: active: expected true, got false")
 	}
 	if p.count("introspection") != 2 {
 		t.Errorf("a token that is not active was asked about %d times", p.count("introspection")-1)
 	}
 	weak := p.keep(&providerGrant{kind: "access", form: url.Values{"scope": {"none"}}, subject: "bob"})
 	bearer(t, s, weak).challenged(403, tooFewRights+`, scope="read"`, `the rule says no to sub "bob"`)
-	bearer(t, s, "").challenged(401, badToken, "token: must have 1 to 65536 bytes, got 0")
-	bearer(t, s, strings.Repeat("x", 70000)).challenged(401, badToken, "got 70000")
-	apiCall(t, s, "GET", "/?access_token="+token, "").challenged(401, noToken, "not signed in")
+	bearer(t, s, "").challenged(401, badToken+`, scope="read"`, "token: must have 1 to 65536 bytes, got 0")
+	bearer(t, s, strings.Repeat("x", 70000)).challenged(401, badToken+`, scope="read"`, "got 70000")
+	apiCall(t, s, "GET", "/?access_token="+token, "").challenged(401, noToken+`, scope="read"`, "not signed in")
 	if p.count("introspection") != 3 || strings.Contains(s.logs(), token) {
 		t.Errorf("%d calls, log:\n%s", p.count("introspection"), s.logs())
 	}

@@ -161,15 +161,19 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		err = checkCSRF(g, rw, req, who)
 	}
 	if err != nil {
-		turnAway(m, rw, req, err)
+		turnAway(m, who, rw, req, err)
 		return
 	}
 	forward(m, who, rw, req)
 }
 
 // turnAway answers whoever may not pass.
-func turnAway(m *Middleware, rw http.ResponseWriter, req *http.Request, reason error) {
+func turnAway(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request, reason error) {
 	g := m.gate
+	req.URL.User = nil // `GET http://name@host/` sets it
+	if who != nil {
+		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
+	}
 	switch {
 	case errors.Is(reason, errNoCredentials):
 		unauthenticated(g, m.next, rw, req, reason)
@@ -222,6 +226,9 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 	line := req.Header[m.header]
 	stripAll(g, req)
 	delete(req.Header, who.drop)
+	if who.dropsMore {
+		takeTokens(g, req)
+	}
 	harmless, isAll := harmlessTo(g, req.Header)
 	if !isAll {
 		harmless = learn(g, req.Header, harmless)
@@ -305,6 +312,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 		a.title = words.title
 		a.detail = words.detail
 	}
+	speakToCallers(g, req, a, reason)
 	challenge(g, a, reason)
 	if len(a.actions) == 0 {
 		a.actions = wayOut(g, req, a.status)

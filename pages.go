@@ -60,6 +60,17 @@ const pageWords = `
 500 configuration|Signing in is not set up correctly|It is nothing you did, and trying again does not help: there is a mistake in the configuration. Tell the people who run this site, and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 502|The sign-in service sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 503|Signing in is not possible right now|The sign-in service does not respond. It is usually back within moments.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
+400 token|This request cannot be answered|Send exactly one access token, in one place: as a rule in the header Authorization, after the word Bearer.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+400 client|This request cannot be answered|Send exactly one Authorization header.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+401 token|This address needs an access token|Get one from the authorization server, and send it: as a rule in the header Authorization, after the word Bearer.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+401 token refused|This access token is not accepted|It may have ended, or have been made for something else. Get a new one for this API; if that does not help, give the reference to the people who run it.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+401 client|This address needs a client's id and secret|Send them in the header Authorization, as Basic credentials.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+401 client refused|These client credentials are not accepted|Check the client's id and secret, and try again after ten seconds.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+403 token|This access token does not allow this|It is good, but lacks what this address asks for. Get one with the scope that WWW-Authenticate names, or ask the people who run this API.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+403 gateway|The gateway may not do this for you|Its own token does not allow it. It is nothing you did: tell the people who run this API and give them the reference.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+500 token|This API is not set up correctly|It is nothing you did, and trying again does not help: there is a mistake in the configuration. Tell the people who run it and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+502 token|The authorization server sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this API and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
+503 token|Access cannot be checked right now|The authorization server does not respond. Try again after the seconds that Retry-After names.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
 200 asked|Do you want to sign out?|Another website asked to sign you out here. It is your choice.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 200 signed in|You are signed in|Your page opens now.|M5 12.5l4.5 4.5L19 7.5
 200 leaving|You are signed out here|One more step signs you out at the sign-in service, too.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5

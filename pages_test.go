@@ -623,9 +623,9 @@ func TestPagesWords(t *testing.T) {
 		{"a callback with two states", signIn, "/oidc/callback?code=a&state=b&state=c", page, 400, []string{general}, "<a"},
 		{"a sign-in for another issuer", signIn, "/login?iss=x", page, 400, []string{general}, "<a"},
 		{"a frame without sid", signIn, "/front?iss=x", page, 400, []string{general}, "<a"},
-		{"two tokens", api, "/", append(page, token, token), 400, []string{general}, "token"},
+		{"two tokens", api, "/", append(page, token, token), 400, []string{general, "Send exactly one access token"}, "<a"},
 		{"two tokens of a program", api, "/", []string{token, token}, 400,
-			[]string{`"detail":"This request cannot be answered. Something`}, "token"},
+			[]string{`"detail":"This request cannot be answered. Send exactly one access token, in one place`}, "sign"},
 		{"a token that is no good", api, "/", append(page, token+"x"), 401,
 			[]string{"<h1>This access token is not accepted</h1>"}, "<a"},
 	} {

@@ -42,6 +42,7 @@ type pass struct {
 	names      []string
 	values     [][]string
 	drop       string // the header that brought a token, "" when the upstream gets it
+	dropsMore  bool   // it may be elsewhere as well
 	user       *url.Userinfo
 	session    string // the session's id, "" for a token
 	sid, sub   string // by which a pushed logout finds it
@@ -151,7 +152,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		p, err = judgeSession(g, kept) // the copy that the pass is good for: another replica may have written it meanwhile
 	}
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if g.store != nil {
 		p.question, p.slot = storeQuestion(g.store, ticketID(kept.ticket))
@@ -398,7 +399,7 @@ func judgeSession(g *gate, s *session) (*pass, error) {
 	}
 	p, err := judge(g.policy, id)
 	if err != nil {
-		return nil, fmt.Errorf("%w (sub %q)", err, clip(text(s.claims["sub"])))
+		return p, fmt.Errorf("%w (sub %q)", err, clip(text(s.claims["sub"])))
 	}
 	p.session = s.ID
 	p.sid = text(s.claims["sid"])

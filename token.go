@@ -333,8 +333,7 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 // checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
 // checked as far as r has them; type at+jwt is not demanded, as most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
-	mayBeID := r.client != "" || t.claims["nonce"] != nil || t.claims["at_hash"] != nil || t.claims["c_hash"] != nil
-	if mayBeID && !r.acceptsIDTokens && isIDToken(r, t) {
+	if (r.client != "" || t.claims["nonce"] != nil || t.claims["at_hash"] != nil) && isIDToken(r, t) {
 		return errors.New("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
 	}
 	err := firstError(
@@ -355,8 +354,8 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 // no nonce, and so is what has a nonce, unless something in it is of access tokens alone. Azure AD B2C and older Keycloaks put a nonce
 // into those as well.
 func isIDToken(r *tokenRules, t *token) bool {
-	if t.claims["at_hash"] != nil || t.claims["c_hash"] != nil {
-		return true
+	if r.acceptsIDTokens || t.claims["at_hash"] != nil || t.claims["c_hash"] != nil {
+		return !r.acceptsIDTokens
 	}
 	audience := audienceOf(t)
 	isForSignIn := r.client != "" && len(audience) == 1 && audience[0] == r.client && t.claims["iat"] != nil // which ID tokens must have

@@ -94,7 +94,7 @@ func TestIntrospectionOutage(t *testing.T) {
 	for i := range 4 {
 		all.Go(func() {
 			w := app.visitor(t)
-			for k := range 100 {
+			for k := range 25 {
 				if got := bring(fmt.Sprintf("Authorization: Bearer made-up-%d-%d", i, k))(w); got != "Service Unavailable" {
 					t.Errorf("a made-up token: %s", got)
 				}
@@ -113,7 +113,7 @@ func TestIntrospectionOutage(t *testing.T) {
 		t.Errorf("%d alarms in %s", len(lines), time.Since(began))
 	}
 	p.Instead("introspect", nil)
-	for time.Since(began) < 30*time.Second {
+	for over := time.Now(); time.Since(over) < 35*time.Second; {
 		if got := bring("Authorization: Bearer " + fresh)(v); got == in {
 			return
 		}
