@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"text/template"
@@ -723,7 +722,7 @@ func fileKeys(jwksFile string) ([]*key, error) {
 	data := []byte(jwksFile)
 	if !strings.HasPrefix(strings.TrimSpace(jwksFile), "{") {
 		var err error
-		if data, err = os.ReadFile(jwksFile); err != nil {
+		if data, err = readNamedFile(jwksFile); err != nil {
 			return nil, err
 		}
 	}

@@ -25,6 +25,7 @@ import (
 //	max:"10"        the greatest number
 //	secret:"true"   its value appears in no message; ${…} only as the whole value
 //	limit:"true"    without it more are let in, so it must not be there and empty, nor may what ${…} stands for
+//	shown:"true"    visitors see its value: no ${file:…} in it, nor a variable with the name of a secret
 //
 // A comment that stands alone in Config opens a section of the reference. Sentences that begin with "Default:" and "Required" fill
 // its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
@@ -50,10 +51,10 @@ type Config struct {
 	// RedirectURL is where the provider sends the browser back to; register it there. Like all addresses of ours it is a path
 	// (`/oidc/callback`, on whatever host the request came to), host and path (`app.example.com/oidc/callback`), or a
 	// complete URL. It never reaches the upstream. With several hosts, the first form needs every one registered.
-	RedirectURL string `json:"redirectUrl" is:"endpoint" default:"/oidc/callback"`
+	RedirectURL string `json:"redirectUrl" shown:"true" is:"endpoint" default:"/oidc/callback"`
 	// Scopes are what is asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
 	// `offline_access`.
-	Scopes []string `json:"scopes" default:"openid,profile,email"`
+	Scopes []string `json:"scopes" shown:"true" default:"openid,profile,email"`
 	// PKCE ties the answer of the provider to the browser that asked (RFC 7636, method S256). Providers that do not know it
 	// ignore it. Traefik Hub's default is false.
 	PKCE bool `json:"pkce" is:"switch" default:"true"`
@@ -62,7 +63,7 @@ type Config struct {
 	PAR string `json:"par" default:"auto" enum:"auto|true|false"`
 	// AuthParams are query parameters added to the sign-in request, such as `access_type: offline` for Google. Parameters of
 	// the protocol itself cannot be replaced. An empty `prompt` sends none.
-	AuthParams map[string]string `json:"authParams" is:"param"`
+	AuthParams map[string]string `json:"authParams" shown:"true" is:"param"`
 	// LoginParams are the query parameters of the request that starts the sign-in which are passed on to the provider, such as
 	// `login_hint`, `ui_locales`, `acr_values` or `prompt`. Visitors choose their values.
 	LoginParams []string `json:"loginParams" is:"param"`
@@ -74,18 +75,18 @@ type Config struct {
 	MaxAge *int `json:"maxAge" is:"number" min:"0" limit:"true"`
 	// ACRValues are the authentication levels that are accepted, best first. They are sent, and the ID token's `acr` must be
 	// one of them, also of a session that another middleware made.
-	ACRValues []string `json:"acrValues" limit:"true"`
+	ACRValues []string `json:"acrValues" shown:"true" limit:"true"`
 	// Resource names the APIs the access token is wanted for (RFC 8707). Some providers refuse it (Entra ID v2, Authentik).
-	Resource []string `json:"resource" is:"uri"`
+	Resource []string `json:"resource" shown:"true" is:"uri"`
 	// Userinfo also fetches the UserInfo endpoint at sign-in and at refresh, for providers that keep the ID token short. Its
 	// claims fill in what the ID token lacks, and are also under `userinfo.`.
 	Userinfo bool `json:"userinfo" is:"switch" default:"false"`
 	// LoginURL is an address that starts a sign-in. With it, nothing else does: a request without session gets 401, unless
 	// `unauthenticated` says otherwise. It also serves sign-in started by the provider (OIDC Core 4): `target_link_uri`, or `rd` as
 	// oauth2-proxy calls it, is the page to return to, on this origin or at a host within `session.domain`. Empty: every page does.
-	LoginURL string `json:"loginUrl" is:"endpoint"`
+	LoginURL string `json:"loginUrl" shown:"true" is:"endpoint"`
 	// PostLoginRedirectURL is where a sign-in that was started at `loginUrl` ends.
-	PostLoginRedirectURL string `json:"postLoginRedirectUrl" is:"location"`
+	PostLoginRedirectURL string `json:"postLoginRedirectUrl" shown:"true" is:"location"`
 	// DisableLogin never redirects to the provider: only sessions made by another middleware of the same issuer, client and
 	// session settings count.
 	DisableLogin bool `json:"disableLogin" is:"switch" default:"false"`
@@ -114,17 +115,17 @@ type Config struct {
 	// Sign-out.
 
 	// LogoutURL is an address that ends the session, here and at the provider: a POST, or a link on the same site.
-	LogoutURL string `json:"logoutUrl" is:"endpoint"`
+	LogoutURL string `json:"logoutUrl" shown:"true" is:"endpoint"`
 	// PostLogoutRedirectURL is where the browser lands after `logoutUrl`; register it at the provider.
-	PostLogoutRedirectURL string `json:"postLogoutRedirectUrl" is:"location"`
+	PostLogoutRedirectURL string `json:"postLogoutRedirectUrl" shown:"true" is:"location"`
 	// BackchannelLogoutURL is an address to which the provider itself posts that a user is gone (OpenID Connect Back-Channel
 	// Logout); register it there. With sessions in cookies each Traefik knows only what it was told: use Redis with several.
-	BackchannelLogoutURL string `json:"backchannelLogoutUrl" is:"endpoint"`
+	BackchannelLogoutURL string `json:"backchannelLogoutUrl" shown:"true" is:"endpoint"`
 	// BackchannelLogoutSessionsRequired refuses logout tokens that name a user but no session (`sid`).
 	BackchannelLogoutSessionsRequired bool `json:"backchannelLogoutSessionsRequired" is:"switch" default:"false"`
 	// FrontchannelLogoutURL is an address the provider loads in a hidden frame to end the session (OpenID Connect
 	// Front-Channel Logout); register it there. Browsers that block third-party cookies defeat it: prefer the back channel.
-	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl" is:"endpoint"`
+	FrontchannelLogoutURL string `json:"frontchannelLogoutUrl" shown:"true" is:"endpoint"`
 
 	// Session and cookies.
 
@@ -158,7 +159,7 @@ type Config struct {
 
 	// ErrorPages are paths of HTML files that replace the built-in pages, by status: `"401"`, `"403"`, `"500"`, `"503"` (in quotes:
 	// YAML's numbers do not arrive). A key-value store cannot hold them as keys: write text, `401=/401.html,403=/403.html`.
-	ErrorPages map[string]string `json:"errorPages" enum:"401|403|500|503"`
+	ErrorPages map[string]string `json:"errorPages" shown:"true" enum:"401|403|500|503"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
 }
@@ -243,7 +244,7 @@ type EndpointsConfig struct {
 	// Discovery is where the provider's metadata is read. Default: `<issuer>/.well-known/openid-configuration`.
 	Discovery string `json:"discovery" is:"url"`
 	// Authorization is where browsers are sent to sign in.
-	Authorization string `json:"authorization" is:"url"`
+	Authorization string `json:"authorization" shown:"true" is:"url"`
 	// Token is where codes and refresh tokens are exchanged.
 	Token string `json:"token" is:"url"`
 	// JWKS is where the provider's keys are.
@@ -255,7 +256,7 @@ type EndpointsConfig struct {
 	// Revocation is where refresh tokens are given back at sign-out.
 	Revocation string `json:"revocation" is:"url"`
 	// EndSession is where browsers are sent to sign out.
-	EndSession string `json:"endSession" is:"url"`
+	EndSession string `json:"endSession" shown:"true" is:"url"`
 }
 
 // ClientConfig is how a provider is called.
@@ -284,10 +285,10 @@ type TLSConfig struct {
 type CookieConfig struct {
 	// Path is the part of the site the cookie is sent to. The callback must be in that of `stateCookie`, and `logoutUrl` in that
 	// of `session`.
-	Path string `json:"path" is:"path" default:"/"`
+	Path string `json:"path" shown:"true" is:"path" default:"/"`
 	// Domain shares the cookie with all hosts below it (`example.com`), each of which can then read it. `stateCookie` needs it when
 	// `redirectUrl` is on another host than the pages. Default: this host.
-	Domain string `json:"domain" is:"domain"`
+	Domain string `json:"domain" shown:"true" is:"domain"`
 	// SameSite says whether the cookie goes along with requests from other sites: `lax`, only when a link is followed;
 	// `strict`, never, also not right after signing in at a provider on another site, where `stateCookie` would be lost; `none`,
 	// always, which needs `secure` and should have `csrf`. `stateCookie` is always `none` with `responseMode: form_post`.
@@ -304,7 +305,7 @@ type SessionConfig struct {
 	// Name is the cookie's name; `%s` stands for the middleware's. Over https and without `domain` the default name gets the
 	// prefix `__Host-`, which no other host can overwrite. Two middlewares of one issuer and client share a session by giving
 	// it the same name.
-	Name string `json:"name" is:"cookie" default:"%s-session"`
+	Name string `json:"name" shown:"true" is:"cookie" default:"%s-session"`
 	CookieConfig
 	// Partitioned makes our cookies fit for a frame on a page of another site: `SameSite=None; Secure; Partitioned`, whatever `sameSite`
 	// and `secure` say of `session` and `stateCookie`. Such a page has sessions of its own. The sign-in happens in the frame, so
@@ -377,7 +378,7 @@ type SentinelConfig struct {
 // StateCookieConfig is the cookie of a sign-in under way.
 type StateCookieConfig struct {
 	// Name is the cookie's name; `%s` stands for the middleware's.
-	Name string `json:"name" is:"cookie" default:"%s-state"`
+	Name string `json:"name" shown:"true" is:"cookie" default:"%s-state"`
 	CookieConfig
 	// MaxAge is how many seconds a sign-in may take.
 	MaxAge int `json:"maxAge" is:"number" min:"1" default:"600"`
@@ -389,9 +390,9 @@ type CSRFConfig struct {
 	// Secure sends the cookie over https only. Default: as `session.secure`.
 	Secure *bool `json:"secure" is:"switch"`
 	// HeaderName is the header that must repeat the cookie's value.
-	HeaderName string `json:"headerName" is:"header" default:"Hub-Csrf-Token"`
+	HeaderName string `json:"headerName" shown:"true" is:"header" default:"Hub-Csrf-Token"`
 	// CookieName is the cookie's name.
-	CookieName string `json:"cookieName" is:"cookie" default:"hub-csrf-token"`
+	CookieName string `json:"cookieName" shown:"true" is:"cookie" default:"hub-csrf-token"`
 }
 
 // TokenSourceConfig is where a token is looked for: in one place or in several, of which a request may use one.
@@ -421,7 +422,7 @@ type TokenConfig struct {
 	Audience []string `json:"audience" limit:"true"`
 	// Resource is the address of this API (absolute URL). With it the API describes itself to OAuth and MCP clients (RFC 9728)
 	// below `/.well-known/oauth-protected-resource`, and every 401 names that document.
-	Resource string `json:"resource" is:"url" limit:"true"`
+	Resource string `json:"resource" shown:"true" is:"url" limit:"true"`
 	// ForwardAuthorization lets the upstream have the token, where it was. Off, it is removed: the header, the cookie, the parameter of
 	// a query or form, the protocol of a websocket.
 	ForwardAuthorization bool `json:"forwardAuthorization" is:"switch" default:"false"`
@@ -516,7 +517,7 @@ type ClientCredentialsConfig struct {
 	// Audience is the API the token is for, for providers that want it named (Auth0).
 	Audience string `json:"audience"`
 	// Scopes are what the token may do.
-	Scopes []string `json:"scopes"`
+	Scopes []string `json:"scopes" shown:"true"`
 	// Params are further parameters of the token request.
 	Params map[string]string `json:"params" is:"param"`
 	// PolicyConfig is as at the top level, of the token, if it is a JWT.

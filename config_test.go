@@ -509,6 +509,10 @@ func TestConfigExpandsReferences(t *testing.T) {
 	if err := os.WriteFile(file, []byte("from a file, with $ and ${HOME}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, value := range map[string]string{"OIDC_TEST_TEXT": " from the environment ", "OIDC_TEST_LIST": "a, b", "OIDC_TEST_NUMBER": "77", "OIDC_TEST_EMPTY": "",
 		"OIDC_TEST_SECRET_ONE": "the first of two secrets", "OIDC_TEST_SECRET_TWO": "the second of two secrets"} {
 		if err := os.Setenv(name, value); err != nil {
@@ -545,7 +549,7 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"a rule that is empty", `{"claims": "${OIDC_TEST_EMPTY}"}`, `claims: ${OIDC_TEST_EMPTY} is empty, and without a value more would be let in; set it`},
 		{"an audience that is empty", `{"jwt": {"audience": ["${OIDC_TEST_EMPTY}"]}}`, `jwt.audience: ${OIDC_TEST_EMPTY} is empty, and`},
 		{"audiences that are empty", `{"jwt": {"audience": "${OIDC_TEST_EMPTY},${OIDC_TEST_EMPTY}"}}`, `jwt.audience: ${OIDC_TEST_EMPTY} is empty, and`},
-		{"an issuer in an empty file", `{"jwt": {"jwksUrl": "https://id.example.com/keys", "issuer": "${file:/dev/null}"}}`, `jwt.issuer: ${file:/dev/null} is empty, and`},
+		{"an issuer in an empty file", `{"jwt": {"jwksUrl": "https://id.example.com/keys", "issuer": "${file:` + empty + `}"}}`, `jwt.issuer: ${file:` + empty + `} is empty, and`},
 		{"a file that is not there", `{"session": {"secret": "${file:/nowhere/secret}"}}`, `session.secret: ${file:/nowhere/secret}: open /nowhere/secret: no such file or directory; Traefik's process must be able to read it`},
 		{"a number that is none", `{"session": {"expiry": "${OIDC_TEST_TEXT}"}}`, `session.expiry: must be a whole number, got "from the environment"`},
 		{"a reference for Kubernetes", `{"clientSecret": "urn:k8s:secret:oidc:secret"}`, `clientSecret: urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write "${NAME}" or "${file:/path}"`},
@@ -556,6 +560,86 @@ func TestConfigExpandsReferences(t *testing.T) {
 			t.Errorf("%s: expected %q, got %q", test.name, test.wantErr, p.list)
 		}
 	}
+}
+
+// The operator's locks: what references may name, whatever a middleware says.
+func TestConfigLocks(t *testing.T) {
+	dir := t.TempDir()
+	mine, others := filepath.Join(dir, "mine"), filepath.Join(dir, "mine-not")
+	write := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(mine, "..2026", "good"), "a value of many bytes")
+	write(filepath.Join(others, "bad"), "a value of other people")
+	for name, target := range map[string]string{"..data": "..2026", "good": "..data/good", "out": others, "gone": "nowhere", "bad": filepath.Join(others, "bad")} {
+		if err := os.Symlink(target, filepath.Join(mine, name)); err != nil { // as Kubernetes mounts a Secret, and as an attacker would like it
+			t.Fatal(err)
+		}
+	}
+	set := func(name, value string) {
+		if err := os.Setenv(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("OIDC_TEST_MINE", "a value of many bytes")
+	set("OIDC_TEST_OTHER", "a value of other people")
+	outside := "is not within the folders in TRAEFIK_OIDC_FILES, which Traefik's operator has set; move it there"
+	for _, test := range []struct{ folders, names, options, wantErr string }{
+		{"-", "-", `{"clientId": "${file:` + others + `/bad}"}`, ""},
+		{"-", "-", `{"clientId": "${OIDC_TEST_OTHER}"}`, ""},
+		{mine, "-", `{"clientId": "${file:` + mine + `/good}"}`, ""},
+		{"/nowhere:" + mine + "/", "-", `{"clientId": "${file:` + mine + `/../mine/good}"}`, ""},
+		{"/", "-", `{"clientId": "${file:` + mine + `/good}"}`, ""},
+		{mine, "-", `{"clientId": "${file:` + others + `/bad}"}`, outside},
+		{mine, "-", `{"clientId": "${file:` + mine + `/../mine-not/bad}"}`, outside},
+		{mine, "-", `{"clientId": "${file:` + mine + `/bad}"}`, outside},
+		{mine, "-", `{"clientId": "${file:` + mine + `/out/bad}"}`, outside},
+		{mine, "-", `{"clientId": "${file:` + mine + `/gone}"}`, "no such file or directory"},
+		{mine, "-", `{"clientId": "${file:/nowhere/at/all}"}`, outside},
+		{mine, "-", `{"clientId": "${file:options.go}"}`, outside},
+		{mine, "-", `{"clientId": "${file:/etc/passwd}"}`, outside},
+		{"", "-", `{"clientId": "${file:` + mine + `/good}"}`, outside},
+		{".", "-", `{"clientId": "${file:` + mine + `/good}"}`, outside},
+		{"-", "OIDC_TEST_M*, X", `{"clientId": "${OIDC_TEST_MINE}"}`, ""},
+		{"-", "X OIDC_TEST_MINE", `{"clientId": "${OIDC_TEST_MINE}"}`, ""},
+		{"-", "OIDC_TEST_M*", `{"clientId": "${OIDC_TEST_OTHER}"}`, `environment variable "OIDC_TEST_OTHER" is not among the names in TRAEFIK_OIDC_ENV, which Traefik's operator has set; use one of those`},
+		{"-", "OIDC_TEST_M*", `{"clientId": "${OIDC_TEST_GONE}"}`, "is not among the names"},
+		{"-", "", `{"clientId": "${OIDC_TEST_MINE}"}`, "is not among the names"},
+		{"-", "[", `{"clientId": "${OIDC_TEST_MINE}"}`, "is not among the names"},
+		{"-", "-", `{"clientId": "${file:/dev/zero}"}`, "must be a regular file of at most"},
+		{"-", "-", `{"clientId": "${file:` + dir + `}"}`, "must be a regular file of at most"},
+		{"-", "-", `{"authParams": {"x": "a ${file:` + mine + `/good}"}}`, "must not stand in an option whose value visitors see; write the value itself"},
+		{"-", "-", `{"scopes": ["${file:` + mine + `/good}"]}`, "must not stand in an option whose value visitors see"},
+		{"-", "-", `{"redirectUrl": "/${file:` + mine + `/good}"}`, "must not stand in an option whose value visitors see"},
+		{"-", "-", `{"postLogoutRedirectUrl": "/${CF_DNS_API_TOKEN}"}`, "must not stand in an option whose value visitors see"},
+		{"-", "-", `{"session": {"name": "${AWS_SECRET_ACCESS_KEY}"}}`, "must not stand in an option whose value visitors see"},
+		{"-", "-", `{"authParams": {"hd": "${OIDC_TEST_MINE}"}}`, ""},
+	} {
+		for name, value := range map[string]string{"TRAEFIK_OIDC_FILES": test.folders, "TRAEFIK_OIDC_ENV": test.names} {
+			set(name, value)
+			if value == "-" {
+				os.Unsetenv(name)
+			}
+		}
+		_, p := read(signIn(t, test.options))
+		if said := strings.Join(p.list, "; "); test.wantErr == "" && said != "" || !strings.Contains(said, test.wantErr) || strings.Contains(said, "other people") {
+			t.Errorf("folders %q, names %q, %s: expected %q, got %q", test.folders, test.names, test.options, test.wantErr, said)
+		}
+	}
+	set("TRAEFIK_OIDC_FILES", mine)
+	p := &problems{}
+	newPages(map[string]string{"403": filepath.Join(others, "bad")}, p)
+	_, err := fileKeys(filepath.Join(others, "bad"))
+	if len(p.list) == 0 || !strings.Contains(p.list[0], outside) || err == nil || !strings.Contains(err.Error(), outside) {
+		t.Errorf("a page and a file of keys: %q, %v", p.list, err)
+	}
+	os.Unsetenv("TRAEFIK_OIDC_FILES")
+	os.Unsetenv("TRAEFIK_OIDC_ENV")
 }
 
 // eachOption calls do for every option, as fields of structs and with the text that names it.
@@ -690,7 +774,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: the field is called %s", at, field.Name)
 		}
 		rest := string(field.Tag)
-		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret", "limit"} {
+		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret", "limit", "shown"} {
 			if value, ok := field.Tag.Lookup(name); ok {
 				rest = strings.Replace(rest, name+`:"`+value+`"`, "", 1)
 			}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"sort"
@@ -231,23 +232,89 @@ func expand(o *option, text string) string {
 	expanded := strings.TrimSpace(reference.ReplaceAllStringFunc(text, func(found string) string {
 		name := found[2 : len(found)-1]
 		file := strings.TrimPrefix(name, "file:")
-		if file == name {
-			value, isSet := os.LookupEnv(name)
-			if !isSet {
-				o.p.add(o.path, "environment variable %q is not set; set it for Traefik's process", name)
-				return found
+		if o.tag.Get("shown") != "" && (file != name || secretName.MatchString(name)) {
+			o.p.add(o.path, "%s must not stand in an option whose value visitors see; write the value itself", found)
+		} else if file == name {
+			return readVariable(o, name, found)
+		} else {
+			data, err := readNamedFile(file)
+			if err == nil {
+				return strings.TrimSpace(string(data))
 			}
-			return value
-		}
-		data, err := os.ReadFile(file)
-		if err != nil {
 			o.p.add(o.path, "%s: %v; Traefik's process must be able to read it", found, err)
-			return found
 		}
-		return strings.TrimSpace(string(data))
+		return found
 	}))
 	o.p.must(expanded != "" || o.tag.Get("limit") == "", o.path, "%s is empty, and without a value more would be let in; set it", clip(text))
 	return expanded
+}
+
+// secretName matches the names of variables that nobody gives to what all may see.
+var secretName = regexp.MustCompile(`(?i)secret|token|passw|key|credential|private`)
+
+// The locks of Traefik's operator on what references may name, for where others write middlewares: environment variables of Traefik's
+// process, read each time. One that is set and empty allows nothing.
+const (
+	folderLock = "TRAEFIK_OIDC_FILES" // folders, as in PATH
+	nameLock   = "TRAEFIK_OIDC_ENV"   // names, separated by commas, * for any letters
+)
+
+// readVariable is the value of an environment variable, or else what was found.
+func readVariable(o *option, name, found string) string {
+	names, isLocked := os.LookupEnv(nameLock)
+	isAllowed := !isLocked
+	for _, pattern := range strings.Fields(strings.ReplaceAll(names, ",", " ")) {
+		matches, _ := path.Match(pattern, name)
+		isAllowed = isAllowed || matches
+	}
+	value, isSet := os.LookupEnv(name)
+	if !isAllowed {
+		o.p.add(o.path, "environment variable %q is not among the names in TRAEFIK_OIDC_ENV, which Traefik's operator has set; use one of those", name)
+		return found
+	}
+	if !isSet {
+		o.p.add(o.path, "environment variable %q is not set; set it for Traefik's process", name)
+		return found
+	}
+	return value
+}
+
+const maxNamedFile = 16 << 20
+
+// readNamedFile reads a file that an option names. What is no file of the disk would never end, or wait for a writer.
+func readNamedFile(name string) ([]byte, error) {
+	at, err := unlocked(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(at); err == nil && (!info.Mode().IsRegular() || info.Size() > maxNamedFile) {
+		return nil, fmt.Errorf("must be a regular file of at most %d bytes", maxNamedFile)
+	}
+	return os.ReadFile(at)
+}
+
+// unlocked is where a file is, if it may be read: its path must be within one of the folders, both as it is written, so that nothing is
+// told of other places, and when links are followed, as Kubernetes uses in a mounted Secret.
+func unlocked(name string) (string, error) {
+	folders, isLocked := os.LookupEnv(folderLock)
+	if !isLocked {
+		return name, nil
+	}
+	at, err := filepath.Abs(name)
+	for _, folder := range filepath.SplitList(folders) {
+		if folder = filepath.Clean(folder); err != nil || folder == "." || !strings.HasPrefix(at, strings.TrimSuffix(folder, "/")+"/") {
+			continue
+		}
+		real, broken := filepath.EvalSymlinks(at)
+		within, missing := filepath.EvalSymlinks(folder)
+		if broken != nil {
+			return "", broken
+		}
+		if missing == nil && strings.HasPrefix(real, strings.TrimSuffix(within, "/")+"/") {
+			return real, nil
+		}
+	}
+	return "", fmt.Errorf("%q is not within the folders in TRAEFIK_OIDC_FILES, which Traefik's operator has set; move it there", name)
 }
 
 // checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented case.

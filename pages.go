@@ -13,7 +13,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -244,11 +243,8 @@ func newPages(files map[string]string, p *problems) *pages {
 			continue
 		}
 		option := "errorPages." + name
-		file, err := os.Open(files[name])
-		data, unread := io.ReadAll(io.LimitReader(file, maxErrorPage+1)) // of a file that did not open it fails, too
-		file.Close()
+		data, err := readNamedFile(files[name])
 		p.must(err == nil, option, "must be a readable HTML file: %v", err)
-		p.must(unread == nil, option, "must be a readable HTML file: %v", unread)
 		p.must(len(data) > 0, option, "must be an HTML file, got an empty one: %q", files[name])
 		p.must(len(data) <= maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, files[name])
 		p.must(utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", files[name])

@@ -663,11 +663,11 @@ func TestPagesCustomProblems(t *testing.T) {
 	}
 	tests := []struct{ name, status, path, wantErr string }{
 		{"no such file", "401", filepath.Join(folder, "none.html"), "errorPages.401: must be a readable HTML file: open "},
-		{"a folder", "403", folder, "errorPages.403: must be a readable HTML file: read "},
+		{"a folder", "403", folder, "errorPages.403: must be a readable HTML file: must be a regular file of at most"},
 		{"an empty file", "500", write("empty", nil), "errorPages.500: must be an HTML file, got an empty one: "},
 		{"a file that is too large", "503", write("large", make([]byte, maxErrorPage+1)), "errorPages.503: must be an HTML file of at most 262144 bytes"},
 		{"a picture", "403", write("picture", []byte{0xff, 0xd8, 0xff}), "errorPages.403: must be UTF-8 text, got other bytes: "},
-		{"an endless file", "403", "/dev/zero", "errorPages.403: must be an HTML file of at most 262144 bytes"},
+		{"an endless file", "403", "/dev/zero", "errorPages.403: must be a readable HTML file: must be a regular file of at most"},
 		{"the largest file", "403", write("largest", []byte(strings.Repeat("x", maxErrorPage))), ""},
 		{"no name", "403", "", ""},
 	}

@@ -38,6 +38,49 @@ func TestConfigReferences(t *testing.T) {
 	}
 }
 
+// TestConfigLocks: Traefik's operator says which files and variables middlewares may name.
+func TestConfigLocks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mine, others := filepath.Join(dir, "mine"), filepath.Join(dir, "others")
+	for name, text := range map[string]string{mine: "the secret in the folder", others: "the secret of others"} {
+		if err := os.MkdirAll(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(name, "secret"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(others, "secret"), filepath.Join(mine, "link")); err != nil {
+		t.Fatal(err)
+	}
+	locked := *start(t)
+	traefik, err := locked.newTraefik("locked", parts.TraefikOptions{Env: []string{"TRAEFIK_OIDC_FILES=" + mine, "TRAEFIK_OIDC_ENV=OIDC_*", "OIDC_TENANT=a-tenant", "DNS_TOKEN=of others"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(traefik.Stop)
+	locked.traefik = traefik
+	registered := site{client: func(c *provider.Client) { c.Secret = "the secret in the folder" },
+		with: with{"clientSecret": "${file:" + mine + "/secret}", "authParams": with{"tenant": "${OIDC_TENANT}"}}}
+	if got := canSignIn(locked.serve(t, registered).visitor(t)); got != "yes" {
+		t.Errorf("with what is allowed, can sign in: %s", got)
+	}
+	for name, refused := range map[string]with{
+		"TRAEFIK_OIDC_FILES":    {"clientSecret": "${file:" + others + "/secret}"},
+		"is not within":         {"clientSecret": "${file:" + mine + "/link}"},
+		"errorPages.403":        {"errorPages": with{"403": others + "/secret"}},
+		"jwt.jwksFile":          {"jwt": with{"jwksFile": others + "/secret"}},
+		"TRAEFIK_OIDC_ENV":      {"clientSecret": "${DNS_TOKEN}"},
+		"whose value visitors":  {"authParams": with{"x": "${file:" + mine + "/secret}"}},
+		"must not stand in an ": {"scopes": "${DNS_TOKEN}"},
+	} {
+		if said := locked.refuse(t, site{with: refused}); !strings.Contains(said, name) || strings.Contains(said, "of others") {
+			t.Errorf("%v: expected %q, got %s", refused, name, said)
+		}
+	}
+}
+
 // TestConfigCSRF: every way to write a block that is switched on by being there.
 func TestConfigCSRF(t *testing.T) {
 	t.Parallel()
