@@ -319,7 +319,7 @@ type browser struct {
 	cookies   map[string]*kept // by name, host and path
 	order     int
 	plainHTTP bool           // the site is visited over http
-	drops     *regexp.Regexp // the names of cookies that it, or something on the way, does not let in; it may refuse others then, too
+	drops     *regexp.Regexp // cookies, name=value, that it, or something on the way, does not let in; it may refuse others then, too
 }
 
 type kept struct {
@@ -605,7 +605,7 @@ func (b *browser) takeCookies(from *url.URL, cookies []*http.Cookie, lines int) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range cookies {
-		if b.drops != nil && (b.drops.MatchString(c.Name) || refusedCookie(from, c) != "") {
+		if b.drops != nil && (b.drops.MatchString(c.Name+"="+c.Value) || refusedCookie(from, c) != "") {
 			continue
 		}
 		if problem := refusedCookie(from, c); problem != "" {

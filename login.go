@@ -225,10 +225,8 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 	name := cookieName(&g.stateCookie, https) + fmt.Sprintf(".%.6x", state)
 	var pending *pendingLogin
 	for _, value := range cookieValues(req, name) {
-		content, _, err := open(g.stateSealer, name, value)
-		if err == nil {
-			pending = readPending(content)
-		}
+		content, _, _ := open(g.stateSealer, name, value)
+		pending = readPending(content)
 		if pending != nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
 			setCookie(rw, &g.stateCookie, name, "", https, -1)
 			break

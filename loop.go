@@ -33,6 +33,13 @@ func roundsOf(g *gate, req *http.Request) (rounds, size int) {
 		rounds, _ = strconv.Atoi(count)
 		size, _ = strconv.Atoi(bytes)
 	}
+	for _, c := range pendingCookies(req, cookieName(&g.stateCookie, isHTTPS(g, req))+".") {
+		content, _, _ := open(g.stateSealer, c.Name, c.Value)
+		pending := readPending(content)
+		if pending != nil && pending.Rounds >= rounds && recall(g.usedStates, hashText(pending.State)) != nil {
+			rounds = pending.Rounds + 1 // that sign-in was completed, and nothing of its answer was kept
+		}
+	}
 	return rounds, size
 }
 
@@ -44,6 +51,9 @@ func breakLoop(g *gate, rw http.ResponseWriter, req *http.Request, returnTo stri
 	}
 	https := isHTTPS(g, req)
 	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), "", https, -1) // whoever tries again begins anew
+	for _, c := range pendingCookies(req, cookieName(&g.stateCookie, https)+".") {
+		setCookie(rw, &g.stateCookie, c.Name, "", https, -1)
+	}
 	why := causes(g, &g.sessionCookie, req, size)
 	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
 		why = "the cookie came, and could not be used: " + trouble
@@ -56,6 +66,7 @@ func breakLoop(g *gate, rw http.ResponseWriter, req *http.Request, returnTo stri
 func refuseCookie(g *gate, rw http.ResponseWriter, req *http.Request, reason error, why, back string) {
 	a := newAnswer("400 cookie", action{text: "Try again", href: back})
 	a.detail = "Probably " + why + ". " + a.detail
+	a.isForOperator = true
 	refuseWith(g, rw, req, a, fmt.Errorf("%w; probably %s", reason, why))
 }
 
@@ -70,9 +81,10 @@ func causes(g *gate, c *cookie, req *http.Request, size int) string {
 	}{
 		{has(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
 			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
+		{c.sameSite == http.SameSiteStrictMode && isForeign(req), "the cookie is sameSite strict, and browsers keep that back when another site leads here, as the provider does"},
 		{isPlain && isSecureCookie(c, isHTTPS(g, req)), "the cookie is for https alone (secure), and the page came by http"},
 		{c.domain != "" && !isBelow(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, clip(req.Host))},
-		{!strings.HasPrefix(req.URL.Path+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
+		{!strings.HasPrefix(outerPath(req, req.URL.Path)+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
 		{g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
 		{req.Header["Cookie"] == nil, "the browser blocks the cookies of this site, or something on the way takes them out"},
 	} {

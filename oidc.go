@@ -306,6 +306,9 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 			a.retryAfter = "5"
 		}
 	}
+	if a.isForOperator {
+		level = outageLevel(g)
+	}
 	if errors.Is(reason, errMisconfigured) {
 		level = outageLevel(g) // the same for everybody who comes, and some of it anybody can cause
 		words := newAnswer("500 configuration")

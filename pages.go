@@ -24,14 +24,15 @@ const maxErrorPage = 256 << 10
 
 // answer is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
 type answer struct {
-	status     int
-	title      string   // what happened, one sentence a visitor understands, without its full stop
-	detail     string   // what they can do, whole sentences
-	icon       string   // the outline of a picture, as SVG writes it
-	id         string   // also in the log line; "" on pages that report no trouble
-	actions    []action // what the page offers, the likeliest first
-	retryAfter string   // seconds, "" none; a page then loads its first link again by itself
-	challenge  string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
+	status        int
+	title         string   // what happened, one sentence a visitor understands, without its full stop
+	detail        string   // what they can do, whole sentences
+	icon          string   // the outline of a picture, as SVG writes it
+	id            string   // also in the log line; "" on pages that report no trouble
+	actions       []action // what the page offers, the likeliest first
+	retryAfter    string   // seconds, "" none; a page then loads its first link again by itself
+	isForOperator bool     // what is wrong may be the configuration: now and then the log tells it where it is seen
+	challenge     string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
 }
 
 // action is a link, or with method POST a button, for what changes something: a link may be followed by a prefetcher.
