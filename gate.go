@@ -63,11 +63,8 @@ type gate struct {
 	harmless   map[string]bool             // replaced as a whole, never changed
 	common     map[string]bool             // what it was at first
 	relearnt   time.Time                   // when it was that for the last time
-	complained time.Time                   // of an outage
 
-	missing      map[string]bool // sessions that were not in the store in this minute
-	missingSince time.Time
-	missingSaid  int // the number that is worth the next line
+	many map[string]*many // sessions that ended, by why
 }
 
 // registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log"
 	"strings"
+	"sync"
+	"time"
 )
 
 // Log levels. Traefik shows what a plugin prints at DEBUG and what it logs as ERROR, whatever we call it: so what an operator must
@@ -19,7 +21,23 @@ const (
 type logger struct {
 	name  string
 	level int
+
+	mu   sync.Mutex
+	said map[string]*repeats // by kind of line
 }
+
+// repeats is how often a line for the operator came since it was written.
+type repeats struct {
+	since    time.Time
+	times    int
+	sessions map[string]bool
+}
+
+const (
+	outagePause  = 10 * time.Second // between two lines of a kind: an outage makes one for each request
+	maxKinds     = 100
+	manySessions = 10000 // that are told apart
+)
 
 // errorLog is the log package's own output, which Traefik has replaced by its log, without a second date.
 var errorLog = log.New(log.Writer(), "", 0)
@@ -28,15 +46,56 @@ func newLogger(name, level string) *logger {
 	return &logger{name: name, level: strings.Index("debug info  warn  error", level) / 6}
 }
 
-// logf writes one line. Arguments are text and numbers: the interpreter cannot print our types.
+// logf writes one line. Arguments are text and numbers: the interpreter cannot print our types. What an operator must act on is written
+// once in a while, with the number of times; all of it is the requests' story.
 func logf(l *logger, level int, format string, args ...any) {
 	if level < l.level {
 		return
 	}
 	line := l.name + ": " + fmt.Sprintf(format, args...)
 	if level >= levelWarn {
-		errorLog.Print(line)
-		return
+		sum, isDue := sumUp(l, format, strings.TrimPrefix(line, l.name+": "))
+		if isDue {
+			errorLog.Print(line + sum)
+			return
+		}
 	}
-	fmt.Println(line)
+	if l.level <= levelInfo {
+		fmt.Println(line)
+	}
+}
+
+// sumUp counts a line among those of its kind, and says whether it is time for one of them.
+func sumUp(l *logger, format, line string) (sum string, isDue bool) {
+	if format == "%s" || strings.HasPrefix(format, "in the last minute") { // worded elsewhere; a sum itself
+		format = line
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.said[format]
+	if r == nil {
+		if len(l.said)%maxKinds == 0 {
+			l.said = map[string]*repeats{}
+		}
+		r = &repeats{sessions: map[string]bool{}}
+		l.said[format] = r
+	}
+	r.times++
+	if words := strings.Fields(line); words[0] == "session" && len(r.sessions) < manySessions {
+		r.sessions[words[1]] = true
+	}
+	passed := now.Sub(r.since)
+	if passed < outagePause {
+		return "", false
+	}
+	if r.times > 1 {
+		sum = fmt.Sprintf(" (%d times in %s", r.times, passed.Round(time.Second))
+		if len(r.sessions) > 0 {
+			sum += fmt.Sprintf(", of %d sessions", len(r.sessions))
+		}
+		sum += ")"
+	}
+	l.said[format] = &repeats{since: now, sessions: map[string]bool{}}
+	return sum, true
 }

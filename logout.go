@@ -131,7 +131,7 @@ func isForeign(req *http.Request) bool {
 func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
 	if err := takeLogoutToken(g, req); err != nil {
-		logf(g.log, outageLevel(g), "back-channel logout: %s", err) // anybody can post here
+		logf(g.log, levelWarn, "back-channel logout: %s", err) // anybody can post here
 		http.Error(rw, "invalid_request", http.StatusBadRequest)    // 2.8: also when the logout failed
 		return
 	}
@@ -165,7 +165,7 @@ func takeLogoutToken(g *gate, req *http.Request) error {
 		return err
 	}
 	if err = noteUsed(req.Context(), g, t); err != nil { // the logout is done: to repeat it does no harm
-		logf(g.log, outageLevel(g), "back-channel logout: its jti could not be kept: %s", err)
+		logf(g.log, levelWarn, "back-channel logout: its jti could not be kept: %s", err)
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	title := "Signed out"
 	if !isKnown { // nothing is called signed out that may not be
 		title = "No session of this name is known here"
-		logf(g.log, outageLevel(g), "front-channel logout: no session is known with sid %q; have the provider's ID tokens the claim sid?", clip(sid))
+		logf(g.log, levelWarn, "front-channel logout: no session is known with sid %q; have the provider's ID tokens the claim sid?", clip(sid))
 	}
 	// The one answer of ours that may be framed.
 	setHeaders(rw, "Cache-Control", "no-store", "Content-Type", "text/html; charset=utf-8", "Content-Security-Policy", "default-src 'none'")
@@ -226,7 +226,7 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 		err = spreadNews(ctx, g, mark) // last: what is deleted frees a full Redis
 	}
 	if err != nil && found > 0 {
-		logf(g.log, outageLevel(g), "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
+		logf(g.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
 		err = nil
 	}
 	return err

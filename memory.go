@@ -147,7 +147,7 @@ func await(ctx context.Context, under *flight) (any, error) {
 	defer stop()
 	<-either.Done()
 	if under.landed.Err() == nil {
-		return nil, fmt.Errorf("%w: somebody else is at it for longer than one waits", errUnavailable)
+		return nil, fmt.Errorf("%w: somebody else is at it for longer than one waits", errElsewhere)
 	}
 	return under.value, under.err
 }

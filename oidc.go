@@ -39,6 +39,7 @@ var (
 	errNotAllowed    = errors.New("not allowed")
 	errForged        = errors.New("forged request")
 	errUnavailable   = errors.New("unavailable")
+	errElsewhere     = fmt.Errorf("%w", errUnavailable) // somebody else is at it
 	errEnded         = fmt.Errorf("%w", errNoCredentials) // for good
 	errUnusable      = errors.New("unusable answer of the provider")
 )
@@ -301,7 +302,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	case http.StatusInternalServerError, http.StatusBadGateway:
 		level = levelError
 	case http.StatusServiceUnavailable:
-		level = outageLevel(g)
+		level = levelWarn
 		if len(a.actions) == 0 {
 			a.retryAfter = "5"
 		}
@@ -310,7 +311,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 		level = outageLevel(g)
 	}
 	if errors.Is(reason, errMisconfigured) {
-		level = outageLevel(g) // the same for everybody who comes, and some of it anybody can cause
+		level = levelWarn // the same for everybody who comes, and some of it anybody can cause
 		words := newAnswer("500 configuration")
 		a.title = words.title
 		a.detail = words.detail
@@ -323,20 +324,6 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	logf(g.log, level, "%s %s: %d: %s (reference %s)", clip(req.Method), clip(req.URL.Path), a.status, reason, a.id)
 	writeAnswer(g.pages, rw, req, a)
 }
-
-// outageLevel is the level at which an outage is logged, and what anybody can cause: the operator's now and then, the requests' story
-// between.
-func outageLevel(g *gate) int {
-	warm.Lock()
-	defer warm.Unlock()
-	if time.Since(g.complained) < outagePause {
-		return levelInfo
-	}
-	g.complained = time.Now()
-	return levelWarn
-}
-
-const outagePause = 10 * time.Second
 
 // wayOut is what a visitor can do about an answer.
 func wayOut(g *gate, req *http.Request, status int) []action {

@@ -169,8 +169,11 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	m := map[string]any{"issuer": c.issuer}
 	if c.discoveryURL != "" {
 		found, err := get(ctx, c, "discovery", c.discoveryURL, c.headers)
+		if err != nil && !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
+			err = fmt.Errorf("%w; is the issuer right?", err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%w; is the issuer right?", err)
+			return nil, err
 		}
 		if err = checkMetadataIssuer(c, text(found["issuer"])); err != nil {
 			return nil, err

@@ -24,7 +24,7 @@ const (
 	maxSkew    = 5 * time.Minute // between clocks, that is reckoned with
 
 	clockDifference = 5 * time.Second  // that is warned about
-	manyMissing     = 10               // sessions that are not in the store, in one minute
+	fewSessions     = 10               // of which nothing is said, when they end in one minute
 	lastWords       = 30 * time.Second // that a replaced session goes on, for what its browser has under way
 )
 
@@ -53,7 +53,7 @@ func fetchSession(ctx context.Context, g *gate, ticket []byte) (*session, error)
 func readEntry(g *gate, ticket []byte, sealed string) (*session, error) {
 	id := ticketID(ticket)
 	if sealed == "" {
-		noteMissing(g, id)
+		noteMany(g, "were not in Redis; was it emptied, does it evict, or did it restart without its data?", id)
 		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
 	var s *session
@@ -194,7 +194,7 @@ func keepStored(g *gate, rw http.ResponseWriter, req *http.Request, s, fresh *se
 	if isDue {
 		renewed, err := renewStored(req.Context(), g, fresh, now)
 		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
-			logf(g.log, outageLevel(g), "session %s: renewal: %s", s.ID, err)
+			logf(g.log, levelWarn, "session %s: renewal: %s", s.ID, err)
 			return fresh, nil
 		}
 		if err != nil {
@@ -276,7 +276,7 @@ func redeemOnce(ctx context.Context, g *gate, s, fresh *session, key string, pat
 		}
 		time.Sleep(leasePause)
 	}
-	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errUnavailable, s.ID)
+	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errElsewhere, s.ID)
 }
 
 // redeemHeld refreshes with the lease in hand. If the result cannot be written the lease is kept, so that no other replica spends
@@ -295,25 +295,32 @@ func redeemHeld(ctx context.Context, g *gate, s, fresh *session, mine string) (*
 	return fresh, err
 }
 
-// noteMissing counts the sessions that are asked for and are not in the store. One may have been logged out; many are the operator's concern.
-func noteMissing(g *gate, id string) {
+// many are sessions that met the same in one minute.
+type many struct {
+	since    time.Time
+	sessions map[string]bool
+	next     int // the number that is worth a line
+}
+
+// noteMany counts sessions that end without their users' doing. One means nothing; many are the operator's concern.
+func noteMany(g *gate, what, id string) {
 	warm.Lock()
-	if time.Since(g.missingSince) > time.Minute {
-		g.missingSince = time.Now()
-		g.missing = map[string]bool{}
-		g.missingSaid = manyMissing
+	m := g.many[what]
+	if m == nil || time.Since(m.since) > time.Minute {
+		m = &many{since: time.Now(), sessions: map[string]bool{}, next: fewSessions}
+		g.many[what] = m
 	}
-	if len(g.missing) < 1000*manyMissing {
-		g.missing[id] = true
+	if len(m.sessions) < manySessions {
+		m.sessions[id] = true
 	}
-	count := len(g.missing)
-	isDue := count == g.missingSaid
+	count := len(m.sessions)
+	isDue := count == m.next
 	if isDue {
-		g.missingSaid *= 10
+		m.next *= 10
 	}
 	warm.Unlock()
 	if isDue {
-		logf(g.log, levelWarn, "session.store.redis: %d sessions were not in Redis in the last minute; was it emptied, does it evict, or did it restart without its data?", count)
+		logf(g.log, levelWarn, "in the last minute %d sessions %s", count, what)
 	}
 }
 

@@ -309,8 +309,11 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		}
 		if err != nil {
 			level := levelInfo
-			if errors.Is(err, errUnavailable) {
-				level = outageLevel(g)
+			if errors.Is(err, errUnavailable) && !errors.Is(err, errElsewhere) {
+				level = levelWarn
+			}
+			if errors.Is(err, errRefused) {
+				noteMany(g, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
 			}
 			logf(g.log, level, "session %s: refresh: %s", s.ID, err)
 		}

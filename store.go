@@ -37,6 +37,7 @@ type store struct {
 	mu     sync.Mutex
 	news   newsExchange // of one of those whose sessions these are: no gate, or the types were a circle, which the interpreter cannot do
 	since  int64        // until when the news were heard, in milliseconds of Redis's clock
+	again  []*written   // what is left to be done again
 	recent []*written   // the last commands that changed sessions, oldest first
 	bytes  int          // of them
 	marks  []string     // the last sign-outs, sealed
@@ -57,7 +58,7 @@ type written struct {
 
 const (
 	recentTime  = 10 * time.Second
-	recentBytes = 1 << 20
+	recentBytes = 4 << 20
 	maxMarks    = 1000
 	maxIndexed  = 1000 // sessions of one user; of more, those end that would end first
 )
@@ -181,38 +182,45 @@ func settle(s *store, isLost bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.redis.timeout/4)
 	defer cancel()
 	s.mu.Lock()
-	recent, marks, tell := s.recent, s.marks, s.news
+	if isLost && len(s.again) == 0 {
+		s.again = s.recent
+	}
+	left, marks, tell := s.again, s.marks, s.news
 	s.mu.Unlock()
 	if !isLost {
 		_, err := tell(ctx, nil)
 		return err
 	}
 	isGone := map[string]bool{}
-	for _, w := range recent {
+	for _, w := range left {
 		isGone[w.id] = isGone[w.id] || w.value == ""
 	}
 	lost := 0
-	for _, w := range recent {
-		if isGone[w.id] && w.value != "" {
-			continue
-		}
-		err := storeIndex(ctx, s, w)
+	for ; len(left) > 0; left = left[1:] {
+		w := left[0]
 		wasLost := false
-		if err == nil {
+		err := storeIndex(ctx, s, w)
+		if err == nil && (w.value == "" || !isGone[w.id]) {
 			wasLost, err = writeAgain(ctx, s, w)
 		}
 		if err != nil {
-			return err
+			break
 		}
 		if wasLost {
 			lost++
 		}
 	}
+	s.mu.Lock()
+	s.again = left // goes on the next time
+	s.mu.Unlock()
 	added, err := tell(ctx, marks)
 	if lost > 0 || added > 0 {
 		logf(s.log, levelWarn, "session.store.redis: %d changes of sessions and %d sign-outs were not in Redis and were written again: a failover, a restart or an outage lost them", lost, added)
 	}
 	judgeRedis(ctx, s)
+	if err == nil && len(left) > 0 {
+		err = errUnavailable // some are left
+	}
 	return err
 }
 

@@ -143,7 +143,7 @@ func TestStoreRecent(t *testing.T) {
 	for i := 0; i < 50; i++ {
 		noteWritten(s, &written{id: fmt.Sprint(i), value: big}, true)
 	}
-	if len(s.recent) == 0 || len(s.recent) > 10 || s.bytes > recentBytes || s.recent[len(s.recent)-1].id != "49" {
+	if len(s.recent) == 0 || len(s.recent) > 41 || s.bytes > recentBytes || s.recent[len(s.recent)-1].id != "49" {
 		t.Errorf("%d remembered, %d bytes", len(s.recent), s.bytes)
 	}
 	for _, w := range s.recent {

@@ -216,6 +216,7 @@ func buildWarmPath(g *gate) {
 	g.hosts = map[string]map[string]*pass{}
 	g.alone = map[string]*pass{}
 	g.harmless = map[string]bool{}
+	g.many = map[string]*many{}
 	g.ownPaths = map[string]bool{}
 	for path := range g.endpoints {
 		g.ownPaths[path] = true

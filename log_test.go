@@ -1,0 +1,88 @@
+package oidc
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLogSumsUp: what happens to many is one line now and then, with the number of times and of sessions; what is new is said at once.
+func TestLogSumsUp(t *testing.T) {
+	l := newLogger("login0-1@file", "warn")
+	before := len(captured.of(l.name))
+	for i := 0; i < 500; i++ {
+		logf(l, levelWarn, "session %s: refresh: %s", fmt.Sprint("s", i%120), "the provider is away")
+		logf(l, levelError, "%s", "token endpoint: 401")
+	}
+	logf(l, levelError, "%s", "something else")
+	for _, r := range l.said {
+		r.since = r.since.Add(-outagePause)
+	}
+	logf(l, levelWarn, "session %s: refresh: %s", "s1", "the provider is away")
+	logf(l, levelError, "%s", "token endpoint: 401")
+	lines := captured.of(l.name)[before:]
+	want := []string{"session s0: refresh: the provider is away", "token endpoint: 401", "something else",
+		"session s1: refresh: the provider is away (500 times in 10s, of 120 sessions)", "token endpoint: 401 (500 times in 10s)"}
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines: %s", len(lines), strings.Join(lines, "\n"))
+	}
+	for i, line := range lines {
+		if line != l.name+": "+want[i] {
+			t.Errorf("got %s\nwant %s", line, want[i])
+		}
+	}
+	for i := 0; i < 100*maxKinds; i++ {
+		logf(l, levelWarn, "%s", fmt.Sprint("kind ", i))
+	}
+	if len(l.said) > maxKinds {
+		t.Errorf("%d kinds are remembered", len(l.said))
+	}
+	verbose := newLogger("login0-2@file", "info")
+	logf(verbose, levelWarn, "%s", "away")
+	logf(verbose, levelWarn, "%s", "away")
+	if lines := captured.of(verbose.name); len(lines) != 2 {
+		t.Errorf("at level info there are %d lines", len(lines))
+	}
+}
+
+// TestLogOfFaults counts the lines for the operator while thirty people, whose tokens have ended, come again and again, and the provider
+// does what providers do.
+func TestLogOfFaults(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"invalid_client": answerJSON(401, map[string]any{"error": "invalid_client"}),
+		"503":            answerText(503, "text/plain", ""),
+		"hangs up":       answerBroken(),
+		"refused":        answerJSON(400, map[string]any{"error": "invalid_grant"}),
+		"half answer": func(rw http.ResponseWriter, req *http.Request) {
+			rw.Header().Set("Content-Length", "100")
+			fmt.Fprint(rw, `{"access`)
+		},
+	} {
+		name, answer := name, answer
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			p.expiresIn = 1
+			s, b := signedIn(t, p, map[string]any{"logLevel": "warn"})
+			people := []*browser{b}
+			for i := 1; i < 30; i++ {
+				people = append(people, newBrowser(t, s))
+				people[i].signIn("/")
+			}
+			time.Sleep(1100 * time.Millisecond)
+			before := len(captured.of(s.name))
+			p.answer("token", answer)
+			began := time.Now()
+			for round := 0; round < 4; round++ {
+				inParallel(len(people), func(i int) { people[i].copyOf().fetch(http.MethodGet, "/", "") })
+				time.Sleep(700 * time.Millisecond)
+			}
+			lines := captured.of(s.name)[before:]
+			if perSecond := float64(len(lines)) / time.Since(began).Seconds(); len(lines) == 0 || perSecond > 1.5 {
+				t.Errorf("%.1f lines a second, %d in all:\n%s", perSecond, len(lines), strings.Join(lines, "\n"))
+			}
+		})
+	}
+}
