@@ -131,8 +131,8 @@ func isForeign(req *http.Request) bool {
 func backchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
 	if err := takeLogoutToken(g, req); err != nil {
-		logf(g.log, levelWarn, "back-channel logout: %s", err) // anybody can post here
-		http.Error(rw, "invalid_request", http.StatusBadRequest)    // 2.8: also when the logout failed
+		logf(g.log, levelWarn, "back-channel logout: %s", err)   // anybody can post here
+		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also when the logout failed
 		return
 	}
 	rw.WriteHeader(http.StatusOK)

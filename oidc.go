@@ -39,7 +39,7 @@ var (
 	errNotAllowed    = errors.New("not allowed")
 	errForged        = errors.New("forged request")
 	errUnavailable   = errors.New("unavailable")
-	errElsewhere     = fmt.Errorf("%w", errUnavailable) // somebody else is at it
+	errElsewhere     = fmt.Errorf("%w", errUnavailable)   // somebody else is at it
 	errEnded         = fmt.Errorf("%w", errNoCredentials) // for good
 	errUnusable      = errors.New("unusable answer of the provider")
 )
