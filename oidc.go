@@ -308,7 +308,7 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 		}
 	}
 	if a.isForOperator {
-		level = outageLevel(g)
+		level = levelWarn
 	}
 	if errors.Is(reason, errMisconfigured) {
 		level = levelWarn // the same for everybody who comes, and some of it anybody can cause
