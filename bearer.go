@@ -71,10 +71,10 @@ func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
 		}
 	}
 	if err == nil {
-		p = recallPass(g, credential)
-	}
-	if err == nil && p == nil {
-		p, err = tokenPass(req.Context(), g, raw, credential, headers)
+		p = findPass(g, credential)
+		if p == nil || time.Until(p.until) <= 0 {
+			p, err = tokenPass(req.Context(), g, raw, credential, headers)
+		}
 	}
 	return p, true, err
 }
@@ -98,8 +98,9 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 		p.drop = placeOf(credential)
 		p.dropsMore = job.isSpread
 	}
-	p.sub = text(claims["sub"])
-	p.sid = text(claims["sid"])
+	if p.sub = text(claims["sub"]); p.sub == "" && g.csrf != nil {
+		p.credential = hashText(credential)
+	}
 	p, err = letIn(ctx, g, credential, p, answerEnd(job, answer))
 	return p, err
 }
@@ -136,6 +137,7 @@ type verdict struct {
 	asked    time.Time
 	isActive bool
 	err      error // why the provider did not say
+	size     int   // bytes of the answer, and what reading it makes of them
 }
 
 // judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider.
@@ -196,7 +198,7 @@ func introspect(ctx context.Context, job *tokenJob, raw string, headers map[stri
 		if err != nil {
 			return nil, err
 		}
-		remember(job.client.answers, key, answer)
+		remember(job.client.answers, key, answer, answer.size+longestReason)
 		return answer, answer.err
 	})
 	if err != nil {
@@ -224,7 +226,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 	claims, err := parseObject(body)
 	if status == http.StatusOK && err == nil {
 		warnOfTwice(c, "introspection", body, claims)
-		return &verdict{claims: claims, asked: now, isActive: claims["active"] == true}, nil
+		return &verdict{claims: claims, asked: now, isActive: claims["active"] == true, size: readCost * len(body)}, nil
 	}
 	code := clip(text(claims["error"]))
 	if status != http.StatusOK {

@@ -107,7 +107,7 @@ func gatewayPass(g *gate, req *http.Request) (*pass, error) {
 		}
 		credential = "Authorization: " + lines[0]
 	}
-	if known := recallPass(g, credential); known != nil {
+	if known := findPass(g, credential); known != nil && time.Until(known.until) > 0 {
 		return known, nil
 	}
 	p := &pass{}
@@ -160,7 +160,7 @@ func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamT
 		meanwhile := *known
 		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
 		known = &meanwhile
-		remember(c.answers, key, known)
+		remember(c.answers, key, known, readCost*len(known.Raw))
 	}
 	value, err := share(ctx, &c.flights, key, func(ctx context.Context) (any, error) {
 		found, _ := recall(c.answers, key).(*upstreamToken)
@@ -178,7 +178,7 @@ func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamT
 		if isAway {
 			made.RenewAt = time.Now().Add(absenceGap)
 		}
-		remember(c.answers, key, made)
+		remember(c.answers, key, made, readCost*len(made.Raw)+longestReason)
 		return made, err
 	})
 	made, _ := value.(*upstreamToken)

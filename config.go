@@ -160,6 +160,9 @@ type Config struct {
 	// ErrorPages are paths of HTML files that replace the built-in pages, by status: `"401"`, `"403"`, `"500"`, `"503"` (in quotes:
 	// YAML's numbers do not arrive). A key-value store cannot hold them as keys: write text, `401=/401.html,403=/403.html`.
 	ErrorPages map[string]string `json:"errorPages" shown:"true" enum:"401|403|500|503"`
+	// Memory is how many megabytes may be used to remember who was let in, so that the next request costs next to nothing; 64 hold
+	// twenty to thirty thousand sessions or tokens. All middlewares of a Traefik share it: the largest value counts.
+	Memory int `json:"memory" is:"number" default:"64" min:"1" max:"99999"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`
 }
@@ -751,6 +754,7 @@ number/ if value=-.*: must be at least ${min}, got "${value}"
 number/ if min=1 value=0+(\.0*)?: must be at least ${min}, got "${value}"
 number/ if max=10 !value=0*(\d|10)(\.0*)?: must be at most ${max}, got "${value}"
 number/ if max=300 !value=0*([12]?\d{1,2}|300)(\.0*)?: must be at most ${max}, got "${value}"
+number/ if max=99999 !value=-?0*\d{1,5}(\.0*)?: must be at most ${max}, got "${value}"
 issuer,url/ if !value=<url>([?#]\S*)?: must be an https URL, got "${value}"; try "${try}"
 jwks/ if !value=<url>([?#]\S*)? !value=/.*: must be an https URL, got "${value}"; try "${try}"
 uri/ if !value=<url>([?#]\S*)? !value=urn:[^#]+: must be an https URL, got "${value}"; try "${try}"

@@ -112,6 +112,7 @@ var blameless = []struct{ name, options, want string }{
 	{"a client that asks, about further headers", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"headers": "X-Token"}, "issuer": "https://id.example.com"}}`, ``},
 	{"a client that asks, about websockets", `{"issuer": "", "oAuthIntrospection": {"audience": "a", "tokenSource": {"webSocketProtocol": true}, "issuer": "https://id.example.com"}}`, ``},
 	{"the widest clock", `{"clockSkewSeconds": "300"}`, ``},
+	{"a memory of the largest size", `{"memory": "99999", "session": {"expiry": 604800}}`, ``},
 	{"a narrow clock", `{"clockSkewSeconds": 299}`, ``},
 	{"ID tokens of the sign-in's client", `{"jwt": {"acceptIdTokens": true}}`, `jwt.acceptIdTokens: ID tokens are accepted`},
 	{"ID tokens of a client", `{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "audience": "a", "acceptIdTokens": true}}`, `jwt.acceptIdTokens: ID tokens are accepted`},

@@ -225,6 +225,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"no time to sign in", `{"stateCookie": {"maxAge": 0}}`, `stateCookie.maxAge: must be at least 1, got "0"`},
 	{"a negative maxAge", `{"maxAge": -1}`, `maxAge: must be at least 0, got "-1"`},
 	{"no time to answer", `{"clientConfig": {"timeoutSeconds": 0}}`, `clientConfig.timeoutSeconds: must be at least 1, got "0"`},
+	{"too large a memory", `{"memory": 100000}`, `memory: must be at most 99999, got "100000"`},
+	{"no memory", `{"memory": 0}`, `memory: must be at least 1, got "0"`},
 	{"too wide a clock", `{"clockSkewSeconds": 301}`, `clockSkewSeconds: must be at most 300, got "301"`},
 	{"a certificate without its key", `{"clientCertificate": "PEM"}`, `clientKey: required with clientCertificate`},
 	{"the gateway's certificate without its key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientSecret": "y", "clientCertificate": "PEM"}}`, `oAuthClientCredentials.clientKey: required with clientCertificate`},

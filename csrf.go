@@ -69,7 +69,7 @@ func csrfSession(g *gate, req *http.Request, who *pass) string {
 	for _, job := range g.tokenJobs {
 		if who.session == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
 			if who.sub == "" {
-				return "token " + hashText(who.credential)
+				return "token " + who.credential
 			}
 			return "token of " + who.sub // who may get a new one meanwhile
 		}

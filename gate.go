@@ -50,16 +50,17 @@ type gate struct {
 	replaced                        []string        // those that a pass does set
 	upgrades                        map[string]string
 
-	passes *memory // credential → *pass
+	key string // by which it is registered
 
 	// The memory of warm.go, whose lock guards it.
 	warmHeader string                      // whose line says who sends a request, "" for none
-	mark       string                      // with sign-in: how the session's cookie begins among others
+	before     string                      // that name, and a colon
+	mark       string                      // with sign-in: how the session's cookie begins after another
 	ownStem    string                      // with which the names of all our cookies begin
 	ownPaths   map[string]bool             // of the endpoints
 	lines      map[string]*pass            // by the warm header's line
 	hosts      map[string]map[string]*pass // that those lines came to: lines, under each
-	alone      map[string]*pass            // by the value of the session's cookie
+	alone      map[string]*pass            // by the value of the session's cookie, where the rest of the line changes
 	harmless   map[string]bool             // replaced as a whole, never changed
 	common     map[string]bool             // what it was at first
 	relearnt   time.Time                   // when it was that for the last time
@@ -139,6 +140,7 @@ func findGate(ctx context.Context, raw map[string]any, name string) (*gate, erro
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+		made.key = key
 		known = register(ctx, &gates, key, made)
 	}
 	g, _ := known.(*gate)
@@ -150,7 +152,7 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 	p := &problems{}
 	c := readConfig(options, p)
 	g := &gate{name: name, log: newLogger(name, c.LogLevel), config: c, login: c.Issuer != "", endpoints: map[string]*endpoint{},
-		managed: map[string]bool{}, credentials: map[string]bool{}, passes: newMemory(4096), made: newMemory(maxMade)}
+		managed: map[string]bool{}, credentials: map[string]bool{}, made: newMemory(1 << 20)}
 	g.shortName, _, _ = strings.Cut(name, "@")
 	if !has(c.Scopes, "openid") { // OIDC Core 3.1.2.1
 		c.Scopes = append([]string{"openid"}, c.Scopes...)
@@ -175,6 +177,11 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 		return nil, err
 	}
 	buildWarmPath(g)
+	warm.Lock()
+	if c.Memory<<20 > room {
+		room = c.Memory << 20
+	}
+	warm.Unlock()
 	warn(g, p.set)
 	return g, nil
 }
@@ -186,6 +193,11 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 		g.ledger = findLedger(ctx, shared)
 		g.client = findClient(ctx, g.log, g.config, nil, "clientConfig", p)
 		g.store = findStore(ctx, g, shared, p)
+		g.revoked.mu.Lock()
+		if g.store == nil && g.config.Session.Expiry > g.longest {
+			g.longest = g.config.Session.Expiry
+		}
+		g.revoked.mu.Unlock()
 		g.localCopy = time.Duration(g.config.Session.Store.CacheSeconds) * time.Second
 	}
 	g.jwt = newJWTJob(ctx, g, p)
@@ -350,8 +362,8 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 }
 
 func newLedger() *ledger {
-	return &ledger{refreshed: newMemory(2048), usedStates: newMemory(4096), revoked: newMemory(50000), framed: newMemory(10000), seen: newMemory(10000),
-		logoutIDs: newMemory(10000)}
+	return &ledger{refreshed: newMemory(8 << 20), usedStates: newMemory(2 << 20), revoked: newMemory(12 << 20), framed: newMemory(2 << 20),
+		logoutIDs: newMemory(2 << 20)}
 }
 
 // findStore returns the store of the gate's sessions: one for all gates with the same one.
@@ -390,7 +402,7 @@ var hmacSizes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
-		answers: newMemory(4096)}
+		answers: newMemory(8 << 20)}
 	var err error
 	made.http, err = newHTTPClient(&c.ClientConfig)
 	p.addError(at, err)

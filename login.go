@@ -29,7 +29,6 @@ const (
 	maxPendingLogins = 50               // that are looked at
 	maxPendingBytes  = 4000             // that they may have together, with their names: ten tabs and more, and half of what some servers read
 	secondCallback   = 10 * time.Second // that a callback may come once more for the session it made: browsers repeat what was cut off
-	maxMade          = 50               // such sessions that are kept
 )
 
 // pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it. A tab has one, and there may be many:
@@ -113,7 +112,7 @@ func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt,
 		return
 	}
 	methods := m["code_challenge_methods_supported"]
-	if g.config.PKCE && methods != nil && !has(texts(methods), "S256") && rememberIf(g.client.answers, false, "S256", true) {
+	if g.config.PKCE && methods != nil && !has(texts(methods), "S256") && rememberIf(g.client.answers, false, "S256", true, 0) {
 		logf(g.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
 	}
 	keepPending(g, rw, req, pending, secret)
@@ -273,7 +272,7 @@ func completeOnce(g *gate, req *http.Request, pending *pendingLogin, answer url.
 		if made, _ := recall(g.made, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < secondCallback {
 			return made, checkSession(g, made, time.Now())
 		}
-		if !rememberIf(g.usedStates, false, key, pending.Return) {
+		if !rememberIf(g.usedStates, false, key, pending.Return, len(pending.Return)) {
 			return nil, errUsedState
 		}
 		s, err := completeLogin(ctx, g, pending, answer)
@@ -281,7 +280,7 @@ func completeOnce(g *gate, req *http.Request, pending *pendingLogin, answer url.
 			err = storeSession(ctx, g, s)
 		}
 		if err == nil {
-			remember(g.made, key, s)
+			remember(g.made, key, s, sessionSize(s))
 		}
 		return s, err
 	})

@@ -201,7 +201,7 @@ func frontchannelLogout(g *gate, rw http.ResponseWriter, req *http.Request) {
 // hasSid says whether there is a session of that name here.
 func hasSid(ctx context.Context, g *gate, sid string) (bool, error) {
 	if g.store == nil {
-		return recall(g.seen, "sid:"+sid) != nil, nil
+		return isNamed(sid), nil
 	}
 	found, err := storeFind(ctx, g.store, sid, "")
 	return len(found) > 0, err
@@ -233,7 +233,7 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 }
 
 // isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
-// before and after: a logout between the two finds the session seen, or is found by it.
+// before and after: a logout between the two finds the pass, or is found by it.
 func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 	if recall(c.revoked, "id:"+id) != nil {
 		return true // whatever the clocks say: it may be another replica's session
@@ -245,47 +245,25 @@ func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 			return true
 		}
 	}
-	remember(c.seen, sid, true)
 	return false
 }
 
-// revoke puts a mark on a list of logouts and takes the passes that it names out of every gate of the same ledger. Looking through them
-// all takes milliseconds, and anybody can ask for a front-channel logout: so a sid that no pass can have is only noted.
+// revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
-func revoke(by *gate, list *memory, mark string, at int64) {
+func revoke(g *gate, list *memory, mark string, at int64) {
 	now := time.Now()
-	remember(list, mark, at)
-	kind, name, _ := strings.Cut(mark, ":")
-	if kind == "both" { // passes are dropped by sid, and isRevoked looks whether the user fits
-		kind = "sid"
-		name, _, _ = strings.Cut(name, "\x00")
-		mark = "sid:" + name
-	}
-	by.seen.mu.RLock()
-	isForgetful := now.Sub(by.seen.lost) < longestCheck // a pass may be older than what is remembered of its sid
-	by.seen.mu.RUnlock()
-	hasPasses := kind != "sid" || isForgetful || recall(by.seen, mark) != nil
-	forget(by.seen, mark)
-	expiry := 0 // the longest of those whose cookies nothing but the list can end
-	gates.mu.Lock()
-	defer gates.mu.Unlock()
-	for _, entry := range gates.entries {
-		g, _ := entry.value.(*gate)
-		if g == nil || g.ledger != by.ledger {
-			continue
-		}
-		if hasPasses {
-			dropPasses(g, name)
-		}
-		if g.store == nil && g.config.Session.Expiry > expiry {
-			expiry = g.config.Session.Expiry
-		}
-	}
+	remember(list, mark, at, 0)
+	_, name, _ := strings.Cut(mark, ":")
+	name, _, _ = strings.Cut(name, "\x00") // of a sid with its user, which isRevoked compares
+	dropNamed(g.ledger, name)
+	g.revoked.mu.RLock()
+	expiry := time.Duration(g.longest) * time.Second
+	g.revoked.mu.RUnlock()
 	list.mu.Lock()
 	defer list.mu.Unlock()
-	if now.Sub(list.lost) < time.Duration(expiry)*time.Second {
-		logf(by.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%d s), the oldest are forgotten; use session.store.redis", list.limit, expiry)
+	if now.Sub(list.lost) < expiry {
+		logf(g.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
 		list.lost = time.Time{} // said
 	}
 }

@@ -16,25 +16,38 @@ var replica string
 
 func init() { replica = randomText() }
 
-// memory is a bounded map. When its young half is full it becomes the old half, and what was old is forgotten;
+// memory is a map of so many bytes. When its young half is full it becomes the old half, and what was old is forgotten;
 // an entry that is read from the old half moves back into the young one, so what is in use stays.
 type memory struct {
 	mu         sync.RWMutex
-	young, old map[string]any
-	limit      int       // entries in each half
+	young, old map[string]entry
+	room       int       // bytes of each half
+	used       int       // of the young one
 	turned     time.Time // when old was young for the last time
 	lost       time.Time // nothing newer than this has been forgotten
 }
 
-func newMemory(limit int) *memory {
-	return &memory{young: map[string]any{}, limit: limit}
+// entry is a value with the bytes it takes beside its place.
+type entry struct {
+	value any
+	size  int
+}
+
+const (
+	entryCost     = 160 // bytes of an entry's place
+	readCost      = 8   // how much larger JSON becomes when it is read
+	longestReason = 600 // bytes of an error
+)
+
+func newMemory(room int) *memory {
+	return &memory{young: map[string]entry{}, room: room}
 }
 
 // recall returns what was remembered under key, or nil.
 func recall(m *memory, key string) any {
 	m.mu.RLock()
-	value := m.young[key]
-	isOld := value == nil && m.old[key] != nil
+	value := m.young[key].value
+	isOld := value == nil && m.old[key].value != nil
 	m.mu.RUnlock()
 	if isOld {
 		value = revive(m, key)
@@ -45,48 +58,59 @@ func recall(m *memory, key string) any {
 // revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
 func revive(m *memory, key string) any {
 	m.mu.Lock()
-	if value := m.old[key]; value != nil {
-		keep(m, key, value)
+	if found := m.old[key]; found.value != nil {
+		keep(m, key, found)
 	}
-	value := m.young[key]
+	value := m.young[key].value
 	m.mu.Unlock()
 	return value
 }
 
-// remember keeps value, which is not nil, under key until newer entries push it out.
-func remember(m *memory, key string, value any) {
+// remember keeps value, which is not nil and has size bytes, under key until newer entries push it out.
+func remember(m *memory, key string, value any, size int) {
 	m.mu.Lock()
-	keep(m, key, value)
+	keep(m, key, entry{value, size})
 	m.mu.Unlock()
 }
 
 // rememberIf is remember for a key that is known, or for one that is not, and says whether it was so: the guard of everything that may
 // be used once, and of what must not come back after it was forgotten.
-func rememberIf(m *memory, isKnown bool, key string, value any) bool {
+func rememberIf(m *memory, isKnown bool, key string, value any, size int) bool {
 	m.mu.Lock()
-	is := (m.young[key] != nil || m.old[key] != nil) == isKnown
+	is := (m.young[key].value != nil || m.old[key].value != nil) == isKnown
 	if is {
-		keep(m, key, value)
+		keep(m, key, entry{value, size})
 	}
 	m.mu.Unlock()
 	return is
 }
 
 // keep writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
-func keep(m *memory, key string, value any) {
+func keep(m *memory, key string, made entry) {
+	cost := entryCost + len(key) + made.size
+	if before := m.young[key]; before.value != nil {
+		cost -= entryCost + len(key) + before.size
+	}
 	delete(m.old, key)
-	if len(m.young) >= m.limit {
+	if m.used+cost > m.room {
 		m.lost = m.turned
 		m.turned = time.Now()
 		m.old = m.young
-		m.young = map[string]any{}
+		m.young = map[string]entry{}
+		delete(m.old, key)
+		m.used = 0
+		cost = entryCost + len(key) + made.size
 	}
-	m.young[key] = value
+	m.used += cost
+	m.young[key] = made
 }
 
 // forget drops key.
 func forget(m *memory, key string) {
 	m.mu.Lock()
+	if before := m.young[key]; before.value != nil {
+		m.used -= entryCost + len(key) + before.size
+	}
 	delete(m.young, key)
 	delete(m.old, key)
 	m.mu.Unlock()

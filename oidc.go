@@ -234,8 +234,8 @@ func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request
 	if !isAll {
 		harmless = learn(g, req.Header, harmless)
 	}
-	for i, name := range who.names {
-		req.Header[name] = who.values[i]
+	for set := who.first; set != nil; set = set.next {
+		req.Header[set.name] = set.values
 	}
 	req.URL.User = who.user
 	if !g.login || who.session != "" { // who brought a token beside a sign-in was let in by another header

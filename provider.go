@@ -81,9 +81,9 @@ type ledger struct {
 	usedStates *memory // state (hashed) → where its sign-in ended
 	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
-	seen       *memory // sid of the sessions that may have a pass
 	logoutIDs  *memory // jti of logout tokens seen
 	skew       int64   // milliseconds that the store's clock is ahead of ours
+	longest    int     // session.expiry of all whose cookies nothing but these lists can end; revoked's lock guards it
 }
 
 // document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
@@ -238,7 +238,7 @@ func isEndpoint(c *client, address string) bool {
 
 // warnOnce tells the operator of something that is put up with.
 func warnOnce(c *client, format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); rememberIf(c.answers, false, line, true) {
+	if line := fmt.Sprintf(format, args...); rememberIf(c.answers, false, line, true, 0) {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }

@@ -126,20 +126,25 @@ func goOn(g *gate, p *pass, line string, now time.Time) bool {
 		g.lines[line] = &again
 	}
 	warm.Unlock()
-	return isThere || goOnAmongOthers(g, &again)
+	return isThere || goOnAmongOthers(g, &again, line)
 }
 
-// goOnAmongOthers is goOn for the copy of a session's cookie, of which again was made for a line.
-func goOnAmongOthers(g *gate, again *pass) bool {
+// goOnAmongOthers is goOn for the pass itself, and for its copy that is found by the session's cookie alone.
+func goOnAmongOthers(g *gate, again *pass, line string) bool {
 	warm.Lock()
 	defer warm.Unlock()
-	value := again.credential[len(g.mark):]
-	known := g.alone[value]
+	known := recent.byKey[again.key]
 	if known == nil || known.answer != again.answer {
 		return false
 	}
-	again.first = known.first
-	g.alone[value] = again
+	longer := *known
+	longer.until = again.until
+	recent.byKey[again.key] = &longer
+	_, rest, _ := strings.Cut("; "+line, g.mark)
+	value, _, _ := strings.Cut(rest, "; ")
+	if alone := g.alone[value]; alone != nil && alone.key == again.key {
+		g.alone[value] = &longer
+	}
 	return true
 }
 
@@ -175,7 +180,7 @@ func endReplaced(g *gate, req *http.Request, by *session) {
 		if old.ID == by.ID {
 			continue // the callback came twice
 		}
-		remember(g.revoked, "replaced:"+old.ID, true)
+		remember(g.revoked, "replaced:"+old.ID, true, 0)
 		if g.store == nil {
 			continue
 		}
@@ -391,7 +396,7 @@ func compareClocks(g *gate, whose string, theirs, began time.Time) {
 	if skew.Abs() < maxSkew {
 		atomic.StoreInt64(&g.ledger.skew, skew.Milliseconds())
 	}
-	if skew.Abs() > clockDifference && rememberIf(g.revoked, false, "clock:"+whose, true) {
+	if skew.Abs() > clockDifference && rememberIf(g.revoked, false, "clock:"+whose, true, 0) {
 		logf(g.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
 	}
 }
@@ -435,7 +440,7 @@ func wasUsed(ctx context.Context, g *gate, jti string) (bool, error) {
 func noteUsed(ctx context.Context, g *gate, t *token) error {
 	jti := text(t.claims["jti"])
 	if g.store == nil {
-		remember(g.logoutIDs, jti, true)
+		remember(g.logoutIDs, jti, true, 0)
 		return nil
 	}
 	end, err := numericDate(t.claims, "exp")

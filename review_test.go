@@ -152,40 +152,48 @@ func TestSessionForgedHeadersOfWhoWasSeen(t *testing.T) {
 }
 
 func TestSessionLongCookieLinesAreNotKept(t *testing.T) {
-	g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, hosts: map[string]map[string]*pass{}, alone: map[string]*pass{}, warmHeader: "Cookie", mark: "s="}
-	p := &pass{until: time.Now().Add(time.Hour), credential: "s=1", session: "one"}
-	remember(g.passes, p.credential, p)
-	note(g, p, "app", []string{strings.Repeat("a", 100000)}, nil, nil)
-	note(g, p, "app", []string{"s=1", "s=1"}, nil, nil)
+	inThisProcess(t)
+	g := &gate{login: true, lines: map[string]*pass{}, warmHeader: "Cookie", mark: "; s=", ownStem: "s", before: "Cookie: ", ledger: newLedger(), key: randomText(), alone: map[string]*pass{}, hosts: map[string]map[string]*pass{}}
+	keep := func(credential, session string) *pass {
+		p, err := letIn(context.Background(), g, credential, &pass{session: session}, time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	noteOf := func(p *pass, line ...string) *pass {
+		note(g, p, "", line, nil, map[string]bool{"Cookie": true})
+		return recent.byKey[p.key]
+	}
+	p := keep("s=1", "one")
+	p = noteOf(p, strings.Repeat("a", 100000))
+	p = noteOf(p, "s=1", "s=1")
 	if len(g.lines) != 0 {
 		t.Errorf("expected none of them, got %d", len(g.lines))
 	}
+	m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	for i := 0; i < 10; i++ { // other cookies change each time
-		if alone := g.alone["1"]; alone != nil && (time.Until(alone.until) > 0) != (i > linesOfSession) {
-			t.Errorf("after %d lines the cookie alone is good until %s", i, alone.until)
-		}
+		line := fmt.Sprint("s=1; a=", i)
 		for repeated := 0; repeated < 3; repeated++ {
-			note(g, p, "app", []string{fmt.Sprint("s=1; a=", i)}, []string{fmt.Sprint("a=", i)}, nil)
+			m.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
+		}
+		if isKept := g.lines[line] != nil; isKept != (i < linesOfSession) || isKept && g.lines[line].first.values[0] != fmt.Sprint("a=", i) {
+			t.Errorf("line %d: %v", i, g.lines[line])
 		}
 	}
-	if len(g.lines) != linesOfSession || g.lines["s=1; a=0"] == nil || g.alone["1"] == nil {
-		t.Errorf("expected %d lines and the cookie alone, got %d", linesOfSession, len(g.lines))
-	}
-	for _, other := range []*pass{{until: p.until, credential: "Authorization: Bearer t"}, {until: p.until, credential: "t=1", session: "two"}} {
-		remember(g.passes, other.credential, other)
-		note(g, other, "app", []string{"a=1"}, nil, nil)
-		if g.lines["a=1"] != nil {
-			t.Errorf("a cookie line was kept for who was let in by %q", other.credential)
+	for _, other := range []*pass{keep("Authorization: Bearer t", ""), keep("t=1", "two")} {
+		if noteOf(other, "a=1"); g.lines["a=1"] != nil {
+			t.Error("a cookie line was kept for who was let in by another credential")
 		}
 	}
-	dropPasses(g, "nobody")
+	dropNamed(g.ledger, "nobody")
+	dropNamed(newLedger(), "one")
 	if len(g.lines) != linesOfSession {
 		t.Errorf("the logout of somebody else took a line: %d", len(g.lines))
 	}
-	forget(g.passes, p.credential) // logged out after it was looked up
-	note(g, p, "app", []string{"b"}, nil, nil)
-	if g.lines["b"] != nil {
-		t.Error("a line was kept of a pass that is gone")
+	dropNamed(g.ledger, "one") // logged out after it was looked up
+	if noteOf(p, "s=1; b=1"); len(g.lines) != 0 || recent.byKey[p.key] != nil {
+		t.Errorf("of a pass that is gone %d lines were kept", len(g.lines))
 	}
 }
 
@@ -193,8 +201,8 @@ func TestSessionMemoryForgets(t *testing.T) {
 	// Whoever looks an entry up while it is forgotten must not bring it back.
 	for i := 0; i < 3000; i++ {
 		m := newMemory(1)
-		remember(m, "gone", true)
-		remember(m, "new", true) // pushes the other into the old half
+		remember(m, "gone", true, 0)
+		remember(m, "new", true, 0) // pushes the other into the old half
 		done := make(chan bool)
 		go func() {
 			recall(m, "gone")
@@ -370,8 +378,8 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	b.open("/logout")
 	if s.server != nil { // the memory can be filled in this process alone
 		c := testGateOf(s)
-		for i := 0; i < 3*c.framed.limit; i++ {
-			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli())
+		for i := 0; i < 3*c.framed.room/entryCost; i++ {
+			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
 		}
 	}
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
@@ -478,7 +486,7 @@ func TestJWTSpellingsAreNotKept(t *testing.T) {
 func TestSessionFirstHTTPSRequestsAtOnce(t *testing.T) {
 	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
 	for round := 0; round < 50; round++ {
-		g := &gate{login: true, passes: newMemory(10), lines: map[string]*pass{}, alone: map[string]*pass{}, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
+		g := &gate{login: true, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
 		buildWarmPath(g)
 		m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts}
 		inParallel(4, func(i int) {
@@ -488,8 +496,8 @@ func TestSessionFirstHTTPSRequestsAtOnce(t *testing.T) {
 			if p := amongOthers(m, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != stranger {
 				t.Error("found a pass")
 			}
-			if i == 3 {
-				goOnAmongOthers(g, &pass{credential: "__Host-app-session=x"})
+			if i == 3 && goOn(g, &pass{key: "none"}, "__Host-app-session=x", time.Now()) {
+				t.Error("went on with no pass")
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,20 +38,23 @@ type sessionRecord struct {
 // pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
 // used without another look, and the finished headers. It is shared among requests, and never changed.
 type pass struct {
-	credential string
-	until      time.Time
-	names      []string
-	values     [][]string
-	drop       string // the header that brought a token, "" when the upstream gets it
-	dropsMore  bool   // it may be elsewhere as well
-	user       *url.Userinfo
-	session    string // the session's id, "" for a token
-	sid, sub   string // by which a pushed logout finds it
+	until     time.Time
+	names     []string // of the headers for the upstream, until they are a list
+	values    [][]string
+	first     *setting // that list
+	drop      string   // the header that brought a token, "" when the upstream gets it
+	dropsMore bool     // it may be elsewhere as well
+	user      *url.Userinfo
+	session   string // the session's id, "" for a token
+	sid, sub  string // by which a pushed logout finds it
 
-	// Of a copy in the memory of warm.go: the headers that may come with it, what is to be set, how many lines of the session are kept.
-	harmless map[string]bool
-	first    *setting
-	lines    int
+	// In the memory of warm.go: the credential's hash, the headers that may come with it, whether the session's cookie is the one looked for.
+	key        string
+	credential string // hashed, for the CSRF token of who has no other name
+	ledger     *ledger
+	harmless   map[string]bool
+	isMarked   bool
+	size       int // bytes
 
 	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
 	question, answer string
@@ -105,7 +109,7 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
 		credential := name + "=" + value // a session is good under its own cookie's name only
-		if p := recallPass(g, credential); p != nil {
+		if p := findPass(g, credential); p != nil && time.Until(p.until) > 0 {
 			return p, nil
 		}
 		var p *pass
@@ -164,7 +168,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 		return nil, err
 	}
 	if err = checkSession(g, kept, now); err != nil { // logged out before there was a pass to drop
-		dropPasses(g, kept.ID)
+		dropNamed(g.ledger, kept.ID)
 		return nil, err
 	}
 	return p, nil
@@ -180,9 +184,15 @@ func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.
 		until = sooner(until, renewAt)
 		p.end = sooner(p.end, renewAt)
 	}
-	p.credential = credential
+	p.size = passCost + len(p.question) + len(p.session) + len(p.sid) + len(p.sub)
+	for i := len(p.names) - 1; i >= 0; i-- {
+		p.first = &setting{p.names[i], p.values[i], p.first}
+		p.size += settingCost + len(p.values[i][0])
+	}
+	p.names = nil
+	p.values = nil
 	p.until = until
-	remember(g.passes, credential, p)
+	keepPass(g, p, credential)
 	return p, nil
 }
 
@@ -290,7 +300,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		known, _ := recall(g.refreshed, key).(*refresh)
 		if known == nil {
 			known = &refresh{}
-			remember(g.refreshed, key, known) // only this flight looks into it
+			remember(g.refreshed, key, known, 0) // only this flight looks into it
 		}
 		if known.fresh != nil && g.store == nil {
 			return known.fresh, nil
@@ -301,6 +311,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		fresh, err := redeemOnce(ctx, g, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
+			remember(g.refreshed, key, known, sessionSize(fresh))
 		} else {
 			fail(&known.failed, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
@@ -321,6 +332,12 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 	})
 	fresh, _ := value.(*session)
 	return fresh, err
+}
+
+// sessionSize is about how many bytes a session takes in memory.
+func sessionSize(s *session) int {
+	record, _ := json.Marshal(&s.sessionRecord) // as when it is packed
+	return readCost*(len(s.idToken)+len(record)) + len(s.accessToken) + len(s.refreshToken)
 }
 
 // redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).

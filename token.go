@@ -65,7 +65,7 @@ type expected struct {
 var base64url = base64.RawURLEncoding.Strict()
 
 // headers keeps what was read from headers, as the tokens of one key have all the same.
-var headers = &memory{young: map[string]any{}, limit: 100}
+var headers = &memory{young: map[string]entry{}, room: 64 << 10}
 
 // parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 7515 5.2,
 // RFC 7519 7.2, RFC 8725 3.11).
@@ -113,7 +113,7 @@ func readHeader(part string) (*token, error) {
 		}
 	}
 	if len(part) < 1<<10 {
-		remember(headers, part, t)
+		remember(headers, part, t, len(part))
 	}
 	return t, nil
 }

@@ -210,12 +210,12 @@ func TestJWTSameHeader(t *testing.T) {
 		}
 	}
 	bytes := 0
-	for _, half := range []map[string]any{headers.young, headers.old} {
+	for _, half := range []map[string]entry{headers.young, headers.old} {
 		for key := range half {
 			bytes += len(key)
 		}
 	}
-	if bytes > 2*headers.limit<<10 {
+	if bytes > 2*headers.room {
 		t.Errorf("%d bytes of headers are kept", bytes)
 	}
 }

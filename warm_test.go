@@ -234,17 +234,16 @@ func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (htt
 
 // forgetAll takes from a gate whatever it remembers. No header is harmless then.
 func forgetAll(g *gate) {
-	g.passes.young, g.passes.old = map[string]interface{}{}, nil
+	g.key = randomText() // by which all its passes were found
 	g.harmless = map[string]bool{}
-	forgetLines(g)
+	for line := range g.lines {
+		delete(g.lines, line)
+	}
 }
 
 // endAll lets the time of all that a gate remembers be over, and gives it other keys: nobody who comes again is let in.
 func endAll(g *gate) {
-	for _, p := range g.passes.young {
-		p.(*pass).until = time.Now()
-	}
-	for _, seen := range []map[string]*pass{g.lines, g.alone} {
+	for _, seen := range []map[string]*pass{g.lines, recent.byKey, former.byKey} {
 		for _, p := range seen {
 			p.until = time.Now()
 			p.end = p.until

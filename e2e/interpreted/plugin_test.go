@@ -202,8 +202,8 @@ func TestSeenBeforeAllocations(t *testing.T) {
 		{"a token", map[string]any{"jwt": token}, ceiling},
 		{"a session, beside tokens", map[string]any{"jwt": map[string]any{"audience": "api"}}, ceiling},
 		{"a session, beside a bypass rule", map[string]any{"bypass": "PathPrefix(`/public`)"}, 160},
-		{"a session with CSRF tokens", map[string]any{"csrf": map[string]any{}}, 160},
-		{"a token, beside a sign-in", map[string]any{"jwt": token}, 570},
+		{"a session with CSRF tokens", map[string]any{"csrf": map[string]any{}}, 200},
+		{"a token, beside a sign-in", map[string]any{"jwt": token}, 580},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			isToken := strings.HasPrefix(c.name, "a token")
@@ -225,8 +225,13 @@ func TestSeenBeforeAllocations(t *testing.T) {
 			} else {
 				req.Header.Set("Cookie", signIn(t, p, handler))
 			}
+			req.Header.Set("Sec-Fetch-Mode", "cors") // a page load with CSRF tokens looks at them
 			sent := req.Header.Clone()
 			rw := &silent{header: http.Header{}}
+			for range 2 { // the first looks make the pass, and remember the line
+				req.Header = sent.Clone()
+				handler.ServeHTTP(rw, req)
+			}
 			count := testing.AllocsPerRun(100, func() {
 				req.Header = sent.Clone()
 				handler.ServeHTTP(rw, req)
