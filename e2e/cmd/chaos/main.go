@@ -5,6 +5,7 @@
 //	STORES=single,tls   of cookies, single, tls, sentinel, cluster
 //	FAULTS=regexp       faults by name
 //	PEOPLE=40
+//	PAGE=chaos.json     prints a run of before as docs/scaling.md has it, and does nothing else
 //	PLUGIN=/path        another checkout of the plugin, to compare with
 package main
 
@@ -43,6 +44,13 @@ func main() {
 func run(ctx context.Context) error {
 	root, err := parts.Root()
 	if err != nil {
+		return err
+	}
+	if written := os.Getenv("PAGE"); written != "" {
+		report, err := chaos.ReadReport(written)
+		if err == nil {
+			fmt.Print(report.Page())
+		}
 		return err
 	}
 	o := chaos.Options{Root: root, People: number("PEOPLE", 40), Traefiks: 3, Stores: chaos.Stores}

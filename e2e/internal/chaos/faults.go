@@ -133,7 +133,7 @@ var ofProvider = []fault{
 		chosen := x.people[:len(x.people)/2]
 		x.lockOut(chosen)
 		x.last(tokenLife + 4*time.Second)
-		x.note(func(t *tally) { t.DeadSent = x.provider.Refused() - refused - len(chosen) })
+		x.note(func(t *Tally) { t.DeadSent = x.provider.Refused() - refused - len(chosen) })
 		return nil
 	}},
 	{name: "new keys", does: "the provider signs with a new key and forgets the old one", stores: twoStores, do: func(x *scene) error {

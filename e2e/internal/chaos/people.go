@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,15 +46,15 @@ type crowd struct {
 	busy   atomic.Bool // else nobody signs out, and who is out signs in
 
 	mu     sync.Mutex
-	tally  *tally
+	tally  *Tally
 	ghosts []*ghost
 
 	leave context.CancelFunc
 	gone  sync.WaitGroup
 }
 
-// tally counts what happened during one fault.
-type tally struct {
+// Tally counts what happened during one fault.
+type Tally struct {
 	Answers  map[string]int // to requests of people who work
 	Lost     int            // people who were out without cause
 	Confused []string       // somebody was taken for somebody else
@@ -75,8 +76,8 @@ type tally struct {
 	began time.Time
 }
 
-func newTally() *tally {
-	return &tally{Answers: map[string]int{}, Strange: map[string]int{}, Lines: map[string]int{}, began: time.Now()}
+func newTally() *Tally {
+	return &Tally{Answers: map[string]int{}, Strange: map[string]int{}, Lines: map[string]int{}, began: time.Now()}
 }
 
 // ghost is the cookie of a session that has ended, as somebody might have kept it.
@@ -107,14 +108,14 @@ func (c *crowd) disperse() {
 }
 
 // note changes the tally.
-func (c *crowd) note(change func(t *tally)) {
+func (c *crowd) note(change func(t *Tally)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(c.tally)
 }
 
-func (t *tally) event(format string, args ...any) {
-	if len(t.Events) < 40 {
+func (t *Tally) event(format string, args ...any) {
+	if len(t.Events) < 200 {
 		t.Events = append(t.Events, fmt.Sprintf("%5.1f s: ", time.Since(t.began).Seconds())+fmt.Sprintf(format, args...))
 	}
 }
@@ -214,12 +215,12 @@ func (p *person) ask(traefik int) bool {
 	p.lastOK.Store(false)
 	if err != nil {
 		if !c.traefiks[traefik].down() && !c.isCut(traefik) {
-			c.note(func(t *tally) { t.Strange["no answer"]++; t.event("%s at %d: %v", p.name, traefik, err) })
+			c.note(func(t *Tally) { t.Strange["no answer"]++; t.event("%s at %d: %v", p.name, traefik, err) })
 		}
 		return false
 	}
 	as := headerIn(page.Body, "X-User")
-	c.note(func(t *tally) {
+	c.note(func(t *Tally) {
 		t.Answers[fmt.Sprint(page.Status)]++
 		t.Slowest = max(t.Slowest, took)
 		if took > c.limit() && !c.isCut(traefik) {
@@ -231,7 +232,7 @@ func (p *person) ask(traefik int) bool {
 			t.Confused = append(t.Confused, fmt.Sprintf("%s was taken for %q", p.name, as))
 		case page.Status != http.StatusOK && page.Status != http.StatusUnauthorized && page.Status != http.StatusServiceUnavailable:
 			t.Strange[fmt.Sprint(page.Status)]++
-			t.event("%s at %d: %d %.80s", p.name, traefik, page.Status, page.Body)
+			t.event("%s at %d: %d %s", p.name, traefik, page.Status, words(page.Body))
 		}
 	})
 	if page.Status == http.StatusOK {
@@ -243,7 +244,7 @@ func (p *person) ask(traefik int) bool {
 		}
 	}
 	if page.Status == http.StatusUnauthorized && p.state == in && !p.ended.Load() {
-		c.note(func(t *tally) { t.event("%s at %d: out without cause", p.name, traefik) })
+		c.note(func(t *Tally) { t.event("%s at %d: out without cause", p.name, traefik) })
 	}
 	return page.Status == http.StatusUnauthorized
 }
@@ -251,7 +252,7 @@ func (p *person) ask(traefik int) bool {
 // isOut notes that the session has ended, and whether it should not have.
 func (p *person) isOut() {
 	if p.state == in && !p.ended.Load() {
-		p.crowd.note(func(t *tally) { t.Lost++ })
+		p.crowd.note(func(t *Tally) { t.Lost++ })
 	}
 	p.ended.Store(false)
 	p.state = out
@@ -273,24 +274,32 @@ func (p *person) signIn() {
 		p.mu.Lock()
 		p.sid = "" // the next answer tells it
 		p.mu.Unlock()
-		c.note(func(t *tally) { t.SignIns++ })
+		c.note(func(t *Tally) { t.SignIns++ })
 		return
 	}
 	p.state = unsure
 	if c.traefiks[traefik].down() || c.isCut(traefik) {
 		return
 	}
-	c.note(func(t *tally) {
+	c.note(func(t *Tally) {
 		t.SignInsRefused++
 		if err == nil && page.Status != http.StatusServiceUnavailable {
 			ours := "the provider's"
 			if strings.HasPrefix(page.URL.String(), address) {
 				ours = "at " + page.URL.Path
-				t.Strange[fmt.Sprintf("sign-in: %d", page.Status)]++
+				t.Strange[fmt.Sprintf("sign-in: %d at %s", page.Status, page.URL.Path)]++
 			}
-			t.event("%s signing in at %d: %d, %s: %.120s", p.name, traefik, page.Status, ours, strings.Join(strings.Fields(page.Body), " "))
+			t.event("%s signing in at %d: %d, %s: %s", p.name, traefik, page.Status, ours, words(page.Body))
 		}
 	})
+}
+
+var markup = regexp.MustCompile(`(?s)^.*<body|<[^>]*>|\s+`)
+
+// words are the first ones that somebody reads on a page.
+func words(body string) string {
+	text := strings.Join(strings.Fields(markup.ReplaceAllString(body, " ")), " ")
+	return text[:min(len(text), 200)]
 }
 
 // cookie is what the browser would send to the site now.
@@ -318,11 +327,11 @@ func (p *person) signOut() {
 	tab.Wait()
 	if !done {
 		p.state = unsure
-		c.note(func(t *tally) {
+		c.note(func(t *Tally) {
 			t.SignOutsRefused++
 			if err == nil && page.Status != http.StatusServiceUnavailable {
 				t.Strange[fmt.Sprintf("sign-out: %d", page.Status)]++
-				t.event("%s signing out at %d: %d %.200s", p.name, traefik, page.Status, strings.Join(strings.Fields(page.Body), " "))
+				t.event("%s signing out at %d: %d %s", p.name, traefik, page.Status, words(page.Body))
 			}
 		})
 		return
@@ -332,7 +341,7 @@ func (p *person) signOut() {
 	if after := p.cookie(); strings.Contains(after, "-session") && after != before { // the other tab's answer came late
 		c.bury(p, after, ended, traefik, false)
 	}
-	c.note(func(t *tally) { t.SignOuts++ })
+	c.note(func(t *Tally) { t.SignOuts++ })
 	_, _ = p.b.Open(page.Header.Get("Location"))
 	p.newBrowser()
 }
@@ -376,7 +385,7 @@ func (p *person) pushOut() {
 	}
 	if err != nil || resp.StatusCode != http.StatusOK {
 		p.state = unsure
-		c.note(func(t *tally) {
+		c.note(func(t *Tally) {
 			t.PushesRefused++
 			if err == nil && resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusBadRequest {
 				t.Strange["pushed logout: "+resp.Status]++
@@ -387,7 +396,7 @@ func (p *person) pushOut() {
 	p.state = out
 	c.provider.EndUser(clientID, p.name)
 	c.bury(p, before, ended, traefik, true)
-	c.note(func(t *tally) { t.Pushes++ })
+	c.note(func(t *Tally) { t.Pushes++ })
 	p.newBrowser()
 	time.Sleep(1200 * time.Millisecond) // nobody signs in again in the second in which everything of theirs was ended
 }
@@ -435,7 +444,7 @@ func (c *crowd) try(client *http.Client, g *ghost, traefik int) {
 	if status != http.StatusOK {
 		return
 	}
-	c.note(func(t *tally) {
+	c.note(func(t *Tally) {
 		if g.counted {
 			return
 		}

@@ -17,7 +17,7 @@ type Row struct {
 	Recovered          float64 // seconds until everybody worked again
 	Stall              float64 // the longest this machine stood still meanwhile, in seconds
 	People             int
-	*tally
+	*Tally
 	Broken []string // promises that should have held
 	Known  []string // promises that did not hold, and why that is so
 	Failed string   // the fault itself could not be done
@@ -139,7 +139,7 @@ func (c *crowd) suffer(f fault) Row {
 	c.stall.since()
 	c.mu.Lock()
 	c.tally = newTally()
-	row.tally = c.tally
+	row.Tally = c.tally
 	c.mu.Unlock()
 	began := time.Now()
 	c.busy.Store(true)
@@ -160,7 +160,7 @@ func (c *crowd) suffer(f fault) Row {
 		calm = c.allCalm(restLimit)
 	}
 	c.exorcise()
-	c.note(func(t *tally) {
+	c.note(func(t *Tally) {
 		t.Refreshes, t.Reused = c.provider.Grants("refresh_token")-grants, c.provider.Reused()-reused
 		logs.count(t)
 	})
@@ -178,7 +178,7 @@ func (c *crowd) suffer(f fault) Row {
 
 // judge says which promises did not hold.
 func (row *Row) judge(f fault, calm error, traefiks int) {
-	t := row.tally
+	t := row.Tally
 	found := map[promise]string{}
 	if len(t.Confused) > 0 {
 		found[identity] = strings.Join(t.Confused, "; ")
@@ -254,7 +254,7 @@ var (
 )
 
 // count adds what the plugin has written since.
-func (l *logReader) count(t *tally) {
+func (l *logReader) count(t *Tally) {
 	for i, name := range l.files {
 		file, err := os.Open(name)
 		if err != nil {

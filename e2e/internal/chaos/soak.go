@@ -36,7 +36,7 @@ type Soak struct {
 	Minutes float64
 	Options string
 	Samples []Sample
-	*tally
+	*Tally
 	Tokens  map[string]int // answers to bearer tokens, as "good: 200"
 	Unasked map[string]int // answers that nobody should get, or growth
 }
@@ -99,7 +99,7 @@ func (s *soak) run() error {
 	}
 	logs, began := s.readLogs(), time.Now()
 	for _, c := range s.crowds {
-		c.note(func(t *tally) { *t = *newTally() })
+		c.note(func(t *Tally) { *t = *newTally() })
 		c.busy.Store(true)
 		s.all.Go(func() { s.changing(c) })
 	}
@@ -146,7 +146,7 @@ func (s *soak) changing(c *crowd) {
 	client := lookClient()
 	for n := 0; s.pause(time.Duration(0)); n++ {
 		status, as := look(client, c.url(0)+"/changing", steady.cookie()+"; visits="+strconv.Itoa(n))
-		c.note(func(t *tally) {
+		c.note(func(t *Tally) {
 			t.Answers[fmt.Sprint(status)]++
 			if status == http.StatusOK && as != steady.name {
 				t.Confused = append(t.Confused, fmt.Sprintf("%s was taken for %q", steady.name, as))
@@ -242,7 +242,7 @@ func (s *soak) sample(began time.Time) error {
 	traefik := s.traefiks[0]
 	sample := Sample{Minute: time.Since(began).Minutes(), Answers: map[string]int{}}
 	for _, c := range s.crowds {
-		c.note(func(t *tally) {
+		c.note(func(t *Tally) {
 			for status, n := range t.Answers {
 				sample.Answers[status] += n
 				sample.Requests += n
@@ -297,12 +297,12 @@ func (s *soak) sum(logs *logReader, began time.Time) {
 		c.busy.Store(false)
 	}
 	report := s.report
-	report.tally = newTally()
+	report.Tally = newTally()
 	for _, c := range s.crowds {
 		c.exorcise()
-		c.note(func(t *tally) { report.add(t) })
+		c.note(func(t *Tally) { report.add(t) })
 	}
-	logs.count(report.tally)
+	logs.count(report.Tally)
 	report.Minutes = time.Since(began).Minutes()
 	report.Options = fmt.Sprintf("2 × %d people, %d cookies and tokens at once first, a reload every 5 s", s.People, s.options.Fill)
 	s.mu.Lock()
@@ -310,7 +310,7 @@ func (s *soak) sum(logs *logReader, began time.Time) {
 	report.judge(s.Traefiks)
 }
 
-func (t *tally) add(other *tally) {
+func (t *Tally) add(other *Tally) {
 	for _, pair := range [][2]map[string]int{{t.Answers, other.Answers}, {t.Strange, other.Strange}} {
 		for name, n := range pair[1] {
 			pair[0][name] += n
@@ -330,7 +330,7 @@ func (t *tally) add(other *tally) {
 
 // judge says what should not be. Memories are full when half of the time has passed; from then on nothing grows.
 func (r *Soak) judge(traefiks int) {
-	row := Row{Seconds: 60 * r.Minutes, tally: r.tally}
+	row := Row{Seconds: 60 * r.Minutes, Tally: r.Tally}
 	row.judge(fault{}, nil, traefiks)
 	for _, broken := range row.Broken {
 		r.Unasked[broken]++
@@ -388,7 +388,7 @@ func (r *Soak) Table() string {
 			fmt.Fprintf(&b, "| %.1f | %d | %s | %.0f | %.1f | %d | %d | %d | %d |\n", s.Minute, s.Requests, counts(s.Answers), s.Resident, s.Heap, s.Goroutines, s.Files, s.Connections, s.Reloads)
 		}
 	}
-	if r.tally != nil {
+	if r.Tally != nil {
 		fmt.Fprintf(&b, "\n%s, %.1f minutes: sign-ins %d, sign-outs %s, pushed logouts %s; tokens %s; slowest request %s; %d log lines\n",
 			r.Options, r.Minutes, r.SignIns, done(r.SignOuts, r.SignOutsRefused, r.SignOutsUndone), done(r.Pushes, r.PushesRefused, r.PushesUndone),
 			counts(r.Tokens), r.Slowest.Round(time.Millisecond), r.LogLines)
