@@ -116,6 +116,7 @@ ERR invalid password|Redis does not accept password
 ERR AUTH|Redis has no password: remove password, or set one there
 for 'auth'|Redis before version 6 has no users: remove username
 NOPERM|the user needs GET, GETRANGE, SET, DEL, EVAL, TIME, ROLE, CLUSTER SLOTS, PTTL, PEXPIREAT, sorted sets, and the keys of keyPrefix
+user executing the script|the user needs the commands of the scripts, too: TIME, GET, SET, DEL, PTTL, PEXPIREAT, sorted sets, and the keys of keyPrefix
 CLUSTERDOWN|the cluster does not serve all slots at the moment: see CLUSTER INFO
 MOVED |this is a Redis Cluster: set cluster
 cluster support disabled|this is no Redis Cluster: remove cluster

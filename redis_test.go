@@ -500,6 +500,7 @@ func TestRedisAnswers(t *testing.T) {
 		{"-WRONGTYPE Operation against a key holding the wrong kind of value", "choose another keyPrefix"},
 		{"-NOAUTH Authentication required.", "set username and password"},
 		{"-NOPERM this user has no permissions to run the 'get' command", "the user needs GET"},
+		{"-ERR The user executing the script can't run this command or subcommand script: e4b7, on @user_script:1.", "the commands of the scripts, too: TIME"},
 		{"-CLUSTERDOWN Hash slot not served", "CLUSTER INFO"},
 		{"-MOVED 1 10.0.0.1:6379", "set cluster"},
 		{"-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", "its disk"},

@@ -459,8 +459,8 @@ var ofSentinel = []fault{
 	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
 	{name: "split network", does: "Traefik reaches the old master, Sentinels and replicas do not", stores: []string{sentinel}, do: splitting(nil),
 		limits: map[promise]string{stay: twoMasters, gone: twoMasters, pushed: twoMasters, once: twoMasters}},
-	{name: "split network, min-replicas-to-write 1", does: "the same; the old master stops taking writes after min-replicas-max-lag 2", stores: []string{sentinel},
-		do:     splitting(map[string]string{"min-replicas-to-write": "1", "min-replicas-max-lag": "2"}),
+	{name: "split network, min-replicas-to-write 1", does: "the same; the old master stops taking writes after min-replicas-max-lag 3", stores: []string{sentinel},
+		do:     splitting(map[string]string{"min-replicas-to-write": "1", "min-replicas-max-lag": "3"}),
 		limits: map[promise]string{stay: twoMasters, gone: twoMasters, pushed: twoMasters, once: twoMasters}},
 	{name: "a Sentinel dies", does: "kill -9 of one of three", stores: []string{sentinel}, do: func(x *scene) error {
 		x.store.sentinels[0].Kill()
