@@ -128,7 +128,7 @@ var ofProvider = []fault{
 	{name: "client refused", does: "the token endpoint answers 401 invalid_client", stores: twoStores, do: answering(401, `{"error":"invalid_client"}`)},
 	{name: "rate limited", does: "the token endpoint answers 429", stores: twoStores, do: answering(429, `{"error":"slow_down"}`)},
 	{name: "provider broken", does: "the token endpoint answers 500", stores: twoStores, do: answering(500, `oops`)},
-	{name: "locked out", does: "the provider refuses the refresh of every second person", stores: everyStore, do: func(x *scene) error {
+	{name: "locked out", does: "the provider refuses the refresh of every second person", stores: everyStore, short: single, do: func(x *scene) error {
 		refused := x.provider.Refused()
 		chosen := x.people[:len(x.people)/2]
 		x.lockOut(chosen)
@@ -437,7 +437,7 @@ var ofSentinel = []fault{
 		x.last(0)
 		return old.run()
 	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
-	{name: "planned failover", does: "SENTINEL FAILOVER", stores: []string{sentinel}, do: func(x *scene) error {
+	{name: "planned failover", does: "SENTINEL FAILOVER", stores: []string{sentinel}, short: sentinel, do: func(x *scene) error {
 		old := x.store.master()
 		if _, err := x.store.sentinels[0].do("SENTINEL", "FAILOVER", masterSet); err != nil {
 			return err
@@ -447,7 +447,7 @@ var ofSentinel = []fault{
 		}
 		x.last(0)
 		return nil
-	}},
+	}, limits: map[promise]string{stay: lateReplicas, once: lateReplicas}},
 	{name: "master stands still", does: "SIGSTOP for 10 s; Sentinel finds another meanwhile", stores: []string{sentinel}, do: func(x *scene) error {
 		old := x.store.master()
 		old.signal(syscall.SIGSTOP)

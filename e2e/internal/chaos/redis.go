@@ -150,6 +150,13 @@ func (n *node) run() error {
 
 func (n *node) signal(s syscall.Signal) { _ = syscall.Kill(n.PID, s) }
 
+// silent drops what the client library says about servers that are down: they are meant to be.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(silent{}) }
+
 // client talks to the server itself, past its link.
 func (n *node) client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: n.address(), TLSConfig: n.tlsConfig(), MaxRetries: -1, PoolSize: 1, ReadTimeout: 5 * time.Second, DisableIdentity: true, Protocol: 2})

@@ -249,11 +249,16 @@ func (s *soak) sample(began time.Time) error {
 			}
 		})
 	}
-	heap, err := profiled(traefik.Traefik, "heap", heapInUse)
-	if err != nil {
-		return err
+	for range 3 { // what has a finalizer goes in the second collection; requests between two count as little as can be
+		heap, err := profiled(traefik.Traefik, "heap", heapInUse)
+		if err != nil {
+			return err
+		}
+		if mb := float64(heap) / (1 << 20); sample.Heap == 0 || mb < sample.Heap {
+			sample.Heap = mb
+		}
 	}
-	sample.Heap = float64(heap) / (1 << 20)
+	var err error
 	if sample.Goroutines, err = profiled(traefik.Traefik, "goroutine", goroutineTotal); err != nil {
 		return err
 	}
@@ -343,11 +348,15 @@ func (r *Soak) judge(traefiks int) {
 		return
 	}
 	third, last := r.Samples[n/2:n*3/4], r.Samples[n*3/4:]
+	heapSlack := 4.0
+	if r.Minutes < 3 { // the memories are not full yet
+		heapSlack = 20
+	}
 	for name, of := range map[string]struct {
 		value func(Sample) float64
 		slack float64
 	}{
-		"heap, MB":             {func(s Sample) float64 { return s.Heap }, 4},
+		"heap, MB":             {func(s Sample) float64 { return s.Heap }, heapSlack},
 		"goroutines":           {func(s Sample) float64 { return float64(s.Goroutines) }, 40},
 		"files":                {func(s Sample) float64 { return float64(s.Files) }, 40},
 		"connections to Redis": {func(s Sample) float64 { return float64(s.Connections) }, 8},
