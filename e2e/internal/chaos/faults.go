@@ -66,7 +66,7 @@ var calm = []fault{
 
 const (
 	rotatedAndLost = "the provider has rotated, and its answer is lost: nobody can know the new token"
-	toldToGo       = "the provider says so"
+	ourMistake     = "500 at a sign-in: our own credentials are wrong, and the page says so"
 )
 
 var ofProvider = []fault{
@@ -125,7 +125,8 @@ var ofProvider = []fault{
 		x.tokens(nil)
 		return nil
 	}},
-	{name: "client refused", does: "the token endpoint answers 401 invalid_client", stores: twoStores, do: answering(401, `{"error":"invalid_client"}`)},
+	{name: "client refused", does: "the token endpoint answers 401 invalid_client", stores: twoStores, do: answering(401, `{"error":"invalid_client"}`),
+		limits: map[promise]string{statuses: ourMistake}},
 	{name: "rate limited", does: "the token endpoint answers 429", stores: twoStores, do: answering(429, `{"error":"slow_down"}`)},
 	{name: "provider broken", does: "the token endpoint answers 500", stores: twoStores, do: answering(500, `oops`)},
 	{name: "locked out", does: "the provider refuses the refresh of every second person", stores: everyStore, short: single, do: func(x *scene) error {
@@ -198,6 +199,7 @@ func (d discarded) WriteHeader(int)             {}
 
 const (
 	diedRefreshing = "who was being refreshed at that moment: the new tokens died with the Traefik"
+	oneStep        = "the first Traefik seals what the others cannot open; change it in two steps"
 	diedKnowing    = "with sessions in cookies the list of who is out dies with its Traefik"
 )
 
@@ -227,7 +229,7 @@ var ofTraefik = []fault{
 	}, limits: map[promise]string{quiet: "each reload repeats the warnings of the start"}},
 	{name: "new secret, one step", does: "secret and previousSecrets change on one Traefik after the other", stores: twoStores, do: func(x *scene) error {
 		return x.roll(map[string]any{"secret": secondSecret, "previousSecrets": []string{firstSecret}})
-	}},
+	}, limits: map[promise]string{stay: oneStep, statuses: atOnce}},
 	{name: "new secret, two steps", does: "first everybody can open the new, then everybody seals with it", stores: twoStores, do: func(x *scene) error {
 		if err := x.roll(map[string]any{"secret": firstSecret, "previousSecrets": []string{secondSecret}}); err != nil {
 			return err
@@ -278,6 +280,7 @@ const (
 	snapshot     = "what is in no snapshot is lost; use an append-only file"
 	evicted      = "Redis may throw away what it keeps; use noeviction"
 	emptied      = "Redis is empty"
+	atOnce       = "400 for whoever comes back without a session right after a sign-in: the page against loops"
 	lateReplicas = "replicas lag behind their master: the last writes before it dies are lost"
 	twoMasters   = "both sides take writes; the old master's are lost when it comes back"
 )
@@ -325,12 +328,12 @@ var ofRedis = []fault{
 		}
 		x.last(0)
 		return nil
-	}, limits: map[promise]string{stay: emptied}},
+	}, limits: map[promise]string{stay: emptied, statuses: atOnce}},
 	{name: "Redis full", does: "maxmemory 1, noeviction", stores: inRedis, short: single, do: setting("maxmemory", "1", "0", 0)},
 	{name: "Redis evicts, allkeys-lru", does: "other keys need the room", stores: []string{single}, do: evicting("allkeys-lru"),
-		limits: map[promise]string{gone: evicted, pushed: evicted, stay: evicted, once: evicted}},
+		limits: map[promise]string{gone: evicted, pushed: evicted, stay: evicted, once: evicted, statuses: atOnce}},
 	{name: "Redis evicts, volatile-ttl", does: "other keys need the room", stores: []string{single}, do: evicting("volatile-ttl"),
-		limits: map[promise]string{gone: evicted, pushed: evicted, stay: evicted, once: evicted}},
+		limits: map[promise]string{gone: evicted, pushed: evicted, stay: evicted, once: evicted, statuses: atOnce}},
 	{name: "Redis stands still", does: "SIGSTOP for 2 s, three times", stores: []string{single, overTLS}, do: func(x *scene) error {
 		for range 3 {
 			x.store.nodes[0].signal(syscall.SIGSTOP)

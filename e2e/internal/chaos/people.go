@@ -342,7 +342,6 @@ func (p *person) signOut() {
 		c.bury(p, after, ended, traefik, false)
 	}
 	c.note(func(t *Tally) { t.SignOuts++ })
-	_, _ = p.b.Open(page.Header.Get("Location"))
 	p.newBrowser()
 }
 
@@ -394,7 +393,6 @@ func (p *person) pushOut() {
 		return
 	}
 	p.state = out
-	c.provider.EndUser(clientID, p.name)
 	c.bury(p, before, ended, traefik, true)
 	c.note(func(t *Tally) { t.Pushes++ })
 	p.newBrowser()
