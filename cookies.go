@@ -81,28 +81,29 @@ func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, valu
 	if len(name) > longName {
 		size -= len(name) - longName
 	}
-	mark := ""
-	if len(value) > size && size > chunkSize/2 {
+	mark, before := "", ""
+	if len(value) > size {
 		mark = chunkMark(value) + "~"
 		size -= len(mark)
-		value = strconv.Itoa((len(value)+1)/size+1) + "~" + value
 	}
-	if len(value) > maxChunks*size {
+	if size < 100 || len(value)+2 > maxChunks*size {
 		return false
+	}
+	if mark != "" {
+		value = strconv.Itoa((len(value)+1)/size+1) + "~" + value
 	}
 	for i := 0; i < maxChunks; i++ {
 		chunk, rest := value, ""
 		if len(value) > size {
 			chunk, rest = value[:size], value[size:]
 		}
-		if value != "" && i == 0 {
-			setCookie(rw, c, name, chunk, https, maxAge)
-		} else if value != "" {
-			setCookie(rw, c, chunkName(name, i), mark+chunk, https, maxAge)
+		if value != "" {
+			setCookie(rw, c, chunkName(name, i), before+chunk, https, maxAge)
 		} else if len(cookieValues(req, chunkName(name, i))) > 0 {
 			setCookie(rw, c, chunkName(name, i), "", https, -1)
 		}
 		value = rest
+		before = mark
 	}
 	return true
 }

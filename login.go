@@ -323,7 +323,7 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		status = http.StatusBadRequest // the code has ended: another one may do
 	}
 	if err == nil {
-		err = giveSession(g, rw, req, s, time.Now())
+		err = saveSession(g, rw, req, s, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
 	}
 	if err != nil {

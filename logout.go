@@ -49,10 +49,7 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	noRound := cookieName(&g.roundCookie, isHTTPS(g, req))
-	if len(cookieValues(req, noRound)) > 0 {
-		setCookie(rw, &g.roundCookie, noRound, "", isHTTPS(g, req), -1) // the next sign-in is wanted
-	}
+	forgetRound(g, rw, req) // the next sign-in is wanted
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]

@@ -26,6 +26,11 @@ func noteRound(g *gate, rw http.ResponseWriter, req *http.Request, rounds int) {
 	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), fmt.Sprint(rounds, ".", size), https, roundLife)
 }
 
+func forgetRound(g *gate, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(g, req)
+	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), "", https, -1)
+}
+
 // roundsOf is what noteRound told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
 func roundsOf(g *gate, req *http.Request) (rounds, size int) {
 	for _, value := range cookieValues(req, cookieName(&g.roundCookie, isHTTPS(g, req))) {
@@ -50,7 +55,7 @@ func breakLoop(g *gate, rw http.ResponseWriter, req *http.Request, returnTo stri
 		return false
 	}
 	https := isHTTPS(g, req)
-	setCookie(rw, &g.roundCookie, cookieName(&g.roundCookie, https), "", https, -1) // whoever tries again begins anew
+	forgetRound(g, rw, req) // whoever tries again begins anew
 	for _, c := range pendingCookies(req, cookieName(&g.stateCookie, https)+".") {
 		setCookie(rw, &g.stateCookie, c.Name, "", https, -1)
 	}
@@ -82,7 +87,7 @@ func causes(g *gate, c *cookie, req *http.Request, size int) string {
 		{has(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
 			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
 		{c.sameSite == http.SameSiteStrictMode && isForeign(req), "the cookie is sameSite strict, and browsers keep that back when another site leads here, as the provider does"},
-		{isPlain && isSecureCookie(c, isHTTPS(g, req)), "the cookie is for https alone (secure), and the page came by http"},
+		{isSecureCookie(c, isHTTPS(g, req)) && (isPlain || c.secure != nil && size == 0), "the cookie is for https alone (secure), and the page came by http"},
 		{c.domain != "" && !isBelow(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, clip(req.Host))},
 		{!strings.HasPrefix(outerPath(req, req.URL.Path)+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
 		{g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},

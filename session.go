@@ -459,27 +459,18 @@ func unpackSession(packed []byte) (*session, error) {
 	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: merge(record.Carried, t.claims)}, nil
 }
 
-// saveSession writes the session to the browser as used now.
+// saveSession writes the session to the browser as used now; the store, if there is one, has it already.
 func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	if g.store != nil {
+		return setSessionCookie(g, rw, req, s, s.ticket, now)
+	}
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
 	content, err := packSession(&renewed)
-	if err == nil && g.store != nil {
-		err = storeSession(req.Context(), g, &renewed)
-		content = renewed.ticket
-	}
 	if err != nil {
 		return err
 	}
 	return setSessionCookie(g, rw, req, &renewed, content, now)
-}
-
-// giveSession writes a session that was just made to the browser; the store has it already.
-func giveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
-	if g.store != nil {
-		return setSessionCookie(g, rw, req, s, s.ticket, now)
-	}
-	return saveSession(g, rw, req, s, now)
 }
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.

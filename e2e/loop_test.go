@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/traefik-oidc/oidc/e2e/internal/browser"
 	"github.com/traefik-oidc/oidc/e2e/internal/parts"
 	"github.com/traefik-oidc/oidc/e2e/internal/provider"
 )
@@ -431,6 +432,39 @@ func TestSessionThroughACache(t *testing.T) {
 				t.Errorf("somebody else gets %s %v", page, page.Header)
 			}
 		})
+	}
+}
+
+// TestLoginTabsThroughASmallServer: ten tabs sign in behind a server that reads five kilobytes of a header, and no more.
+func TestLoginTabsThroughASmallServer(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	address := runCache(t, strings.TrimPrefix(l.traefik.URL, "http://"), "nginx", "nginx.conf", `
+daemon off; master_process off; pid DIR/pid; error_log DIR/error.log;
+events {}
+http {
+  access_log off;
+  client_body_temp_path DIR/b; proxy_temp_path DIR/p; fastcgi_temp_path DIR/f; uwsgi_temp_path DIR/u; scgi_temp_path DIR/s;
+  client_header_buffer_size 1k; large_client_header_buffers 4 5k;
+  server {
+    listen 127.0.0.1:PORT;
+    location / { proxy_pass http://TRAEFIK; proxy_set_header Host $http_host; proxy_buffer_size 32k; proxy_buffers 4 32k; proxy_busy_buffers_size 64k; }
+  }
+}
+`, "-p", "DIR", "-e", "DIR/error.log", "-c", "DIR/nginx.conf")
+	_, port, _ := strings.Cut(address, ":")
+	app := l.serve(t, site{callbacks: []string{"http://{site}:" + port + "/oidc/callback"}})
+	alice := app.visitor(t)
+	alice.base = "http://" + app.host + ":" + port
+	var tabs []*browser.Page
+	for i := range 10 {
+		tabs = append(tabs, alice.open(fmt.Sprint("/tab/", i)))
+	}
+	for i, tab := range tabs {
+		page := alice.must(alice.Submit(tab, url.Values{"username": {provider.Alice.Name}, "password": {provider.Alice.Password}}))
+		if alice.outcome(page) != "application" || page.URL.Path != fmt.Sprint("/tab/", i) {
+			t.Errorf("tab %d: %s", i, page)
+		}
 	}
 }
 
