@@ -118,8 +118,8 @@ func nameOf(options ...any) string {
 	return hashText(string(text))
 }
 
-// namedFiles finds what may be the path of a file in the JSON of the options.
-var namedFiles = regexp.MustCompile(`(?:"|\$\{file:)(/[^"}]+)`)
+// namedFiles finds the paths of files in the JSON of the options: in a reference, in jwksFile, and in errorPages as a block and as text.
+var namedFiles = regexp.MustCompile(`(?i)\$\{file:((?:[^}"\\]|\\.)+)\}|"(?:jwksFile|[45]\d\d)":"((?:[^"\\]|\\.)+)"|[45]\d\d *= *([^," ]+)`)
 
 // findGate returns the gate of a middleware's options.
 func findGate(ctx context.Context, raw map[string]any, name string) (*gate, error) {
@@ -129,7 +129,9 @@ func findGate(ctx context.Context, raw map[string]any, name string) (*gate, erro
 	}
 	key := name + " " + string(text)
 	for _, match := range namedFiles.FindAllStringSubmatch(key, -1) {
-		if file, err := os.Stat(match[1]); err == nil { // a changed file is a changed configuration
+		var path string
+		_ = json.Unmarshal([]byte(`"`+strings.Join(match[1:], "")+`"`), &path) // JSON writes & as \u0026
+		if file, err := os.Stat(os.ExpandEnv(path)); err == nil {              // a changed file is a changed configuration
 			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
 		}
 	}

@@ -3,6 +3,8 @@ package oidc
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -214,6 +216,55 @@ func TestGateDomainCoversOurHosts(t *testing.T) {
 		_, err := build(t, p.options(sessionOptions("domain", c.domain), map[string]any{c.option: c.at}))
 		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {
 			t.Errorf("%s %q with %q: expected %q, got %v", c.option, c.at, c.domain, c.problem, err)
+		}
+	}
+}
+
+// TestGateChangedFiles: a file that changed is a changed configuration, however the options name it.
+func TestGateChangedFiles(t *testing.T) {
+	dir := t.TempDir()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(here, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KEYS_PATH", filepath.Join(dir, "of the environment"))
+	for name, option := range map[string]string{
+		"absolute":           `{"clientSecret": "${file:` + dir + `/absolute}"}`,
+		"relative":           `{"clientSecret": "${file:` + relative + `/relative}"}`,
+		"R&D <x>":            `{"clientSecret": "${file:` + dir + `/R&D <x>}"}`,
+		"with \" and \\":     `{"clientSecret": "${file:` + dir + `/with \" and \\}"}`,
+		"one of a list":      `{"session": {"previousSecrets": ["Wm4kQz7TnX9bLr2vHs6YdF3jPc8gE1ua", "${file:` + dir + `/one of a list}"]}}`,
+		"one of several":     `{"authParams": {"x": "y"}, "session": {"previousSecrets": "${file:` + dir + `/one of several},Wm4kQz7TnX9bLr2vHs6YdF3jPc8gE1ua"}}`,
+		"keys":               `{"jwt": {"audience": "a", "JWKSFile": "` + relative + `/keys"}}`,
+		"of the environment": `{"jwt": {"audience": "a", "jwksFile": "${KEYS_PATH}"}}`,
+		"page&.html":         `{"errorPages": {"403": "` + relative + `/page&.html"}}`,
+		"page.html":          `{"errorPages": "403=` + relative + `/page.html"}`,
+	} {
+		file := filepath.Join(dir, name)
+		write := func(text string) {
+			if strings.Contains(option, "wks") || strings.Contains(option, "JWKS") {
+				text = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"` + text + `","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("Tq7vX2mKf9RbW4sYzL1nHd8cJ3gP6uEa")
+		first, err := findGate(context.Background(), signIn(t, option), "login@file")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if same, _ := findGate(context.Background(), signIn(t, option), "login@file"); same != first {
+			t.Errorf("%s: a file that did not change is a new configuration", name)
+		}
+		write("Vk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE0oNi")
+		if changed, _ := findGate(context.Background(), signIn(t, option), "login@file"); changed == first {
+			t.Errorf("%s: nobody noticed that the file changed", name)
 		}
 	}
 }
