@@ -50,7 +50,7 @@ type Config struct {
 
 	// RedirectURL is where the provider sends the browser back to; register it there. Like all addresses of ours it is a path
 	// (`/oidc/callback`, on whatever host the request came to), host and path (`app.example.com/oidc/callback`), or a
-	// complete URL. It never reaches the upstream. With several hosts, the first form needs every one registered.
+	// complete URL. The router of the middleware must serve it: one with a path needs that in front. It never reaches the upstream. With several hosts, the first form needs every one registered.
 	RedirectURL string `json:"redirectUrl" shown:"true" is:"endpoint" default:"/oidc/callback"`
 	// Scopes are what is asked of the provider; `openid` is added if missing. Many providers give a refresh token only for
 	// `offline_access`.

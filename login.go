@@ -358,7 +358,8 @@ func welcome(g *gate, rw http.ResponseWriter, req *http.Request, back string, is
 func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := homePage(g, req)
 	if _, err := sessionPass(g, rw, req); err != nil {
-		isLost := errors.Is(reason, errNoPending) && stateAge(state) >= 0 && stateAge(state) < int64(g.config.StateCookie.MaxAge) &&
+		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica may be ahead
+			stateAge(state) < int64(g.config.StateCookie.MaxAge) &&
 			recall(g.usedStates, hashText(state)) == nil
 		if isLost {
 			refuseCookie(g, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, g.stateCookie.base), causes(g, &g.stateCookie, req, 0), back)

@@ -87,7 +87,7 @@ func causes(g *gate, c *cookie, req *http.Request, size int) string {
 		{has(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
 			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
 		{c.sameSite == http.SameSiteStrictMode && isForeign(req), "the cookie is sameSite strict, and browsers keep that back when another site leads here, as the provider does"},
-		{isSecureCookie(c, isHTTPS(g, req)) && (isPlain || c.secure != nil && size == 0), "the cookie is for https alone (secure), and the page came by http"},
+		{isSecureCookie(c, isHTTPS(g, req)) && (isPlain || size == 0 && (c.secure != nil || g.sessionCookie.secure != nil || g.redirect.scheme == "https")), "the cookie is for https alone (secure), and the page came by http"},
 		{c.domain != "" && !isBelow(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, clip(req.Host))},
 		{!strings.HasPrefix(outerPath(req, req.URL.Path)+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
 		{g.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},

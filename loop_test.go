@@ -25,6 +25,8 @@ func TestLoopEnds(t *testing.T) {
 		{"all are blocked", nil, false, `.`, nil, 0, []string{"blocks the cookies of this site"}},
 		{"all are blocked, with one host for all sign-ins", map[string]any{"redirectUrl": app + "/oidc/callback"}, false, `.`, nil, 0, []string{"blocks the cookies of this site", "session.domain"}},
 		{"the pending login is secure, and plain http", map[string]any{"stateCookie.secure": true}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
+		{"by http, where the callback is by https", map[string]any{"redirectUrl": app + "/oidc/callback"}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
+		{"secure, and by http", map[string]any{"secure": true}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
 		{"a domain of others", map[string]any{"domain": "example.org", "stateCookie.domain": "app.example.com"}, false, `^$`, nil, 2, []string{`for the domain "example.org", and "app.example.com" is not in it`}},
 		{"all for a domain of others", map[string]any{"domain": "example.org"}, false, `^$`, nil, 0, []string{`for the domain "example.org"`}},
 		{"a path of others", map[string]any{"path": "/other"}, false, `^$`, nil, 2, []string{`for the path "/other", and the page is not below it`}},
