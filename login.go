@@ -456,9 +456,9 @@ func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
 	if target := asked.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
-		if bad == nil && strings.HasPrefix(ours, to.Scheme+"://") && to.User == nil && sharesCookies(g, to.Host) {
-			back = target // wayBack looks at it once more
-		} else if bad != nil || to.User != nil || to.Scheme+to.Host != "" && to.Scheme+"://"+to.Host != ours { // OIDC Core 4: or we were an open redirector
+		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isOurHost(to.Host, req) || sharesCookies(g, to.Host)) {
+			back = wayBack(g, req, target)
+		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: or we were an open redirector
 			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, clip(target))
 		}
 	}

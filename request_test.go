@@ -192,6 +192,13 @@ func TestRequestForwardedHost(t *testing.T) {
 	if rw.Code != http.StatusFound || rw.Header().Get("Location") != "/page" {
 		t.Errorf("the callback: %d %q", rw.Code, rw.Header())
 	}
+	s = start(t, p.options(map[string]any{"redirectUrl": app + "/oidc/callback", "loginUrl": "/login"}))
+	for target, want := range map[string]int{app + "/x": http.StatusFound, app + ":443/x": http.StatusFound, "http://app.example.com/x": http.StatusBadRequest, "https://evil.example.net/x": http.StatusBadRequest,
+		"//app.example.com/x": http.StatusBadRequest, "https://u@app.example.com/x": http.StatusBadRequest} {
+		if rw := asked(t, s, "/login?target_link_uri="+url.QueryEscape(target), told); rw.Code != want {
+			t.Errorf("a sign-in that shall end at %s: expected %d, got %d %s", target, want, rw.Code, rw.Body)
+		}
+	}
 	s = start(t, p.options())
 	rw = asked(t, s, "/page", func(req *http.Request) {
 		req.Host, req.Header["X-Forwarded-Host"] = "app.example.com", []string{"evil.example.net"}
