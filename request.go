@@ -58,11 +58,17 @@ func origin(g *gate, req *http.Request) string {
 	return "http://" + req.Host
 }
 
-// isOurHost says that a browser which sent this request may have come to host.
+// isOurHost says that a browser which sent this request may have come to host. Many a proxy leaves the port out of Host.
 func isOurHost(host string, req *http.Request) bool {
 	host = usualPort.ReplaceAllString(host, "")
 	told, _, _ := strings.Cut(req.Header.Get("X-Forwarded-Host"), ",") // the first of a chain of proxies is the browser's
-	return strings.EqualFold(host, usualPort.ReplaceAllString(req.Host, "")) || strings.EqualFold(host, usualPort.ReplaceAllString(told, ""))
+	for _, came := range []string{req.Host, told} {
+		came = usualPort.ReplaceAllString(came, "")
+		if strings.EqualFold(came, host) || strings.EqualFold(came, hostOf(host)) {
+			return true
+		}
+	}
+	return false
 }
 
 var usualPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, wherever it was written
