@@ -213,6 +213,10 @@ type ProviderConfig struct {
 	// ClockSkewSeconds is by how much our clock and the provider's may differ when the times in a token are judged (`exp`, `nbf`, `iat`).
 	// That long after its end a token is still good.
 	ClockSkewSeconds int `json:"clockSkewSeconds" is:"number" min:"0" max:"300" default:"60"`
+	// ExchangeTimeoutSeconds is how long the answer to a refresh is awaited. The request that began it waits for a second, or for
+	// `clientConfig.timeoutSeconds` if its tokens have ended, and goes on with those; a later one of that session takes the answer.
+	// A provider that rotates refresh tokens has spent the old one by then: to hang up early would end the session.
+	ExchangeTimeoutSeconds int `json:"exchangeTimeoutSeconds" is:"number" min:"1" max:"120" default:"20"`
 	// ClientConfig is how the provider is called.
 	ClientConfig ClientConfig `json:"clientConfig"`
 }

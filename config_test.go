@@ -80,6 +80,7 @@ func TestConfigHasTheDocumentedDefaults(t *testing.T) {
 		"csrf.headerName":                 {c.CSRF.HeaderName, "Hub-Csrf-Token"},
 		"csrf.cookieName":                 {c.CSRF.CookieName, "hub-csrf-token"},
 		"clientConfig.timeoutSeconds":     {c.ClientConfig.TimeoutSeconds, 5},
+		"exchangeTimeoutSeconds":          {c.ExchangeTimeoutSeconds, 20},
 		"clientConfig.maxRetries":         {c.ClientConfig.MaxRetries, 3},
 		"oAuthIntrospection.cacheSeconds": {c.OAuthIntrospection.CacheSeconds, 10},
 		"introspection's timeout":         {c.OAuthIntrospection.ClientConfig.TimeoutSeconds, 5},

@@ -406,6 +406,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 		overrides: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
 		answers: newMemory(8 << 20)}
 	var err error
+	made.exchangeTimeout = time.Duration(c.ExchangeTimeoutSeconds) * time.Second
 	made.http, err = newHTTPClient(&c.ClientConfig)
 	p.addError(at, err)
 	if c.ClientKey != "" {

@@ -16,6 +16,7 @@
 //	clientcredentials.go           tokens for the upstream
 //	claims.go, expression.go       the rule, claim lookup, header formats; the language of both kinds of rule
 //	provider.go, token.go, jwks.go the provider's side: calls, tokens, keys
+//	exchange.go                    answers of the provider that come late
 //	redis.go                       the protocol of Redis
 //	pages.go, log.go               our own answers, and our log lines
 //	config.go, options.go, gate.go the options, how they are read, and what is made of them

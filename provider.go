@@ -49,28 +49,30 @@ var (
 // client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
 // across routers and reloads: what was learnt from the provider, and what is under way.
 type client struct {
-	log          *logger
-	issuer, id   string
-	secret       string
-	authMethod   string // "" is by discovery
-	signer       crypto.Signer
-	signerAlg    string
-	signerNames  map[string]any // of its key, for the header of an assertion
-	mutualTLS    bool           // the provider asks for our certificate: to know us, or to bind tokens to it
-	signsIn      bool           // not only for tokens that are brought
-	overrides    EndpointsConfig
-	discoveryURL string // "": there is nothing to discover
-	http         *http.Client
-	headers      map[string]string // of the requests for metadata and keys
-	retries      int
-	rules        *tokenRules
-	pinnedAlg    string    // idTokenSigningAlg, "" is by discovery
-	metadata     *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
-	keys         *document // []*key
-	flights      flights
-	answering    sync.Mutex // of away
-	away         backoff    // of calls about tokens
-	answers      *memory    // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+	log             *logger
+	issuer, id      string
+	secret          string
+	authMethod      string // "" is by discovery
+	signer          crypto.Signer
+	signerAlg       string
+	signerNames     map[string]any // of its key, for the header of an assertion
+	mutualTLS       bool           // the provider asks for our certificate: to know us, or to bind tokens to it
+	signsIn         bool           // not only for tokens that are brought
+	overrides       EndpointsConfig
+	discoveryURL    string // "": there is nothing to discover
+	http            *http.Client
+	headers         map[string]string // of the requests for metadata and keys
+	retries         int
+	exchangeTimeout time.Duration // of what spends something
+	awaited         awaited
+	rules           *tokenRules
+	pinnedAlg       string    // idTokenSigningAlg, "" is by discovery
+	metadata        *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
+	keys            *document // []*key
+	flights         flights
+	answering       sync.Mutex // of away
+	away            backoff    // of calls about tokens
+	answers         *memory    // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 }
 
 // ledger is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
@@ -306,6 +308,9 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 		}
 		time.Sleep(retryPause * time.Duration(attempt))
 	}
+	if errors.Is(err, errNotYet) {
+		return 0, nil, at, fmt.Errorf("%w: %s: %w", errElsewhere, at, err)
+	}
 	limit := maxAnswer
 	if endpoint == "jwks_uri" {
 		limit = maxJSONSize
@@ -313,7 +318,7 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 	if len(body) > limit {
 		err = fmt.Errorf("the answer is larger than %d MiB", limit>>20)
 	} else if os.IsTimeout(err) {
-		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit")
+		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit (exchangeTimeoutSeconds for a refresh)")
 	} else if wrapped, ok := err.(*url.Error); ok {
 		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
 	}
@@ -328,12 +333,23 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 
 // exchange sends one request under the client's time limit.
 func exchange(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
+	slow, _ := ctx.Value(slowCallKey).(*slowCall)
+	if form != nil && slow != nil && slow.conn != nil {
+		return receiveSlowly(c, slow)
+	}
 	err = authenticateClient(c, form, header)
 	req, badURL := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
 	if err = firstError(err, badURL); err != nil {
 		return 0, nil, err
 	}
 	req.Header = header
+	proxy, badProxy := http.ProxyFromEnvironment(req) // whose rules are the library's business
+	if form != nil && slow != nil && proxy == nil && badProxy == nil {
+		if err = sendSlowly(c, slow, req); err != nil {
+			return 0, nil, err
+		}
+		return receiveSlowly(c, slow)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return 0, nil, err

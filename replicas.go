@@ -229,7 +229,7 @@ func lockSession(ctx context.Context, g *gate, s *session, mine string) (held bo
 // leaseLife is what a refresh may take at the most: the grant; keys and UserInfo, each with its repetitions; and what is asked of the store.
 func leaseLife(c *client) time.Duration {
 	question := c.http.Timeout + time.Duration(c.retries)*(quickFailure+retryPause*time.Duration(c.retries))
-	return c.http.Timeout + 2*question + 2*c.http.Timeout + 2*time.Second
+	return c.exchangeTimeout + 2*question + 2*c.http.Timeout + 2*time.Second
 }
 
 func lifeLeft(g *gate, s *session) time.Duration { return time.Until(time.Unix(sessionEnd(g, s), 0)) }
@@ -294,7 +294,7 @@ func redeemHeld(ctx context.Context, g *gate, s, fresh *session, mine string) (*
 	if err == nil {
 		err = storeSession(ctx, g, fresh)
 	}
-	if fresh == nil {
+	if fresh == nil && !errors.Is(err, errElsewhere) { // not while the provider may answer
 		unlockSession(ctx, g, s, mine) // else what was written ended it
 	}
 	return fresh, err

@@ -284,6 +284,7 @@ func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (*sessio
 type refresh struct {
 	fresh  *session
 	failed backoff
+	call   *slowCall // the exchange under way
 }
 
 // refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
@@ -299,7 +300,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 	value, err := share(waiting, &g.renewals, key, func(ctx context.Context) (any, error) {
 		known, _ := recall(g.refreshed, key).(*refresh)
 		if known == nil {
-			known = &refresh{}
+			known = &refresh{call: &slowCall{}}
 			remember(g.refreshed, key, known, 0) // only this flight looks into it
 		}
 		if known.fresh != nil && g.store == nil {
@@ -308,11 +309,14 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		if known.fresh == nil && time.Now().Before(known.failed.until) {
 			return nil, known.failed.err
 		}
-		fresh, err := redeemOnce(ctx, g, s, known.fresh, key, patience)
+		if known.call.conn == nil {
+			known.call.patience = patience
+		}
+		fresh, err := redeemOnce(context.WithValue(ctx, slowCallKey, known.call), g, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
 			remember(g.refreshed, key, known, sessionSize(fresh))
-		} else {
+		} else if known.call.conn == nil {
 			fail(&known.failed, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
 				known.failed.until = time.Now().Add(longestRefusal) // or an outage would bring back who was refused

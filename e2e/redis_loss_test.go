@@ -262,3 +262,115 @@ func TestReplicaWrittenLater(t *testing.T) {
 		t.Errorf("afterwards the other replica answers %s, %d tokens were used twice", got, own.Reused())
 	}
 }
+
+// slowOnce is a provider of its own that answers refreshes a while after it has rotated the token, until it is told otherwise.
+func slowOnce(t *testing.T, delay time.Duration) (own *provider.Provider, healthy *atomic.Bool) {
+	own = ownProvider(t)
+	healthy = &atomic.Bool{}
+	own.Instead("token", func(rw http.ResponseWriter, req *http.Request) {
+		if healthy.Load() || req.FormValue("grant_type") != "refresh_token" {
+			own.Pass(rw, req)
+			return
+		}
+		kept := &keptAnswer{header: http.Header{}}
+		own.Pass(kept, req)
+		time.Sleep(delay)
+		for name, values := range kept.header {
+			rw.Header()[name] = values
+		}
+		rw.WriteHeader(max(kept.status, 200))
+		rw.Write(kept.body)
+	})
+	return own, healthy
+}
+
+// keptAnswer is an answer that is sent later.
+type keptAnswer struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+func (k *keptAnswer) Header() http.Header { return k.header }
+func (k *keptAnswer) WriteHeader(s int)   { k.status = s }
+func (k *keptAnswer) Write(b []byte) (int, error) {
+	k.body = append(k.body, b...)
+	return len(b), nil
+}
+
+// TestReplicaSlowProvider: for twelve seconds the provider is slower than timeoutSeconds, and takes a second use of a refresh token for
+// theft. Nobody is signed out, and no request takes long.
+func TestReplicaSlowProvider(t *testing.T) {
+	t.Parallel()
+	for name, where := range map[string]with{"in Redis": storing(newRedis(t)), "in cookies": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own, healthy := slowOnce(t, 6*time.Second)
+			s := refreshing(4)
+			s.provider = own
+			s.with = both(both(s.with, where), with{"clientConfig.timeoutSeconds": 2, "logLevel": "warn"})
+			replicas := 2
+			if name == "in cookies" {
+				replicas = 1 // nothing tells a second one what the first one has spent
+			}
+			r := serveReplicas(t, replicas, s)
+			var people []*visitor
+			for range 12 {
+				v := r.apps[0].visitor(t)
+				v.signIn("/", provider.Alice)
+				people = append(people, v)
+			}
+			var mu sync.Mutex
+			answers := map[string]int{}
+			var slowest time.Duration
+			var all sync.WaitGroup
+			began := time.Now()
+			for i, v := range people {
+				all.Go(func() {
+					for n := i; time.Since(began) < 22*time.Second; n++ {
+						healthy.Store(time.Since(began) > 12*time.Second)
+						start := time.Now()
+						page, err := v.Fetch(http.MethodGet, r.apps[n%len(r.apps)].URL+"/", "", nil)
+						got := "no answer"
+						if err == nil {
+							got = fmt.Sprint(page.Status)
+						}
+						mu.Lock()
+						answers[got]++
+						slowest = max(slowest, time.Since(start))
+						mu.Unlock()
+						time.Sleep(300 * time.Millisecond)
+					}
+				})
+			}
+			all.Wait()
+			t.Logf("%v, the slowest after %s, %d tokens used twice", answers, slowest.Round(10*time.Millisecond), own.Reused())
+			if len(answers) != 1 || answers["200"] == 0 || own.Reused() > 0 {
+				t.Errorf("%v, %d tokens used twice", answers, own.Reused())
+			}
+			if slowest > 4*time.Second { // timeoutSeconds is two
+				t.Errorf("a request took %s", slowest)
+			}
+		})
+	}
+}
+
+// TestReplicaExchangeOption has the cases of exchangeTimeoutSeconds.
+func TestReplicaExchangeOption(t *testing.T) {
+	t.Parallel()
+	own, _ := slowOnce(t, 4*time.Second)
+	s := refreshing(3)
+	s.provider = own
+	s.with = both(s.with, with{"clientConfig.timeoutSeconds": 1})
+	try(t, "exchangeTimeoutSeconds", s, func(v *visitor) string {
+		old := v.received(v.signIn("/", provider.Alice)).Header.Get("X-Token")
+		time.Sleep(3100 * time.Millisecond)
+		v.fetch(http.MethodGet, "/")
+		time.Sleep(4500 * time.Millisecond)
+		answer := v.fetch(http.MethodGet, "/")
+		if answer.Status != http.StatusOK {
+			return answer.String()
+		}
+		return yes(v.received(answer).Header.Get("X-Token") != old)
+	}, row{drop, "yes"}, row{1, "no"})
+}

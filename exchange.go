@@ -1,0 +1,123 @@
+package oidc
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// This room awaits answers for longer than a request can. A refresh token is spent when the provider has it, whether the answer comes in
+// time or not: to hang up is to lose the session at a provider that rotates. So the request that asks waits for a while and goes on with the
+// tokens it has; the next one of that session looks whether the answer has come. There is no goroutine: the connection is the memory.
+
+// slowCall is a request to the provider whose answer may come later.
+type slowCall struct {
+	patience time.Duration // of who looks now
+	conn     net.Conn      // nil: not sent
+	reader   *bufio.Reader
+	req      *http.Request
+	end      time.Time // to wait no longer than this
+}
+
+const (
+	slowCallKey = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
+	maxAwaited  = 500                                                                   // connections
+	shortLook   = 20 * time.Millisecond                                                 // of who is not the first
+)
+
+var errNotYet = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
+
+// awaited are the connections on which answers may come that nobody has asked for since.
+type awaited struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	ends  []time.Time
+}
+
+// mayWait makes room for one more connection, and says whether there is any.
+func mayWait(a *awaited, conn net.Conn, end time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.conns) >= maxAwaited && time.Now().Before(a.ends[0]) {
+		return false
+	}
+	if len(a.conns) >= maxAwaited {
+		a.conns[0].Close()
+		a.conns = a.conns[1:]
+		a.ends = a.ends[1:]
+	}
+	a.conns = append(a.conns, conn)
+	a.ends = append(a.ends, end)
+	return true
+}
+
+// sendSlowly sends a request on a connection of its own.
+func sendSlowly(c *client, p *slowCall, req *http.Request) error {
+	port := req.URL.Port()
+	if port == "" {
+		port = req.URL.Scheme // which names it as well
+	}
+	address := net.JoinHostPort(req.URL.Hostname(), port)
+	dialer := &net.Dialer{Timeout: c.http.Timeout}
+	var conn net.Conn
+	var err error
+	if req.URL.Scheme == "https" {
+		transport, _ := c.http.Transport.(*http.Transport)
+		config := transport.TLSClientConfig.Clone()
+		config.ServerName = req.URL.Hostname()
+		conn, err = tls.DialWithDialer(dialer, "tcp", address, config)
+	} else {
+		conn, err = dialer.Dial("tcp", address)
+	}
+	if err != nil {
+		return err
+	}
+	conn.SetDeadline(time.Now().Add(c.http.Timeout))
+	req.Close = true
+	if err = req.Write(conn); err != nil {
+		conn.Close()
+		return err
+	}
+	p.conn = conn
+	p.reader = bufio.NewReader(conn)
+	p.req = req
+	p.end = time.Now().Add(c.exchangeTimeout)
+	if !mayWait(&c.awaited, conn, p.end) {
+		p.patience = c.http.Timeout
+		p.end = time.Now()
+	}
+	return nil
+}
+
+// receiveSlowly waits a while for the answer. errNotYet: it may come.
+func receiveSlowly(c *client, p *slowCall) (status int, body []byte, err error) {
+	p.conn.SetDeadline(time.Now().Add(p.patience))
+	p.patience = shortLook
+	_, err = p.reader.Peek(1)
+	if os.IsTimeout(err) && time.Now().Before(p.end) {
+		return 0, nil, errNotYet
+	}
+	conn := p.conn
+	p.conn = nil
+	defer conn.Close()
+	if err != nil {
+		return 0, nil, err
+	}
+	conn.SetDeadline(time.Now().Add(c.http.Timeout)) // it has begun: the rest comes soon, or never
+	res, err := http.ReadResponse(p.reader, p.req)
+	for err == nil && res.StatusCode < http.StatusOK { // RFC 9110 15.2: the answer proper follows
+		res, err = http.ReadResponse(p.reader, p.req)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))
+	return res.StatusCode, body, err
+}

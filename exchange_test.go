@@ -1,0 +1,84 @@
+package oidc
+
+import (
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestExchangeIsAwaited: a provider that is slower than timeoutSeconds has rotated the refresh token by the time it answers. Who began the
+// refresh goes on with the tokens there are, and the next request takes the answer, over https as well, whatever else is asked meanwhile.
+func TestExchangeIsAwaited(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	options := map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}}
+	s, b := signedIn(t, p, headersFor("X-Token", "access_token"), map[string]any{"forwardHeaders": map[string]any{"X-Token": "{access_token}"}}, options)
+	old := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token")
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(3 * time.Second)
+		p.answer("token", nil)
+		p.usual("token", rw, req)
+	})
+	time.Sleep(2100 * time.Millisecond)
+	began := time.Now()
+	got := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token")
+	if took := time.Since(began); got != old || took > 1800*time.Millisecond {
+		t.Errorf("who began the refresh got another token: %v, after %s", got != old, took)
+	}
+	began = time.Now()
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("the next one waited for %s", took)
+	}
+	time.Sleep(3 * time.Second)
+	if got := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token"); got == old || p.count("token") != 2 {
+		t.Errorf("afterwards another token: %v, %d calls of the token endpoint", got != old, p.count("token"))
+	}
+	s.expectLog("no answer in time yet")
+}
+
+// TestExchangeHasAnEnd: an answer that never comes is given up, and asked for again.
+func TestExchangeHasAnEnd(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 2
+	s, b := signedIn(t, p, map[string]any{"exchangeTimeoutSeconds": 2, "clientConfig": map[string]any{"timeoutSeconds": 1}})
+	p.answer("token", answerNothing())
+	time.Sleep(2100 * time.Millisecond)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	time.Sleep(2100 * time.Millisecond)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	p.answer("token", nil)
+	s.expectLog("no answer in time; ")
+	time.Sleep(1200 * time.Millisecond)
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if p.count("token") != 3 {
+		t.Errorf("%d calls of the token endpoint", p.count("token"))
+	}
+}
+
+// TestExchangeIsBounded: not more than maxAwaited connections are kept for answers that nobody asks for.
+func TestExchangeIsBounded(t *testing.T) {
+	a := &awaited{}
+	now := time.Now()
+	for i := 0; i < maxAwaited; i++ {
+		if !mayWait(a, pipeEnd(), now.Add(time.Minute)) {
+			t.Fatal(i)
+		}
+	}
+	if mayWait(a, pipeEnd(), now.Add(time.Minute)) {
+		t.Error("one more")
+	}
+	a.ends[0] = now.Add(-time.Second)
+	if !mayWait(a, pipeEnd(), now.Add(time.Minute)) || len(a.conns) != maxAwaited {
+		t.Errorf("in place of one that was given up: %d connections", len(a.conns))
+	}
+}
+
+// pipeEnd is a connection to nowhere.
+func pipeEnd() net.Conn {
+	end, _ := net.Pipe()
+	return end
+}
