@@ -37,7 +37,7 @@ func TestOldTraefik(t *testing.T) {
 			}
 			own := &lab{root: l.root, dir: l.dir, ca: l.ca, traefik: traefik, provider: l.provider, upstream: l.upstream}
 			everyday(t, own)
-			noTunnel(t, own, map[string]string{"3.0.": "h2c", "3.": "HTTP/2.0"}[version.name])
+			noTunnel(t, own, h2cBackend(t), map[string]string{"3.0.": "h2c", "3.": "HTTP/2.0"}[version.name])
 			refreshes(t, own)
 			bearer(t, own)
 			misspelt(t, own)

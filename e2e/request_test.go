@@ -101,13 +101,12 @@ func tunnelled(conn net.Conn, reader io.Reader) string {
 // TestRequestTunnel: nobody gets a connection of their own to the application, in which they could say who they are.
 func TestRequestTunnel(t *testing.T) {
 	t.Parallel()
-	noTunnel(t, start(t), "HTTP/2.0")
+	noTunnel(t, start(t), h2cBackend(t), "HTTP/2.0")
 }
 
-// noTunnel is TestRequestTunnel for a Traefik that lets an upgrade to protocol through.
-func noTunnel(t *testing.T, l *lab, protocol string) {
+// noTunnel is TestRequestTunnel for a Traefik that lets an upgrade to protocol through, which the application takes.
+func noTunnel(t *testing.T, l *lab, backend, protocol string) {
 	t.Helper()
-	backend := h2cBackend(t)
 	options := with{"bypass": "Path(`/public`)", "forwardHeaders": with{"X-User": "name"}}
 	guarded := l.serve(t, site{with: options, backend: backend})
 	alice := guarded.visitor(t)
