@@ -74,6 +74,7 @@ type registry struct {
 	mu       sync.Mutex
 	entries  map[string]*registered
 	patience time.Duration
+	swept    time.Time // when all were looked at
 }
 
 type registered struct {
@@ -87,17 +88,30 @@ var (
 	clients = registry{entries: map[string]*registered{}, patience: 24 * time.Hour} // and stores, and ledgers, which hold the logout list
 )
 
+const sweepPause = time.Minute // each look at all entries: a look-up costs the same however many there are
+
+// sweep drops the entries that no configuration has asked for in a while. The caller holds the lock.
+func sweep(r *registry, now time.Time) {
+	for key, entry := range r.entries {
+		if entry.ctx.Err() == nil {
+			continue
+		}
+		if entry.idleSince.IsZero() {
+			entry.idleSince = now
+		} else if now.Sub(entry.idleSince) > r.patience {
+			delete(r.entries, key)
+		}
+	}
+}
+
 // register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
 // the first one's.
 func register(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for old, entry := range r.entries {
-		if entry.ctx.Err() != nil && entry.idleSince.IsZero() {
-			entry.idleSince = time.Now()
-		} else if entry.ctx.Err() != nil && time.Since(entry.idleSince) > r.patience {
-			delete(r.entries, old)
-		}
+	if now := time.Now(); now.Sub(r.swept) > sweepPause {
+		r.swept = now
+		sweep(r, now)
 	}
 	entry := r.entries[key]
 	if entry == nil {

@@ -166,6 +166,7 @@ func TestGateKeepsWhatIsShared(t *testing.T) {
 		t.Error("replaced by a later one")
 	}
 	end()
+	r.swept = time.Time{}
 	register(context.Background(), r, "b", other)
 	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
 		t.Error("gone with its context, or not known to be idle")
@@ -174,8 +175,14 @@ func TestGateKeepsWhatIsShared(t *testing.T) {
 		t.Error("not found by a successor")
 	}
 	r.entries["a"].ctx = first
+	r.swept = time.Time{}
 	register(context.Background(), r, "b", nil)
 	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
+	register(context.Background(), r, "b", nil)
+	if r.entries["a"] == nil {
+		t.Error("all were looked at once more within a moment")
+	}
+	r.swept = time.Now().Add(-2 * sweepPause)
 	register(context.Background(), r, "b", nil)
 	if r.entries["a"] != nil || r.entries["b"] == nil {
 		t.Error("expected only what is in use after a while")

@@ -330,6 +330,45 @@ func TestThousandRouters(t *testing.T) {
 	}
 }
 
+// TestManyMiddlewares: hundreds of middlewares of different options are made, and found again at a reload, at the same cost each as
+// the first hundred.
+func TestManyMiddlewares(t *testing.T) {
+	p := newProvider(t)
+	plugin := load(t)
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	options := func(i int) map[string]any {
+		o := p.options()
+		o["claims"] = fmt.Sprintf("Contains(`groups`, `team-%d`)", i)
+		return o
+	}
+	build := func(ctx context.Context, from, to int) time.Duration {
+		begin := processorTime()
+		for i := from; i < to; i++ {
+			if _, err := plugin.Build(ctx, next, options(i), fmt.Sprintf("login-%d@file", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return (processorTime() - begin) / time.Duration(to-from)
+	}
+	first, end := context.WithCancel(context.Background())
+	build(first, 0, 10)
+	early := build(first, 10, 110)
+	build(first, 110, 300)
+	late := build(first, 300, 400)
+	end()
+	again, end := context.WithCancel(context.Background())
+	defer end()
+	build(again, 0, 100)
+	found := build(again, 100, 400)
+	t.Logf("each: %s of the first hundred, %s of the last; found again %s", early, late, found)
+	if late > 2*early {
+		t.Errorf("the last hundred cost %s each, the first %s", late, early)
+	}
+	if found > early/3 {
+		t.Errorf("to find one again costs %s, to make one %s", found, early)
+	}
+}
+
 func TestConfigurationAsTraefikDecodesIt(t *testing.T) {
 	p := newProvider(t)
 	plugin := load(t)
