@@ -106,19 +106,21 @@ type ipStrategy struct {
 	excluded []*net.IPNet
 }
 
-// setStrategy gives a rule the strategy of the options.
-func setStrategy(r rule, c *IPStrategyConfig, p *problems) {
+// setStrategy gives a rule the strategy of the options, and returns it.
+func setStrategy(r rule, c *IPStrategyConfig, p *problems) *ipStrategy {
 	made := &ipStrategy{depth: c.Depth}
 	for _, text := range c.ExcludedIPs {
 		network, err := parseNetwork(text)
 		p.addError("ipStrategy.excludedIPs", err)
 		made.excluded = append(made.excluded, network)
 	}
-	for _, condition := range r {
-		if made.depth > 0 || made.excluded != nil {
-			condition.client = made
-		}
+	if made.depth == 0 && made.excluded == nil {
+		return nil
 	}
+	for _, condition := range r {
+		condition.client = made
+	}
+	return made
 }
 
 // clientIP is the address that a condition is about, "" for none: then it is not known who the client is.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -21,6 +22,64 @@ const (
 	credentialGap = 10 * time.Second // how long a refusal stands before the provider is asked again
 	absenceGap    = time.Second      // the same for a provider that is away
 )
+
+// What callers may guess in a minute: each attempt costs the provider a question. Credentials that are known to be good are no guess.
+const (
+	guessesOfOne = 20
+	guessesOfAll = 300
+)
+
+var errTooMany = errors.New("too many attempts")
+
+// guesses are attempts within a minute that did not end well, or not yet.
+type guesses struct {
+	since time.Time
+	count int
+}
+
+// guess notes an attempt with credentials that are not known, and refuses it when there were too many of that caller or of all. An attempt
+// that is refused counts no more: nobody can use up what others have.
+func guess(c *client, caller string) error {
+	now := time.Now()
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	var open []*guesses
+	for who, most := range map[string]int{"all": guessesOfAll, "caller " + caller: guessesOfOne} {
+		g, _ := recall(c.answers, "guesses of "+who).(*guesses)
+		if g == nil || now.Sub(g.since) > time.Minute {
+			g = &guesses{since: now}
+		}
+		if g.count >= most {
+			return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooMany, most, who)
+		}
+		open = append(open, g)
+		remember(c.answers, "guesses of "+who, g, settingCost)
+	}
+	for _, g := range open {
+		g.count++
+	}
+	return nil
+}
+
+// guessedRight takes back what guess noted.
+func guessedRight(c *client, caller string) {
+	c.answering.Lock()
+	defer c.answering.Unlock()
+	for _, who := range []string{"all", "caller " + caller} {
+		if g, _ := recall(c.answers, "guesses of "+who).(*guesses); g != nil && g.count > 0 {
+			g.count--
+		}
+	}
+}
+
+// callerOf is who sends a request, by address; of an IPv6 address the part that providers give away whole.
+func callerOf(g *gate, req *http.Request) string {
+	ip := clientIP(g.callers, req)
+	if len(ip) == net.IPv6len && ip.To4() == nil {
+		ip = ip.Mask(net.CIDRMask(64, 128))
+	}
+	return ip.String()
+}
 
 // gateway is the oAuthClientCredentials job.
 type gateway struct {
@@ -114,7 +173,7 @@ func gatewayPass(g *gate, req *http.Request) (*pass, error) {
 	until := time.Now().Add(longestCheck)
 	if !g.gateway.own {
 		var err error
-		if until, err = addUpstreamToken(req.Context(), g, p, id, secret); err != nil {
+		if until, err = addUpstreamToken(req.Context(), g, p, id, secret, callerOf(g, req)); err != nil {
 			return nil, err
 		}
 	}
@@ -124,8 +183,8 @@ func gatewayPass(g *gate, req *http.Request) (*pass, error) {
 
 // addUpstreamToken adds the token for the upstream, and the headers made of it, to a pass. Who the user is was said before and stays
 // so; only Authorization is the token's. until is when the token is to be renewed.
-func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) (until time.Time, err error) {
-	t, err := obtainToken(ctx, g.gateway, id, secret)
+func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret, caller string) (until time.Time, err error) {
+	t, err := obtainToken(ctx, g.gateway, id, secret, caller)
 	if err != nil {
 		return until, err
 	}
@@ -146,7 +205,7 @@ func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret string) 
 }
 
 // obtainToken returns the token of a client: the remembered one, or a new one.
-func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamToken, error) {
+func obtainToken(ctx context.Context, w *gateway, id, secret, caller string) (*upstreamToken, error) {
 	key := hashText(w.salt + id + "\x00" + secret + "\x00" + w.form)
 	c := w.client
 	now := time.Now()
@@ -167,8 +226,17 @@ func obtainToken(ctx context.Context, w *gateway, id, secret string) (*upstreamT
 		if found != nil && found != known && time.Now().Before(found.RenewAt) {
 			return found, found.err // of a flight that landed between our look and our turn
 		}
+		isGuess := !w.own && known == nil
+		if isGuess {
+			if err := guess(c, caller); err != nil {
+				return nil, err
+			}
+		}
 		made, err := renewToken(ctx, w, id, secret, key)
 		isAway := errors.Is(err, errUnavailable)
+		if isGuess && (err == nil || isAway) {
+			guessedRight(c, caller)
+		}
 		if isAway && known != nil {
 			return known, nil
 		}

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -346,4 +347,46 @@ func TestClientCredentialsBehindSignIn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "oAuthClientCredentials.clientId: required beside another job") {
 		t.Errorf("callers with two kinds of credentials: %v", err)
 	}
+}
+
+// TestClientCredentialsGuessed: made-up credentials cost the provider so many questions in a minute and no more, from one address and from
+// all; who has good ones goes on, and who is new is told when to come again.
+func TestClientCredentialsGuessed(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	options := callersOptions(p)
+	options["ipStrategy"] = map[string]any{"depth": 1}
+	s := start(t, options)
+	from := func(address, id, secret string) *reply {
+		return apiCall(t, s, "GET", "/", "", password(id, secret), "X-Forwarded-For: "+address)
+	}
+	from("192.0.2.1", p.clientID, p.clientSecret).tokenOf()
+	asked := p.count("token")
+	for i := 0; i < guessesOfOne; i++ {
+		from("192.0.2.66", "made-up", fmt.Sprint(i)).expect(401)
+	}
+	for i := 0; i < 5; i++ {
+		r := from("192.0.2.66", "made-up", fmt.Sprint("more", i)).expect(429)
+		if r.header.Get("Retry-After") != "60" || r.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("got %q", r.header)
+		}
+	}
+	if got := p.count("token") - asked; got != guessesOfOne {
+		t.Errorf("%d questions of one caller", got)
+	}
+	s.expectLog("429: too many attempts: client credentials: 20 were wrong within a minute, of caller 192.0.2.66")
+	from("192.0.2.66", p.clientID, p.clientSecret).tokenOf() // known to be good
+	from("192.0.2.2", "other", "x").expect(401)              // of another address
+	for i := 0; i < 2*guessesOfAll; i++ {
+		from(fmt.Sprintf("2001:db8:%x::%x", i/4, i), "made-up", fmt.Sprint("all", i))
+	}
+	if got := p.count("token") - asked; got != guessesOfAll {
+		t.Errorf("%d questions of all", got)
+	}
+	from("192.0.2.3", "new", "x").expect(429)
+	from("192.0.2.3", p.clientID, p.clientSecret).tokenOf()
+	s.expectLog("429: too many attempts: client credentials: 300 were wrong within a minute, of all")
+	asked = p.count("token")
+	one := start(t, options) // all routers and middlewares of one token endpoint share the bound
+	apiCall(t, one, "GET", "/", "", password("new", "x"), "X-Forwarded-For: 192.0.2.4").expect(429)
 }

@@ -655,7 +655,7 @@ func inherit(to, from *PolicyConfig) {
 }
 
 // withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
-var withoutLogin = regexp.MustCompile(`^(?i:bypass|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {

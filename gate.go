@@ -34,6 +34,7 @@ type gate struct {
 	tokenJobs       []*tokenJob // those of both that there are
 	gateway         *gateway
 	bypass          rule
+	callers         *ipStrategy // how they are told apart by address
 	pages           *pages
 	csrf            *csrf
 	endpoints       map[string]*endpoint // by path
@@ -176,7 +177,7 @@ func newGate(ctx context.Context, options []byte, name string) (*gate, error) {
 	var err error
 	g.bypass, err = parseBypass(c.Bypass)
 	p.addError("bypass", err)
-	setStrategy(g.bypass, &c.IPStrategy, p)
+	g.callers = setStrategy(g.bypass, &c.IPStrategy, p)
 	g.policy = newPolicy(&c.PolicyConfig, "", p)
 	manage(g, g.policy)
 	g.upgrades = upgradesTo(c.Upgrades)

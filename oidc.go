@@ -194,7 +194,7 @@ func statusOf(err error, otherwise int) int {
 		status int
 	}{
 		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
-		{errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
+		{errTooMany, http.StatusTooManyRequests}, {errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
 		{errMisconfigured, http.StatusInternalServerError}, // which is an errUnavailable, too
 		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway},
 	} {
@@ -302,6 +302,8 @@ func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, r
 	switch a.status {
 	case http.StatusInternalServerError, http.StatusBadGateway:
 		level = levelError
+	case http.StatusTooManyRequests:
+		a.retryAfter = "60"
 	case http.StatusServiceUnavailable:
 		level = levelWarn
 		if len(a.actions) == 0 {

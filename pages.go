@@ -55,6 +55,7 @@ const pageWords = `
 403 forged|This request was not accepted|It did not come from a page of this site, or that page was open for too long. Load the page again, and send it once more.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 403 sign-in|The sign-in was refused|The sign-in service did not let you in, or you cancelled. You can try again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 405|Method Not Allowed|This address does not take such a request.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+429|Too many client credentials that are wrong|Check the client's id and secret, and try again after the seconds that Retry-After names.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
 431|Request Header Fields Too Large|This address does not take such a request.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 500|Something went wrong on our side|It is nothing you did. Please try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 500 configuration|Signing in is not set up correctly|It is nothing you did, and trying again does not help: there is a mistake in the configuration. Tell the people who run this site, and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1

@@ -177,7 +177,7 @@ func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, crede
 // letIn finishes the pass of a credential that was judged good, and remembers it.
 func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.Time) (*pass, error) {
 	if g.gateway != nil && g.gateway.own {
-		renewAt, err := addUpstreamToken(ctx, g, p, "", "")
+		renewAt, err := addUpstreamToken(ctx, g, p, "", "", "")
 		if err != nil {
 			return nil, err
 		}
