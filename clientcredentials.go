@@ -43,33 +43,36 @@ func guess(c *client, caller string) error {
 	now := time.Now()
 	c.answering.Lock()
 	defer c.answering.Unlock()
-	var open []*guesses
-	for who, most := range map[string]int{"all": guessesOfAll, "caller " + caller: guessesOfOne} {
-		g, _ := recall(c.answers, "guesses of "+who).(*guesses)
-		if g == nil || now.Sub(g.since) > time.Minute {
-			g = &guesses{since: now}
-		}
-		if g.count >= most {
-			return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooMany, most, who)
-		}
-		open = append(open, g)
-		remember(c.answers, "guesses of "+who, g, settingCost)
+	all, one := guessesOf(c, "all", now), guessesOf(c, caller, now)
+	if all.count >= guessesOfAll {
+		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of all", errTooMany, guessesOfAll)
 	}
-	for _, g := range open {
-		g.count++
+	if one.count >= guessesOfOne {
+		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooMany, guessesOfOne, caller)
 	}
+	all.count++
+	one.count++
+	remember(c.answers, "guesses of all", all, 0)
+	remember(c.answers, "guesses of "+caller, one, 0)
 	return nil
+}
+
+// guessesOf are those of this minute.
+func guessesOf(c *client, whose string, now time.Time) *guesses {
+	known, _ := recall(c.answers, "guesses of "+whose).(*guesses)
+	if known == nil || now.Sub(known.since) > time.Minute {
+		return &guesses{since: now}
+	}
+	return known
 }
 
 // guessedRight takes back what guess noted.
 func guessedRight(c *client, caller string) {
 	c.answering.Lock()
 	defer c.answering.Unlock()
-	for _, who := range []string{"all", "caller " + caller} {
-		if g, _ := recall(c.answers, "guesses of "+who).(*guesses); g != nil && g.count > 0 {
-			g.count--
-		}
-	}
+	now := time.Now()
+	guessesOf(c, "all", now).count--
+	guessesOf(c, caller, now).count--
 }
 
 // callerOf is who sends a request, by address; of an IPv6 address the part that providers give away whole.

@@ -374,7 +374,7 @@ func TestClientCredentialsGuessed(t *testing.T) {
 	if got := p.count("token") - asked; got != guessesOfOne {
 		t.Errorf("%d questions of one caller", got)
 	}
-	s.expectLog("429: too many attempts: client credentials: 20 were wrong within a minute, of caller 192.0.2.66")
+	s.expectLog("429: too many attempts: client credentials: 20 were wrong within a minute, of 192.0.2.66")
 	from("192.0.2.66", p.clientID, p.clientSecret).tokenOf() // known to be good
 	from("192.0.2.2", "other", "x").expect(401)              // of another address
 	for i := 0; i < 2*guessesOfAll; i++ {
