@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,20 @@ func readHTTP3(t *testing.T, stream io.Reader) *http.Response {
 func TestHTTP3Host(t *testing.T) {
 	t.Parallel()
 	l := start(t)
-	traefik, err := l.newTraefik("traefik-http3", parts.TraefikOptions{Static: map[string]any{"entryPoints": map[string]any{"websecure": map[string]any{"http3": map[string]any{}}}}})
+	t.Run("3.x", func(t *testing.T) { noOtherHost(t, l, "", "anything.example.com:x") })
+	if parts.WantsOldest() {
+		oldest, err := parts.OldestTraefikPath(t.Context(), l.root, os.Stderr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run("3.0.x", func(t *testing.T) { noOtherHost(t, l, oldest, "anything.example.com:x@evil.example.net") })
+	}
+}
+
+// noOtherHost is TestHTTP3Host in a Traefik that lets a request to authority through.
+func noOtherHost(t *testing.T, l *lab, path, authority string) {
+	t.Helper()
+	traefik, err := l.newTraefik(fmt.Sprint("traefik-http3-", names.Add(1)), parts.TraefikOptions{Path: path, Static: map[string]any{"entryPoints": map[string]any{"websecure": map[string]any{"http3": map[string]any{}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +147,7 @@ func TestHTTP3Host(t *testing.T) {
 	if resp := askHTTP3(t, traefik, guarded.host, guarded.host+port, callback, signedIn); resp.StatusCode != http.StatusFound || resp.Header.Get("Location") != "/page" {
 		t.Errorf("a used state leads to %d %q", resp.StatusCode, resp.Header.Get("Location"))
 	}
-	if resp := askHTTP3(t, traefik, guarded.host, "anything.example.com:x", "/bare", nobody); resp.Header.Get(upstream.NumberHeader) == "" {
+	if resp := askHTTP3(t, traefik, guarded.host, authority, "/bare", nobody); resp.Header.Get(upstream.NumberHeader) == "" {
 		t.Errorf("Traefik lets no such request pass any more, so this shows nothing: %d", resp.StatusCode)
 	}
 	seen := 0
