@@ -36,6 +36,34 @@ func parseBypass(text string) (rule, error) {
 
 var errForeignHost = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
 
+// matcherMistakes are arguments that no request ever has, by the names of the matchers: those of Traefik v2, of shells and web servers.
+var matcherMistakes = []struct {
+	names   string
+	pattern *regexp.Regexp
+	words   string
+}{
+	{"Path PathPrefix", regexp.MustCompile(`[*{}|^$]|/\.\.?/|/\.\.$`), "is compared as it is, without patterns; write PathPrefix with a last slash for what is below, or PathRegexp"},
+	{"Host", regexp.MustCompile(`[\\^$|()\[\]{}+?]|.\*|^\*[^.]`), "is compared as it is, without patterns; write *.example.com, or HostRegexp"},
+	{"HostRegexp PathRegexp HeaderRegexp QueryRegexp", regexp.MustCompile(`^/\^|(^|[^pPx\\])\{[A-Za-z_]\w*[:}]`), "is a regular expression alone here, without slashes around it or names in braces"},
+	{"Method", regexp.MustCompile(`[^A-Za-z-]|^(?i:any|all)$`), "is not one method; every method is open where none is asked for"},
+	{"Query", regexp.MustCompile("="), "is not the name of a parameter; its value is an argument of its own"},
+	{"Header HeaderRegexp", regexp.MustCompile(`[^\w-]|^(?i:host)$`), "is not the name of a header that is seen here; Host asks for the host, and the value is an argument of its own"},
+}
+
+// checkMatcher refuses what could never match; last is the last argument. Of headers and parameters the names are looked at.
+func checkMatcher(c *condition, last string) error {
+	for _, mistake := range matcherMistakes {
+		text := last
+		if strings.HasPrefix(mistake.names, "Header ") || mistake.names == "Query" {
+			text = c.args[0]
+		}
+		if has(strings.Fields(mistake.names), c.name) && mistake.pattern.MatchString(text) {
+			return fmt.Errorf("%q would never match: it %s", text, mistake.words)
+		}
+	}
+	return nil
+}
+
 // prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition
 // becomes a pattern for the values that its kind looks at, which is then its name.
 func prepareBypass(c *condition) (err error) {
@@ -75,9 +103,14 @@ func prepareBypass(c *condition) (err error) {
 		}
 	case "ClientIP":
 		pattern = "" // the value is there or not
-		c.network, err = parseNetwork(last)
+		if c.network, err = parseNetwork(last); err != nil {
+			err = fmt.Errorf("%w; write an address, or a range such as 10.0.0.0/8", err)
+		}
 	case "Header", "HeaderRegexp":
 		c.args[0] = http.CanonicalHeaderKey(c.args[0])
+	}
+	if err == nil {
+		err = checkMatcher(c, last)
 	}
 	if strings.HasSuffix(c.name, "Regexp") {
 		pattern = last

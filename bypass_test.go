@@ -262,8 +262,26 @@ func TestBypassErrors(t *testing.T) {
 		{"an address with a port", "Host(`[::1]:80`)", `Host: expected one host`},
 		{"two hosts in one", "Host(`a.example.com, b.example.com`)", `Host: expected one host`},
 		{"two methods in one", "!Method(`GET,HEAD`)", `Method: expected one method; several conditions are joined with "||"`},
-		{"no address", "ClientIP(`localhost`)", `ClientIP: invalid CIDR address: localhost/32`},
+		{"no address", "ClientIP(`localhost`)", `ClientIP: invalid CIDR address: localhost/32; write an address, or a range such as 10.0.0.0/8`},
 		{"a range too wide", "ClientIP(`10.0.0.0/33`)", `ClientIP: invalid CIDR address`},
+		{"what is below a path, as shells have it", "PathPrefix(`/x/*`)", "PathPrefix: \"/x/*\" would never match: it is compared as it is, without patterns; write PathPrefix with a last slash"},
+		{"all of it, as web servers have it", "Path(`/x/**`)", "is compared as it is, without patterns"},
+		{"a name in a path, as in Traefik v2", "Path(`/users/{id}`)", "is compared as it is, without patterns"},
+		{"an end", "Path(`/x$`)", "is compared as it is, without patterns"},
+		{"two paths as a pattern", "PathPrefix(`/a|/b`)", "is compared as it is, without patterns"},
+		{"a path that is cleaned", "Path(`/a/../b`)", "is compared as it is, without patterns"},
+		{"a host with escapes", "Host(`example\\.com`)", "Host: \"example\\\\.com\" would never match: it is compared as it is, without patterns; write *.example.com, or HostRegexp"},
+		{"a star within a host", "Host(`app*.example.com`)", "is compared as it is, without patterns"},
+		{"a host of Traefik v2", "Host(`{sub:[a-z]+}.example.com`)", "Host: expected one host"},
+		{"a pattern for a host", "Host(`^example.com$`)", "is compared as it is, without patterns"},
+		{"a pattern of Traefik v2", "HostRegexp(`{sub:[a-z]+}.example.com`)", "HostRegexp: \"{sub:[a-z]+}.example.com\" would never match: it is a regular expression alone here"},
+		{"another pattern of Traefik v2", "PathRegexp(`/users/{id}`)", "is a regular expression alone here"},
+		{"a pattern in slashes", "PathRegexp(`/^\\/a$/`)", "is a regular expression alone here"},
+		{"every method", "Method(`*`)", "Method: \"*\" would never match: it is not one method; every method is open where none is asked for"},
+		{"any method", "Method(`ANY`)", "is not one method"},
+		{"a parameter with its value", "Query(`a=b`)", "Query: \"a=b\" would never match: it is not the name of a parameter; its value is an argument of its own"},
+		{"the host as a header", "Header(`Host`, `a`)", "Header: \"Host\" would never match: it is not the name of a header that is seen here; Host asks for the host"},
+		{"a header with its value", "Header(`X-A: b`, `c`)", "is not the name of a header"},
 		{"three arguments", "Query(`a`, `b`, `c`)", `Query takes (name, [value]), got 3 arguments`},
 		{"no arguments", "Query()", `Query takes (name, [value]), got 0 arguments`},
 	}
@@ -292,6 +310,48 @@ func TestBypassFloodOfValues(t *testing.T) {
 		}
 		if !bypasses(r, few) || bypasses(r, many) {
 			t.Errorf("%s: %v with few values, %v with many", rule, bypasses(r, few), bypasses(r, many))
+		}
+	}
+}
+
+func TestBypassTakes(t *testing.T) {
+	for _, rule := range []string{"PathPrefix(`/.well-known`)", "PathRegexp(`^/a{2,3}/\\p{Greek}+$`)", "Host(`*.example.com`)", "Host(`*`)", "Host(`::1`)", "HostRegexp(`^[a-z]+\\.example\\.com$`)",
+		"Method(`M-SEARCH`)", "Query(`a`, `b=c`)", "Header(`X_A`, `b: c`)", "PathRegexp(`^/x/.*`)", "Path(`/a b/(c)`)"} {
+		if _, err := parseBypass(rule); err != nil {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+}
+
+// With bypassIdentity whoever is signed in is named on open paths, too; nobody else is sent anywhere, or named.
+func TestBypassIdentity(t *testing.T) {
+	p := newProvider(t)
+	for _, on := range []bool{false, true} {
+		s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/open`)", "bypassIdentity": on, "forwardHeaders": map[string]any{"X-User": "sub"}, "csrf": map[string]any{},
+			"claims": "Equals(`sub`, `ada`)"}))
+		b := newBrowser(t, s)
+		named := func(r *reply) string { return r.upstream().Headers.Get("X-User") }
+		if got := named(b.fetch(http.MethodGet, "/open/a", "")); got != "" {
+			t.Errorf("on %v: nobody is called %q", on, got)
+		}
+		b.signIn("/")
+		want := map[bool]string{true: "ada"}[on]
+		for i := 0; i < 3; i++ {
+			if got := named(b.fetch(http.MethodGet, "/open/a", "")); got != want {
+				t.Errorf("on %v: who is signed in is called %q", on, got)
+			}
+		}
+		// A request that another site forged goes on, as nobody.
+		if got := named(b.fetch(http.MethodPost, "/open/a", "")); got != "" {
+			t.Errorf("on %v: without a CSRF token: called %q", on, got)
+		}
+		b.fetch(http.MethodPost, "/closed", "").expect(http.StatusForbidden)
+		if got := named(b.fetch(http.MethodGet, "/closed", "")); got != "ada" {
+			t.Errorf("on %v: elsewhere: called %q", on, got)
+		}
+		b.setCookie(s.sessionCookie(), "broken")
+		if got := named(b.fetch(http.MethodGet, "/open/a", "")); got != "" {
+			t.Errorf("on %v: with a broken session: called %q", on, got)
 		}
 	}
 }

@@ -35,11 +35,29 @@ var (
 	keyEscapes = strings.NewReplacer(`\.`, `.`, `\\`, `\`)
 )
 
+// keyMistakes are keys of other languages, which would be the names of claims that nobody has: rules that are never true.
+var keyMistakes = []struct {
+	pattern *regexp.Regexp
+	words   string
+}{
+	{regexp.MustCompile(`^\s|\s$`), "take the spaces at its ends away"},
+	{regexp.MustCompile(`\{\{|\}\}|\$\{`), "templates and variables have no place here; write the claim's name"},
+	{regexp.MustCompile(`^[$@][.\[]|^/[^/]`), "it begins with the claim's own name, and a dot walks into an object"},
+	{regexp.MustCompile(`\[(\*|[\d:]*|'.*'|".*"|[?@].*)\]|(^|\.)\*(\.|$)|\.\d{1,2}$`), "OneOf, AllOf and Contains look into a list by themselves; write the list's name, such as realm_access.roles"},
+	{regexp.MustCompile(`^["']|["']$`), "names have no quotes; a dot in one is written `\\.`"},
+	{regexp.MustCompile(`^((?i:(id|access)[- ]?token|user[-_ ]info)|(ID|Id)_\w+|(ACCESS|Access)_\w+|userInfo|User[Ii]nfo)\.`), "the prefixes are id_token., access_token. and userinfo."},
+}
+
 // parseClaimKey reads a key such as realm_access.roles, access_token.scope or https://example\.com/roles.
 func parseClaimKey(text string) (claimKey, error) {
 	path := keyName.FindAllString(text, -1)
 	if text == "" || strings.Join(path, ".") != text {
 		return nil, fmt.Errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
+	}
+	for _, mistake := range keyMistakes {
+		if mistake.pattern.MatchString(text) {
+			return nil, fmt.Errorf("claim key %q: would never be there; %s", text, mistake.words)
+		}
 	}
 	for i, name := range path {
 		// The one mistake with namespaced claims that would otherwise stay unseen: a rule that is simply never true.
@@ -67,9 +85,16 @@ func findClaim(id identity, key claimKey) any {
 	return value
 }
 
-// claimFunctions are the functions of the claims language and their parameters.
+// claimFunctions are the functions of the claims language and their parameters. Those that end in Fold do not look at case.
 const claimFunctions = "AllOf(key, value, …) Contains(key, value) Equals(key, value) Exists(key) Matches(key, pattern) OneOf(key, value, …) " +
-	"Prefix(key, value) SplitContains(key, separator, value) Suffix(key, value)"
+	"Prefix(key, value) SplitContains(key, separator, value) Suffix(key, value) ContainsFold(key, value) EqualsFold(key, value) OneOfFold(key, value, …) " +
+	"PrefixFold(key, value) SuffixFold(key, value)"
+
+// lowerASCII folds letters without those of Unicode, some of which would become others: U+212A is a k to strings.ToLower.
+var lowerASCII = strings.NewReplacer(strings.Split("A,a,B,b,C,c,D,d,E,e,F,f,G,g,H,h,I,i,J,j,K,k,L,l,M,m,N,n,O,o,P,p,Q,q,R,r,S,s,T,t,U,u,V,v,W,w,X,x,Y,y,Z,z", ",")...)
+
+// valueMistakes matches what is a pattern elsewhere, and text that nobody has here.
+var valueMistakes = regexp.MustCompile(`\\\.|\.\*|^\^|^\(\?|^\*[@.]`)
 
 // parseRule reads a claims expression. No text is no rule, which allows everybody; white space alone is a mistake.
 func parseRule(text string) (rule, error) {
@@ -78,10 +103,22 @@ func parseRule(text string) (rule, error) {
 
 // prepareClaim completes a condition on a claim.
 func prepareClaim(c *condition) (err error) {
+	name := strings.TrimSuffix(c.name, "Fold")
+	c.isFolded = name != c.name
+	c.name = name
 	if has(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
 		return errors.New("an empty argument; Exists asks whether a claim is there")
 	}
+	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is the list in a file
+		c.args = append(c.args[:1:1], lines.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
+	}
 	c.key, err = parseClaimKey(c.args[0])
+	for i := 1; i < len(c.args) && err == nil; i++ {
+		err = checkValue(c, c.args[i])
+		if c.isFolded {
+			c.args[i] = lowerASCII.Replace(c.args[i])
+		}
+	}
 	if err == nil && c.name == "Matches" {
 		// Compiled alone first: "a)|(b" is no longer wrong when it stands in parentheses.
 		if _, err = regexp.Compile(c.args[1]); err == nil {
@@ -89,6 +126,21 @@ func prepareClaim(c *condition) (err error) {
 		}
 	}
 	return err
+}
+
+var lines = regexp.MustCompile(`\s*[\r\n]+\s*`)
+
+// checkValue refuses what no claim is ever equal to.
+func checkValue(c *condition, value string) error {
+	switch {
+	case c.name == "Matches" && strings.HasPrefix(value, "/^"):
+		return fmt.Errorf("%q: a regular expression has no slashes around it here", value)
+	case c.name != "Matches" && valueMistakes.MatchString(value):
+		return fmt.Errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
+	case c.name == "Equals" && strings.HasSuffix(c.key[len(c.key)-1], "_verified") && value != "true" && value != "false":
+		return fmt.Errorf("%q: this claim is true or false; write `true`", value)
+	}
+	return nil
 }
 
 // allows judges a rule. It fails closed: nobody at all satisfies no rule, not even one that only forbids.
@@ -118,6 +170,9 @@ func claimHolds(c *condition, claim any) bool {
 		items = []any{claim}
 	}
 	texts, values := itemTexts(items), c.args[1:]
+	for i := 0; c.isFolded && i < len(texts); i++ {
+		texts[i] = lowerASCII.Replace(texts[i])
+	}
 	isSingle := !isList && len(texts) > 0
 	switch c.name {
 	case "Exists":
@@ -195,7 +250,7 @@ func otherTexts(item any) []string {
 // there is no telling which of them a client may have.
 func addScopes(scopes []string, r rule) []string {
 	for _, c := range r {
-		if c.isNegated || !has(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
+		if c.isNegated || c.isFolded || !has(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
 			!strings.Contains("AllOf Contains Equals OneOf SplitContains", c.name) {
 			continue
 		}
@@ -219,7 +274,14 @@ var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
 type headerFormat struct {
 	texts []string
 	keys  []claimKey
+	ways  []string // how each claim is written
 }
+
+// headerWays are how a claim can be written, behind a "|" in its braces: as JSON, its first item alone, each item in a line of its own,
+// and for what is beyond ASCII percent-encoded as JavaScript's encodeURIComponent does, or as RFC 8187 has it.
+var headerWays = strings.Fields("json first lines percent rfc8187")
+
+var headerWay = regexp.MustCompile(`\|(\w*)$`)
 
 // inBraces matches a key in a format.
 var inBraces = regexp.MustCompile(`\{[^{}]*\}`)
@@ -233,6 +295,9 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 	if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
 		return nil, fmt.Errorf("%q has double braces, which Traefik's file provider would replace itself; write {claim}", text)
 	}
+	if last := len(text) - 1; last > 0 && strings.ContainsAny(text[:1], "'\"\x60") && text[last] == text[0] {
+		return &headerFormat{texts: []string{text[1:last]}}, nil // the same for everybody
+	}
 	if !strings.ContainsAny(text, "{}") {
 		if isRawToken(text) || strings.Contains(text, " ") {
 			return nil, fmt.Errorf(`%q would be the name of a claim; a format has braces, such as "Bearer {access_token}"`, text)
@@ -245,6 +310,15 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 	}
 	for _, name := range inBraces.FindAllString(text, -1) {
 		name = strings.Trim(name, "{}")
+		way := headerWay.FindString(name)
+		if way != "" && !has(headerWays, way[1:]) {
+			return nil, fmt.Errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerWays, ", "))
+		}
+		if way == "|lines" && strings.TrimSpace(text) != "{"+name+"}" {
+			return nil, fmt.Errorf("%q makes several lines of one claim, so nothing may stand beside it; write {%s} alone", text, name)
+		}
+		name = strings.TrimSuffix(name, way)
+		f.ways = append(f.ways, way)
 		key, err := parseClaimKey(name)
 		if err != nil {
 			return nil, err
@@ -273,13 +347,56 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	}
 	value := f.texts[0]
 	for i, key := range f.keys {
-		text := claimString(findClaim(id, key))
+		text := claimIn(f.ways[i], findClaim(id, key))
 		if text == "" {
 			return "", false
 		}
 		value += text + f.texts[i+1]
 	}
 	return headerSafe(value), true
+}
+
+// headerLines are the lines of a header, one as a rule; none without one of its claims.
+func headerLines(f *headerFormat, id identity) []string {
+	if f != nil && id != nil && len(f.ways) == 1 && f.ways[0] == "|lines" {
+		items, isList := findClaim(id, f.keys[0]).([]any)
+		var lines []string
+		for _, item := range items {
+			if text := headerSafe(valueText(item)); text != "" {
+				lines = append(lines, text)
+			}
+		}
+		if isList {
+			return lines
+		}
+	}
+	if value, isThere := formatHeader(f, id); isThere {
+		return []string{value}
+	}
+	return nil
+}
+
+// claimIn is a claim written in one of the ways.
+func claimIn(way string, claim any) string {
+	list, isList := claim.([]any)
+	if way == "|first" && isList {
+		claim = nil
+		if len(list) > 0 {
+			claim = list[0]
+		}
+	}
+	text := claimString(claim)
+	switch {
+	case way == "|json" && text != "":
+		encoded, _ := json.Marshal(claim)
+		return string(encoded)
+	case way == "|percent" || way == "|rfc8187" && text != "":
+		text = strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
+		if way == "|rfc8187" {
+			text = "UTF-8''" + text
+		}
+	}
+	return text
 }
 
 // claimText is a claim as the text of a header; false when it is missing or empty.

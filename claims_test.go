@@ -88,7 +88,18 @@ func TestClaimsRule(t *testing.T) {
 		{"contains looks into single items only", "Contains(`mixed`, `z`) && !Contains(`mixed`, `y`)", true},
 		{"roles of Keycloak", "Contains(`realm_access.roles`, `admin`)", true},
 		{"a path through a text", "Contains(`sub.roles`, `admin`)", false},
-		{"a path through a list", "Exists(`groups.0`)", false},
+		{"an address in another case", "EqualsFold(`email`, `ALICE@Example.com`)", true},
+		{"another address", "EqualsFold(`email`, `alice@example.org`)", false},
+		{"a domain in another case", "SuffixFold(`email`, `@EXAMPLE.com`)", true},
+		{"no other letters", "SuffixFold(`email`, `@example.Kom`)", false},
+		{"the beginning in another case", "PrefixFold(`email`, `Alice@`)", true},
+		{"a group in another case", "ContainsFold(`groups`, `DEV`)", true},
+		{"one of several addresses", "OneOfFold(`email`, `bob@example.com`, `Alice@Example.com`)", true},
+		{"none of several addresses", "OneOfFold(`email`, `bob@example.com`, `carol@example.com`)", false},
+		{"a list in a file", "OneOfFold(`email`, `bob@example.com\r\n  Alice@Example.com\n\ncarol@example.com\n`)", true},
+		{"a list in a file, in its case", "OneOf(`email`, `bob@example.com\nalice@example.com`)", true},
+		{"a list in a file without her", "OneOfFold(`email`, `bob@example.com\n\ncarol@example.com\n`)", false},
+		{"an empty list is nobody", "OneOfFold(`ghost`, `\n`)", false},
 
 		{"split contains", "SplitContains(`scope`, ` `, `write`)", true},
 		{"split contains no part", "SplitContains(`scope`, ` `, `writ`)", false},
@@ -213,7 +224,7 @@ func TestClaimsRuleErrors(t *testing.T) {
 		{"empty parentheses", "()", `position 2: expected a condition`},
 		{"misspelt function", "Equal(`a`, `b`)", `position 1: unknown function "Equal"; did you mean Equals?`},
 		{"another misspelt function", "Exists(`a`) || Contians(`a`, `b`)", `position 16: unknown function "Contians"; did you mean Contains?`},
-		{"function of another language", "Host(`a`)", `unknown function "Host"; did you mean AllOf, Contains, Equals, Exists, Matches, OneOf, Prefix, SplitContains, Suffix?`},
+		{"function of another language", "Host(`a`)", `unknown function "Host"; did you mean AllOf, Contains,`},
 		{"too few arguments", "Contains(`groups`)", `Contains takes (key, value), got 1 arguments`},
 		{"too many arguments", "Contains(`groups`, `a`, `b`)", `Contains takes (key, value), got 3 arguments; several conditions are joined with "||"`},
 		{"no arguments", "Exists()", `Exists takes (key), got 0 arguments`},
@@ -288,6 +299,77 @@ func TestClaimsHeaders(t *testing.T) {
 		got, ok := formatHeader(f, who)
 		if !ok || got != row.want {
 			t.Errorf("%s: got %q, %v, want %q", row.name, got, ok, row.want)
+		}
+	}
+}
+
+// Rules that could never be true are refused, with what to write.
+func TestClaimsDeadRules(t *testing.T) {
+	for _, row := range []struct{ rule, want string }{
+		{"OneOf(`realm_access.roles[*]`, `admin`)", "look into a list by themselves; write the list's name"},
+		{"Contains(`groups[0]`, `admin`)", "look into a list by themselves"},
+		{"Contains(`groups[]`, `admin`)", "look into a list by themselves"},
+		{"Equals(`groups.0`, `admin`)", "look into a list by themselves"},
+		{"Equals(`groups.*`, `admin`)", "look into a list by themselves"},
+		{"Equals(`resource['x']`, `admin`)", "look into a list by themselves"},
+		{"Contains(`roles[?(@.name)]`, `admin`)", "look into a list by themselves"},
+		{"Equals(`$.email`, `a`)", "it begins with the claim's own name"},
+		{"Equals(`$['email']`, `a`)", "it begins with the claim's own name"},
+		{"Equals(`@.email`, `a`)", "it begins with the claim's own name"},
+		{"Equals(`/realm_access/roles`, `a`)", "it begins with the claim's own name"},
+		{"Equals(`.email`, `a`)", "expected names joined by dots"},
+		{"Equals(` email`, `a`)", "spaces at its ends"},
+		{"Equals(`{{ .Claims.email }}`, `a`)", "templates and variables"},
+		{"Equals(`'email'`, `a`)", "names have no quotes"},
+		{"Equals(`accessToken.scope`, `a`)", "the prefixes are id_token., access_token. and userinfo."},
+		{"Equals(`Access_Token.scope`, `a`)", "the prefixes are"},
+		{"Equals(`userInfo.phone`, `a`)", "the prefixes are"},
+		{"Equals(`user_info.phone`, `a`)", "the prefixes are"},
+		{"Equals(`email`, `*@example.com`)", "compared as it is, without escapes and wildcards"},
+		{"Suffix(`email`, `@example\\.com`)", "compared as it is"},
+		{"Equals(`email`, `.*@example.com`)", "compared as it is"},
+		{"OneOf(`groups`, `^admin`)", "compared as it is"},
+		{"Contains(`groups`, `(?i)admin`)", "compared as it is"},
+		{"Matches(`email`, `/^a@b$/`)", "no slashes around it"},
+		{"Equals(`email_verified`, `True`)", "this claim is true or false; write `true`"},
+	} {
+		if _, err := parseRule(row.rule); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: expected %q, got %v", row.rule, row.want, err)
+		}
+	}
+	for _, rule := range []string{"Exists(`https://example\\.com/roles`)", "Exists(`urn:zitadel:iam:org:project:roles.admin.230987234`)", "Equals(`scope`, `*`)", "Equals(`account`, `CORP\\ada`)",
+		"Matches(`email`, `.*@example\\.com`)", "Contains(`groups`, `/team/admins`)", "Equals(`machine`, `HOST$`)", "Exists(`access_token.scope`)", "Contains(`groups`, `cn=a,ou=b`)"} {
+		if _, err := parseRule(rule); err != nil {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+}
+
+// Constants, and the ways to write a claim.
+func TestClaimsHeaderWays(t *testing.T) {
+	who := alice(t)
+	for _, row := range []struct{ format, want string }{
+		{"'gateway'", "gateway"}, {`"a {b} c"`, "a {b} c"}, {"`it's`", "it's"},
+		{"{groups|json}", `["dev","ops,night","100%","on,off%2C",null,""]`}, {"{email|json}", `"alice@example.com"`},
+		{"{groups|first}", "dev"}, {"{email|first}", "alice@example.com"}, {"first of {groups|first}", "first of dev"},
+		{"{groups|lines}", "dev\nops,night\n100%\non,off%2C"}, {"{email|lines}", "alice@example.com"},
+		{"{name|percent}", "Alice%20%C3%93%20Briain"}, {"{name|rfc8187}", "UTF-8''Alice%20%C3%93%20Briain"}, {"filename*={name|rfc8187}", "filename*=UTF-8''Alice%20%C3%93%20Briain"},
+		{"{ghost|json}", ""}, {"{ghost|rfc8187}", ""}, {"{none|first}", ""}, {"{ghost|lines}", ""}, {"{none|lines}", ""},
+		{"{bad|percent}", "ad%00min"},
+	} {
+		f, err := parseHeaderFormat(row.format)
+		if err != nil {
+			t.Errorf("%s: %v", row.format, err)
+			continue
+		}
+		if got := strings.Join(headerLines(f, who), "\n"); got != row.want {
+			t.Errorf("%s: got %q, want %q", row.format, got, row.want)
+		}
+	}
+	for format, want := range map[string]string{"{groups|csv}": `"csv" is no way to write a claim; write one of json, first, lines, percent, rfc8187`, "{a|}": `"" is no way`,
+		"x {groups|lines}": "nothing may stand beside it", "{groups|lines}{a}": "nothing may stand beside it"} {
+		if _, err := parseHeaderFormat(format); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: expected %q, got %v", format, want, err)
 		}
 	}
 }

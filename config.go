@@ -101,6 +101,9 @@ type Config struct {
 	// Method(`OPTIONS`)”. Matchers: `Host`, `HostRegexp`, `Path`, `PathPrefix`, `PathRegexp`, `Method`, `Header`,
 	// `HeaderRegexp`, `Query`, `QueryRegexp`, `ClientIP`. Identity headers a client sends are removed here as well.
 	Bypass string `json:"bypass"`
+	// BypassIdentity names whoever is signed in to the upstream on requests that `bypass` lets pass, too. Nobody is sent to sign in there:
+	// everybody else goes on as nobody.
+	BypassIdentity bool `json:"bypassIdentity" is:"switch" default:"false"`
 	// IPStrategy says whose address `ClientIP` in `bypass` is about, behind load balancers.
 	IPStrategy IPStrategyConfig `json:"ipStrategy"`
 	PolicyConfig
@@ -224,14 +227,16 @@ type ProviderConfig struct {
 // PolicyConfig is what is asked of whoever comes in, and what the upstream is told of them.
 type PolicyConfig struct {
 	// Claims is the rule a user must satisfy, 403 otherwise: “Contains(`groups`, `admin`) && Equals(`email_verified`,
-	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`.
+	// `true`)”. Functions: `Equals`, `Prefix`, `Suffix`, `Contains`, `SplitContains`, `OneOf`, `AllOf`, `Matches`, `Exists`; the first four and `OneOf`
+	// also as `EqualsFold` and so on, which take capital letters for small ones: addresses of mail.
 	// Keys walk into objects with dots (`realm_access.roles`; `\.` is a dot in a name) and read the ID token, or what a prefix
 	// says: `id_token.`, `access_token.`, `userinfo.`. A claim that is missing is false. Empty: everybody who is signed in.
 	Claims string `json:"claims" limit:"true"`
 	// UsernameClaim is the claim that becomes the user name in Traefik's access log.
 	UsernameClaim string `json:"usernameClaim"`
-	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`) or a text with claims in
-	// braces (`Authorization: "Bearer {access_token}"`). Lists are joined with commas. A claim that is missing gives no header.
+	// ForwardHeaders are the request headers the upstream gets, each with a claim (`X-User: email`), a text with claims in
+	// braces (`Authorization: "Bearer {access_token}"`), or a text in quotes of its own (`X-From: "'gateway'"`). Lists are joined with
+	// commas; `{groups|json}`, `|first`, `|lines` write them otherwise, and `|percent`, `|rfc8187` what is beyond ASCII. A claim that is missing gives no header.
 	// Headers of these names that a client sends are removed, in every spelling.
 	ForwardHeaders map[string]string `json:"forwardHeaders" is:"identityHeader"`
 }
@@ -655,13 +660,22 @@ func inherit(to, from *PolicyConfig) {
 }
 
 // withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
-var withoutLogin = regexp.MustCompile(`^(?i:bypass|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|bypassIdentity|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {
 	reason := ""
+	jobs := map[string]bool{"jwt": config.JWT != nil, "oAuthIntrospection": config.OAuthIntrospection != nil, "oAuthClientCredentials": config.OAuthClientCredentials != nil}
+	paths := optionPaths(reflect.TypeOf(Config{}), "")
 	for _, name := range names {
 		known := withoutLogin.FindStringSubmatch(name)
+		for _, path := range paths {
+			job, below, _ := strings.Cut(path, ".")
+			if known == nil && config.Issuer+config.ClientID == "" && jobs[job] && strings.EqualFold(below, name) {
+				p.add(name, "is of a sign-in, and there is none; its place is %s", path)
+				known = []string{name, ""}
+			}
+		}
 		if reason == "" && (known == nil || known[1] != "" && config.OAuthIntrospection == nil) {
 			reason = fmt.Sprintf(", because %q is set", name)
 		}
@@ -711,6 +725,9 @@ session,stateCookie/secure if sameSite=none !secure=true: must be true with same
 /secret if secret session.secret !secret==session.secret: is another place for session.secret, which differs; keep one of them
 /clientSecret if issuer clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out for a public client
 oAuthClientCredentials/clientSecret if clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out to use the caller's
+/claims if claims=.*[\x22\x60]userinfo\..* userinfo=false disableLogin=false: reads userinfo., which is not fetched; set userinfo to true
+/usernameClaim if usernameClaim=userinfo\..* userinfo=false disableLogin=false: reads userinfo., which is not fetched; set userinfo to true
+jwt,oAuthIntrospection,oAuthClientCredentials/claims if claims=.*[\x22\x60](id_token|userinfo)\..*: reads id_token. or userinfo., which a token has not that is brought or obtained; leave that prefix out
 session,,store/secret if secret~: is there and empty, as when Compose finds no variable; set it, or leave it out
 /session.secret if issuer !session.secret !secret !clientSecret: required without clientSecret; write the output of “openssl rand -base64 32”, the same for all replicas
 /pkce if issuer pkce=false clientAuthMethod=none: must be true for a client without credentials; leave it out, or set clientSecret
@@ -805,6 +822,7 @@ warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session
 warning/jwt.acceptIdTokens if jwt.acceptIdTokens=true: ID tokens are accepted as access tokens: whoever gets one that was made for "${jwt.audience}" can call this API as its user; use access tokens where the provider has them
 notice/jwt.audience if jwt !issuer !jwt.audience !jwt.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
 notice/oAuthIntrospection.audience if oAuthIntrospection !oAuthIntrospection.audience !oAuthIntrospection.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
+notice/bypassIdentity if bypassIdentity=true !bypass: means nothing without bypass; leave it out
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 

@@ -190,6 +190,11 @@ var blameless = []struct{ name, options, want string }{
 	{"the gateway's tokens in Redis", `{"oAuthClientCredentials": {"url": "https://id/t", "store": {"secret": "Kq3vT9zXw7LmN2pR", "redis": {"endpoints": "a:1"}}}}`, ``},
 	{"an empty secret beside a key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM", "clientSecret": ""}}`, ``},
 	{"an empty secret beside a method that needs none", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "none", "clientSecret": ""}}`, ``},
+	{"identity on no bypass", `{"bypassIdentity": true}`, `bypassIdentity: means nothing without bypass; leave it out`},
+	{"a bypass with identity", "{\"bypassIdentity\": true, \"bypass\": \"Path(`/x`)\"}", ``},
+	{"a bypass without", "{\"bypassIdentity\": false, \"bypass\": \"Path(`/x`)\"}", ``},
+	{"a rule about UserInfo", "{\"userinfo\": true, \"usernameClaim\": \"userinfo.name\", \"claims\": \"Exists(`userinfo.phone`)\"}", ``},
+	{"a rule about UserInfo of another's sessions", "{\"disableLogin\": true, \"usernameClaim\": \"userinfo.name\", \"claims\": \"Exists(`userinfo.phone`)\"}", ``},
 	{"introspection beside a sign-in, with a certificate", `{"oAuthIntrospection": {"audience": "a"}, "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
 }
 

@@ -247,7 +247,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	// Options that do not exist.
 	{"a misspelt option", `{"claim": "x"}`, `claim: unknown option; did you mean "claims"?`},
 	{"letters swapped", `{"redirctUrl": "/x"}`, `redirctUrl: unknown option; did you mean "redirectUrl"?`},
-	{"the specification's spelling", `{"redirectUri": "/x"}`, `redirectUri: unknown option; did you mean "redirectUrl"?`},
+	{"the specification's spelling", `{"redirectUri": "/x"}`, "redirectUri: unknown option; here it is `redirectUrl`"},
 	{"snake case", `{"forward_headers": {}}`, `forward_headers: unknown option; did you mean "forwardHeaders"?`},
 	{"a misspelt option below", `{"session": {"store": {"redis": {"endpoints": "a:1", "pasword": "x"}}}}`, `session.store.redis.pasword: unknown option; did you mean "password"?`},
 	{"an option of a block at the top", `{"expiry": 5}`, `expiry: unknown option; its place is session.expiry`},
@@ -255,6 +255,19 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"an option of the top in a block", `{"session": {"claims": "x"}}`, `session.claims: unknown option; its place is claims or jwt.claims`},
 	{"an option of a block further down", `{"session": {"database": 5}}`, `session.database: unknown option; its place is session.store.redis.database`},
 	{"an option in a block without any", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": {"nodes": 3}}}}}`, `session.store.redis.cluster.nodes: unknown option; did you mean "{}"?`},
+
+	{"a name of traefikoidc", `{"providerURL": "https://id"}`, "providerURL: unknown option; here it is `issuer`"},
+	{"a switch of traefikoidc", `{"forceHTTPS": true}`, "forceHTTPS: unknown option; here it is `session.secure`; true, or a `redirectUrl` with https"},
+	{"a block of traefik-oidc-auth", `{"Authorization": {"AssertClaims": []}}`, "Authorization: unknown option; here it is `claims`, such as OneOf(`groups`, …)"},
+	{"a block of traefik-oidc-auth's provider", `{"Provider": {"Url": "https://id"}}`, "Provider: unknown option; here it is `issuer`"},
+	{"a flag of oauth2-proxy", `{"oidc-issuer-url": "https://id"}`, "oidc-issuer-url: unknown option; here it is `issuer`"},
+	{"an environment variable's name", `{"COOKIE_SECRET": "x"}`, "COOKIE_SECRET: unknown option; here it is `session.secret`"},
+	{"a name of forwardAuth", `{"authResponseHeaders": ["X-User"]}`, "authResponseHeaders: unknown option; here it is `forwardHeaders`"},
+	{"a name of OAuth libraries", `{"tokenUrl": "https://id/t"}`, "tokenUrl: unknown option; here it is `endpoints.token`"},
+	{"an age of a session", `{"session": {"maxAge": 5}}`, "session.maxAge: unknown option; here it is `session.expiry`"},
+	{"a name below a real block", `{"jwt": {"iss": "https://id"}}`, "jwt.iss: unknown option; here it is `jwt.issuer`"},
+	{"a name like nothing", `{"quux": 1}`, `quux: unknown option; nothing here has a name like it; see docs/reference.md`},
+	{"a part of a name", `{"clientConfig": {"timeoutSecs": 5}}`, `clientConfig.timeoutSecs: unknown option; did you mean "timeoutSeconds"?`},
 
 	// Provider and client.
 	{"no issuer", `{"issuer": ""}`, `issuer: required for sign-in, because "clientId" is set; write the provider's address, such as "https://id.example.com"`},
@@ -362,6 +375,10 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"an error page for another status", `{"errorPages": {"404": "/x.html"}}`, `errorPages.404: must be one of 401, 403, 500, 503, got "404"`},
 	{"an error page without quotes in YAML", `{"errorPages": {"<int Value>": "/x.html"}}`, `errorPages.<int Value>: Traefik's file provider reads only text as names; write the number in quotes, as in "401"`},
 
+	{"a rule about UserInfo that is not fetched", "{\"claims\": \"Exists(`userinfo.phone`)\"}", `claims: reads userinfo., which is not fetched; set userinfo to true`},
+	{"a name in UserInfo that is not fetched", `{"usernameClaim": "userinfo.phone"}`, `usernameClaim: reads userinfo., which is not fetched; set userinfo to true`},
+	{"a rule about another token", "{\"jwt\": {\"claims\": \"Exists(`id_token.sub`)\"}}", `jwt.claims: reads id_token. or userinfo., which a token has not that is brought or obtained; leave that prefix out`},
+
 	// What is there and says nothing.
 	{"a block that is null", `{"csrf": null}`, `csrf: is null, which sets nothing; write options below it, {} for its defaults, or leave it out`},
 	{"a block of tokens that is null", `{"jwt": null}`, `jwt: is null, which sets nothing`},
@@ -450,7 +467,8 @@ var jobless = []struct{ name, options, wantErr string }{
 	{"nothing but a log level", `{"logLevel": "debug"}`, `clientId: required for sign-in; write the name under which`},
 	{"ID tokens of every client", `{"jwt": {"issuer": "https://id.example.com", "acceptIdTokens": true}}`, `jwt.audience: required with acceptIdTokens`},
 	{"a rule without job", `{"claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
-	{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `issuer: required for sign-in, because "claims" is set`},
+	{"a rule at the top without sign-in", `{"jwt": {"publicKey": "PEM"}, "claims": "Exists(x)"}`, `claims: is of a sign-in, and there is none; its place is jwt.claims`},
+	{"a connection at the top without sign-in", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}, "issuer": "https://id"}, "clientConfig": {"timeoutSeconds": 3}}`, `clientConfig: is of a sign-in, and there is none; its place is oAuthIntrospection.clientConfig`},
 	{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},
 	{"a redirect without sign-in", `{"jwt": {"publicKey": "PEM"}, "unauthenticated": "login"}`, `unauthenticated: must not be "login" without a sign-in; set issuer and clientId, or write "deny"`},
 	{"keys from nowhere", `{"jwt": {}}`, `jwt: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer`},
@@ -767,6 +785,34 @@ func TestConfigReadsEveryOption(t *testing.T) {
 	})
 	if seen < 130 {
 		t.Errorf("only %d options were seen", seen)
+	}
+}
+
+// The names of others lead to options that there are, and none is an option's own here, but where that stands deeper.
+func TestConfigOtherNames(t *testing.T) {
+	paths := optionPaths(reflect.TypeOf(Config{}), "")
+	seen := map[string]bool{}
+	for _, row := range strings.Split(strings.Trim(otherNames, "\n"), "\n") {
+		answer, names, _ := strings.Cut(row, " <")
+		for i, option := range strings.Split(answer, "“") {
+			if option, _, _ = strings.Cut(option, "”"); i > 0 && !has(paths, option) && option != "email" && option != "groups" {
+				t.Errorf("there is no option %q: %s", option, row)
+			}
+		}
+		for _, name := range strings.Fields(names) {
+			if seen[name] || betweenWords.MatchString(name) {
+				t.Errorf("%q is there twice, or not in lower case", name)
+			}
+			seen[name] = true
+			for _, path := range paths {
+				if strings.EqualFold(path, name) {
+					t.Errorf("%q is an option", name)
+				}
+			}
+		}
+	}
+	if len(seen) < 250 {
+		t.Errorf("only %d names", len(seen))
 	}
 }
 

@@ -41,6 +41,7 @@ type condition struct {
 	args      []string
 	yes, no   int  // where to go on: the number of a condition, exitTrue or exitFalse
 	isNegated bool // an odd number of "!" stands before it
+	isFolded  bool // capital letters are taken for small ones
 
 	// Worked out once by the language, for those conditions that need it.
 	key     claimKey

@@ -61,9 +61,9 @@ func judge(by *policy, id identity) (*pass, error) {
 		return p, errNotAllowed
 	}
 	for _, h := range by.headers {
-		if value, ok := formatHeader(h.format, id); ok {
+		if lines := headerLines(h.format, id); lines != nil {
 			p.names = append(p.names, h.name)
-			p.values = append(p.values, []string{value})
+			p.values = append(p.values, lines)
 		}
 	}
 	return p, nil

@@ -153,7 +153,7 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 		serveEndpoint(g, at, rw, req)
 		return
 	}
-	if isOpen {
+	if isOpen && !g.config.BypassIdentity {
 		stripAll(g, req)
 		m.next.ServeHTTP(rw, req)
 		return
@@ -161,6 +161,11 @@ func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
 	who, err := authenticate(g, rw, req)
 	if err == nil && g.csrf != nil {
 		err = checkCSRF(g, rw, req, who)
+	}
+	if err != nil && isOpen { // as nobody
+		stripAll(g, req)
+		m.next.ServeHTTP(rw, req)
+		return
 	}
 	if err != nil {
 		turnAway(m, who, rw, req, err)

@@ -408,10 +408,22 @@ func suggestion(o *option, name string) string {
 	if len(below) > 0 {
 		elsewhere = below
 	}
+	if here := nameHere(under(o, name).path); here != "" && len(below) == 0 {
+		return "here it is " + here
+	}
 	if len(elsewhere) > 0 {
 		return "its place is " + strings.Join(elsewhere, " or ")
 	}
-	return fmt.Sprintf("did you mean %q?", closest)
+	if isNear(name, closest) || closest == "{}" {
+		return fmt.Sprintf("did you mean %q?", closest)
+	}
+	return "nothing here has a name like it; see docs/reference.md"
+}
+
+// isNear says that one name was probably meant to be the other.
+func isNear(name, other string) bool {
+	name, other = strings.ToLower(name), strings.ToLower(other)
+	return 2*likeness(name, other) >= len(other) || len(name) > 3 && strings.Contains(other, name) || len(other) > 3 && strings.Contains(name, other)
 }
 
 // optionPaths lists every option below a block, with its path.

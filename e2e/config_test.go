@@ -25,6 +25,10 @@ func TestConfigRefused(t *testing.T) {
 		{"an empty rule", with{"claims": ""}, []string{"claims", "is there and empty"}},
 		{"a rule of spaces", with{"claims": " "}, []string{"claims", "is there and empty"}},
 		{"levels of nothing", with{"acrValues": []string{" "}}, []string{"acrValues", "is there and empty"}},
+		{"a name of another plugin", with{"providerURL": "https://id"}, []string{"providerURL", "here it is `issuer`"}},
+		{"a rule that is never true", with{"claims": "OneOf(`realm_access.roles[*]`, `a`)"}, []string{"claims", "look into a list by themselves"}},
+		{"a bypass that is never true", with{"bypass": "PathPrefix(`/x/*`)"}, []string{"bypass", "compared as it is"}},
+		{"a number with its unit", with{"clientConfig.timeoutSeconds": "5s"}, []string{"clientConfig.timeoutSeconds", "without a unit"}},
 		{"two problems", with{"session.expiry": -1, "maxAge": "soon"}, []string{"session.expiry", "maxAge"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -70,6 +70,15 @@ func TestLoginIdentityOptions(t *testing.T) {
 	try(t, "forwardHeaders", site{}, func(v *visitor) string {
 		return v.received(v.signIn("/", provider.Alice)).Header.Get("X-Who")
 	}, row{drop, ""}, row{with{"X-Who": "{given_name} <{email}>"}, "Alice <alice@example.com>"}, row{with{"X-Who": "address.locality"}, "Oxford"})
+	try(t, "forwardHeaders", site{}, func(v *visitor) string {
+		return strings.Join(v.received(v.signIn("/", provider.Alice)).Header.Values("X-Who"), " / ")
+	}, row{with{"X-Who": "'the gateway'"}, "the gateway"}, row{with{"X-Who": "{groups|json}"}, `["admins","users"]`}, row{with{"X-Who": "{groups|first}"}, "admins"},
+		row{with{"X-Who": "{groups|lines}"}, "admins / users"}, row{with{"X-Who": "{name|rfc8187}"}, "UTF-8''Alice%20Liddell"})
+	try(t, "bypassIdentity", site{with: with{"bypass": "PathPrefix(`/open`)", "forwardHeaders": with{"X-Who": "sub"}}}, func(v *visitor) string {
+		nobody := v.received(v.open("/open")).Header.Get("X-Who")
+		v.signIn("/", provider.Alice)
+		return nobody + " " + v.received(v.open("/open")).Header.Get("X-Who")
+	}, row{drop, " "}, row{true, " user-alice"})
 	try(t, "usernameClaim", site{}, func(v *visitor) string {
 		v.signIn("/", provider.Alice)
 		entries := v.app.lab.traefik.AccessLog(v.app.name)

@@ -1,0 +1,93 @@
+package oidc
+
+import (
+	"regexp"
+	"strings"
+)
+
+// This file knows what options are called elsewhere: whoever moves over is told the name here, or the page. A row has the answer and the
+// names, in lower case and without what stands between words; those of traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
+// traefik-forward-auth, Traefik's forwardAuth, the plugins that check JWTs, and what OAuth libraries say. “x” is option x.
+const otherNames = `
+“issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid
+“clientId” < applicationid appid providersoidcclientid
+“clientSecret” < providersoidcclientsecret clientsecretfile clientsecretvalue clientpassword
+“clientKey” < clientjwtprivatekey clientjwtprivatekeyid jwtkey jwtkeyfile clientassertionprivatekey
+“redirectUrl” < callbackuri callbackurl callback callbackpath redirecturi redirectpath urlpath authhost proxyprefix
+“loginUrl” < loginuri loginpath signinurl ssologinurl
+“logoutUrl” < logouturi logoutpath signouturl signout
+“postLoginRedirectUrl” < postloginredirecturi defaultredirecturl homeurl
+“postLogoutRedirectUrl” < postlogoutredirecturi logoutredirect postlogouturl validpostlogoutredirecturis logoutredirecturl backendlogouturl
+“postLoginRedirectUrl”; where a sign-in ends is on the page's own host < validpostloginredirecturis whitelistdomain whitelistdomains
+“endpoints.authorization” < authorizationurl authorizationendpoint authurl authorizeurl authendpoint oidcauthorizationurl
+“endpoints.token” < tokenurl tokenendpoint redeemurl oidctokenurl accesstokenurl
+“endpoints.jwks” < jwksuri oidcjwksurl certsurl keysurl
+“endpoints.userinfo” < userinfourl userinfoendpoint profileurl validateurl
+“endpoints.introspection” or “oAuthIntrospection.clientConfig.url” < introspectionurl introspectionendpoint
+“endpoints.endSession” < oidcendsessionurl endsessionendpoint endsessionurl revocationendsession
+“endpoints.revocation” < revocationurl revocationendpoint
+“session.secret” < sessionencryptionkey encryptionkey cookiesecret cookiesecretfile secretkey sessionkey sessionsecret signingkey encryptionsecretfile
+“session.domain” < cookiedomain cookiedomains sessioncookiedomain
+“session.name” < cookiename cookienameprefix cookieprefix usercookiename tokencookiename sessioncookiename
+“session.expiry” < cookieexpire lifetime sessionmaxage sessioncookiemaxage sessionlifetime sessionduration sessionttl sessiontimeout ttl
+“session.refresh”, on by itself < cookierefresh refreshgraceperiodseconds tokenrenewalthreshold refreshtoken
+“session.secure”; true, or a “redirectUrl” with https, says that the site is https, whatever Traefik saw < forcehttps insecurecookie cookiesecure sessioncookiesecure ssl httpsonly
+“session.sameSite” < cookiesamesite sessioncookiesamesite
+“session.httpOnly” < cookiehttponly sessioncookiehttponly
+“session” < sessioncookie cookie cookies
+“session.path” < cookiepath sessioncookiepath
+“stateCookie.name” < csrfcookiename cookiecsrfname
+“stateCookie.maxAge” < cookiecsrfexpire logintimeout
+“session.store.redis” < sessionstoretype redis redisurl redisconnectionurl sessionstore redisaddr store
+“session.store.redis.endpoints” < redisaddress redissentinelconnectionurls redisclusterconnectionurls redisaddrs
+“scopes” < scope overridescopes oidcscopes
+“pkce”, on by itself < usepkce enablepkce codechallengemethod forcecodechallengemethod
+“authParams” < audience authorizationparams extraauthparams oidcextraparams prompt approvalprompt accesstype hostedhd resourceindicator
+“resource” < requestedresources resources
+“trustedAudiences” for ID tokens, “jwt.audience” for tokens of APIs < validaudience validateaudience oidcextraaudience oidcextraaudiences strictaudiencevalidation aud audiences allowedaudiences
+“trustedIssuer” or “disableIssuerCheck” < validateissuer insecureoidcskipissuerverification skipissuercheck
+“idTokenSigningAlg” < signingalg alg oidcenabledsigningalgs enabledsigningalgs algorithm idtokenalg
+“unauthenticated” < unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors
+“bypass” < excludedurls excludedpaths bypassauthenticationrule skipauthroute skipauthroutes skipauthregex skipauthpreflight ignorepathprefixes whitelistedpaths trustedip trustedips includewhen exclude excludepaths publicpaths rule allowpreflight
+“claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails
+“claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest opaurl
+“claims”, which names the claim itself < roleclaimname groupclaimname oidcgroupsclaim groupsclaim oidcemailclaim groupssessionname rolesclaim groupsattributename
+“usernameClaim” < useridentifierclaim useridpath useridclaim userclaim userclaimname usernameattribute
+“forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders payloadfields enableimpersonation claimstoheaders
+“userinfo” < useclaimsfromuserinfo fetchuserinfo skipclaimsfromprofileurl getuserinfo
+“jwt” or “oAuthIntrospection” < skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken
+“oAuthIntrospection” < requiretokenintrospection tokenintrospection introspection
+“jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken
+“jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys
+“jwt.issuer” < iss issuers
+“clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority
+“clientConfig.tls.insecureSkipVerify” < insecureskipverify sslinsecureskipverify skiptlsverify tlsinsecureskipverify
+“clientConfig.timeoutSeconds” < timeout providertimeout httptimeout requesttimeout
+“backchannelLogoutUrl” < enablebackchannellogout backchannellogout backchannellogouturi
+“frontchannelLogoutUrl” < enablefrontchannellogout frontchannellogout frontchannellogouturi
+“errorPages” < customtemplatesdir unauthorizedpage errorpage templates banner footer
+“logLevel” < log logformat loglevels debug loggingfilename verbose
+the router's own service, where the application is < upstream upstreams target backend
+Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader
+Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
+nothing: it is always so here < disablereplaydetection stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest
+nothing like it is here < allowprivateipaddresses dynamicclientregistration htpasswdfile serviceaccounttokenpath
+the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
+`
+
+var betweenWords = regexp.MustCompile(`[^a-z0-9]`)
+
+// nameHere is the answer to a name that other projects use; at is the whole path of an option, whose last name may be enough.
+func nameHere(at string) string {
+	at = strings.ToLower(at)
+	for _, name := range []string{at, at[strings.LastIndex(at, ".")+1:]} {
+		name = betweenWords.ReplaceAllString(name, "")
+		for _, row := range strings.Split(otherNames, "\n") {
+			answer, names, _ := strings.Cut(row, " <")
+			if strings.Contains(names+" ", " "+name+" ") {
+				return patterns.Replace(answer)
+			}
+		}
+	}
+	return ""
+}
