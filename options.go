@@ -422,7 +422,8 @@ func suggestion(o *option, name string) string {
 
 // isNear says that one name was probably meant to be the other.
 func isNear(name, other string) bool {
-	name, other = strings.ToLower(name), strings.ToLower(other)
+	name = strings.ToLower(name)
+	other = strings.ToLower(other)
 	return 2*likeness(name, other) >= len(other) || len(name) > 3 && strings.Contains(other, name) || len(other) > 3 && strings.Contains(name, other)
 }
 

@@ -341,7 +341,7 @@ func TestExampleTwoRules(t *testing.T) {
 	}
 	content := strings.NewReplacer(
 		"https://app.example.com", a.Secure, "app.example.com", a.host, "https://id.example.com", a.provider.Issuer,
-		"clientId: my-app", "clientId: "+a.name, "${OIDC_CLIENT_SECRET}", a.secret(), "${SESSION_SECRET}", strings.Repeat("secret", 6),
+		"clientId: my-app", "clientId: "+a.name, "${OIDC_CLIENT_SECRET}", a.secret(), "${SESSION_SECRET}", sealingText,
 		"service: app", "service: "+a.name, "\n    app:\n", "\n    "+a.name+":\n", "http://127.0.0.1:8081", l.upstream.URL,
 	).Replace(string(text))
 	if err := l.traefik.SetFile(a.name, content); err != nil {
