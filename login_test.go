@@ -327,8 +327,10 @@ func TestLoginCallbackTwice(t *testing.T) {
 		t.Run(kept, func(t *testing.T) {
 			p := newProvider(t)
 			options := map[string]any{"logoutUrl": "/logout"}
+			redis := ""
 			if kept == "in Redis" {
-				options["session"] = map[string]any{"store": map[string]any{"redis": map[string]any{"endpoints": startRedis(t).address}}}
+				redis = startRedis(t).address
+				options["session"] = map[string]any{"store": map[string]any{"redis": map[string]any{"endpoints": redis}}}
 			}
 			s := start(t, p.options(options))
 			b := newBrowser(t, s)
@@ -344,6 +346,19 @@ func TestLoginCallbackTwice(t *testing.T) {
 			})
 			if seen := b.open(back.String()).upstream(); seen.URI != "/page" || p.count("token") != 1 {
 				t.Errorf("ended at %q, with %d token requests", seen.URI, p.count("token"))
+			}
+			half := newBrowser(t, s) // the cookie of the session arrived, that of the sign-in did not go
+			back2 := half.answered(half.begin("/page"))
+			other := half.copyOf()
+			other.open(back2.String()).upstream()
+			half.setCookie(s.sessionCookie(), other.cookie(s.sessionCookie()).Value)
+			half.open(back2.String()).upstream()
+			if redis != "" {
+				config := &RedisConfig{Endpoints: []string{redis}}
+				lives := askRedis(t, config, "EVAL", `local n = 0 for _, k in ipairs(redis.call("KEYS", "*session:*")) do if redis.call("TTL", k) > 60 then n = n + 1 end end return n`, "0")
+				if lives != "2" {
+					t.Errorf("expected two sessions that go on, got %s", lives)
+				}
 			}
 			late := again[0].copyOf()
 			late.forgetCookies()

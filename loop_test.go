@@ -60,7 +60,7 @@ func TestLoopEnds(t *testing.T) {
 			}
 			for i := 1; i <= 2; i++ { // and once more when somebody tries again
 				r := b.open("/page?x=1").expect(http.StatusBadRequest, "did not keep the sign-in", "Probably ")
-				if n := p.count("token"); n > i*c.tokens || i == 1 && n != c.tokens {
+				if n := p.count("token"); n > i*c.tokens || n < i*c.tokens && (i == 1 || !strings.Contains(c.name, "the callback's")) {
 					t.Errorf("expected %d token requests, got %d:\n%s", i*c.tokens, p.count("token"), strings.Join(r.trail, "\n"))
 				}
 				if c.tokens > 0 && !strings.Contains(r.body, `/page?x=1">Try again</a>`) {
@@ -74,6 +74,19 @@ func TestLoopEnds(t *testing.T) {
 			}
 			s.expectLog(append(c.causes, "probably")...)
 		})
+	}
+}
+
+// A sign-in that was once cut off and completed elsewhere does not hide that the next ones lead around.
+func TestLoopEndsBesideAnOldSignIn(t *testing.T) {
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options()))
+	back := b.answered(b.begin("/old"))
+	b.copyOf().open(back.String()).upstream()
+	b.drops = regexp.MustCompile(`-session=`)
+	b.open("/page").expect(http.StatusBadRequest, "did not keep the sign-in")
+	if n := p.count("token"); n > 1+maxRounds {
+		t.Errorf("expected two token requests at most after the first, got %d", n-1)
 	}
 }
 
