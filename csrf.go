@@ -35,7 +35,7 @@ const maxCSRFTokens = 5
 // issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
 func issueCSRFToken(g *gate, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
 	name := cookieName(&g.csrf.cookie, https)
-	value := newCSRFToken(g.csrf.keys[0], sessionID, randomText()[:22])
+	value := newCSRFToken(g.csrf.keys[sealing(g.sessionSealer)], sessionID, randomText()[:22])
 	beside := 1
 	for _, other := range strings.Split(strings.Join(cookieValues(req, name), "~"), "~") {
 		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(g, other, sessionID) {

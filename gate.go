@@ -208,6 +208,8 @@ func buildJobs(ctx context.Context, g *gate, p *problems) {
 	if g.login {
 		shared := buildSealers(g)
 		g.ledger = findLedger(ctx, shared)
+		g.sessionSealer.begin = &g.ledger.begin
+		g.stateSealer.begin = &g.ledger.begin
 		g.client = findClient(ctx, g.log, g.config, nil, "clientConfig", p)
 		g.store = findStore(ctx, g, shared, p)
 		g.revoked.mu.Lock()
@@ -348,7 +350,11 @@ func findLedger(ctx context.Context, shared []string) *ledger {
 		}
 	}
 	if known == nil {
-		known = newLedger()
+		made := newLedger()
+		if len(shared) > 1 { // else this Traefik has just learnt the new secret, as all do
+			made.begin = time.Now().Add(handover).Unix()
+		}
+		known = made
 	}
 	for _, name := range shared {
 		register(ctx, &clients, "ledger "+name, known)

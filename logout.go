@@ -42,10 +42,13 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	sessions, err := openSessions(g, req)
+	if err == nil && sessions == nil && hasOtherSecret(g, req) {
+		err = fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
+	}
 	if err == nil {
 		err = endSessions(g, rw, req, sessions)
 	}
-	if err != nil { // the store is away: a sign-out that leaves the session there would be a lie
+	if err != nil { // to say that somebody is signed out whose session may live on would be a lie
 		refuse(g, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
@@ -107,6 +110,17 @@ func openSessions(g *gate, req *http.Request) (sessions []*session, err error) {
 		}
 	}
 	return sessions, nil
+}
+
+// hasOtherSecret says that a request brings a session that another replica may be able to read.
+func hasOtherSecret(g *gate, req *http.Request) bool {
+	name := cookieName(&g.sessionCookie, isHTTPS(g, req))
+	for _, value := range chunkedValues(req, name) {
+		if _, _, err := open(g.sessionSealer, name, value); errors.Is(err, errOtherSecret) {
+			return true
+		}
+	}
+	return false
 }
 
 // isForeign says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and

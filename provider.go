@@ -85,6 +85,7 @@ type ledger struct {
 	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
 	logoutIDs  *memory // jti of logout tokens seen
 	skew       int64   // milliseconds that the store's clock is ahead of ours
+	begin      int64   // when the first of several secrets begins to seal, in Unix seconds
 	longest    int     // session.expiry of all whose cookies nothing but these lists can end; revoked's lock guards it
 }
 

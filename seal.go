@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // This room turns what we keep at the browser into text that only we can read and nobody can change, move or swap:
@@ -26,10 +28,13 @@ import (
 
 const sealVersion = 1
 
+var errOtherSecret = errors.New("sealed with another secret, or for another client, issuer or cookie, or a part of it is missing")
+
 // sealer seals for one purpose. The first key seals; all of them open, so that a secret can be replaced without signing anybody out.
 type sealer struct {
 	context string
 	aeads   []cipher.AEAD
+	begin   *int64 // from when on the first of several keys seals, in Unix seconds; until then the second does. nil: now
 }
 
 // newSealer derives the keys of one purpose from the current secret and the previous ones.
@@ -59,10 +64,22 @@ func newAEAD(key []byte) cipher.AEAD {
 
 // seal encrypts plain for the cookie called name.
 func seal(s *sealer, name string, plain []byte) string {
-	aead := s.aeads[0]
+	aead := s.aeads[sealing(s)]
 	box := append([]byte{sealVersion}, randomBytes(aead.NonceSize())...)
 	box = aead.Seal(box, box[1:], plain, []byte(s.context+"\x00"+name))
 	return base64.RawURLEncoding.EncodeToString(box)
+}
+
+// handover is how long a Traefik that starts with a new secret, and with the old one beside it, seals with the old one: the others of a
+// rolling deployment cannot open the new one yet.
+const handover = 10 * time.Minute
+
+// sealing is the number of the key that seals.
+func sealing(s *sealer) int {
+	if len(s.aeads) > 1 && s.begin != nil && time.Now().Unix() < atomic.LoadInt64(s.begin) {
+		return 1
+	}
+	return 0
 }
 
 // open is the opposite of seal. current says that the newest secret did it; else the value should be sealed again.
@@ -74,10 +91,13 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))
 		if err == nil {
-			return plain, i == 0, nil
+			if i == 0 && len(s.aeads) > 1 && s.begin != nil { // somebody else seals with it already
+				atomic.StoreInt64(s.begin, 0)
+			}
+			return plain, i == sealing(s), nil
 		}
 	}
-	return nil, false, errors.New("sealed with another secret, or for another client, issuer or cookie, or a part of it is missing")
+	return nil, false, errOtherSecret
 }
 
 // A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They

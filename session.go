@@ -442,7 +442,7 @@ func openSession(ctx context.Context, g *gate, name, value string) (s *session, 
 		s, err = unpackSession(packed)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: session cookie: %s", errNoCredentials, err)
+		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
 	}
 	return s, current, nil
 }

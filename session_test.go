@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -851,6 +852,46 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	third.expectLog("secret")
 	_ = s
+}
+
+// TestSessionSecretRollout: a Traefik that starts with a new secret, beside one that still has only the old one, seals what both can open,
+// until it meets a cookie of the new secret. A sign-out at the one that cannot read the cookie does not say that it is done.
+func TestSessionSecretRollout(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	const older, newer = "the-rolled-out-secret-number-one-1", "the-rolled-out-secret-number-two-2"
+	out := map[string]any{"logoutUrl": "/logout"}
+	names := map[string]any{"stateCookie": map[string]any{"name": "rolled-state"}}
+	ahead, b := signedIn(t, p, out, names, sessionOptions("name", "rolled", "secret", newer, "previousSecrets", []string{older}))
+	behind := start(t, p.options(out, names, sessionOptions("name", "rolled", "secret", older)))
+	before := b.cookie("rolled").Value
+	for i := 0; i < 4; i++ {
+		b.routes[app] = []*testSite{behind, ahead}[i%2]
+		b.fetch(http.MethodGet, "/", "").upstream()
+	}
+	if b.cookie("rolled").Value != before {
+		t.Error("the cookie was sealed anew")
+	}
+	g := testGateOf(ahead)
+	if _, current, err := open(g.sessionSealer, "rolled", before); !current || err != nil {
+		t.Errorf("current %v, %v", current, err)
+	}
+	_, _, _ = open(g.sessionSealer, "rolled", seal(newSealer([]string{newer}, p.issuer, p.clientID, "session"), "rolled", []byte("x"))) // another replica is done with it
+	known, _, err := openSession(context.Background(), g, "rolled", before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropNamed(g.ledger, known.ID) // so that it is looked at
+	b.fetch(http.MethodGet, "/", "").upstream()
+	if b.cookie("rolled").Value == before {
+		t.Error("the cookie was not sealed anew")
+	}
+	b.routes[app] = behind
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	b.fetch(http.MethodPost, "/logout", "").expect(http.StatusServiceUnavailable)
+	behind.expectLog("sign-out: the session's cookie is sealed with another secret")
+	b.routes[app] = ahead
+	b.fetch(http.MethodGet, "/", "").upstream()
 }
 
 // What a session cannot hold is told at the sign-in: one that cannot be read would send the browser around in circles.

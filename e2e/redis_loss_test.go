@@ -374,3 +374,64 @@ func TestReplicaExchangeOption(t *testing.T) {
 		return yes(v.received(answer).Header.Get("X-Token") != old)
 	}, row{drop, "yes"}, row{1, "no"})
 }
+
+// TestReplicaSecretChange: a new secret is rolled out while people work, one Traefik after the other: in one step, by Traefiks that start with
+// it, and in two, by options that change. Nobody is signed out.
+func TestReplicaSecretChange(t *testing.T) {
+	t.Parallel()
+	const older, newer = "the older secret, long enough for it", "the newer secret, long enough for it"
+	secrets := func(base with, now string, previous ...string) site {
+		return site{with: both(base, with{"session.secret": now, "session.previousSecrets": previous, "logLevel": "warn"})}
+	}
+	for name, where := range map[string]with{"in Redis": storing(newRedis(t)), "in cookies": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			old := secrets(where, older)
+			delete(old.with, "session.previousSecrets")
+			r := serveReplicas(t, 2, old)
+			var people []*visitor
+			for range 10 {
+				v := r.apps[0].visitor(t)
+				v.signIn("/", provider.Alice)
+				people = append(people, v)
+			}
+			everybody := func(when string) {
+				t.Helper()
+				for round := range 3 {
+					for i, v := range people {
+						page, err := v.Fetch(http.MethodGet, r.apps[(i+round)%len(r.apps)].URL+"/", "", nil)
+						if err != nil || page.Status != http.StatusOK {
+							t.Errorf("%s: %v, %v", when, page, err)
+						}
+					}
+				}
+			}
+			everybody("at first")
+			for i, a := range r.apps { // the first step: all learn the new secret
+				if err := a.set(secrets(where, older, newer)); err != nil {
+					t.Fatal(err)
+				}
+				everybody(fmt.Sprint("the first step, Traefik ", i))
+			}
+			for i, a := range r.apps {
+				if err := a.set(secrets(where, newer, older)); err != nil {
+					t.Fatal(err)
+				}
+				everybody(fmt.Sprint("the second step, Traefik ", i))
+			}
+			newest := "the newest secret, long enough for it"
+			fresh := serveReplicas(t, 1, secrets(where, newest, newer)).apps[0] // one step: it starts with it
+			first := r.apps[0]
+			fresh.URL = strings.Replace(fresh.URL, fresh.host, first.host, 1)
+			fresh.name, fresh.host = first.name, first.host
+			if err := fresh.set(secrets(where, newest, newer)); err != nil {
+				t.Fatal(err)
+			}
+			r.apps = append(r.apps, fresh)
+			v := r.apps[0].visitor(t)
+			v.signIn("/", provider.Alice)
+			people = append(people, v)
+			everybody("a Traefik that started with a new secret")
+		})
+	}
+}
