@@ -78,7 +78,7 @@ func TestCSRFTokenLost(t *testing.T) {
 // provider, or another secret. Whoever did not sign out stays in.
 func TestLogoutSurvivesReload(t *testing.T) {
 	t.Parallel()
-	secret := strings.Repeat("secret", 6)
+	secret := "the secret that outlives a reload"
 	s := site{with: with{"logoutUrl": "/logout", "session.secret": secret}}
 	app := start(t).serve(t, s)
 	bob := app.visitor(t)
