@@ -245,13 +245,14 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 }
 
 // faults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
-// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active. A question's concerns
-// this token alone, too, but is no word about it. Everything else concerns all of them. docs/apis.md has the same table.
+// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
+// cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
+// them. docs/apis.md has the same table.
 var faults = [][]string{
 	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
-	{"4.. (invalid_token|unsupported_token_type|invalid_grant|expired_token|token_expired)|413 .*|414 .*|431 .*", "token", ""},
 	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
-	{"400 .*|422 .*|500 .*", "question", "it did not understand this question; mind tokenTypeHint and headers"},
+	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
+	{"500 .*", "question", "this question alone, as it seems"},
 	{".*", "address", "is this the introspection endpoint?"},
 }
 

@@ -15,9 +15,9 @@ var whoseFault = []struct {
 	code, whose string
 }{
 	{400, "unsupported_token_type", "token"}, {400, "invalid_token", "token"}, {400, "invalid_grant", "token"}, {404, "invalid_token", "token"}, {422, "invalid_token", "token"},
+	{400, "invalid_request", "token"}, {400, "invalid_scope", "token"}, {400, "unsupported_grant_type", "token"}, {400, "", "token"}, {422, "", "token"}, {400, "server_error", "token"},
 	{413, "", "token"}, {414, "", "token"}, {431, "", "token"},
-	{400, "invalid_request", "question"}, {400, "invalid_scope", "question"}, {400, "unsupported_grant_type", "question"}, {400, "", "question"}, {422, "", "question"}, {500, "", "question"},
-	{400, "server_error", "question"}, {500, "invalid_token", "question"},
+	{500, "", "question"}, {500, "invalid_token", "question"},
 	{401, "", "client"}, {401, "invalid_token", "client"}, {401, "invalid_client", "client"}, {401, "invalid_request", "client"}, {403, "", "client"}, {403, "insufficient_scope", "client"},
 	{403, "access_denied", "client"}, {400, "invalid_client", "client"}, {400, "unauthorized_client", "client"}, {400, "access_denied", "client"},
 	{408, "", "provider"}, {425, "", "provider"}, {429, "", "provider"}, {429, "slow_down", "provider"}, {502, "", "provider"}, {503, "", "provider"}, {503, "temporarily_unavailable", "provider"},
@@ -54,25 +54,28 @@ func TestIntrospectionFaults(t *testing.T) {
 			if wanted == 0 {
 				wanted = 503
 			}
+			began := time.Now()
 			for i := 0; i < 3; i++ { // one token has one answer for some seconds
 				if r := bearer(t, s, "one"); r.status != wanted {
 					t.Fatalf("expected %d:\n%s", wanted, r.story())
 				}
 			}
-			if p.count("introspection") != 1 {
+			isSlow := time.Since(began) > 900*time.Millisecond // on a busy machine the pause is over meanwhile
+			if p.count("introspection") != 1 && !isSlow {
 				t.Errorf("one token: %d calls", p.count("introspection"))
 			}
 			others := map[string]int{"token": 3, "question": 3}[row.whose] // and other tokens have theirs, unless there is no use in asking
 			for i := 0; i < 3; i++ {
 				bearer(t, s, fmt.Sprint("other-", i))
 			}
-			if calls := p.count("introspection") - 1; calls != others {
+			isSlow = time.Since(began) > 900*time.Millisecond
+			if calls := p.count("introspection") - 1; calls != others && !isSlow {
 				t.Errorf("a fault of the %s: other tokens made %d calls", row.whose, calls)
 			}
 			if isAlarm := strings.Contains(s.logs(), "@file: unavailable: introspection: POST "); isAlarm != (others == 0) {
 				t.Errorf("a fault of the %s: alarm %v", row.whose, isAlarm)
 			}
-			s.expectLog(map[string]string{"token": fmt.Sprintf("active: expected true, got \"%d %s\"", row.status, row.code), "question": "it did not understand this question",
+			s.expectLog(map[string]string{"token": fmt.Sprintf("active: expected true, got \"%d %s\"", row.status, row.code), "question": "this question alone, as it seems",
 				"client": "check the client's credentials, and that it may introspect", "provider": "it is away, or has had enough", "address": "is this the introspection endpoint?"}[row.whose])
 		})
 	}

@@ -117,6 +117,13 @@ func TestTokenKindsBesideSignIn(t *testing.T) {
 	bearer(t, s, signed(p.key, nil, merge(refreshed, map[string]any{"scope": "openid"}))).accepted("ada")
 	bearer(t, s, signed(p.key, map[string]any{"typ": "at+jwt"}, refreshed)).accepted("ada")
 
+	cognito := map[string]any{"iss": p.issuer, "token_use": "access", "client_id": p.clientID, "scope": "openid", "iat": now}
+	bearer(t, s, signed(p.key, nil, cognito)).accepted("ada")
+	bearer(t, s, signed(p.key, nil, merge(cognito, map[string]any{"client_id": "other"}))).challenged(401, badToken, "audience: expected")
+	bearer(t, s, signed(p.key, nil, merge(cognito, map[string]any{"aud": ""}))).challenged(401, badToken, "audience: expected")
+	elsewhere := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": "api"}}))
+	bearer(t, elsewhere, signed(p.key, nil, cognito)).challenged(401, badToken, "audience: expected")
+
 	s = start(t, p.options(map[string]any{"jwt": map[string]any{"acceptIdTokens": true}, "forwardHeaders": map[string]any{"X-User": "sub"}}))
 	s.expectLog(`jwt.acceptIdTokens: ID tokens are accepted as access tokens`)
 	bearer(t, s, signed(p.key, nil, refreshed)).accepted("ada")

@@ -495,6 +495,9 @@ func checkAudience(r *tokenRules, t *token) error {
 			return nil
 		}
 	}
+	if t.claims["aud"] == nil && r.client != "" && has(r.audience, r.client) && text(t.claims["client_id"]) == r.client {
+		return nil // Cognito's access tokens say only whom they were given to: the sign-in's client
+	}
 	return wrong(len(r.audience) > 0, "audience", "expected %s, got %s", r.audience, t.claims["aud"])
 }
 
