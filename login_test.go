@@ -866,7 +866,9 @@ func TestLoginUserinfo(t *testing.T) {
 	}{
 		{"of somebody else", nil, func(info map[string]any) { info["sub"] = "eve" }, 502},
 		{"without subject", nil, func(info map[string]any) { delete(info, "sub") }, 502},
-		{"refused", answerText(401, "text/plain", ""), nil, 503},
+		{"refused", answerText(401, "text/plain", ""), nil, 500},
+		{"not allowed", answerText(403, "text/plain", ""), nil, 500},
+		{"too often", answerText(429, "text/plain", ""), nil, 503},
 		{"HTML", answerHTML(), nil, 503},
 		{"a signed answer that is none", answerText(200, "application/jwt", "e30.e30.AA"), nil, 502},
 	} {

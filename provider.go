@@ -545,6 +545,8 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 	var info map[string]any
 	if raw := strings.TrimSpace(string(body)); status == http.StatusOK && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
 		info, err = readSignedUserinfo(ctx, c, raw)
+	} else if isOneOf("401 403 404", fmt.Sprint(status)) { // with a token that it has just given
+		err = fmt.Errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
 	} else {
 		info, err = readObject(c, "userinfo", at, status, body)
 	}

@@ -327,7 +327,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 			if errors.Is(err, errUnavailable) && !errors.Is(err, errElsewhere) {
 				level = levelWarn
 			}
-			if errors.Is(err, errRefused) {
+			if errors.Is(err, errRefused) || errors.Is(err, errNotAllowed) {
 				noteMany(g, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
 			}
 			logf(g.log, level, "session %s: refresh: %s", s.ID, err)

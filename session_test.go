@@ -710,13 +710,14 @@ func TestSessionRefreshTroubles(t *testing.T) {
 		{"UserInfo of somebody else", func(p *fakeProvider) {
 			p.edit("userinfo", func(info map[string]any) { info["sub"] = "eve" })
 		}, false, "userinfo: sub"},
+		{"UserInfo refused", func(p *fakeProvider) { p.answer("userinfo", answerText(403, "text/plain", "")) }, true, ""},
 		{"UserInfo away", func(p *fakeProvider) { p.answer("userinfo", answerText(400, "text/plain", "")) }, true, ""},
 		{"keys renewed meanwhile", func(p *fakeProvider) { p.rotateKeys("two") }, true, ""},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			hasInfo := !c.stays || c.name == "UserInfo away"
+			hasInfo := !c.stays || strings.HasPrefix(c.name, "UserInfo ")
 			p := newProvider(t)
 			p.expiresIn = 2
 			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"), map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
