@@ -315,7 +315,8 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		stale(g, rw, req, state, err)
 		return
 	}
-	if errors.Is(err, errUnavailable) && answer.Get("error") == "temporarily_unavailable" && resume(g, rw, req, pending, answer, back) {
+	isDropped := errors.Is(err, errUnavailable) && answer.Get("error") == "temporarily_unavailable"
+	if (isDropped || errors.Is(err, errRefused)) && resume(g, rw, req, pending, answer, back) {
 		return
 	}
 	status := statusOf(err, http.StatusBadRequest)
@@ -375,7 +376,7 @@ func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, rea
 }
 
 // resume goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
-// was overtaken by another tab's. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
+// was overtaken by another tab's, or a code of that one, which is refused. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
 func resume(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
 	if _, err := sessionPass(g, rw, req); err == nil {
 		redirect(rw, req, back)

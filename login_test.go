@@ -585,6 +585,17 @@ func TestLoginOvertakenByAnotherTab(t *testing.T) {
 		p.refuse("temporarily_unavailable", "maintenance")
 		newBrowser(t, s).open("/sixth").expect(http.StatusServiceUnavailable, "/sixth")
 	}
+	// A code that is refused is no trouble for who is signed in: Keycloak mixes up the codes of two tabs.
+	refusing := newProvider(t)
+	site := start(t, refusing.options())
+	mixed := newBrowser(t, site)
+	back := mixed.begin("/second")
+	mixed.signIn("/first")
+	refusing.answer("token", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "PKCE verification failed"}))
+	if seen := mixed.open(back.String()).upstream(); seen.URI != "/second" {
+		t.Errorf("expected the page of that tab, got %q", seen.URI)
+	}
+	newBrowser(t, site).open("/third").expect(http.StatusBadRequest, "/third")
 	// An answer of another issuer is not believed in this, either (RFC 9207).
 	p := newProvider(t)
 	p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })

@@ -406,11 +406,13 @@ func TestLogoutByTheProvidersPage(t *testing.T) {
 		}
 		s.expectLog("front-channel logout: sid must be given, once", "nobody was signed out")
 		// A session whose name is not the provider's: Entra ID has the claim sid only when it is asked for.
-		if r := frame.look("/frontchannel?iss=" + issuer + "&sid=another").expect(http.StatusOK); strings.Contains(r.body, "igned out") {
-			t.Errorf("nobody is signed out, but it says %s", r.body)
+		for _, stranger := range []string{"ada", "another"} { // the first is her sub
+			if r := frame.look("/frontchannel?iss=" + issuer + "&sid=" + stranger).expect(http.StatusOK); strings.Contains(r.body, "igned out") {
+				t.Errorf("nobody is signed out, but it says %s", r.body)
+			}
 		}
 		b.fetch(http.MethodGet, "/", "").upstream()
-		s.expectLog(`front-channel logout: no session is known with sid "another"`)
+		s.expectLog(`front-channel logout: no session is known with sid`)
 		query := "sid=" + sid
 		if trusted != "" {
 			query += "&iss=" + issuer
