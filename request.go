@@ -50,12 +50,16 @@ func isHTTPS(g *gate, req *http.Request) bool {
 // secureScheme matches the way a browser came, in what a chain of proxies may make of it ("https, http").
 var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
 
-// origin is the scheme and host the request came to.
+// origin is the scheme and host the request came to. Where redirectUrl names this host it is known better than a proxy tells it.
 func origin(g *gate, req *http.Request) string {
-	if isHTTPS(g, req) {
-		return "https://" + req.Host
+	host := req.Host
+	if g.redirect.host != "" && isHere(&g.redirect, req) {
+		host = g.redirect.host
 	}
-	return "http://" + req.Host
+	if isHTTPS(g, req) {
+		return "https://" + host
+	}
+	return "http://" + host
 }
 
 // isOurHost says that a browser which sent this request may have come to host. Many a proxy leaves the port out of Host.

@@ -117,18 +117,25 @@ func TestProxiedSignIn(t *testing.T) {
 					continue
 				}
 				port := ports[row.proxy]
-				s := site{with: with{"redirectUrl": strings.ReplaceAll(row.redirectURL, "PORT", port), "logoutUrl": "/logout"}, rule: row.rule}
+				s := site{with: with{"redirectUrl": strings.ReplaceAll(row.redirectURL, "PORT", port), "logoutUrl": "/logout", "postLogoutRedirectUrl": "/"}, rule: row.rule}
 				for name, value := range row.with {
 					s.with[name] = value
 				}
 				s.callbacks = []string{"https://{site}" + port + callback, "https://{site}" + port + "/app" + callback}
+				prefix := ""
+				if strings.HasPrefix(row.path, "/app/") {
+					prefix = "/app"
+				}
+				s.landings = []string{"https://{site}" + port + prefix + "/"}
 				for _, host := range row.hosts {
+					s.landings = append(s.landings, "https://"+host+"{site}"+port+"/")
 					s.callbacks = append(s.callbacks, "https://"+host+"{site}"+port+callback)
 				}
 				path := row.path
 				if strings.Contains(row.rule, "/{site}") { // all sites have one host there
 					s.with["redirectUrl"] = "https://{site}" + port + "/{site}" + callback
 					s.callbacks = []string{"https://{site}" + port + "/{site}" + callback}
+					s.with["logoutUrl"] = "/{site}/logout"
 					path = "/{site}" + path
 				}
 				app := own.serve(t, s)
@@ -154,6 +161,10 @@ func TestProxiedSignIn(t *testing.T) {
 						if got := alice.outcome(alice.look(app.fill(path))); got != "application" {
 							t.Errorf("%s: afterwards %s", name, got)
 						}
+					}
+					left := alice.post(prefix+app.fill(s.with["logoutUrl"].(string)), nil)
+					if landing := " " + alice.base + prefix + "/"; !strings.Contains(strings.Join(left.Trail, "\n"), landing+"?state=") || path == row.path && alice.outcome(left) != "sign-in" {
+						t.Errorf("%s: the sign-out should land at%s:\n%s", name, landing, strings.Join(left.Trail, "\n"))
 					}
 				}
 			}
