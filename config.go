@@ -164,7 +164,7 @@ type Config struct {
 	// YAML's numbers do not arrive). A key-value store cannot hold them as keys: write text, `401=/401.html,403=/403.html`.
 	ErrorPages map[string]string `json:"errorPages" shown:"true" enum:"401|403|500|503"`
 	// Memory is how many megabytes may be used to remember who was let in, so that the next request costs next to nothing; 64 hold
-	// twenty to thirty thousand sessions or tokens. All middlewares of a Traefik share it: the largest value counts.
+	// twenty thousand sessions or tokens that are all in use, and up to forty thousand. All middlewares of a Traefik share it: the largest value counts.
 	Memory int `json:"memory" is:"number" default:"64" min:"1" max:"99999"`
 	// LogLevel is how much is logged. At `debug` each decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`

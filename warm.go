@@ -21,10 +21,10 @@ import (
 const (
 	linesOfSession  = 4 // where cookies change all the time no more are worth keeping, but for the session's cookie alone
 	longestLine     = 16 << 10
-	passCost        = 1100 // bytes of a pass with its place, beside its texts
-	settingCost     = 120  // the same of a header for the upstream
-	lineCost        = 600  // and of a line
-	maxHarmless     = 512  // header names learnt by a gate
+	passCost        = 700 // bytes of a pass with its place, beside its texts
+	settingCost     = 120 // the same of a header for the upstream
+	lineCost        = 600 // and of a line
+	maxHarmless     = 512 // header names learnt by a gate
 	longestHarmless = 64
 	maxHosts        = 1024             // that were seen to be hosts, of 260 bytes at most, by a gate
 	forgetAfter     = 10 * time.Minute // how soon all of them may be learnt anew: whoever was let in holds on to those of that time

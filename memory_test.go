@@ -1,0 +1,189 @@
+package oidc
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// heapNow is what the heap holds after a collection.
+func heapNow() int {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int(stats.HeapAlloc)
+}
+
+// sessionsOf are the cookie lines of so many sessions of a gate, as a provider with tokens of usual size makes them.
+func sessionsOf(t *testing.T, p *fakeProvider, g *gate, count int) []string {
+	t.Helper()
+	name := cookieName(&g.sessionCookie, true)
+	now := time.Now()
+	var lines []string
+	for i := 0; i < count; i++ {
+		claims := map[string]interface{}{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i), "sid": fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i),
+			"email": fmt.Sprintf("user.%d@example.com", i), "exp": now.Unix() + 3600, "groups": []string{"staff", "engineering", "on-call"}}
+		token := encodeSegment(map[string]interface{}{"alg": "RS256", "kid": "one"}) + "." + encodeSegment(claims) + "." + base64url.EncodeToString(randomBytes(256))
+		s := newSession(&tokens{idToken: token, accessToken: token, refreshToken: randomText(), expiresIn: 3600}, claims, nil, now)
+		content, err := packSession(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, name+"="+seal(g.sessionSealer, name, content))
+	}
+	return lines
+}
+
+func visit(h http.Handler, target, cookie string, header ...string) *httptest.ResponseRecorder {
+	rw := httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodGet, target, nil)
+	req.Header["X-Forwarded-Proto"] = []string{"https"}
+	if cookie != "" {
+		req.Header["Cookie"] = []string{cookie}
+	}
+	for i := 1; i < len(header); i += 2 {
+		req.Header[header[i-1]] = []string{header[i]}
+	}
+	h.ServeHTTP(rw, req)
+	return rw
+}
+
+// TestMemoryOfManySessions: twenty thousand people who come in turn are all remembered, in so many bytes each; of more than there is room
+// for, those are forgotten who were not seen for the longest time.
+func TestMemoryOfManySessions(t *testing.T) {
+	inThisProcess(t)
+	p := newProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]interface{}{"logLevel": "error"}))
+	g := testGateOf(s)
+	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
+	h := &Middleware{gate: g, next: next, header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
+	visit(h, app+"/", "")
+	const count = 20000
+	lines := sessionsOf(t, p, g, count)
+	sealer := g.sessionSealer
+	turnPasses()
+	turnPasses()
+	before := heapNow()
+	for _, line := range lines {
+		if rw := visit(h, app+"/", line); rw.Code != http.StatusOK {
+			t.Fatalf("got %d", rw.Code)
+		}
+	}
+	first := heapNow() - before
+	g.sessionSealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	unknown := func(from, to int) (n int) {
+		for _, line := range lines[from:to] {
+			if visit(h, app+"/", line).Code != http.StatusOK {
+				n++
+			}
+		}
+		return n
+	}
+	if n := unknown(0, count); n > 0 {
+		t.Errorf("%d of %d were forgotten", n, count)
+	}
+	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count, len(lines[0]), recent.bytes/len(recent.byKey))
+	if held := heapNow() - before; held > room+room/8 {
+		t.Errorf("%d bytes are held, %d are allowed", held, room)
+	}
+	// With less room: who is in use stays, and what is new pushes out who is not.
+	warm.Lock()
+	whole := room
+	room = 1 << 20
+	warm.Unlock()
+	defer func() {
+		warm.Lock()
+		room = whole
+		warm.Unlock()
+	}()
+	g.sessionSealer = sealer
+	turnPasses()
+	turnPasses()
+	lines = lines[:4000]
+	for i, line := range lines {
+		visit(h, app+"/", line)
+		visit(h, app+"/", lines[i%100]) // a hundred who are there all the time
+	}
+	held := heapNow() - before
+	g.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	if n := unknown(0, 100); n > 0 {
+		t.Errorf("%d of the hundred who are there all the time were forgotten", n)
+	}
+	if n := unknown(3900, 4000); n > 0 {
+		t.Errorf("%d of the last hundred were forgotten", n)
+	}
+	if n := unknown(1000, 2000); n != 1000 {
+		t.Errorf("%d of those who were there long ago are remembered", 1000-n)
+	}
+	if held > room+1<<20 {
+		t.Errorf("%d bytes are held, %d are allowed", held, room)
+	}
+}
+
+// TestMemoryOfStrangers: whatever a stranger sends, as long as it may be and as often, what is kept of it has a bound. The table in
+// docs/security.md has them all.
+func TestMemoryOfStrangers(t *testing.T) {
+	inThisProcess(t)
+	p := newProvider(t)
+	quiet := map[string]interface{}{"logLevel": "error"}
+	login := start(t, p.options(map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel", "unauthenticated": "login"}, quiet))
+	callers := callersOptions(p)
+	callers["logLevel"] = "error"
+	basic := start(t, callers)
+	opaque := start(t, merge(introspectionOptions(p, nil), quiet))
+	jwt := start(t, merge(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), quiet))
+	handlerOf := func(s *testSite) http.Handler { return s.handler.Load().(*testHandler).handler }
+	long := strings.Repeat("x", 2000)
+	issuer := url.QueryEscape(p.issuer)
+	for _, attack := range []struct {
+		name  string
+		count int
+		most  int // bytes
+		send  func(i int)
+	}{
+		{"sign-ins that were refused, with long addresses to return to", 3000, 6 << 20, func(i int) {
+			begun := visit(handlerOf(login), fmt.Sprint(app, "/", long, i, "?", long), "")
+			to, _ := url.Parse(begun.Header().Get("Location"))
+			cookie := strings.Join(begun.Result().Header["Set-Cookie"], "; ")
+			back := visit(handlerOf(login), app+"/oidc/callback?error=access_denied&iss="+issuer+"&state="+url.QueryEscape(to.Query().Get("state")), cookie)
+			if back.Code != http.StatusForbidden {
+				t.Fatalf("got %d %s", back.Code, back.Body)
+			}
+		}},
+		{"front-channel logouts", 20000, 6 << 20, func(i int) {
+			visit(handlerOf(login), fmt.Sprintf("%s/frontchannel?iss=%s&sid=%0255d", app, issuer, i), "")
+		}},
+		{"logout tokens, states and codes that are none", 2000, 2 << 20, func(i int) {
+			visit(handlerOf(login), fmt.Sprint(app, "/oidc/callback?code=", long, "&state=", i, long), "x="+long)
+		}},
+		{"hosts, paths and header names", 3000, 2 << 20, func(i int) {
+			visit(handlerOf(login), fmt.Sprint("https://h", i, ".example.com/", i, long), "", fmt.Sprint("X-Made-Up-", i), long)
+		}},
+		{"credentials", 3000, 4 << 20, func(i int) {
+			visit(handlerOf(basic), app+"/", "", "Authorization", "Basic "+base64url.EncodeToString([]byte(fmt.Sprint("id", i, ":", strings.Repeat("s", 20001)))))
+		}},
+		{"opaque tokens", 3000, 6 << 20, func(i int) {
+			visit(handlerOf(opaque), app+"/", "", "Authorization", fmt.Sprint("Bearer ", i, strings.Repeat("t", 20000)))
+		}},
+		{"forged JWTs", 5000, 2 << 20, func(i int) {
+			visit(handlerOf(jwt), app+"/", "", "Authorization", "Bearer "+jwtOf(fmt.Sprintf(`{"alg":"HS256","kid":"%d%s"}`, i, long[:400]), `{"sub":"eve"}`))
+		}},
+	} {
+		attack.send(-1)
+		before := heapNow()
+		for i := 0; i < attack.count; i++ {
+			attack.send(i)
+		}
+		held := heapNow() - before
+		t.Logf("%s: %d requests, %d KB", attack.name, attack.count, held>>10)
+		if held > attack.most {
+			t.Errorf("%s: %d bytes are held, at most %d", attack.name, held, attack.most)
+		}
+	}
+}
