@@ -201,14 +201,14 @@ type ProviderConfig struct {
 	// `client_secret_basic`, or `client_secret_post` when the provider lists only that.
 	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
 	// ClientKey is the private key for `private_key_jwt`, as PEM (PKCS #8, PKCS #1 or SEC 1).
-	ClientKey string `json:"clientKey" secret:"true"`
+	ClientKey string `json:"clientKey" is:"pem" secret:"true"`
 	// ClientKeyID is the `kid` that the provider knows this key by. Set it when more than one key is registered.
 	ClientKeyID string `json:"clientKeyId"`
 	// ClientKeyAlg is the signature algorithm used with `clientKey`. It must fit the kind of key.
 	ClientKeyAlg string `json:"clientKeyAlg" default:"RS256" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519"`
 	// ClientCertificate is the certificate of `clientKey`, as PEM, for providers that know the key by its thumbprint (`x5t`, `x5t#S256`):
 	// Entra ID.
-	ClientCertificate string `json:"clientCertificate"`
+	ClientCertificate string `json:"clientCertificate" is:"pem"`
 	// IDTokenSigningAlg is the one signature algorithm that ID tokens and logout tokens may have. Default: `RS256` if the
 	// provider lists it, else the family of what it lists first. Set it when the provider signs with something else than it
 	// says; HS256, HS384 and HS512 (signed with the client secret) work only when they are named here.
@@ -284,11 +284,11 @@ type ClientConfig struct {
 // TLSConfig is the certificates of a connection. Each may be PEM text, or `${file:/path}`.
 type TLSConfig struct {
 	// CA is the certificates to trust, as PEM. Default: the system's.
-	CA string `json:"ca" alias:"caBundle"`
+	CA string `json:"ca" is:"pem" alias:"caBundle"`
 	// Cert is our certificate, as PEM, for servers that ask for one.
-	Cert string `json:"cert"`
+	Cert string `json:"cert" is:"pem"`
 	// Key is the private key of `cert`, as PEM. Required with `cert`.
-	Key string `json:"key" secret:"true"`
+	Key string `json:"key" is:"pem" secret:"true"`
 	// InsecureSkipVerify accepts any certificate, so anybody on the way can be the provider. For a trial only.
 	InsecureSkipVerify bool `json:"insecureSkipVerify" is:"switch" default:"false"`
 }
@@ -450,7 +450,7 @@ type JWTConfig struct {
 	// SigningSecretBase64Encoded says that `signingSecret` is base64.
 	SigningSecretBase64Encoded bool `json:"signingSecretBase64Encoded" is:"switch" default:"false"`
 	// PublicKey is the issuer's public key or certificate, as PEM.
-	PublicKey string `json:"publicKey" limit:"true"`
+	PublicKey string `json:"publicKey" is:"pem" limit:"true"`
 	// JWKSFile is the issuer's key set: the path of a file, or the JSON itself.
 	JWKSFile string `json:"jwksFile" limit:"true"`
 	// JWKSURL is where the issuer's key set is read. A path is appended to `issuer`. Traefik Hub appends it to whatever
@@ -519,13 +519,13 @@ type ClientCredentialsConfig struct {
 	// ClientAuthMethod is how the client proves itself. Default: `private_key_jwt` with `clientKey`, else `client_secret_basic`.
 	ClientAuthMethod string `json:"clientAuthMethod" enum:"client_secret_basic|client_secret_post|private_key_jwt|tls_client_auth|none"`
 	// ClientKey is the private key for `private_key_jwt`, as PEM.
-	ClientKey string `json:"clientKey" secret:"true"`
+	ClientKey string `json:"clientKey" is:"pem" secret:"true"`
 	// ClientKeyID is the `kid` that the provider knows this key by.
 	ClientKeyID string `json:"clientKeyId"`
 	// ClientKeyAlg is the signature algorithm used with `clientKey`. Default: `RS256`, `ES256`, `ES384`, `ES512` or `EdDSA`, as the key is.
 	ClientKeyAlg string `json:"clientKeyAlg" enum:"RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA|Ed25519"`
 	// ClientCertificate is as at the top level.
-	ClientCertificate string `json:"clientCertificate"`
+	ClientCertificate string `json:"clientCertificate" is:"pem"`
 	// Audience is the API the token is for, for providers that want it named (Auth0).
 	Audience string `json:"audience"`
 	// Scopes are what the token may do.
@@ -745,6 +745,7 @@ oAuthClientCredentials/clientId if clientSecret !clientId: required with clientS
 oAuthClientCredentials/clientId if clientKey !clientId: required with clientSecret or clientKey; leave out all of them to use the caller's
 oAuthClientCredentials/clientSecret if clientId !clientSecret !clientKey !clientAuthMethod: required with clientId; leave out both to use the caller's
 oAuthClientCredentials/store.secret if store.redis !store.secret: required with redis; write the output of “openssl rand -base64 32”, the same for all replicas
+tokenSource/headerAuthScheme if headerAuthScheme=.*[^\w-].*: must be the word before the token alone, got "${headerAuthScheme}"; write "Bearer"
 tokenSource/header if headerAuthScheme !header: required with headerAuthScheme; write "Authorization"
 /oAuthIntrospection.tokenSource if oAuthIntrospection !issuer !oAuthIntrospection.tokenSource.header !oAuthIntrospection.tokenSource.headers !oAuthIntrospection.tokenSource.webSocketProtocol=true !oAuthIntrospection.tokenSource.query !oAuthIntrospection.tokenSource.cookie: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"
 /oAuthIntrospection.issuer if issuer oAuthIntrospection.issuer: must not stand beside a sign-in, whose issuer is asked; leave it out
@@ -761,6 +762,12 @@ jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksU
 jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
 /jwt.audience if jwt.acceptIdTokens=true !issuer !jwt.audience: required with acceptIdTokens, or the ID tokens of every application were accepted; write the client that they are made for
 ,oAuthClientCredentials/clientKey if clientCertificate !clientKey: required with clientCertificate; write its private key as PEM
+jwt/publicKey if publicKey=.*BEGIN\s[A-Z\s]*PRIVATE.*: must be a public key, got a private one, which is the issuer's alone; write what “openssl pkey -pubout” makes of it
+jwt/publicKey if publicKey=\{.*: must be PEM, got JSON; write it as jwksFile, {"keys": [ ]} with the key in it
+jwt/jwksFile if jwksFile=(?i)https?:.*: must be a path or JSON, got an address; write it as jwksUrl
+jwt/jwksFile if jwksFile=\[.*|\{[^\[]*: must be a key set, got other JSON; write {"keys": [ ]} with the key in it
+jwt/jwksUrl if jwksUrl=.*/\.well-known/openid-configuration: must be where the keys are, not the discovery document; leave it out, and write the issuer alone
+jwt/issuer if issuer=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${issuer}"; leave out what begins with /.well-known
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
 jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
@@ -797,6 +804,7 @@ secret,signing/ if kinds=[1-7]: must have 8 different bytes at least, or it coul
 upgrade/ if !value=<name>(/<name>)?: must be a protocol of the header Upgrade, got "${value}"; try "SPDY/3.1"
 upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol in which further requests follow, got "${value}": nobody would judge them; leave it out
 /ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not stand beside excludedIPs; keep one of them
+pem/ if value=[./~]\S*: must be PEM text, got a path; write “${file:/path}”
 server/ if !value=(rediss?://)?([^\s/:]+|\[[^\s/\]]+\]):\d+: must be host and port, alone or after redis:// or rediss://, got "${value}"; try "redis:6379"
 param/ if value=client_id: is decided by another option, got "${value}"; use clientId
 param/ if value=client_secret: is decided by another option, got "${value}"; use clientSecret
@@ -817,6 +825,8 @@ warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.u
 warning/oAuthIntrospection.clientConfig.tls.insecureSkipVerify if oAuthIntrospection.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads tokens and can call any active; give the provider's CA in oAuthIntrospection.clientConfig.tls.ca instead
 warning/oAuthClientCredentials.url if oAuthClientCredentials.url=(?i)http:.*: "${oAuthClientCredentials.url}" is plain http: whoever is on the way reads credentials and tokens; use https but for a trial
 warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
+warning/jwt.tokenSource.headerAuthScheme if jwt.tokenSource.header=(?i)authorization !jwt.tokenSource.headerAuthScheme: not set, so a token is expected in Authorization without a word before it; write "Bearer"
+warning/oAuthIntrospection.tokenSource.headerAuthScheme if oAuthIntrospection.tokenSource.header=(?i)authorization !oAuthIntrospection.tokenSource.headerAuthScheme: not set, so a token is expected in Authorization without a word before it; write "Bearer"
 warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
 warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds
 warning/jwt.acceptIdTokens if jwt.acceptIdTokens=true: ID tokens are accepted as access tokens: whoever gets one that was made for "${jwt.audience}" can call this API as its user; use access tokens where the provider has them

@@ -195,6 +195,11 @@ var blameless = []struct{ name, options, want string }{
 	{"a bypass without", "{\"bypassIdentity\": false, \"bypass\": \"Path(`/x`)\"}", ``},
 	{"a rule about UserInfo", "{\"userinfo\": true, \"usernameClaim\": \"userinfo.name\", \"claims\": \"Exists(`userinfo.phone`)\"}", ``},
 	{"a rule about UserInfo of another's sessions", "{\"disableLogin\": true, \"usernameClaim\": \"userinfo.name\", \"claims\": \"Exists(`userinfo.phone`)\"}", ``},
+	{"tokens in Authorization without a word", `{"jwt": {"tokenSource": {"header": "authorization"}}}`, `jwt.tokenSource.headerAuthScheme: not set, so a token is expected in Authorization without a word before it; write "Bearer"`},
+	{"tokens in Authorization with one", `{"jwt": {"tokenSource": {"header": "Authorization", "headerAuthScheme": "JWT"}}}`, ``},
+	{"tokens to ask about, without a word", `{"oAuthIntrospection": {"audience": "a", "tokenSource": {"header": "Authorization"}}}`, `oAuthIntrospection.tokenSource.headerAuthScheme: not set`},
+	{"tokens to ask about, with a word", `{"oAuthIntrospection": {"audience": "a", "tokenSource": {"header": "Authorization", "headerAuthScheme": "Bearer"}}}`, ``},
+	{"a key set of JSON", `{"jwt": {"jwksFile": "{\"keys\": [{}]}"}}`, ``},
 	{"introspection beside a sign-in, with a certificate", `{"oAuthIntrospection": {"audience": "a"}, "clientAuthMethod": "tls_client_auth", "clientConfig": {"tls": {"cert": "PEM", "key": "PEM"}}}`, ``},
 }
 

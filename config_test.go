@@ -424,6 +424,20 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"keys at an issuer with a query", `{"jwt": {"issuer": "https://id?x=y"}}`, `jwt.issuer: must be an https URL where its keys are, got "https://id?x=y"; leave out what follows ? or #`},
 	{"an issuer that is needed for its own keys only", `{"jwt": {"issuer": "accounts", "jwksUrl": "/certs"}}`, `jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
 	{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
+	{"a private key for a public one", `{"jwt": {"publicKey": "-----BEGIN RSA PRIVATE KEY-----\nMII"}}`, "jwt.publicKey: must be a public key, got a private one, which is the issuer's alone; write what `openssl pkey -pubout` makes of it"},
+	{"a JWK for PEM", `{"jwt": {"publicKey": "{\"kty\": \"RSA\"}"}}`, `jwt.publicKey: must be PEM, got JSON; write it as jwksFile`},
+	{"a path for PEM", `{"jwt": {"publicKey": "/etc/keys/public.pem"}}`, "jwt.publicKey: must be PEM text, got a path; write `${file:/path}`"},
+	{"a path for a private key", `{"clientKey": "./key.pem"}`, "clientKey: must be PEM text, got a path; write `${file:/path}`"},
+	{"a path for a CA", `{"clientConfig": {"tls": {"ca": "/etc/ca.pem"}}}`, "clientConfig.tls.ca: must be PEM text, got a path"},
+	{"an address for a file of keys", `{"jwt": {"jwksFile": "https://id/keys"}}`, `jwt.jwksFile: must be a path or JSON, got an address; write it as jwksUrl`},
+	{"a key for a key set", `{"jwt": {"jwksFile": "{\"kty\": \"RSA\", \"n\": \"x\"}"}}`, `jwt.jwksFile: must be a key set, got other JSON; write {"keys": [ ]} with the key in it`},
+	{"a list for a key set", `{"jwt": {"jwksFile": "[{\"kty\": \"RSA\"}]"}}`, `jwt.jwksFile: must be a key set, got other JSON`},
+	{"a discovery document for keys", `{"jwt": {"jwksUrl": "https://id/.well-known/openid-configuration"}}`, `jwt.jwksUrl: must be where the keys are, not the discovery document; leave it out, and write the issuer alone`},
+	{"a discovery document for an issuer", `{"jwt": {"issuer": "https://id/.well-known/openid-configuration"}}`, `jwt.issuer: must be the issuer, not its discovery document, got "https://id/.well-known/openid-configuration"; leave out what begins with /.well-known`},
+	{"a resource that is a path", `{"jwt": {"resource": "/api"}}`, `jwt.resource: must be an https URL, got "/api"; try "https://id.example.com/api"`},
+	{"a word with more than that", `{"jwt": {"tokenSource": {"header": "Authorization", "headerAuthScheme": "Bearer:"}}}`, `jwt.tokenSource.headerAuthScheme: must be the word before the token alone, got "Bearer:"; write "Bearer"`},
+	{"an endpoint's other name", `{"oAuthClientCredentials": {"url": "https://id/t", "tokenUrl": "https://id/t"}}`, "oAuthClientCredentials.tokenUrl: unknown option; here it is `oAuthClientCredentials.url`"},
+	{"a grant's name", `{"oAuthClientCredentials": {"url": "https://id/t", "grantType": "client_credentials"}}`, `oAuthClientCredentials.grantType: unknown option; here it is nothing: it is always so here`},
 	{"algorithms of two families", `{"jwt": {"algorithms": ["RS256", "ES256"]}}`, `jwt.algorithms: must be of one family, got RS256 and ES256; keep one`},
 	{"a public key as a secret", `{"jwt": {"signingSecret": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----"}}`, `jwt.signingSecret: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey`},
 	{"a public key taken for a secret", `{"jwt": {"publicKey": "PEM", "algorithms": "HS256"}}`, `jwt.algorithms: HS256 does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys`},
@@ -731,7 +745,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 		if kind.Kind() == reflect.Ptr {
 			kind = kind.Elem()
 		}
-		sample := "something else"
+		sample := "something-else"
 		if option == "jwt.issuer" {
 			sample = good["issuer"]
 		} else if option == "unauthenticated" { // whose default depends
@@ -832,7 +846,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: what is %s?", at, rest)
 		}
 		kind := field.Tag.Get("is")
-		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}"}[kind]
+		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}", "pem": "/key.pem"}[kind]
 		if bad == "" {
 			bad = " "
 		}

@@ -60,7 +60,7 @@ func TestConfigRules(t *testing.T) {
 		return false
 	}
 	const ofValues = " value size kinds example try min max host path wrong "
-	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing server param upgrade "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing pem server param upgrade "
 	var said []string
 	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
 		for _, test := range list {

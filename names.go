@@ -21,6 +21,8 @@ const otherNames = `
 “postLoginRedirectUrl”; where a sign-in ends is on the page's own host < validpostloginredirecturis whitelistdomain whitelistdomains
 “endpoints.authorization” < authorizationurl authorizationendpoint authurl authorizeurl authendpoint oidcauthorizationurl
 “endpoints.token” < tokenurl tokenendpoint redeemurl oidctokenurl accesstokenurl
+“oAuthClientCredentials.url” < oauthclientcredentialstokenurl oauthclientcredentialstokenendpoint oauthclientcredentialsissuer
+“jwt.jwksUrl” < jwtclientconfigurl
 “endpoints.jwks” < jwksuri oidcjwksurl certsurl keysurl
 “endpoints.userinfo” < userinfourl userinfoendpoint profileurl validateurl
 “endpoints.introspection” or “oAuthIntrospection.clientConfig.url” < introspectionurl introspectionendpoint
@@ -70,7 +72,7 @@ const otherNames = `
 the router's own service, where the application is < upstream upstreams target backend
 Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader
 Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
-nothing: it is always so here < disablereplaydetection stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest
+nothing: it is always so here < disablereplaydetection stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype
 nothing like it is here < allowprivateipaddresses dynamicclientregistration htpasswdfile serviceaccounttokenpath
 the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
 `

@@ -330,7 +330,7 @@ func checkText(o *option, text string) string {
 	}
 	if kind := o.tag.Get("is"); kind != "" {
 		where, err := parseLocation(text)
-		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"),
+		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": strings.Replace(meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"), ":///", "://id.example.com/", 1),
 			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)}
 		if o.tag.Get("secret") != "" {
 			facts["kinds"] = strconv.Itoa(differentBytes(text))

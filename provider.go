@@ -261,6 +261,9 @@ func readObject(c *client, what, at string, status int, body []byte) (map[string
 	if status != http.StatusOK {
 		err = errors.New(http.StatusText(status))
 	}
+	if status/100 == 3 {
+		err = fmt.Errorf("%s; redirects are not followed: write the address it leads to", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)
 	}

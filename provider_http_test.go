@@ -720,3 +720,14 @@ func TestProviderNamesTwice(t *testing.T) {
 		}
 	}
 }
+
+// A key set that has moved: what is redirected is not followed, and the line says what to do.
+func TestProviderRedirects(t *testing.T) {
+	p := newProvider(t)
+	p.answer("jwks", func(rw http.ResponseWriter, req *http.Request) {
+		http.Redirect(rw, req, "https://elsewhere.example.com/", http.StatusFound)
+	})
+	s := start(t, jwtOptions(map[string]any{"jwksUrl": p.issuer + "/jwks", "issuer": p.issuer}))
+	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).expect(http.StatusServiceUnavailable)
+	s.expectLog("302 Found; redirects are not followed: write the address it leads to")
+}
