@@ -240,9 +240,10 @@ func logoutEverywhere(ctx context.Context, g *gate, list *memory, sid, sub strin
 		return nil
 	}
 	found, err := forgetStored(ctx, g.store, sid, sub)
-	if err == nil && list == g.revoked {
-		err = spreadNews(ctx, g, mark) // last: what is deleted frees a full Redis
+	if err != nil || list != g.revoked {
+		return err // the provider may try again
 	}
+	err = spreadNews(ctx, g, mark) // last: what is deleted frees a full Redis
 	if err != nil && found > 0 {
 		logf(g.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
 		err = nil

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -222,6 +223,40 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 	for i := 0; i < 3; i++ {
 		if role := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Role"); role != "guest" || !wrote {
 			t.Errorf("request %d: the upstream was told %q", i, role)
+		}
+	}
+}
+
+// TestReplicaLogoutRefused: a logout that the provider pushes is done when the sessions are gone. That other replicas could not be told
+// besides is forgiven; that Redis did not delete is not.
+func TestReplicaLogoutRefused(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	refused := ""
+	keep := keepingRedis(map[string]string{}, &mu)
+	redis := newFakeRedis(t, func(args []string) string {
+		mu.Lock()
+		isRefused := args[0] == "EVAL" && args[1] == refused
+		mu.Unlock()
+		switch {
+		case isRefused:
+			return "-READONLY You can't write against a read only replica.\r\n"
+		case args[0] == "ZRANGE":
+			return array("$1\r\nx\r\n")
+		}
+		return keep(args)
+	})
+	s, _ := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/gone", "session": map[string]any{
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	g := testGateOf(s)
+	for script, want := range map[string]bool{"": true, newsScript: true, againScript: false} {
+		mu.Lock()
+		refused = script
+		mu.Unlock()
+		if err := logoutEverywhere(context.Background(), g, g.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
+			t.Errorf("Redis refuses %.40q: %v", script, err)
 		}
 	}
 }
