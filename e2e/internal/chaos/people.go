@@ -326,7 +326,8 @@ func (p *person) signOut() {
 	ended := time.Now()
 	tab.Wait()
 	if !done {
-		p.state = unsure
+		p.state = out
+		p.newBrowser() // half of it may have been done
 		c.note(func(t *Tally) {
 			t.SignOutsRefused++
 			if err == nil && page.Status != http.StatusServiceUnavailable {
@@ -383,7 +384,8 @@ func (p *person) pushOut() {
 		resp.Body.Close()
 	}
 	if err != nil || resp.StatusCode != http.StatusOK {
-		p.state = unsure
+		p.state = out
+		p.newBrowser() // that Traefik knows, others may not
 		c.note(func(t *Tally) {
 			t.PushesRefused++
 			if err == nil && resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusBadRequest {
