@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -550,18 +551,8 @@ var ofCluster = []fault{
 			}
 		}
 		for _, pair := range [][2]*node{{masters[0], masters[1]}, {masters[1], masters[0]}} {
-			from, err := pair[0].do("CLUSTER", "MYID")
-			if err != nil {
+			if err := reshard(pair[0], pair[1]); err != nil {
 				return err
-			}
-			to, err := pair[1].do("CLUSTER", "MYID")
-			if err != nil {
-				return err
-			}
-			cmd := exec.Command("redis-cli", "--cluster", "reshard", pair[0].address(), "--cluster-from", fmt.Sprint(from), "--cluster-to", fmt.Sprint(to),
-				"--cluster-slots", "1000", "--cluster-yes", "--cluster-pipeline", "100")
-			if said, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("redis-cli --cluster reshard: %w\n%.2000s", err, said)
 			}
 		}
 		return nil
@@ -600,6 +591,28 @@ var ofCluster = []fault{
 		}
 		return nil
 	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
+}
+
+// reshard moves slots with everything in them. All servers have to know of the move before.
+func reshard(from, to *node) error {
+	source, err := from.do("CLUSTER", "MYID")
+	if err != nil {
+		return err
+	}
+	target, err := to.do("CLUSTER", "MYID")
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+		said, err := exec.Command("redis-cli", "--cluster", "reshard", from.address(), "--cluster-from", fmt.Sprint(source), "--cluster-to", fmt.Sprint(target),
+			"--cluster-slots", "1000", "--cluster-yes", "--cluster-pipeline", "100").CombinedOutput()
+		if err == nil || time.Now().After(deadline) || !strings.Contains(string(said), "don't agree") {
+			if err != nil {
+				err = fmt.Errorf("redis-cli --cluster reshard: %w\n%.2000s", err, said)
+			}
+			return err
+		}
+	}
 }
 
 // taken waits until another server has the slots of one that is away.
