@@ -333,7 +333,8 @@ func (t *Tally) add(other *Tally) {
 	t.Slowest = max(t.Slowest, other.Slowest)
 }
 
-// judge says what should not be. Memories are full when half of the time has passed; from then on nothing grows.
+// judge says what should not be. In a run of 20 minutes or more the memories are full when half of the time has passed; from then on nothing
+// grows.
 func (r *Soak) judge(traefiks int) {
 	row := Row{Seconds: 60 * r.Minutes, Tally: r.Tally}
 	row.judge(fault{}, nil, traefiks)
@@ -349,7 +350,7 @@ func (r *Soak) judge(traefiks int) {
 	}
 	third, last := r.Samples[n/2:n*3/4], r.Samples[n*3/4:]
 	heapSlack := 4.0
-	if r.Minutes < 3 { // the memories are not full yet
+	if r.Minutes < 20 { // the memories are not full yet
 		heapSlack = 20
 	}
 	for name, of := range map[string]struct {
