@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -115,71 +114,56 @@ func ReadReport(path string) (*Report, error) {
 	return r, json.Unmarshal(text, r)
 }
 
-// Page is the table of docs/scaling.md: stores that fared alike are one row.
+// Page is the table of docs/scaling.md: a fault has one row, with the stores by name where they fared differently.
 func (r *Report) Page() string {
-	type line struct {
-		fault, does, fared string
-		stores             []string
-	}
-	var lines []*line
-	for _, row := range r.Rows {
-		if row.Fault == calm[0].name || row.Tally == nil || row.Failed != "" {
-			continue
-		}
-		fared := strings.Join(row.fared(), " | ")
-		i := slices.IndexFunc(lines, func(l *line) bool { return l.fault == row.Fault && l.fared == fared })
-		if i < 0 {
-			lines = append(lines, &line{row.Fault, row.Does, fared, nil})
-			i = len(lines) - 1
-		}
-		lines[i].stores = append(lines[i].stores, row.Store)
-	}
-	place := map[string]int{}
-	for i, f := range faults {
-		if _, known := place[f.name]; !known {
-			place[f.name] = i
-		}
-	}
-	slices.SortStableFunc(lines, func(a, b *line) int { return place[a.fault] - place[b.fault] })
 	var b strings.Builder
 	b.WriteString("| fault | store | signed-in people | sign-ins | sign-outs | refreshes | pushed logouts |\n|---|---|---|---|---|---|---|\n")
-	said := map[string]bool{}
-	for _, l := range lines {
-		name := "**" + l.fault + "**"
-		if !said[l.fault] {
-			name += ": " + l.does
-			said[l.fault] = true
+	shown := map[string]bool{}
+	for _, f := range faults[len(calm):] {
+		var rows []Row
+		var stores []string
+		for _, row := range r.Rows {
+			if row.Fault == f.name && row.Tally != nil && row.Failed == "" {
+				rows, stores = append(rows, row), append(stores, row.Store)
+			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, strings.Join(l.stores, ", "), l.fared)
+		if shown[f.name] || len(rows) == 0 {
+			continue
+		}
+		shown[f.name] = true
+		fmt.Fprintf(&b, "| **%s**: %s | %s | %s | %s | %s | %s | %s |\n", f.name, rows[0].Does, strings.Join(stores, ", "),
+			fared(rows, "503 meanwhile", func(t *Tally) (int, int, string) { return t.Lost, t.Answers["503"], "lost" }),
+			fared(rows, "refused meanwhile", func(t *Tally) (int, int, string) { return 0, t.SignInsRefused, "" }),
+			fared(rows, "refused meanwhile", func(t *Tally) (int, int, string) {
+				return t.SignOutsUndone, t.SignOutsRefused, fmt.Sprintf("of %d undone", t.SignOuts)
+			}),
+			fared(rows, "", func(t *Tally) (int, int, string) { return t.Reused, 0, fmt.Sprintf("of %d spent twice", t.Refreshes) }),
+			fared(rows, "refused meanwhile", func(t *Tally) (int, int, string) {
+				return t.PushesUndone, t.PushesRefused, fmt.Sprintf("of %d undone", t.Pushes)
+			}))
 	}
 	return b.String()
 }
 
-// fared is what became of people in a row.
-func (row Row) fared() []string {
-	t := row.Tally
-	stayed := "kept"
-	switch {
-	case t.Lost > 0:
-		stayed = fmt.Sprintf("%d of %d lost", t.Lost, row.People)
-	case t.Answers["503"] > 0:
-		stayed = "kept; 503 meanwhile"
+// fared is one cell: what was lost, by store if there is more than one, or that nothing was.
+func fared(rows []Row, meanwhile string, of func(t *Tally) (lost, refused int, what string)) string {
+	var losses []string
+	text := "kept"
+	for _, row := range rows {
+		lost, refused, what := of(row.Tally)
+		if refused > 0 {
+			text = meanwhile
+		}
+		if lost > 0 && len(rows) > 1 {
+			losses = append(losses, fmt.Sprintf("%s: %d %s", row.Store, lost, what))
+		} else if lost > 0 {
+			losses = append(losses, fmt.Sprintf("%d %s", lost, what))
+		}
 	}
-	refreshes := "kept"
-	if t.Reused > 0 {
-		refreshes = fmt.Sprintf("%d of %d spent twice", t.Reused, t.Refreshes)
+	if len(losses) > 0 {
+		text = strings.Join(losses, "; ")
 	}
-	return []string{stayed, went(t.SignIns, t.SignInsRefused, 0), went(t.SignOuts, t.SignOutsRefused, t.SignOutsUndone), refreshes, went(t.Pushes, t.PushesRefused, t.PushesUndone)}
-}
-
-func went(n, refused, undone int) string {
-	switch {
-	case undone > 0:
-		return fmt.Sprintf("%d of %d undone", undone, n)
-	case refused > 0:
-		return "refused meanwhile"
-	}
-	return "kept"
+	return text
 }
 
 // TakenForAnother says whether somebody was seen as somebody else.
