@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,6 +66,7 @@ type client struct {
 	retries         int
 	exchangeTimeout time.Duration // of what spends something
 	awaited         awaited
+	clockSaid       int32 // 1: a warning was written
 	rules           *tokenRules
 	pinnedAlg       string    // idTokenSigningAlg, "" is by discovery
 	metadata        *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
@@ -359,8 +361,20 @@ func exchange(ctx context.Context, c *client, method, address string, form url.V
 		return 0, nil, err
 	}
 	defer res.Body.Close()
+	if form != nil { // what is fetched may come from a cache, with the time of then
+		noteDate(c, res.Header.Get("Date"))
+	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))
 	return res.StatusCode, body, err
+}
+
+// noteDate warns, once, about a provider whose clock differs from ours: its tokens may seem to have ended, or to be of the future.
+func noteDate(c *client, sent string) {
+	theirs, err := http.ParseTime(sent)
+	skew := time.Until(theirs)
+	if err == nil && skew.Abs() > clockDifference && atomic.CompareAndSwapInt32(&c.clockSaid, 0, 1) {
+		logf(c.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", c.issuer, skew.Round(time.Second))
+	}
 }
 
 // authenticateClient adds the client's authentication to a POST (RFC 6749 2.3).

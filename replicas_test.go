@@ -297,3 +297,46 @@ func TestReplicaClocks(t *testing.T) {
 		t.Errorf("the log says %s", said)
 	}
 }
+
+// TestReplacedSessionKeepsItsCookieBack: a slow answer of an old session must not overwrite the cookie of a new sign-in, in cookies as in Redis.
+func TestReplacedSessionKeepsItsCookieBack(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.expiresIn = 1
+	s, b := signedIn(t, p)
+	p.expiresIn = 300
+	old := b.copyOf()
+	time.Sleep(1100 * time.Millisecond)
+	asked := make(chan bool)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		p.answer("token", nil)
+		close(asked)
+		time.Sleep(700 * time.Millisecond)
+		p.usual("token", rw, req)
+	})
+	late := make(chan *reply)
+	go func() { late <- old.fetch(http.MethodGet, "/", "") }()
+	<-asked
+	b.open("/oidc/callback?switch=/").upstream()
+	answer := <-late
+	answer.upstream()
+	for _, line := range answer.header["Set-Cookie"] {
+		if strings.HasPrefix(line, s.sessionCookie()+"=") {
+			t.Errorf("the late answer sets %s", line)
+		}
+	}
+}
+
+// TestClockOfTheProvider: a provider whose clock differs is named once.
+func TestClockOfTheProvider(t *testing.T) {
+	t.Parallel()
+	for skew, want := range map[time.Duration]int{-40 * time.Second: 1, 30 * time.Second: 1, time.Second: 0} {
+		p := newProvider(t)
+		p.clockSkew = skew
+		s, b := signedIn(t, p)
+		b.open("/oidc/callback?switch=/")
+		if said := strings.Join(captured.of(s.name), "\n"); strings.Count(said, "the clock of "+p.issuer) != want {
+			t.Errorf("%s ahead: the log says %s", skew, said)
+		}
+	}
+}
