@@ -18,7 +18,7 @@ import (
 func TestTokenPlaceOptions(t *testing.T) {
 	t.Parallel()
 	start(t)
-	const secret = "a shared secret of 32 characters"
+	const secret = "f7Qk2vXw9LmZr4TbYc6NpHs1JdGu8eAo"
 	token := newToken(t, "HS256", []byte(secret), nil)
 	base := tokens(with{"jwt.signingSecret": secret, "jwt.tokenSource.header": "Authorization", "jwt.tokenSource.headerAuthScheme": "Bearer"})
 	try(t, "jwt.tokenSource.headers", base, bring("Cf-Access-Jwt-Assertion: "+token), row{drop, out}, row{"Cf-Access-Jwt-Assertion", in}, row{[]string{"X-Token", "cf-access-jwt-assertion"}, in})
@@ -56,7 +56,7 @@ func TestTokenPlaceOptions(t *testing.T) {
 // TestTokenInWebSocket opens a websocket as a script would, through Traefik, and speaks over it.
 func TestTokenInWebSocket(t *testing.T) {
 	t.Parallel()
-	const secret = "a shared secret of 32 characters"
+	const secret = "f7Qk2vXw9LmZr4TbYc6NpHs1JdGu8eAo"
 	token := newToken(t, "HS256", []byte(secret), nil)
 	app := start(t).serve(t, tokens(with{"jwt.signingSecret": secret, "jwt.tokenSource.webSocketProtocol": true}))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

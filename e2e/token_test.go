@@ -134,7 +134,7 @@ func publicPEM(t *testing.T, key crypto.Signer) string {
 func TestJWTKeyOptions(t *testing.T) {
 	t.Parallel()
 	p := start(t).provider
-	const secret, other = "a shared secret of 32 characters", "another secret, of 32 characters"
+	const secret, other = "f7Qk2vXw9LmZr4TbYc6NpHs1JdGu8eAo", "Rt3nV8yBq5WxK1zMj7PdLf4hSc9GuE2a"
 	shared := "Authorization: Bearer " + newToken(t, "HS256", []byte(secret), nil)
 	try(t, "jwt.signingSecret", tokens(nil), bring(shared), row{secret, in}, row{other, out})
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
@@ -177,7 +177,7 @@ func TestJWTKeyOptions(t *testing.T) {
 func TestJWTPolicyOptions(t *testing.T) {
 	t.Parallel()
 	start(t)
-	const secret = "a shared secret of 32 characters"
+	const secret = "f7Qk2vXw9LmZr4TbYc6NpHs1JdGu8eAo"
 	token := newToken(t, "HS256", []byte(secret), map[string]any{"groups": []string{"admins"}})
 	header := "Authorization: Bearer " + token
 	base := tokens(with{"jwt.signingSecret": secret})
