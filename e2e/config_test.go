@@ -1,8 +1,13 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/traefik/paerser/file"
+	"github.com/traefik/paerser/parser"
 )
 
 // TestConfigRefused: the plugin says what is wrong with a configuration, everything at once, and Traefik passes it on.
@@ -40,5 +45,40 @@ func TestConfigRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestConfigAsWritten: what Traefik's own readers make of options that are there and say nothing. All but null arrives as empty text, which
+// the plugin refuses where it would be a limit; null is dropped by the readers of files and labels, and only Kubernetes' JSON brings it.
+func TestConfigAsWritten(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ kind, text, want string }{
+		{".yml", "csrf:", `{}`}, {".yml", "csrf: ~", `{}`}, {".yml", "csrf: {}", `{"csrf":""}`}, {".yml", `claims: ""`, `{"claims":""}`}, {".yml", "claims:", `{}`},
+		{".yml", `acrValues: [""]`, `{"acrValues":[""]}`}, {".yml", "acrValues: []", `{"acrValues":""}`}, {".yml", "jwt: {audience: }", `{"jwt":""}`},
+		{".toml", `claims = ""`, `{"claims":""}`}, {".toml", "acrValues = []", `{"acrValues":""}`}, {".toml", `acrValues = [""]`, `{"acrValues":[""]}`},
+		{".toml", "[http.middlewares.x.plugin.oidc.csrf]", `{"csrf":""}`},
+		{"label", "csrf=", `{"csrf":""}`}, {"label", "claims=", `{"claims":""}`}, {"label", "claims= ", `{"claims":" "}`}, {"label", "acrValues=,", `{"acrValues":","}`},
+		{"label", "acrValues[0]=", `{"acrValues":[""]}`},
+	} {
+		config := configuration{}
+		var err error
+		switch test.kind {
+		case ".yml":
+			err = file.DecodeContent("http:\n  middlewares:\n    x:\n      plugin:\n        oidc:\n          is: there\n          "+test.text+"\n", test.kind, &config)
+		case ".toml":
+			err = file.DecodeContent("[http.middlewares.x.plugin.oidc]\nis = \"there\"\n"+test.text+"\n", test.kind, &config)
+		default:
+			name, value, _ := strings.Cut(test.text, "=")
+			at := "traefik.http.middlewares.x.plugin.oidc."
+			err = parser.Decode(map[string]string{at + "is": "there", at + name: value}, &config, "traefik", "traefik.http")
+		}
+		if err != nil {
+			t.Fatalf("%s %q: %v", test.kind, test.text, err)
+		}
+		options := config.HTTP.Middlewares["x"].Plugin["oidc"]
+		delete(options, "is")
+		if got, _ := json.Marshal(options); string(got) != test.want {
+			t.Errorf("%s %q: got %s, want %s", test.kind, test.text, fmt.Sprint(string(got)), test.want)
+		}
 	}
 }

@@ -202,6 +202,8 @@ func TestLabelsRefused(t *testing.T) {
 		{"session.expiry", "1h", `session.expiry: must be a whole number without a unit, got "1h"; write seconds`},
 		{"claims", "Contains(`groups`, `admins`", `claims: position 28: expected "," or ")", found the end`},
 		{"forwardHeader", map[string]string{"X-User": "email"}, `forwardHeader: unknown option; did you mean "forwardHeaders"?`},
+		{"claims", " ", "claims: is there and empty"},
+		{"acrValues", ",", "acrValues: is there and empty"},
 		{"csrf", "on", "csrf: must be a block of options"},
 		{"clientSecret", "urn:k8s:secret:oidc:secret", "clientSecret: urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider"},
 	} {
