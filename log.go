@@ -69,6 +69,9 @@ func logf(l *logger, level int, format string, args ...any) {
 func sumUp(l *logger, format, line string) (sum string, isDue bool) {
 	if format == "%s" || strings.HasPrefix(format, "in the last minute") { // worded elsewhere; a sum itself
 		format = line
+		if before, after, found := strings.Cut(line, "->"); found { // a network error names our end of the connection, another one each time
+			format = before[:strings.LastIndexByte(before, ' ')+1] + after
+		}
 	}
 	now := time.Now()
 	l.mu.Lock()

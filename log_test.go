@@ -33,6 +33,12 @@ func TestLogSumsUp(t *testing.T) {
 			t.Errorf("got %s\nwant %s", line, want[i])
 		}
 	}
+	for i := 0; i < 50; i++ { // each is an attempt of its own, from a port of its own, to one of two servers
+		logf(l, levelError, "%s", fmt.Sprintf("redis r%d: read tcp 10.0.0.1:%d->10.0.0.%d:6379: reset", i%2, 40000+i, i%2))
+	}
+	if lines := captured.of(l.name)[before+len(want):]; len(lines) != 2 {
+		t.Errorf("50 connections that were cut: %s", strings.Join(lines, "\n"))
+	}
 	for i := 0; i < 100*maxKinds; i++ {
 		logf(l, levelWarn, "%s", fmt.Sprint("kind ", i))
 	}
