@@ -2,8 +2,12 @@ package interpreted
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -65,4 +69,53 @@ func BenchmarkNewToken(b *testing.B) {
 		handler.ServeHTTP(rw, requests[i])
 	}
 	b.ReportMetric(float64(processorTime()-before)/float64(b.N)/1e3, "cpu-µs/op")
+}
+
+// TestManyTokens: twenty thousand different tokens that come in turn cost each hardly more than a thousand do, once they were seen.
+func TestManyTokens(t *testing.T) {
+	const secret = "a secret of thirty-two bytes, or so"
+	handler, err := load(t).Build(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		map[string]any{"jwt": map[string]any{"signingSecret": secret, "audience": "api", "forwardHeaders": map[string]any{"X-User": "sub", "X-Email": "email"}}}, "api@file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many, few = 20000, 1000
+	var lines []string
+	encode := base64.RawURLEncoding.EncodeToString
+	for i := range many {
+		signed := encode([]byte(`{"alg":"HS256"}`)) + "." + encode(fmt.Appendf(nil, `{"aud":"api","sub":"user-%d","email":"user-%d@example.com","exp":%d,"more":"%0400d"}`, i, i, time.Now().Unix()+3600, i))
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(signed))
+		lines = append(lines, "Bearer "+signed+"."+encode(mac.Sum(nil)))
+	}
+	rw := &silent{header: http.Header{}}
+	round := func(count int) time.Duration {
+		begin := processorTime()
+		for i := range many {
+			req := request("/", "")
+			req.Header.Set("Authorization", lines[i%count])
+			handler.ServeHTTP(rw, req)
+			if req.Header.Get("X-User") == "" {
+				t.Fatalf("token %d was refused", i%count)
+			}
+		}
+		return (processorTime() - begin) / many
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	round(few)
+	known := round(few)
+	before := heap()
+	unseen := round(many)
+	held := heap() - before
+	round(many)
+	turn := round(many)
+	t.Logf("a request with one of %d tokens: %s, of %d: %s; with one never seen: %s; %d bytes each", few, known, many, turn, unseen, held/(many-few))
+	if turn > unseen/2 {
+		t.Errorf("%s for one of %d in turn, %s for one never seen: they are forgotten", turn, many, unseen)
+	}
 }
