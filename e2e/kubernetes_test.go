@@ -582,3 +582,21 @@ func (n *tenant) conditions() string {
 	}
 	return strings.Join(found, " ")
 }
+
+// TestKubernetesNull: Kubernetes' JSON is where a block arrives that is null, and it is an error there; so is an empty limit.
+func TestKubernetesNull(t *testing.T) {
+	t.Parallel()
+	n := startCluster(t).tenant(t, "nothing")
+	n.apply("login.yml", "      forwardHeaders:\n", "      csrf: null\n      claims: \"\"\n      forwardHeaders:\n")
+	for range 100 {
+		if strings.Contains(n.log(), "claims: is there and empty") {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	for _, want := range []string{"claims: is there and empty", "csrf: is null, which sets nothing"} {
+		if !strings.Contains(n.log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+}
