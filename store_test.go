@@ -206,9 +206,16 @@ func TestStoreSentinelSwitch(t *testing.T) {
 		}
 	}
 	time.Sleep(2 * redisRecheck)
-	_, _, _ = getSession(ctx, s, "anybody")
-	time.Sleep(2 * redisRecheck)
-	_, _, _ = getSession(ctx, s, "anybody")
+	waitUntil(t, "all is written again", func() bool { // a part of it at a time
+		_, _, _ = getSession(ctx, s, "anybody")
+		time.Sleep(redisRecheck / 2)
+		s.mu.Lock()
+		left := len(s.again)
+		s.mu.Unlock()
+		s.redis.mu.Lock()
+		defer s.redis.mu.Unlock()
+		return left == 0 && !s.redis.isUnsettled
+	})
 	fresh := realStore(t, direct(two), time.Second)
 	undone, lost := 0, 0
 	for _, id := range out {

@@ -207,7 +207,7 @@ func killHalfWay(t *testing.T, rotated bool, timeout time.Duration) *killed {
 	store := newRedis(t)
 	s := refreshing(2)
 	s.provider = own
-	s.with = both(both(s.with, storing(store)), with{"clientConfig.timeoutSeconds": int(timeout.Seconds())})
+	s.with = both(both(s.with, storing(store)), with{"clientConfig.timeoutSeconds": int(timeout.Seconds()), "exchangeTimeoutSeconds": int(timeout.Seconds())})
 	k := &killed{replicas: serveReplicas(t, 3, s), own: own, rotated: rotated, timeout: timeout, takeover: make(chan time.Time, 1)}
 	k.alice = k.apps[0].visitor(t)
 	k.alice.signIn("/", provider.Alice)
