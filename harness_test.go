@@ -743,7 +743,7 @@ func (b *browser) raw(target string, header ...string) *http.Response {
 		b.t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // of a thousand at once, on a machine that has other work
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n", target)
 	for _, line := range header {
 		fmt.Fprintf(conn, "%s\r\n", line)

@@ -7,6 +7,8 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -76,7 +78,8 @@ func startKeycloak(dir, archive string) (*keycloak, error) {
 	k := &keycloak{base: fmt.Sprintf("http://127.0.0.1:%d", port)}
 	k.Process, err = parts.StartProcess(parts.Command{
 		Name: "Keycloak", Path: filepath.Join(dir, "bin", "kc.sh"), LogFile: filepath.Join(dir, "keycloak.log"),
-		Args: []string{"start-dev", "--http-host", "127.0.0.1", "--http-port", fmt.Sprint(port)},
+		// The back channel's addresses are those that discovery was read by; others need a realm whose front is elsewhere.
+		Args: []string{"start-dev", "--http-host", "127.0.0.1", "--http-port", fmt.Sprint(port), "--hostname", k.base, "--hostname-backchannel-dynamic", "true"},
 		Env:  []string{"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin", "JAVA_OPTS_APPEND=-Xmx512m"},
 	})
 	if err != nil {
@@ -219,6 +222,7 @@ func TestKeycloak(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, k *keycloak){
 		"page": testKeycloakPage, "keys": testKeycloakKeys, "private_key_jwt": testKeycloakPrivateKeyJWT, "session limits": testKeycloakSessionLimits,
 		"back channel": testBackChannelKeycloak, "front channel": testFrontChannelKeycloak, "introspection": testKeycloakIntrospection,
+		"inner address": testKeycloakInnerAddress, "refusals": testKeycloakRefusals, "tabs": testKeycloakTabs, "answers": testKeycloakAnswers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
@@ -290,6 +294,149 @@ func testKeycloakIntrospection(t *testing.T, k *keycloak) {
 	}
 }
 
+// testKeycloakInnerAddress: browsers see Keycloak at an https address, Traefik reads its metadata at an inner http address, and they name
+// the inner address for what Traefik calls itself (hostname-backchannel-dynamic).
+func testKeycloakInnerAddress(t *testing.T, k *keycloak) {
+	t.Parallel()
+	config, err := start(t).ca.ServerConfig("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := url.Parse(k.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(inner))
+	front.TLS = config
+	front.StartTLS()
+	t.Cleanup(front.Close)
+	outside := map[string]any{"attributes": map[string]string{"frontendUrl": front.URL}}
+	a := k.app(t, outside, nil, nil, nil)
+	document := k.base + "/realms/" + a.name + "/.well-known/openid-configuration"
+	var named map[string]any
+	resp, err := http.Get(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&named); err != nil || named["issuer"] != front.URL+"/realms/"+a.name || !strings.HasPrefix(fmt.Sprint(named["token_endpoint"]), k.base) {
+		t.Fatalf("this Keycloak does not tell the two addresses: %v, %v", named, err)
+	}
+	for name, c := range map[string]struct {
+		options with
+		want    string
+	}{
+		"discovery alone":         {with{"endpoints.discovery": document}, in},
+		"all of them, as we said": {with{"endpoints.discovery": document, "endpoints.token": named["token_endpoint"], "endpoints.jwks": named["jwks_uri"]}, in},
+	} {
+		options := both(with{"issuer": front.URL + "/realms/" + a.name, "clientId": a.name, "clientSecret": a.secret(), "clientConfig.timeoutSeconds": 20,
+			"forwardHeaders": map[string]any{"X-User": "preferred_username"}}, c.options)
+		if err := a.set(site{with: options}); err != nil {
+			t.Fatal(err)
+		}
+		alice := a.visitor(t)
+		if got := alice.outcome(alice.must(alice.SignIn(a.URL+"/", provider.Alice.Name, provider.Alice.Password))); got != c.want {
+			t.Errorf("%s: got %s, want %s\n%s", name, got, c.want, a.log())
+		}
+		time.Sleep(3100 * time.Millisecond)
+		if told := alice.received(alice.open("/")).Header.Get("X-User"); told != "alice" {
+			t.Errorf("%s: after a refresh the application is told %q", name, told)
+		}
+	}
+}
+
+// testKeycloakRefusals: a user who is locked out is out at the next refresh; a client whose secret was changed keeps its users.
+func testKeycloakRefusals(t *testing.T, k *keycloak) {
+	t.Parallel()
+	t.Run("user", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, nil, nil, nil, nil)
+		alice, bob := a.visitor(t), a.visitor(t)
+		alice.signIn("/", provider.Alice)
+		bob.signIn("/", provider.Bob)
+		var found []map[string]any
+		k.admin(t, http.MethodGet, "/"+a.name+"/users?exact=true&username=alice", nil, &found)
+		found[0]["enabled"] = false
+		k.admin(t, http.MethodPut, "/"+a.name+"/users/"+found[0]["id"].(string), found[0], nil)
+		time.Sleep(3100 * time.Millisecond)
+		if got := alice.inTime("/", "sign-in"); got != "sign-in" {
+			t.Errorf("Alice, who is locked out: got %s\n%s", got, a.log())
+		}
+		if got := bob.outcome(bob.open("/")); got != in {
+			t.Errorf("Bob: got %s", got)
+		}
+	})
+	t.Run("client", func(t *testing.T) {
+		t.Parallel()
+		a := k.app(t, nil, nil, nil, nil)
+		alice := a.visitor(t)
+		alice.signIn("/", provider.Alice)
+		var found []map[string]any
+		k.admin(t, http.MethodGet, "/"+a.name+"/clients?clientId="+a.name, nil, &found)
+		found[0]["secret"] = "another one"
+		k.admin(t, http.MethodPut, "/"+a.name+"/clients/"+found[0]["id"].(string), found[0], nil)
+		time.Sleep(3100 * time.Millisecond)
+		if got := alice.outcome(alice.open("/")); got != in || a.told("check clientId, clientSecret") == 0 {
+			t.Errorf("got %s\n%s", got, a.log())
+		}
+		bob := a.visitor(t)
+		if got := bob.outcome(bob.must(bob.SignIn(a.URL+"/", provider.Bob.Name, provider.Bob.Password))); got != misconfigured {
+			t.Errorf("Bob: got %s, want %s", got, misconfigured)
+		}
+	})
+}
+
+// formAction is where a page's form goes.
+var formAction = regexp.MustCompile(`<form[^>]* action="([^"]+)"`)
+
+// testKeycloakTabs: somebody signs in at Keycloak, the answer is lost on the way, and they send the form of that tab again. Keycloak has
+// dropped its sign-in by then. It begins another one, perhaps with what another tab had asked for (its code is refused), or, where its
+// cookie for that is gone, answers temporarily_unavailable. The tab gets its page all the same.
+func testKeycloakTabs(t *testing.T, k *keycloak) {
+	t.Parallel()
+	for _, c := range []struct{ isSignedIn, keepsCookie bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		a := k.app(t, nil, nil, nil, nil)
+		alice := a.visitor(t)
+		user := url.Values{"username": {provider.Alice.Name}, "password": {provider.Alice.Password}}
+		tab := alice.open("/second")
+		found := formAction.FindStringSubmatch(tab.Body)
+		if found == nil {
+			t.Fatalf("no sign-in form: %s", tab)
+		}
+		lost, err := alice.Client().PostForm(html.UnescapeString(found[1]), user)
+		if err != nil || !strings.Contains(lost.Header.Get("Location"), "code=") {
+			t.Fatalf("Keycloak did not sign Alice in: %v, %v", lost, err)
+		}
+		lost.Body.Close()
+		if c.isSignedIn {
+			if got := alice.outcome(alice.open("/first")); got != in {
+				t.Fatalf("another tab: got %s", got)
+			}
+		}
+		if !c.keepsCookie {
+			realm := "/realms/" + a.name + "/"
+			alice.Jar.SetCookies(tab.URL, []*http.Cookie{{Name: "KC_RESTART", Path: realm, MaxAge: -1}})
+		}
+		page := alice.must(alice.Submit(tab, user))
+		if got := alice.outcome(page); got != in || page.URL.Path != "/second" {
+			t.Errorf("%+v: got %s\n%s", c, page, a.log())
+		}
+		if said := strings.Contains(strings.Join(page.Trail, " "), "error=temporarily_unavailable"); said == (c.isSignedIn && c.keepsCookie) {
+			t.Errorf("%+v: Keycloak said temporarily_unavailable: %t", c, said)
+		}
+	}
+}
+
+// testKeycloakAnswers: the client scope address writes its claim twice, beside a mapper of its own; UserInfo is a signed JWT.
+func testKeycloakAnswers(t *testing.T, k *keycloak) {
+	t.Parallel()
+	a := k.app(t, nil, nil, map[string]string{"user.info.response.signature.alg": "RS256"}, with{"userinfo": true, "forwardHeaders": map[string]any{"X-User": "userinfo.preferred_username"}})
+	alice := a.visitor(t)
+	if told := alice.received(alice.signIn("/", provider.Alice)).Header.Get("X-User"); told != "alice" {
+		t.Errorf("the application is told %q\n%s", told, a.log())
+	}
+}
+
 // testKeycloakKeys: new keys while people are signed in, and keys on a curve.
 func testKeycloakKeys(t *testing.T, k *keycloak) {
 	t.Parallel()
@@ -349,7 +496,7 @@ func testKeycloakPrivateKeyJWT(t *testing.T, k *keycloak) {
 			t.Parallel()
 			a := k.app(t, nil, map[string]any{"clientAuthenticatorType": "client-jwt"},
 				map[string]string{"use.jwks.string": "true", "jwks.string": string(set), "token.endpoint.auth.signing.alg": "ES256"},
-				with{"clientSecret": drop, "session.secret": strings.Repeat("secret", 6), "clientKey": c.pem, "clientKeyId": "ours", "clientKeyAlg": "ES256"})
+				with{"clientSecret": drop, "session.secret": "a secret of many bytes", "clientKey": c.pem, "clientKeyId": "ours", "clientKeyAlg": "ES256"})
 			alice := a.visitor(t)
 			if got := alice.outcome(alice.must(alice.SignIn(a.URL+"/", provider.Alice.Name, provider.Alice.Password))); got != c.want {
 				t.Errorf("got %s, want %s\n%s", got, c.want, a.log())
