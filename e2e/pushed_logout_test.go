@@ -203,7 +203,7 @@ func TestBackChannelOutage(t *testing.T) {
 	}
 }
 
-// TestFrontChannelReplicas: iss and sid are both required, the frame needs no cookie, reaches every replica, and is the one
+// TestFrontChannelReplicas: sid is required, and iss must fit where it is sent; the frame needs no cookie, reaches every replica, and is the one
 // answer that may be framed.
 func TestFrontChannelReplicas(t *testing.T) {
 	t.Parallel()
@@ -214,7 +214,7 @@ func TestFrontChannelReplicas(t *testing.T) {
 	clients := []*browser.Browser{r.apps[0].old(t, alice), r.apps[1].old(t, alice)}
 	frame := app.visitor(t)
 	for name, query := range map[string]url.Values{
-		"nothing": {}, "iss only": {"iss": {app.provider.Issuer}}, "sid only": {"sid": {sid}},
+		"nothing": {}, "iss only": {"iss": {app.provider.Issuer}},
 		"another issuer": {"iss": {"https://other.example.com"}, "sid": {sid}},
 		"iss twice":      {"iss": {app.provider.Issuer, app.provider.Issuer}, "sid": {sid}},
 		"sid twice":      {"iss": {app.provider.Issuer}, "sid": {sid, "x"}},
@@ -317,7 +317,7 @@ func TestFrontChannelNode(t *testing.T) {
 		if a != nameless {
 			want = append(want, a.URL+"/frame?"+url.Values{"iss": iss, "sid": sid}.Encode())
 		}
-		for _, wrong := range []url.Values{{"iss": {l.provider.Issuer}, "sid": sid}, {"sid": sid}, {"iss": iss}, {"iss": iss, "sid": {sid[0] + "x"}}} {
+		for _, wrong := range []url.Values{{"iss": {l.provider.Issuer}, "sid": sid}, {"iss": iss}, {"iss": iss, "sid": {sid[0] + "x"}}} {
 			a.visitor(t).look("/frame?" + wrong.Encode())
 		}
 		tab.open(a.URL + "/")
