@@ -1278,7 +1278,7 @@ func TestLoginAtOneHostForAll(t *testing.T) {
 	stranger := newBrowser(t, s)
 	stranger.routes = b.routes
 	stranger.drops = regexp.MustCompile("^$")
-	r = stranger.open("https://evil.example.org/page").expect(http.StatusBadRequest, "did not keep the sign-in", "session.domain covers both")
+	stranger.open("https://evil.example.org/page").expect(http.StatusBadRequest, "did not keep the sign-in", "session.domain covers both")
 }
 
 // A cookie for frames says so, whatever else is set, and one that ends with the browser has no age.
@@ -1297,7 +1297,7 @@ func TestSessionCookieOfFramesAndOfABrowser(t *testing.T) {
 		s := start(t, p.options(map[string]any{"session": c.options, "csrf": map[string]any{}, "logoutUrl": "/logout"}))
 		b := newBrowser(t, s)
 		for _, at := range []string{"/", "/oidc/callback", "/logout"} {
-			lines := []string{}
+			var lines []string
 			switch at {
 			case "/":
 				lines = b.look(at).header["Set-Cookie"]

@@ -200,6 +200,7 @@ func withDealings(ctx context.Context, c *redisClient, spent time.Duration) cont
 	if ctx.Value(dealingsKey) != nil {
 		return ctx
 	}
+	//lint:ignore SA1029 the interpreter takes all types of ours for one
 	return context.WithValue(ctx, dealingsKey, &dealings{2*c.timeout - spent})
 }
 

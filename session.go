@@ -312,6 +312,7 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 		if known.call.conn == nil {
 			known.call.patience = patience
 		}
+		//lint:ignore SA1029 the interpreter takes all types of ours for one
 		fresh, err := redeemOnce(context.WithValue(ctx, slowCallKey, known.call), g, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
