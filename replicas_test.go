@@ -293,7 +293,7 @@ func TestReplicaClocks(t *testing.T) {
 	}
 	b.forgetCookies() // or it looked as if the browser kept none
 	b.signIn("/").upstream()
-	if said := strings.Join(captured.of(s.name), "\n"); strings.Count(said, "the clock of Redis is -40s ahead") != 1 {
+	if said := s.logs(); strings.Count(said, "the clock of Redis is -40s ahead") != 1 {
 		t.Errorf("the log says %s", said)
 	}
 }
@@ -335,7 +335,7 @@ func TestClockOfTheProvider(t *testing.T) {
 		p.clockSkew = skew
 		s, b := signedIn(t, p)
 		b.open("/oidc/callback?switch=/")
-		if said := strings.Join(captured.of(s.name), "\n"); strings.Count(said, "the clock of "+p.issuer) != want {
+		if said := s.logs(); strings.Count(said, "the clock of "+p.issuer) != want {
 			t.Errorf("%s ahead: the log says %s", skew, said)
 		}
 	}
