@@ -251,6 +251,9 @@ func TestGateChangedFiles(t *testing.T) {
 		"page&.html":         `{"errorPages": {"403": "` + relative + `/page&.html"}}`,
 		"page.html":          `{"errorPages": "403=` + relative + `/page.html"}`,
 	} {
+		if name == "of the environment" && interpreted() {
+			continue // whose environment is that of its start
+		}
 		file := filepath.Join(dir, name)
 		write := func(text string) {
 			if strings.Contains(option, "wks") || strings.Contains(option, "JWKS") {

@@ -203,7 +203,7 @@ func TestSeenBeforeAllocations(t *testing.T) {
 		{"a session, beside tokens", map[string]any{"jwt": map[string]any{"audience": "api"}}, ceiling},
 		{"a session, beside a bypass rule", map[string]any{"bypass": "PathPrefix(`/public`)"}, 160},
 		{"a session with CSRF tokens", map[string]any{"csrf": map[string]any{}}, 200},
-		{"a token, beside a sign-in", map[string]any{"jwt": token}, 580},
+		{"a token, beside a sign-in", map[string]any{"jwt": token}, 600},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			isToken := strings.HasPrefix(c.name, "a token")
