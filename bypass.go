@@ -205,7 +205,7 @@ func bypasses(r rule, req *http.Request) bool {
 }
 
 // valuesFor are the values in a request that a condition is about. They are not known when the request cannot be read with certainty.
-func valuesFor(c *condition, req *http.Request) (values []string, known bool) {
+func valuesFor(c *condition, req *http.Request) ([]string, bool) {
 	switch c.name {
 	case "Method":
 		return []string{req.Method}, true
@@ -219,10 +219,10 @@ func valuesFor(c *condition, req *http.Request) (values []string, known bool) {
 		return []string{strings.ToLower(strings.Trim(host, "[]"))}, utf8.RuneCountInString(host) == len(host)
 	}
 	address := clientIP(c.client, req)
-	if c.network.Contains(address) {
-		values = []string{""}
+	if !c.network.Contains(address) { // a named result would hold what the last condition's call returned: the interpreter keeps it
+		return nil, address != nil
 	}
-	return values, address != nil
+	return []string{""}, true
 }
 
 // hostOf takes the port off.

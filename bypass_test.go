@@ -27,6 +27,11 @@ func TestBypassRule(t *testing.T) {
 		want         bool
 	}{
 		{"Path(`/health`)", "/health", true},
+		{"Method(`OPTIONS`) || ClientIP(`198.51.100.0/24`)", "/x", false},
+		{"Host(`other.example.com`) || ClientIP(`198.51.100.0/24`)", "/x", false},
+		{"Method(`OPTIONS`) || ClientIP(`192.0.2.0/24`)", "/x", true},
+		{"ClientIP(`192.0.2.0/24`) && Method(`OPTIONS`)", "/x", false},
+		{"Header(`X-Job`, `three`) || ClientIP(`198.51.100.0/24`)", "/x", false},
 		{"Path(`/health`)", "/health?full=1", true},
 		{"Path(`/health`)", "/health?", true},
 		{"Path(`/health`)", "/health/", false},
