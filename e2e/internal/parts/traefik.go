@@ -366,6 +366,13 @@ func (t *Traefik) RouteError(name string) error {
 	return nil
 }
 
+// MiddlewareError is what the API says is wrong with a middleware of a file.
+func (t *Traefik) MiddlewareError(name string) (string, error) {
+	var found struct{ Error []string }
+	err := t.api("https", "/api/http/middlewares/"+name+"@file", &found)
+	return strings.Join(found.Error, "; "), err
+}
+
 // Version is what Traefik says of itself.
 func (t *Traefik) Version() (string, error) {
 	var answer struct{ Version string }
