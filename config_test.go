@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -891,5 +892,54 @@ func TestConfigLocation(t *testing.T) {
 		if got, err := parseLocation(text); err == nil {
 			t.Errorf("%q: expected an error, got %v", text, got)
 		}
+	}
+}
+
+// tableValues are words in the tables of docs/migrate that are no names of options: values, functions, headers.
+const tableValues = " AllOf AnyOf Challenge Forward Public Unauthorized Authorization offline_access openid https aud kid oidc keycloak-oidc google entra-id gitlab adfs realm_access.roles range if " +
+	"withPrefix withSuffix mapToJsonArray rule config port providers.generic-oauth Value Values Name Unauthenticated.FilePath Unauthorized.FilePath client-id client-secret "
+
+// TestOtherNamesOfPages: every option that a page of docs/migrate names has an answer when it is left in: the name here, the place, or
+// that there is nothing like it.
+func TestOtherNamesOfPages(t *testing.T) {
+	pages, err := filepath.Glob("docs/migrate/*.md")
+	if err != nil || len(pages) < 9 {
+		t.Fatal(pages, err)
+	}
+	known := map[string]bool{}
+	for _, path := range optionPaths(reflect.TypeOf(Config{}), "") {
+		known[strings.ToLower(path[strings.LastIndex(path, ".")+1:])] = true
+	}
+	name := regexp.MustCompile("`(?:--)?([A-Za-z][\\w-]*(?:\\.[\\w<>-]+)*)(?:=[\\w.*]+)?`")
+	found := 0
+	for _, page := range pages {
+		if strings.Contains(page, "README") || strings.Contains(page, "hub") || strings.Contains(page, "auth") && !strings.Contains(page, "auth2") && !strings.Contains(page, "oidc-auth") && !strings.Contains(page, "traefik-forward") {
+			continue // options with our names, and programs that stay
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options, _, _ := strings.Cut(string(text), "### The process")
+		for _, line := range strings.Split(options, "\n") {
+			if !strings.HasPrefix(line, "| ") {
+				continue
+			}
+			cell, _, _ := strings.Cut(line[2:], " | ")
+			for _, match := range name.FindAllStringSubmatch(cell, -1) {
+				option := match[1]
+				last := option[strings.LastIndex(option, ".")+1:]
+				if strings.Contains(tableValues, " "+option+" ") || strings.HasPrefix(option, "X-") {
+					continue
+				}
+				found++
+				if nameHere(option) == "" && !known[betweenWords.ReplaceAllString(strings.ToLower(last), "")] {
+					t.Errorf("%s: %s has no answer", page, option)
+				}
+			}
+		}
+	}
+	if found < 150 {
+		t.Errorf("only %d names: this test has gone blind", found)
 	}
 }

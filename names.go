@@ -12,8 +12,8 @@ const otherNames = `
 “issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid
 “clientId” < applicationid appid providersoidcclientid
 “clientSecret” < providersoidcclientsecret clientsecretfile clientsecretvalue clientpassword
-“clientKey” < clientjwtprivatekey clientjwtprivatekeyid jwtkey jwtkeyfile clientassertionprivatekey
-“redirectUrl” < callbackuri callbackurl callback callbackpath redirecturi redirectpath urlpath authhost proxyprefix
+“clientKey” < clientjwtprivatekey clientjwtprivatekeyid jwtkey jwtkeyfile clientassertionprivatekey pubjwkurl
+“redirectUrl” < callbackuri callbackurl callback callbackpath redirecturi redirectpath urlpath authhost proxyprefix relativeredirecturl
 “loginUrl” < loginuri loginpath signinurl ssologinurl
 “logoutUrl” < logouturi logoutpath signouturl signout
 “postLoginRedirectUrl” < postloginredirecturi defaultredirecturl homeurl
@@ -40,40 +40,50 @@ const otherNames = `
 “session.path” < cookiepath sessioncookiepath
 “stateCookie.name” < csrfcookiename cookiecsrfname
 “stateCookie.maxAge” < cookiecsrfexpire logintimeout
-“session.store.redis” < sessionstoretype redis redisurl redisconnectionurl sessionstore redisaddr store
+“session.store.redis” < sessionstoretype redis redisurl redisconnectionurl sessionstore redisaddr store redisusesentinel redisusecluster rediscapath redispassword redissentinelmastername redissentinelpassword redisinsecureskiptlsverify enableinclusterstorage clusterstorenamespace redisenabled redisenabletls redistlsskipverify redisdb
 “session.store.redis.endpoints” < redisaddress redissentinelconnectionurls redisclusterconnectionurls redisaddrs
 “scopes” < scope overridescopes oidcscopes
 “pkce”, on by itself < usepkce enablepkce codechallengemethod forcecodechallengemethod
 “authParams” < audience authorizationparams extraauthparams oidcextraparams prompt approvalprompt accesstype hostedhd resourceindicator
 “resource” < requestedresources resources
-“trustedAudiences” for ID tokens, “jwt.audience” for tokens of APIs < validaudience validateaudience oidcextraaudience oidcextraaudiences strictaudiencevalidation aud audiences allowedaudiences
+“trustedAudiences” for ID tokens, “jwt.audience” for tokens of APIs < validaudience validateaudience oidcextraaudience oidcextraaudiences strictaudiencevalidation aud audiences allowedaudiences oidcaudienceclaim
 “trustedIssuer” or “disableIssuerCheck” < validateissuer insecureoidcskipissuerverification skipissuercheck
-“idTokenSigningAlg” < signingalg alg oidcenabledsigningalgs enabledsigningalgs algorithm idtokenalg
-“unauthenticated” < unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors
-“bypass” < excludedurls excludedpaths bypassauthenticationrule skipauthroute skipauthroutes skipauthregex skipauthpreflight ignorepathprefixes whitelistedpaths trustedip trustedips includewhen exclude excludepaths publicpaths rule allowpreflight
-“claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails
-“claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest opaurl
+“idTokenSigningAlg” < signingalg alg oidcenabledsigningalgs enabledsigningalgs algorithm idtokenalg oidcenabledsigningalg
+“unauthenticated” < unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors optional redirectunauthorized
+“bypass” < excludedurls excludedpaths bypassauthenticationrule skipauthroute skipauthroutes skipauthregex skipauthpreflight ignorepathprefixes whitelistedpaths trustedip trustedips exclude excludepaths publicpaths rule allowpreflight unauthenticatedmethods authzpassthrough action
+“claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails insecureoidcallowunverifiedemail
+“claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest require payloadfields caseinsensitivesubjects
 “claims”, which names the claim itself < roleclaimname groupclaimname oidcgroupsclaim groupsclaim oidcemailclaim groupssessionname rolesclaim groupsattributename
 “usernameClaim” < useridentifierclaim useridpath useridclaim userclaim userclaimname usernameattribute
-“forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders payloadfields enableimpersonation claimstoheaders
+“forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders enableimpersonation claimstoheaders headermap emailheadernames forwardtokenheadername forwardtokenprefix preferemailtouser
 “userinfo” < useclaimsfromuserinfo fetchuserinfo skipclaimsfromprofileurl getuserinfo
-“jwt” or “oAuthIntrospection” < skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken
+“jwt” or “oAuthIntrospection” < skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken bearertokenloginfallback
 “oAuthIntrospection” < requiretokenintrospection tokenintrospection introspection
-“jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken
-“jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys
+“jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken jwtsources parametername
+“jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys secrets oidcpublickeyfile
 “jwt.issuer” < iss issuers
-“clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority
+“clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority rootcas usesystemtruststore
 “clientConfig.tls.insecureSkipVerify” < insecureskipverify sslinsecureskipverify skiptlsverify tlsinsecureskipverify
-“clientConfig.timeoutSeconds” < timeout providertimeout httptimeout requesttimeout
+“clientConfig.timeoutSeconds” < timeout providertimeout httptimeout requesttimeout connecttimeout readtimeout writetimeout
 “backchannelLogoutUrl” < enablebackchannellogout backchannellogout backchannellogouturi
 “frontchannelLogoutUrl” < enablefrontchannellogout frontchannellogout frontchannellogouturi
-“errorPages” < customtemplatesdir unauthorizedpage errorpage templates banner footer
+“errorPages” < customtemplatesdir unauthorizedpage errorpage templates banner footer redirectforbidden customsigninlogo providerdisplayname filepath redirectto
 “logLevel” < log logformat loglevels debug loggingfilename verbose
-the router's own service, where the application is < upstream upstreams target backend
-Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader
+the router's own service, where the application is < upstream upstreams target backend passhostheader proxywebsockets flushinterval upstreamtimeout sslupstreaminsecureskipverify disablekeepalives
+“session.store.cacheSeconds” < clusterstorecachettl cachemode
+“memory” < hybridl1size hybridl1memorymb
+“responseMode” < authrequestresponsemode
+“stateCookie.sameSite” < cookiecsrfsamesite
+“bypassIdentity” < includewhen
+“jwt.forwardAuthorization” < forwardtoken
+“jwt.algorithms” < validmethods
+“jwt.signingSecretBase64Encoded” < secretbase64encoded
+“jwt.clientConfig.headers” < jwksheaders
+“endpoints.discovery” < skipoidcdiscovery
+Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader trustedproxyip trustedproxyips
 Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
-nothing: it is always so here < disablereplaydetection stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype
-nothing like it is here < allowprivateipaddresses dynamicclientregistration htpasswdfile serviceaccounttokenpath
+nothing: it is always so here < disablereplaydetection allowprivateipaddresses stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype removemissingheaders skipprefetch delayprefetch refreshkeysinterval skipauthstripheaders encodestate cookiecsrfperrequestlimit redisconnectionidletimeout sessioncookieminimal poolsize enablecircuitbreaker circuitbreakerthreshold circuitbreakertimeout enablehealthcheck healthcheckinterval enablev3urlpatternmatching
+nothing like it is here < dynamicclientregistration htpasswdfile serviceaccounttokenpath freshness opaallowfield opabody opadebugmode opaheaders opahttpstatusfield opaurl oparesponseheaders groupclaimprefix htpasswdusergroup signaturekey displayhtpasswdform pingpath readypath pinguseragent gcphealthchecks claimssessionname defaultprovider
 the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
 `
 
