@@ -253,6 +253,23 @@ func (k *Kubernetes) Get(apiVersion, kind, namespace, name string, object any) e
 	return json.Unmarshal(body, object)
 }
 
+// AccountToken has the API server issue a token of a service account for an audience (TokenRequest).
+func (k *Kubernetes) AccountToken(namespace, name, audience string) (string, error) {
+	request, err := json.Marshal(map[string]any{
+		"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": map[string]any{"audiences": []string{audience}},
+	})
+	if err != nil {
+		return "", err
+	}
+	body, err := k.do(http.MethodPost, "/api/v1/namespaces/"+namespace+"/serviceaccounts/"+name+"/token", "application/json", request)
+	if err != nil {
+		return "", err
+	}
+	var answer struct{ Status struct{ Token string } }
+	err = json.Unmarshal(body, &answer)
+	return answer.Status.Token, err
+}
+
 // established waits until the API server serves a new kind.
 func (k *Kubernetes) established(path string) error {
 	return k.server.WaitFor("serving "+path, 20*time.Second, func() bool {
