@@ -42,7 +42,8 @@ type routerConfiguration struct {
 }
 
 type middlewareConfiguration struct {
-	Plugin map[string]pluginConfiguration `yaml:"plugin"`
+	Plugin  map[string]pluginConfiguration `yaml:"plugin"`
+	Headers map[string]any                 `yaml:"headers"` // Traefik's own
 }
 
 // pluginConfiguration is dynamic.PluginConf.
@@ -176,6 +177,9 @@ func (c configuration) examples() ([]example, error) {
 			return nil, fmt.Errorf("no router names the middleware %s", name)
 		}
 		options := middleware.Plugin["oidc"]
+		if options == nil && middleware.Headers != nil {
+			continue
+		}
 		if options == nil {
 			return nil, fmt.Errorf("the middleware %s is not plugin.oidc", name)
 		}

@@ -108,7 +108,7 @@ func renamed(block map[string]any, path []string) map[string]any {
 	copied := map[string]any{}
 	for name, value := range block {
 		if name == path[0] && len(path) == 1 {
-			name += "s"
+			name += "x" // an s might make it another option: header, headers
 		} else if name == path[0] {
 			value = renamed(value.(map[string]any), path[1:])
 		}
