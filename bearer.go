@@ -122,7 +122,7 @@ func shortCredential(credential string, headers map[string]string) string {
 // name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
 	sub := text(claims["sub"])
-	if sub == "" || sub != text(claims["client_id"]) && sub != text(claims["azp"]) {
+	if sub == "" || !has([]string{text(claims["client_id"]), text(claims["azp"]), text(claims["cid"]), text(claims["appid"])}, sub) { // the last two: Okta, Entra v1
 		return claims
 	}
 	rest := merge(nil, claims)
