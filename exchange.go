@@ -71,6 +71,7 @@ func sendSlowly(c *client, p *slowCall, req *http.Request) error {
 		transport, _ := c.http.Transport.(*http.Transport)
 		config := transport.TLSClientConfig.Clone()
 		config.ServerName = req.URL.Hostname()
+		config.NextProtos = []string{"http/1.1"} // which we write; for its own connections the transport has put h2 there
 		conn, err = tls.DialWithDialer(dialer, "tcp", address, config)
 	} else {
 		conn, err = dialer.Dial("tcp", address)

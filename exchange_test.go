@@ -39,6 +39,26 @@ func TestExchangeIsAwaited(t *testing.T) {
 	s.expectLog("no answer in time yet")
 }
 
+// TestExchangeBesideHTTP2: nearly every provider offers HTTP/2 in the TLS handshake, and its documents are fetched with it.
+func TestExchangeBesideHTTP2(t *testing.T) {
+	t.Parallel()
+	p := unstartedProvider()
+	p.Server.EnableHTTP2 = true
+	p.Server.StartTLS()
+	p.issuer = p.URL
+	t.Cleanup(func() { p.stop() })
+	p.expiresIn = 2
+	s := start(t, p.options(headersFor("X-Token", "{access_token}"), map[string]any{"clientConfig": map[string]any{"tls": map[string]any{"ca": caOf(p)}}}))
+	b := newBrowser(t, s)
+	b.client.Transport = p.Client().Transport
+	b.signIn("/")
+	old := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token")
+	time.Sleep(2100 * time.Millisecond)
+	if got := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token"); got == "" || got == old || p.count("token") != 2 {
+		t.Errorf("not refreshed: token %q, %d calls of the token endpoint\n%s", got, p.count("token"), s.logs())
+	}
+}
+
 // TestExchangeHasAnEnd: an answer that never comes is given up, and asked for again.
 func TestExchangeHasAnEnd(t *testing.T) {
 	t.Parallel()
