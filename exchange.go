@@ -27,6 +27,7 @@ type slowCall struct {
 
 const (
 	slowCallKey = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
+	maxHead     = 64 << 10                                                              // bytes of an answer before its body
 	maxAwaited  = 500                                                                   // connections
 	shortLook   = 20 * time.Millisecond                                                 // of who is not the first
 )
@@ -86,7 +87,7 @@ func sendSlowly(c *client, p *slowCall, req *http.Request) error {
 		return err
 	}
 	p.conn = conn
-	p.reader = bufio.NewReader(conn)
+	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxHead)) // the library limits the head of answers it asked for alone
 	p.req = req
 	p.end = time.Now().Add(c.exchangeTimeout)
 	if !mayWait(&c.awaited, conn, p.end) {

@@ -1,8 +1,10 @@
 package oidc
 
 import (
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -56,6 +58,35 @@ func TestExchangeBesideHTTP2(t *testing.T) {
 	time.Sleep(2100 * time.Millisecond)
 	if got := b.fetch(http.MethodGet, "/", "").upstream().Headers.Get("X-Token"); got == "" || got == old || p.count("token") != 2 {
 		t.Errorf("not refreshed: token %q, %d calls of the token endpoint\n%s", got, p.count("token"), s.logs())
+	}
+}
+
+// TestExchangeHasASize: an answer without an end is not read to it, whichever part of it has none.
+func TestExchangeHasASize(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"X-A: " + strings.Repeat("a", 1000) + "\r\n", "\r\nHTTP/1.1 103 Early Hints\r\n", "\r\n" + strings.Repeat("b", 1000)} {
+		p := newProvider(t)
+		p.expiresIn = 2
+		_, b := signedIn(t, p, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 5}})
+		sent := make(chan int, 1)
+		p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+			conn, _, _ := rw.(http.Hijacker).Hijack()
+			defer conn.Close()
+			n, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+			all := 0
+			if strings.Contains(part, "103") {
+				n, err = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\n")
+			}
+			for ; err == nil && all < 64<<20; n, err = io.WriteString(conn, strings.Repeat(part, 100)) {
+				all += n
+			}
+			sent <- all
+		})
+		time.Sleep(2100 * time.Millisecond)
+		b.fetch(http.MethodGet, "/", "").upstream()
+		if all := <-sent; all > 32<<20 {
+			t.Errorf("%.12q…: read %d MiB of it", part, all>>20)
+		}
 	}
 }
 

@@ -655,7 +655,7 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
 	transport.MaxIdleConnsPerHost = 16
-	transport.MaxResponseHeaderBytes = 64 << 10
+	transport.MaxResponseHeaderBytes = maxHead
 	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second, Transport: transport}
 	c.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
