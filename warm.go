@@ -82,7 +82,7 @@ func amongOthers(m *Middleware, req *http.Request) *pass {
 		p = nil
 	}
 	warm.RUnlock()
-	others := strings.Trim(before+after, "; ")
+	others := strings.Trim(before+"; "+after, "; ")
 	if p == nil || others == "" || strings.Contains(others, g.ownStem) {
 		return passOf(m, req)
 	}
@@ -99,7 +99,7 @@ func passOf(m *Middleware, req *http.Request) *pass {
 	warm.RUnlock()
 	before, rest, _ := strings.Cut("; "+line, mark)
 	value, after, _ := strings.Cut(rest, "; ")
-	others := strings.Trim(before+after, "; ")
+	others := strings.Trim(before+"; "+after, "; ")
 	if value == "" || others != "" && strings.Contains(others, g.ownStem) {
 		return stranger
 	}
