@@ -243,7 +243,7 @@ func keepLine(lines map[string]*pass, line string, made *pass) {
 	}
 	before := lines[line]
 	lines[line] = made
-	if before != nil {
+	if before != nil && before.key == made.key { // or another session in it is over, and would take it along instead of this one
 		return
 	}
 	l := &knownLine{lines: lines, key: made.key, line: line}

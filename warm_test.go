@@ -173,6 +173,57 @@ func TestJWTKnownIsAsUnknown(t *testing.T) {
 	}
 }
 
+// TestKnownLineOfTwoSessions: a line with two sessions stands for the second one when the first is over, and is forgotten with that.
+func TestKnownLineOfTwoSessions(t *testing.T) {
+	inThisProcess(t)
+	p := newProvider(t)
+	s, first := signedIn(t, p)
+	second := newBrowser(t, s)
+	second.signIn("/")
+	isServed := false
+	h, g := knownBy(t, s, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { isServed = true }), "error")
+	name := cookieName(&g.sessionCookie, true)
+	lines := []string{name + "=" + first.cookie(name).Value, name + "=" + second.cookie(name).Value}
+	ask := func(line string) (*http.Request, bool) {
+		isServed = false
+		req := httptest.NewRequest(http.MethodGet, app+"/", nil)
+		req.Header = http.Header{"Cookie": {line}, "X-Forwarded-Proto": {"https"}}
+		h.ServeHTTP(httptest.NewRecorder(), req.Clone(req.Context()))
+		return req, isServed
+	}
+	both := strings.Join(lines, "; ")
+	for i := 0; i < 3; i++ {
+		ask(both)
+	}
+	end := func(i int, by func(s *session)) {
+		req, _ := ask(lines[i])
+		sessions, err := openSessions(g, req)
+		if err != nil || len(sessions) != 1 {
+			t.Fatal(sessions, err)
+		}
+		by(sessions[0])
+	}
+	end(0, func(s *session) { // by itself: nobody forgets a pass whose time is over
+		remember(g.revoked, "id:"+s.ID, int64(1), 0)
+		for _, known := range []map[string]*pass{g.lines, recent.byKey, former.byKey} {
+			for _, p := range known {
+				if p.session == s.ID {
+					p.until = time.Now()
+				}
+			}
+		}
+	})
+	for i := 0; i < 3; i++ {
+		if _, is := ask(both); !is {
+			t.Error("the second session is not looked at")
+		}
+	}
+	end(1, func(s *session) { revoke(g, g.revoked, "id:"+s.ID, time.Now().UnixMilli()) })
+	if _, is := ask(both); is {
+		t.Error("the line of a session that was logged out is still good")
+	}
+}
+
 // inThisProcess skips a test where the middleware is built by another process, or interpreted.
 func inThisProcess(t *testing.T) {
 	t.Helper()
