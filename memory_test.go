@@ -187,3 +187,27 @@ func TestMemoryOfStrangers(t *testing.T) {
 		}
 	}
 }
+
+// TestPassCountsAllLines: a header of many lines takes as many bytes as they have.
+func TestPassCountsAllLines(t *testing.T) {
+	inThisProcess(t)
+	p := newProvider(t)
+	var groups []any
+	for i := 0; i < 1000; i++ {
+		groups = append(groups, fmt.Sprint("a group with some name ", i))
+	}
+	p.user = merge(p.user, map[string]any{"groups": groups})
+	s, b := signedIn(t, p, headersFor("X-Group", "{groups|lines}"))
+	b.fetch(http.MethodGet, "/", "").upstream()
+	size := 0
+	warm.RLock()
+	for _, known := range recent.byKey {
+		if known.first != nil && len(known.first.values) == len(groups) {
+			size = known.size
+		}
+	}
+	warm.RUnlock()
+	if size < len(groups)*(len(groups[0].(string))+16) { // RAM for a text: itself, its place and length
+		t.Errorf("%s: 1,000 lines count as %d bytes", s.name, size)
+	}
+}

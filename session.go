@@ -187,7 +187,10 @@ func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.
 	p.size = passCost + len(p.question) + len(p.session) + len(p.sid) + len(p.sub)
 	for i := len(p.names) - 1; i >= 0; i-- {
 		p.first = &setting{p.names[i], p.values[i], p.first}
-		p.size += settingCost + len(p.values[i][0])
+		p.size += settingCost
+		for _, line := range p.values[i] {
+			p.size += len(line) + 16 // of its place
+		}
 	}
 	p.names = nil
 	p.values = nil
