@@ -76,6 +76,15 @@ var bans = []ban{
 		},
 	},
 	{
+		name: "assertion or look-up in a loop without asking ok", harm: "where it fails the value of the turn before stays", instead: "ask ok, or put it in a function",
+		find: findUnasked,
+		caught: []string{
+			`func f(list []any) { for _, v := range list { n, _ := v.(int); use(n) } }`,
+			`func f(list []any) { for i := 0; i < 3; i++ { if n, _ := list[i].(int); n > 0 { use(n) } } }`,
+			`func f(m map[string]int) { for { n, _ := m["a"]; use(n) } }`,
+		},
+	},
+	{
 		name: "variable of a pending defer assigned again", harm: "the deferred call reads it when the function returns", instead: "use a new name",
 		find: findDeferredVariable,
 		caught: []string{
@@ -1415,4 +1424,27 @@ func treeHolds(n ast.Node, is func(ast.Node) bool) bool {
 		return !found
 	})
 	return found
+}
+
+func findUnasked(_ *sourceTree, n ast.Node, path []ast.Node) bool {
+	a, ok := n.(*ast.AssignStmt)
+	if !ok || len(a.Lhs) != 2 || len(a.Rhs) != 1 {
+		return false
+	}
+	value, isValue := a.Lhs[0].(*ast.Ident)
+	asked, isAsked := a.Lhs[1].(*ast.Ident)
+	_, isAssertion := a.Rhs[0].(*ast.TypeAssertExpr)
+	_, isLookUp := a.Rhs[0].(*ast.IndexExpr)
+	if !isValue || value.Name == "_" || !isAsked || asked.Name != "_" || !isAssertion && !isLookUp {
+		return false
+	}
+	for i := len(path) - 1; i >= 0; i-- {
+		switch path[i].(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			return true
+		case *ast.FuncLit, *ast.FuncDecl:
+			return false
+		}
+	}
+	return false
 }

@@ -125,8 +125,10 @@ func readKeySet(set map[string]any) ([]*key, error) {
 			usable++
 		} else {
 			reason = err.Error()
-			jwk, _ := item.(map[string]any)
-			k = &key{kid: text(jwk["kid"]), fault: reason}
+			k = &key{fault: reason}
+			if jwk, isObject := item.(map[string]any); isObject {
+				k.kid = text(jwk["kid"])
+			}
 		}
 		if err == nil || k.kid != "" {
 			keys = append(keys, k)

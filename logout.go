@@ -260,7 +260,7 @@ func isRevoked(c *ledger, id, sid, sub string, start int64) bool {
 	both := "both:" + sid + "\x00" + sub
 	sid = "sid:" + sid
 	for _, mark := range []any{recall(c.revoked, sid), recall(c.revoked, both), recall(c.revoked, "sub:"+sub), recall(c.framed, sid)} {
-		if at, _ := mark.(int64); start <= at {
+		if at, isTime := mark.(int64); isTime && start <= at {
 			return true
 		}
 	}

@@ -422,15 +422,15 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 	slots := make([]*redisNode, redisSlots)
 	total := int64(0)
 	for _, item := range ranges {
-		fields, _ := item.([]any)
-		if len(fields) < 3 {
+		fields, isList := item.([]any)
+		if !isList || len(fields) < 3 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		first, isFirst := fields[0].(int64)
 		last, isLast := fields[1].(int64)
-		server, _ := fields[2].([]any)
+		server, isServer := fields[2].([]any)
 		total += last - first + 1
-		if !isFirst || !isLast || first < 0 || last < first || last >= redisSlots || total > redisSlots || len(server) < 2 {
+		if !isFirst || !isLast || first < 0 || last < first || last >= redisSlots || total > redisSlots || !isServer || len(server) < 2 {
 			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		node := redisServer(c, redisPeer(text(server[0])+":"+fmt.Sprint(server[1]), from.address), false)

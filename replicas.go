@@ -369,20 +369,30 @@ func exchangeNews(ctx context.Context, g *gate, told []string) (added int64, err
 		return 0, err
 	}
 	compareClocks(g, "Redis", time.UnixMilli(at), began)
-	for _, sealed := range news {
-		plain, _, err := open(g.sessionSealer, "mark", sealed)
-		when, mark, _ := strings.Cut(string(plain), " ")
-		at, bad := strconv.ParseInt(when, 10, 64)
-		known, _ := recall(g.revoked, mark).(int64)
-		if err == nil && bad == nil && at > known { // else another middleware's, or known
-			keepMarks(s, []string{sealed})
-			revoke(g, g.revoked, mark, at)
-		}
-	}
+	hearAll(g, news)
 	s.mu.Lock()
 	s.since = at - 1000 // once more: what another request is about to tell has this time, too
 	s.mu.Unlock()
 	return added, nil
+}
+
+// hearAll takes the marks of other replicas.
+func hearAll(g *gate, news []string) {
+	for _, sealed := range news {
+		hearMark(g, sealed)
+	}
+}
+
+// hearMark takes a mark of a sign-out, unless it is another middleware's, or known.
+func hearMark(g *gate, sealed string) {
+	plain, _, err := open(g.sessionSealer, "mark", sealed)
+	when, mark, _ := strings.Cut(string(plain), " ")
+	at, bad := strconv.ParseInt(when, 10, 64)
+	known, _ := recall(g.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
+	if err == nil && bad == nil && at > known {
+		keepMarks(g.store, []string{sealed})
+		revoke(g, g.revoked, mark, at)
+	}
 }
 
 // compareClocks notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by

@@ -340,3 +340,17 @@ func TestClockOfTheProvider(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryMarkIsHeard: a sign-out that is news counts whatever was heard before it, also one that is told late or by a slow clock.
+func TestEveryMarkIsHeard(t *testing.T) {
+	g := &gate{ledger: newLedger(), store: &store{}, sessionSealer: newSealer([]string{"a secret"}, "", "", "")}
+	mark := func(text string) string { return seal(g.sessionSealer, "mark", []byte(text)) }
+	remember(g.revoked, "id:known", int64(2000), 0)
+	news := []string{mark("2000 id:known"), mark("1990 id:late"), "another's", mark("2000 id:same"), mark("1000 id:known")}
+	hearAll(g, news)
+	for name, at := range map[string]int64{"id:known": 2000, "id:late": 1990, "id:same": 2000} {
+		if got := recall(g.revoked, name); got != at {
+			t.Errorf("%s: heard %v", name, got)
+		}
+	}
+}
