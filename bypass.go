@@ -42,12 +42,15 @@ var matcherMistakes = []struct {
 	pattern *regexp.Regexp
 	words   string
 }{
-	{"Path PathPrefix", regexp.MustCompile(`[*{}|^$]|/\.\.?/|/\.\.$`), "is compared as it is, without patterns; write PathPrefix with a last slash for what is below, or PathRegexp"},
-	{"Host", regexp.MustCompile(`[\\^$|()\[\]{}+?]|.\*|^\*[^.]`), "is compared as it is, without patterns; write *.example.com, or HostRegexp"},
+	{"Path PathPrefix", regexp.MustCompile(`[*{}|^$<>]|/:|/\.\.?/|/\.\.$`), "is compared as it is, without patterns; write PathPrefix with a last slash for what is below, or PathRegexp"},
+	{"Host", regexp.MustCompile(`[\\^$|()\[\]{}+?]|.\*|^\*[^.]|^\.|\.\.`), "is compared as it is, without patterns; write *.example.com, or HostRegexp"},
 	{"HostRegexp PathRegexp HeaderRegexp QueryRegexp", regexp.MustCompile(`^/\^|(^|[^pPx\\])\{[A-Za-z_]\w*[:}]`), "is a regular expression alone here, without slashes around it or names in braces"},
+	{"HostRegexp", regexp.MustCompile(`/|[^?\[]:\d`), "is asked of a host alone, without scheme, port and path"},
+	{"PathRegexp", regexp.MustCompile(`^\^[A-Za-z]|^~|://|\\\?|%[0-9A-Fa-f]{2}|;|//`), "is asked of a decoded path alone, which begins with a slash; nothing with \";\" or \"//\" passes"},
+	{"ClientIP", regexp.MustCompile(`^(0\.0\.0\.0|::)$`), "is no client's; a range has its length, such as 0.0.0.0/0"},
 	{"Method", regexp.MustCompile(`[^A-Za-z-]|^(?i:any|all)$`), "is not one method; every method is open where none is asked for"},
-	{"Query", regexp.MustCompile("="), "is not the name of a parameter; its value is an argument of its own"},
-	{"Header HeaderRegexp", regexp.MustCompile(`[^\w-]|^(?i:host)$`), "is not the name of a header that is seen here; Host asks for the host, and the value is an argument of its own"},
+	{"Query", regexp.MustCompile("[?&=]"), "is not the name of a parameter; its value is an argument of its own"},
+	{"Header HeaderRegexp", regexp.MustCompile(`[^\w-]|^(?i:host|transfer-encoding|trailer)$`), "is not the name of a header that is seen here; Host asks for the host, and the value is an argument of its own"},
 }
 
 // checkMatcher refuses what could never match; last is the last argument. Of headers and parameters the names are looked at.

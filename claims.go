@@ -41,9 +41,10 @@ var keyMistakes = []struct {
 	words   string
 }{
 	{regexp.MustCompile(`^\s|\s$`), "take the spaces at its ends away"},
-	{regexp.MustCompile(`\{\{|\}\}|\$\{`), "templates and variables have no place here; write the claim's name"},
-	{regexp.MustCompile(`^[$@][.\[]|^/[^/]`), "it begins with the claim's own name, and a dot walks into an object"},
-	{regexp.MustCompile(`\[(\*|[\d:]*|'.*'|".*"|[?@].*)\]|(^|\.)\*(\.|$)|\.\d{1,2}$`), "OneOf, AllOf and Contains look into a list by themselves; write the list's name, such as realm_access.roles"},
+	{regexp.MustCompile(`\{\{|\}\}|\$\{|^[${<%]\w`), "templates and variables have no place here; write the claim's name"},
+	{regexp.MustCompile(`^[$@#][.\[\w]|^/[^/]|->|^(realm_access|resource_access|address|(app|user)_metadata)/`), "it begins with the claim's own name, and a dot walks into an object"},
+	{regexp.MustCompile(`\[(\*|-?[\w:]*|'.*'|".*"|[?@].*)\]|(^|\.)\*(\.|$)|\.\d{1,2}$`), "OneOf, AllOf and Contains look into a list by themselves; write the list's name, such as realm_access.roles"},
+	{regexp.MustCompile(`^[^.]*[|,()]`), "functions and lists have no place here; write one claim's name"},
 	{regexp.MustCompile(`^["']|["']$`), "names have no quotes; a dot in one is written `\\.`"},
 	{regexp.MustCompile(`^((?i:(id|access)[- ]?token|user[-_ ]info)|(ID|Id)_\w+|(ACCESS|Access)_\w+|userInfo|User[Ii]nfo)\.`), "the prefixes are id_token., access_token. and userinfo."},
 }
@@ -93,8 +94,12 @@ const claimFunctions = "AllOf(key, value, …) Contains(key, value) Equals(key, 
 // lowerASCII folds letters without those of Unicode, some of which would become others: U+212A is a k to strings.ToLower.
 var lowerASCII = strings.NewReplacer(strings.Split("A,a,B,b,C,c,D,d,E,e,F,f,G,g,H,h,I,i,J,j,K,k,L,l,M,m,N,n,O,o,P,p,Q,q,R,r,S,s,T,t,U,u,V,v,W,w,X,x,Y,y,Z,z", ",")...)
 
-// valueMistakes matches what is a pattern elsewhere, and text that nobody has here.
-var valueMistakes = regexp.MustCompile(`\\\.|\.\*|^\^|^\(\?|^\*[@.]`)
+// valueMistakes matches what is a pattern elsewhere, or a list, a variable or the quotes of another language: text that nobody has here.
+// addressMistakes matches what is no e-mail address; of other claims it may well be the value.
+var (
+	valueMistakes   = regexp.MustCompile("\\\\\\.|\\.\\*|^\\^|^\\(\\?|^\\*[@.]|\\([^()]*\\|[^()]*\\)|\\{\\{|\\$\\{|^\\$[A-Z][A-Z0-9_]*$|^[\"'].*[\"']$|^\\[\".*\"\\]$")
+	addressMistakes = regexp.MustCompile(`^[@*]|^[\w-]+(\.[\w-]+)+$|[,;\s]|^mailto:`)
+)
 
 // parseRule reads a claims expression. No text is no rule, which allows everybody; white space alone is a mistake.
 func parseRule(text string) (rule, error) {
@@ -130,15 +135,29 @@ func prepareClaim(c *condition) (err error) {
 
 var lines = regexp.MustCompile(`\s*[\r\n]+\s*`)
 
+var (
+	slashes = regexp.MustCompile(`^/(\^|.*/i?$)`)
+	ends    = regexp.MustCompile(`^\*|\$$`)
+)
+
 // checkValue refuses what no claim is ever equal to.
 func checkValue(c *condition, value string) error {
+	claim := c.key[len(c.key)-1]
 	switch {
-	case c.name == "Matches" && strings.HasPrefix(value, "/^"):
+	case c.name == "Matches" && slashes.MatchString(value):
 		return fmt.Errorf("%q: a regular expression has no slashes around it here", value)
-	case c.name != "Matches" && valueMistakes.MatchString(value):
+	case c.name == "Matches" && strings.HasPrefix(value, "@"):
+		return fmt.Errorf("%q: must match the whole value, and none begins so; write `.*%s`, or Suffix for the end", value, value)
+	case c.name != "Matches" && valueMistakes.MatchString(value) || c.name == "Prefix" && strings.HasSuffix(value, "*") || c.name == "Suffix" && ends.MatchString(value):
 		return fmt.Errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
-	case c.name == "Equals" && strings.HasSuffix(c.key[len(c.key)-1], "_verified") && value != "true" && value != "false":
+	case !has(strings.Fields("Equals OneOf AllOf"), c.name):
+		return nil
+	case value != strings.TrimSpace(value):
+		return fmt.Errorf("%q: has spaces at its ends; take them away", value)
+	case strings.HasSuffix(claim, "_verified") && value != "true" && value != "false" && !c.isFolded:
 		return fmt.Errorf("%q: this claim is true or false; write `true`", value)
+	case strings.EqualFold(claim, "email") && addressMistakes.MatchString(value):
+		return fmt.Errorf("%q is no address; each is an argument of its own, and SuffixFold(`email`, `@example.com`) asks for its end", value)
 	}
 	return nil
 }

@@ -332,13 +332,43 @@ func TestClaimsDeadRules(t *testing.T) {
 		{"Contains(`groups`, `(?i)admin`)", "compared as it is"},
 		{"Matches(`email`, `/^a@b$/`)", "no slashes around it"},
 		{"Equals(`email_verified`, `True`)", "this claim is true or false; write `true`"},
+		{"OneOf(`email_verified`, `yes`)", "this claim is true or false"},
+		{"Contains(`groups[admin]`, `x`)", "look into a list by themselves"},
+		{"Contains(`roles[-1]`, `x`)", "look into a list by themselves"},
+		{"Exists(`$email`)", "templates and variables"},
+		{"Exists(`#email`)", "it begins with the claim's own name"},
+		{"Contains(`realm_access->roles`, `x`)", "it begins with the claim's own name"},
+		{"Contains(`realm_access/roles`, `x`)", "it begins with the claim's own name"},
+		{"Exists(`{email}`)", "templates and variables"},
+		{"Exists(`%email%`)", "templates and variables"},
+		{"Exists(`length(groups)`)", "functions and lists have no place here"},
+		{"Equals(`groups|first`, `x`)", "functions and lists have no place here"},
+		{"Exists(`email, name`)", "functions and lists have no place here"},
+		{"Equals(`email`, `@example.com`)", "is no address; each is an argument of its own"},
+		{"OneOfFold(`email`, `example.com`)", "is no address"},
+		{"Equals(`email`, `*`)", "is no address"},
+		{"OneOf(`email`, `a@b.c,d@e.f`)", "is no address"},
+		{"Equals(`userinfo.email`, `mailto:a@b.c`)", "is no address"},
+		{"Matches(`email`, `@example\\.com$`)", "must match the whole value"},
+		{"Matches(`groups`, `/x/i`)", "no slashes around it"},
+		{"Suffix(`email`, `*example.com`)", "compared as it is"},
+		{"Suffix(`email`, `@example.com$`)", "compared as it is"},
+		{"Prefix(`sub`, `svc-*`)", "compared as it is"},
+		{"Equals(`email`, `(a|b)@example.com`)", "compared as it is"},
+		{"OneOf(`groups`, `[\"a\",\"b\"]`)", "compared as it is"},
+		{"Equals(`groups`, `\"a\"`)", "compared as it is"},
+		{"Equals(`groups`, `${ADMIN:-x}`)", "compared as it is"},
+		{"Equals(`groups`, `$ADMINS`)", "compared as it is"},
+		{"Equals(`groups`, `admins `)", "has spaces at its ends"},
 	} {
 		if _, err := parseRule(row.rule); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: expected %q, got %v", row.rule, row.want, err)
 		}
 	}
 	for _, rule := range []string{"Exists(`https://example\\.com/roles`)", "Exists(`urn:zitadel:iam:org:project:roles.admin.230987234`)", "Equals(`scope`, `*`)", "Equals(`account`, `CORP\\ada`)",
-		"Matches(`email`, `.*@example\\.com`)", "Contains(`groups`, `/team/admins`)", "Equals(`machine`, `HOST$`)", "Exists(`access_token.scope`)", "Contains(`groups`, `cn=a,ou=b`)"} {
+		"Matches(`email`, `.*@example\\.com`)", "Contains(`groups`, `/team/admins`)", "Equals(`machine`, `HOST$`)", "Exists(`access_token.scope`)", "Contains(`groups`, `cn=a,ou=b`)",
+		"SplitContains(`scope`, ` `, `read`)", "Prefix(`name`, `Dr `)", "EqualsFold(`email_verified`, `TRUE`)", "OneOf(`email`, `ada@example.com`, `root`)", "Equals(`email`, ``)", "Equals(`hd`, `example.com`)", "OneOf(`scope`, `orders:*`)",
+		"Exists(`kubernetes\\.io/serviceaccount/namespace`)", "Exists(`resource_access.my app (old).roles`)", "Matches(`sub`, `[a-z]+|\\d+`)", "Exists(`id_token`)"} {
 		if _, err := parseRule(rule); err != nil {
 			t.Errorf("%s: %v", rule, err)
 		}

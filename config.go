@@ -842,8 +842,9 @@ var patterns = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
 	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+",
 	// How shells, templates, build tools, secret managers and people write what somebody is to fill in; and what whole manuals are made of.
-	"<reference>", `.*(\$\{.*\}|\$\(\w+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+
-		`[a-z][a-z0-9+_.-]+:\S.*|(?i:env|file|op|vault|secrets?):.*|(?i:(process\.)?env|secrets?|vars?)\.[\w.]+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
+	"<reference>", `.*(\$\{.*\}|\$\([^)]+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|\$(?i:env):.*|\W*\$?[A-Z]+\d*(_[A-Z]+\d*)+\W*|\$[A-Z]+(_[A-Z]+)+\W.*|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+
+		`[a-z][a-z0-9+_.-]+:\S.*|(?i:env|file|op|vault|secrets?):.*|(?i:(process\.)?env|secrets?|vars?)\.[\w.]+|(local|data|module)\.\w+[\w."\[\]]*|`+
+		`\W?[\w.:]*(?i:env|environ|file|lookup|ssm|secret|vault)\w*[(\[].*[)\]]\W?|Fn::\w+.*|\x60.*\x60|(?i:todo|fixme)\b.*|[A-Za-z]:\\.*|/?([\w-]+/)+[\w.-]+\.[a-z]{2,4}|/[a-z_-]+(/[a-z._-]+)+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
 
 // ruleRow reads a row: the blocks, the option, the conditions, the words.
 var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)

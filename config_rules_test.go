@@ -228,9 +228,12 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 		"urn:k8s:oidc:session-secret", "<the-session-goes-here>", "env:SESSION_SECRET_OF_APP", "file:/run/secrets/session", "/run/secrets/oidc/session", "./secrets/session.txt", "~/secrets/session.txt",
 		"!vault oidc/session/sealing", "!Ref SessionOfThisStack", "ref+vault://oidc#/session", "arn:aws:secretsmanager:eu:1:x", "projects/1/secrets/oidc/versions/2", "__SESSION_SEALING_OF_APP__", "@SESSION_SEALING_OF_APP@",
 		"@Microsoft.KeyVault(SecretUri=https://x)", "[[ .sealing_of_sessions ]]", "{cipher}AQA3rT8dfJ2kq0", "{env.SEALING_OF_SESSIONS}", "{$SEALING_OF_SESSIONS}", "process.env.SESSION_SEALING", "secrets.SESSION_SEALING",
-		"$[variables.sealing_of_it]", "sops:sealing/of/sessions", "ssm:/oidc/sessions/sealing", "${SEALING_OF_SESSIONS", "VAULT:oidc/session/seal"}
+		"$[variables.sealing_of_it]", "sops:sealing/of/sessions", "ssm:/oidc/sessions/sealing", "${SEALING_OF_SESSIONS", "VAULT:oidc/session/seal",
+		"$env:SEALING_OF_SESSIONS", "%env(SEALING_OF_SESSIONS)%", "os.environ['SEALING_OF_IT']", `System.getenv("SEALING_OF_IT")`, "lookup('SEALING_OF_ENV')", "get_secret('sealing/of/it')", "local.sealing_of_sessions",
+		`data.vault_generic.x.data["y"]`, "Fn::Sub SealingOfSessions", "~{SEALING_OF_SESSIONS}", "[SEALING_OF_SESSIONS]", "SEALING_OF_SESSIONS", `"$SEALING_OF_SESSIONS"`, "$SEALING_OF_IT:-default", "$SEALING_OF$SESSIONS_X",
+		`C:\sealing\session.txt`, "run/sealing/of-it.txt", "/keys/session-sealing-file", "/data/oidc/sealing.key", "$(cat /run/sealing/it)", "`cat /run/sealing/it`", "TODO-put-the-sealing-here"}
 	good := []string{"pIm9k3Zr1d6sB1u0bW8oYVQm0n4Lr2tS7cD5eF6gH8E=", "/u3kqPz+9aXr0tLw5yBv7nCm2dEf4gHj6kLp8qRs1tU=", "kJ8~Q.s7Tz1yXw3VuT5rSp7Qn9Mk", "GOCSPX-k3J9dL2mQ8rT5vX1zB7n", "hvo_secret_k3J9dL2mQ8rT5vX1zB7nQ",
-		"correct horse battery staple", "7f0c1b9e5d3a8642", "tok$n of !ll {kinds} in (it)", "a:b %+&=/é\"'~ and more", "Tr0ub4dor&3 on a hill"}
+		"correct horse battery staple", "7f0c1b9e5d3a8642", "tok$n of !ll {kinds} in (it)", "a:b %+&=/é\"'~ and more", "Tr0ub4dor&3 on a hill", "CORRECT horse_BATTERY", "7F0C1B9E5D3A8642_01", "/u3k/PzaXr/0tLw5yBv7nCm2", "todos-are-never-done-9"}
 	for i, list := range [][]string{references, published, good} {
 		want := []string{"looks like a reference that nobody resolved", "is like an example that everybody can read", ""}[i]
 		for _, text := range list {

@@ -313,6 +313,24 @@ func buildEndpoints(g *gate, p *problems) {
 	g.redirect, _ = parseLocation(g.config.RedirectURL)
 	g.postLogin, _ = parseLocation(g.config.PostLoginRedirectURL)
 	g.postLogout, _ = parseLocation(g.config.PostLogoutRedirectURL)
+	checkLanding(g, "postLoginRedirectUrl", &g.postLogin, p)
+	checkLanding(g, "postLogoutRedirectUrl", &g.postLogout, p)
+}
+
+// checkLanding refuses an address of ours as the page where a sign-in or sign-out ends: people would go round. A sign-out may end with
+// another sign-in.
+func checkLanding(g *gate, name string, at *location, p *problems) {
+	own := endpointAt(g, at)
+	if own == nil || at.host != "" && at.host != own.at.host && at.host != g.redirect.host || name == "postLogoutRedirectUrl" && own.name == "loginUrl" {
+		return
+	}
+	p.add(name, "must not be %s, which is no page to end at; write another page, such as \"/\"", own.name)
+}
+
+// endpointAt is the endpoint at an address, whatever its query.
+func endpointAt(g *gate, at *location) *endpoint {
+	path, _, _ := strings.Cut(at.path, "?")
+	return g.endpoints[path]
 }
 
 // buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of

@@ -389,9 +389,9 @@ func resume(g *gate, rw http.ResponseWriter, req *http.Request, pending *pending
 	return isOld
 }
 
-// homePage is where somebody goes who wants nothing in particular.
+// homePage is where somebody goes who wants nothing in particular: never to an address of ours, which would lead around.
 func homePage(g *gate, req *http.Request) string {
-	if g.config.PostLoginRedirectURL != "" {
+	if g.config.PostLoginRedirectURL != "" && (endpointAt(g, &g.postLogin) == nil || !isHere(&g.postLogin, req)) {
 		return address(g, &g.postLogin, req)
 	}
 	return outerPath(req, "/")

@@ -77,6 +77,25 @@ func TestLoopEnds(t *testing.T) {
 	}
 }
 
+// A page after the sign-in that is an address of ours, as can be seen at some hosts only, is not gone to there.
+func TestLoopOfLandings(t *testing.T) {
+	for _, landing := range []string{app + "/login", app + "/login?x=1", app + "/oidc/callback", app + "/logout"} {
+		p := newProvider(t)
+		s := start(t, p.options(map[string]any{"loginUrl": "/login", "logoutUrl": "/logout", "postLoginRedirectUrl": landing}))
+		b := newBrowser(t, s)
+		if r := b.open("/login").upstream(); r.URI != "/" || p.count("token") != 1 {
+			t.Errorf("%s: expected one sign-in that ends at /, got %d that end at %s", landing, p.count("token"), r.URI)
+		}
+		b.open("/oidc/callback").upstream()
+	}
+	elsewhere := "https://portal.example.org/login" // is another application's
+	p := newProvider(t)
+	b := newBrowser(t, start(t, p.options(map[string]any{"loginUrl": "/login", "postLoginRedirectUrl": elsewhere})))
+	if r := b.look(b.answered(b.begin("/login")).String()); r.header.Get("Location") != elsewhere {
+		t.Errorf("expected to end at %s, got %s", elsewhere, r.trail)
+	}
+}
+
 // A sign-in that was once cut off and completed elsewhere does not hide that the next ones lead around.
 func TestLoopEndsBesideAnOldSignIn(t *testing.T) {
 	p := newProvider(t)

@@ -9,7 +9,7 @@ import (
 // names, in lower case and without what stands between words; those of traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
 // traefik-forward-auth, Traefik's forwardAuth, the plugins that check JWTs, and what OAuth libraries say. “x” is option x.
 const otherNames = `
-“issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid
+“issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid azuretenant providersoidcissuer providers
 “clientId” < applicationid appid providersoidcclientid
 “clientSecret” < providersoidcclientsecret clientsecretfile clientsecretvalue clientpassword
 “clientKey” < clientjwtprivatekey clientjwtprivatekeyid jwtkey jwtkeyfile clientassertionprivatekey pubjwkurl
@@ -31,7 +31,7 @@ const otherNames = `
 “session.secret” < sessionencryptionkey encryptionkey cookiesecret cookiesecretfile secretkey sessionkey sessionsecret signingkey encryptionsecretfile
 “session.domain” < cookiedomain cookiedomains sessioncookiedomain
 “session.name” < cookiename cookienameprefix cookieprefix usercookiename tokencookiename sessioncookiename
-“session.expiry” < cookieexpire lifetime sessionmaxage sessioncookiemaxage sessionlifetime sessionduration sessionttl sessiontimeout ttl
+“session.expiry” < cookieexpire lifetime sessionmaxage sessioncookiemaxage sessionlifetime sessionduration sessionttl sessiontimeout ttl maxrefreshtokenageseconds
 “session.refresh”, on by itself < cookierefresh refreshgraceperiodseconds tokenrenewalthreshold refreshtoken
 “session.secure”; true, or a “redirectUrl” with https, says that the site is https, whatever Traefik saw < forcehttps insecurecookie cookiesecure sessioncookiesecure ssl httpsonly
 “session.sameSite” < cookiesamesite sessioncookiesamesite
@@ -40,7 +40,7 @@ const otherNames = `
 “session.path” < cookiepath sessioncookiepath
 “stateCookie.name” < csrfcookiename cookiecsrfname
 “stateCookie.maxAge” < cookiecsrfexpire logintimeout
-“session.store.redis” < sessionstoretype redis redisurl redisconnectionurl sessionstore redisaddr store redisusesentinel redisusecluster rediscapath redispassword redissentinelmastername redissentinelpassword redisinsecureskiptlsverify enableinclusterstorage clusterstorenamespace redisenabled redisenabletls redistlsskipverify redisdb
+“session.store.redis” < sessionstoretype redis redisurl redisconnectionurl sessionstore redisaddr store redisusesentinel redisusecluster rediscapath redispassword redissentinelmastername redissentinelpassword redisinsecureskiptlsverify enableinclusterstorage clusterstorenamespace redisenabled redisenabletls redistlsskipverify redisdb redisusername redissentinelusername clusterstore
 “session.store.redis.endpoints” < redisaddress redissentinelconnectionurls redisclusterconnectionurls redisaddrs
 “scopes” < scope overridescopes oidcscopes
 “pkce”, on by itself < usepkce enablepkce codechallengemethod forcecodechallengemethod
@@ -51,24 +51,24 @@ const otherNames = `
 “idTokenSigningAlg” < signingalg alg oidcenabledsigningalgs enabledsigningalgs algorithm idtokenalg oidcenabledsigningalg
 “unauthenticated” < unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors optional redirectunauthorized
 “bypass” < excludedurls excludedpaths bypassauthenticationrule skipauthroute skipauthroutes skipauthregex skipauthpreflight ignorepathprefixes whitelistedpaths trustedip trustedips exclude excludepaths publicpaths rule allowpreflight unauthenticatedmethods authzpassthrough action
-“claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails insecureoidcallowunverifiedemail
-“claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest require payloadfields caseinsensitivesubjects
-“claims”, which names the claim itself < roleclaimname groupclaimname oidcgroupsclaim groupsclaim oidcemailclaim groupssessionname rolesclaim groupsattributename
-“usernameClaim” < useridentifierclaim useridpath useridclaim userclaim userclaimname usernameattribute
-“forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders enableimpersonation claimstoheaders headermap emailheadernames forwardtokenheadername forwardtokenprefix preferemailtouser
+“claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails insecureoidcallowunverifiedemail emailaddresses
+“claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest require payloadfields caseinsensitivesubjects githuborg githubteam githubuser githubrepo gitlabgroup gitlabproject googlegroup keycloakgroup bitbucketteam bitbucketrepository entraidallowedtenant
+“claims”, which names the claim itself < roleclaimname groupclaimname oidcgroupsclaim groupsclaim oidcemailclaim groupssessionname rolesclaim groupsattributename groupsattribute
+“usernameClaim” < useridentifierclaim useridpath useridclaim userclaim userclaimname usernameattribute prefermailtouser
+“forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders enableimpersonation claimstoheaders headermap emailheadernames forwardtokenheadername forwardtokenprefix preferemailtouser setbasicauth basicauthpassword xforwardeduser authresponseheadersregex
 “userinfo” < useclaimsfromuserinfo fetchuserinfo skipclaimsfromprofileurl getuserinfo
 “jwt” or “oAuthIntrospection” < skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken bearertokenloginfallback
 “oAuthIntrospection” < requiretokenintrospection tokenintrospection introspection
 “jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken jwtsources parametername
-“jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys secrets oidcpublickeyfile
+“jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys secrets oidcpublickeyfile pubjwk
 “jwt.issuer” < iss issuers
-“clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority rootcas usesystemtruststore
+“clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority rootcas usesystemtruststore cafile
 “clientConfig.tls.insecureSkipVerify” < insecureskipverify sslinsecureskipverify skiptlsverify tlsinsecureskipverify
 “clientConfig.timeoutSeconds” < timeout providertimeout httptimeout requesttimeout connecttimeout readtimeout writetimeout
 “backchannelLogoutUrl” < enablebackchannellogout backchannellogout backchannellogouturi
 “frontchannelLogoutUrl” < enablefrontchannellogout frontchannellogout frontchannellogouturi
-“errorPages” < customtemplatesdir unauthorizedpage errorpage templates banner footer redirectforbidden customsigninlogo providerdisplayname filepath redirectto
-“logLevel” < log logformat loglevels debug loggingfilename verbose
+“errorPages” < customtemplatesdir unauthorizedpage errorpage templates banner footer redirectforbidden customsigninlogo providerdisplayname filepath redirectto showdebugonerror unauthorized
+“logLevel” < log logformat loglevels debug loggingfilename verbose authlogging authloggingformat standardlogging standardloggingformat requestlogging requestloggingformat errorstoinfolog silencepinglogging excludeloggingpath infotostdout
 the router's own service, where the application is < upstream upstreams target backend passhostheader proxywebsockets flushinterval upstreamtimeout sslupstreaminsecureskipverify disablekeepalives
 “session.store.cacheSeconds” < clusterstorecachettl cachemode
 “memory” < hybridl1size hybridl1memorymb
@@ -81,8 +81,10 @@ the router's own service, where the application is < upstream upstreams target b
 “jwt.clientConfig.headers” < jwksheaders
 “endpoints.discovery” < skipoidcdiscovery
 Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader trustedproxyip trustedproxyips
+Traefik's own business, in its entryPoints, services and log < httpaddress httpsaddress tlscertfile tlskeyfile metricsaddress maxbodysize forwardbody preservelocationheader requestidheader
+“claims”, where Equals asks for email_verified; nothing else does < allowunverifiedemail
 Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
-nothing: it is always so here < disablereplaydetection allowprivateipaddresses stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype removemissingheaders skipprefetch delayprefetch refreshkeysinterval skipauthstripheaders encodestate cookiecsrfperrequestlimit redisconnectionidletimeout sessioncookieminimal poolsize enablecircuitbreaker circuitbreakerthreshold circuitbreakertimeout enablehealthcheck healthcheckinterval enablev3urlpatternmatching
+nothing: it is always so here < disablereplaydetection allowprivateipaddresses stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype removemissingheaders skipprefetch delayprefetch refreshkeysinterval skipauthstripheaders encodestate cookiecsrfperrequestlimit redisconnectionidletimeout sessioncookieminimal poolsize enablecircuitbreaker circuitbreakerthreshold circuitbreakertimeout enablehealthcheck healthcheckinterval enablev3urlpatternmatching addauthcookiestoresponse freshnesslimit
 nothing like it is here < dynamicclientregistration htpasswdfile serviceaccounttokenpath freshness opaallowfield opabody opadebugmode opaheaders opahttpstatusfield opaurl oparesponseheaders groupclaimprefix htpasswdusergroup signaturekey displayhtpasswdform pingpath readypath pinguseragent gcphealthchecks claimssessionname defaultprovider
 the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
 `
