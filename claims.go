@@ -98,7 +98,7 @@ var lowerASCII = strings.NewReplacer(strings.Split("A,a,B,b,C,c,D,d,E,e,F,f,G,g,
 // addressMistakes matches what is no e-mail address; of other claims it may well be the value.
 var (
 	valueMistakes   = regexp.MustCompile("\\\\\\.|\\.\\*|^\\^|^\\(\\?|^\\*[@.]|\\([^()]*\\|[^()]*\\)|\\{\\{|\\$\\{|^\\$[A-Z][A-Z0-9_]*$|^[\"'].*[\"']$|^\\[\".*\"\\]$")
-	addressMistakes = regexp.MustCompile(`^[@*]|^[\w-]+(\.[\w-]+)+$|[,;\s]|^mailto:`)
+	addressMistakes = regexp.MustCompile(`^[@*]|^[\w-]+(\.[\w-]+)+$|@.*[,;\s].*@|^mailto:`)
 )
 
 // parseRule reads a claims expression. No text is no rule, which allows everybody; white space alone is a mistake.
