@@ -82,7 +82,6 @@ the router's own service, where the application is < upstream upstreams target b
 “endpoints.discovery” < skipoidcdiscovery
 Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardheader realclientipheader trustedproxyip trustedproxyips
 Traefik's own business, in its entryPoints, services and log < httpaddress httpsaddress tlscertfile tlskeyfile metricsaddress maxbodysize forwardbody preservelocationheader requestidheader
-“claims”, where Equals asks for email_verified; nothing else does < allowunverifiedemail
 Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
 nothing: it is always so here < disablereplaydetection allowprivateipaddresses stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype removemissingheaders skipprefetch delayprefetch refreshkeysinterval skipauthstripheaders encodestate cookiecsrfperrequestlimit redisconnectionidletimeout sessioncookieminimal poolsize enablecircuitbreaker circuitbreakerthreshold circuitbreakertimeout enablehealthcheck healthcheckinterval enablev3urlpatternmatching addauthcookiestoresponse freshnesslimit
 nothing like it is here < dynamicclientregistration htpasswdfile serviceaccounttokenpath freshness opaallowfield opabody opadebugmode opaheaders opahttpstatusfield opaurl oparesponseheaders groupclaimprefix htpasswdusergroup signaturekey displayhtpasswdform pingpath readypath pinguseragent gcphealthchecks claimssessionname defaultprovider
