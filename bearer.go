@@ -122,7 +122,11 @@ func shortCredential(credential string, headers map[string]string) string {
 // name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
 	sub := text(claims["sub"])
-	if sub == "" || !has([]string{text(claims["client_id"]), text(claims["azp"]), text(claims["cid"]), text(claims["appid"])}, sub) { // the last two: Okta, Entra v1
+	isClient := sub == text(claims["client_id"]) || sub == text(claims["azp"])
+	if claims["cid"] != nil || claims["appid"] != nil { // Okta, Entra v1
+		isClient = isClient || sub == text(claims["cid"]) || sub == text(claims["appid"])
+	}
+	if sub == "" || !isClient {
 		return claims
 	}
 	rest := merge(nil, claims)
