@@ -42,8 +42,8 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	sessions, err := openSessions(g, req)
-	if err == nil && sessions == nil && hasOtherSecret(g, req) {
-		err = fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
+	if err == nil && sessions == nil {
+		err = endUnread(g, req)
 	}
 	if err == nil {
 		err = endSessions(g, rw, req, sessions)
@@ -112,15 +112,26 @@ func openSessions(g *gate, req *http.Request) (sessions []*session, err error) {
 	return sessions, nil
 }
 
-// hasOtherSecret says that a request brings a session that another replica may be able to read.
-func hasOtherSecret(g *gate, req *http.Request) bool {
+// endUnread is for a sign-out whose cookies gave no session. What a ticket names in the store is deleted, whatever it is. A cookie of ours
+// that does not open, or is not complete, may be good at another replica, or as a copy: its session cannot be ended here.
+func endUnread(g *gate, req *http.Request) error {
 	name := cookieName(&g.sessionCookie, isHTTPS(g, req))
-	for _, value := range chunkedValues(req, name) {
-		if _, _, err := open(g.sessionSealer, name, value); errors.Is(err, errOtherSecret) {
-			return true
+	values := chunkedValues(req, name)
+	isUnread := len(values) == 0 && len(cookieValues(req, chunkName(name, 1))) > 0 // the first part is missing
+	for _, value := range values {
+		packed, _, err := open(g.sessionSealer, name, value)
+		if err == nil && g.store != nil && len(packed) == ticketName+ticketKey {
+			if err = storeDelete(req.Context(), g.store, ticketID(packed)); err != nil {
+				return err
+			}
+			continue
 		}
+		isUnread = isUnread || err == nil || strings.HasPrefix(value, "A") // as the version byte makes all of ours begin
 	}
-	return false
+	if isUnread {
+		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
+	}
+	return nil
 }
 
 // isForeign says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -598,5 +599,95 @@ func TestLogoutWithALargeToken(t *testing.T) {
 	sent := b.fetch(http.MethodGet, "/logout", "").location().Query()
 	if sent.Get("id_token_hint") != "" || sent.Get("logout_hint") != "O.abc" || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" {
 		t.Errorf("a script is sent away with %q", sent)
+	}
+}
+
+// TestLogoutOfWhatCannotBeRead: a sign-out that did not find its session does not say that it is done: another replica, or a copy of the
+// cookie, may still be let in. What is no cookie of ours stands in nobody's way.
+func TestLogoutOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	const secret = "the-secret-of-what-cannot-be-read-1"
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "unread", "secret", secret))
+	p.user["filler"] = incompressible(9000)
+	large := newBrowser(t, s)
+	large.signIn("/")
+	parts := large.cookieNames("unread")
+	if len(parts) < 3 {
+		t.Fatalf("expected a few chunks, got %q", parts)
+	}
+	small := b.cookie("unread").Value
+	own := newSealer([]string{secret}, p.issuer, p.clientID, "session")
+	foreign := newSealer([]string{"another secret, long enough for it"}, p.issuer, p.clientID, "session")
+	var whole []string
+	for _, part := range parts {
+		whole = append(whole, part+"="+large.cookie(part).Value)
+	}
+	for what, row := range map[string]struct {
+		cookies []string
+		status  int
+	}{
+		"none":                     {nil, http.StatusOK},
+		"another's":                {[]string{"unread=x"}, http.StatusOK},
+		"another secret":           {[]string{"unread=" + seal(foreign, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"of another version":       {[]string{"unread=" + seal(own, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"cut":                      {[]string{"unread=" + small[:len(small)-3]}, http.StatusServiceUnavailable},
+		"cut to no base64":         {[]string{"unread=" + small[:101]}, http.StatusServiceUnavailable},
+		"the second part missing":  {append([]string{whole[0]}, whole[2:]...), http.StatusServiceUnavailable},
+		"the last part missing":    {whole[:len(whole)-1], http.StatusServiceUnavailable},
+		"the others missing":       {whole[:1], http.StatusServiceUnavailable},
+		"the first part missing":   {whole[1:], http.StatusServiceUnavailable},
+		"one beside another's":     {[]string{"unread=x; unread=" + small}, http.StatusOK},
+		"the whole, in some parts": {whole, http.StatusOK},
+	} {
+		c := newBrowser(t, s)
+		c.header.Set("Cookie", strings.Join(row.cookies, "; "))
+		r := c.fetch(http.MethodPost, "/logout", "")
+		if r.status >= 300 && r.status < 400 {
+			r.status = http.StatusOK // to the provider
+		}
+		if r.status != row.status {
+			t.Errorf("%s: expected %d, got %d", what, row.status, r.status)
+		}
+		if row.status != http.StatusOK && len(r.header["Set-Cookie"]) > 0 {
+			t.Errorf("%s: the cookie is changed, so that another replica cannot do better: %q", what, r.header["Set-Cookie"])
+		}
+	}
+	s.expectLog("or a part of it is missing; have all replicas the same session.secret")
+}
+
+// TestReplicaLogoutOfWhatCannotBeRead: with a store, a ticket of another secret is no sign-out; what a good ticket names is deleted, also
+// when it cannot be read.
+func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	redis := newFakeRedis(t, keepingRedis(kept, &mu))
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "session": map[string]any{"name": "unread",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	entries := func(change string) (count int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for key := range kept {
+			if strings.Contains(key, "session:") {
+				count++
+				if change != "" {
+					kept[key] = change
+				}
+			}
+		}
+		return count
+	}
+	foreign := newSealer([]string{"another secret, long enough for it"}, p.issuer, p.clientID, "ticket")
+	c := newBrowser(t, s)
+	c.setCookie("unread", seal(foreign, "unread", randomBytes(ticketName+ticketKey)))
+	c.fetch(http.MethodPost, "/logout", "").expect(http.StatusServiceUnavailable)
+	if entries(strings.Repeat("A", 200)) != 1 {
+		t.Fatal("there is no session to end")
+	}
+	b.fetch(http.MethodPost, "/logout", "")
+	if entries("") != 0 || b.cookie("unread") != nil {
+		t.Error("what the sign-out could not read is still there")
 	}
 }
