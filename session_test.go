@@ -1378,3 +1378,18 @@ func TestSessionRenewalIsPrivate(t *testing.T) {
 		t.Errorf("expected a renewed cookie that no cache keeps, got %q", r.header)
 	}
 }
+
+// TestSessionKeepsTokensOfAnyForm: what a provider gives comes back from the cookie as it was, whether it is a JWT or only looks like one.
+func TestSessionKeepsTokensOfAnyForm(t *testing.T) {
+	for _, raw := range []string{"", "opaque", "a.b", "eyJh.eyJz.c2ln", "eyJh.not base64!.c2ln", "eyJh.!.c2ln.", "eyJh.eyJz.c2ln.!", "eyJh.eyJz.c2ln.", "eyJh.eyJz.", "..", "eyJh.eyJz.c2ln.eyJz.eyJz",
+		"eyJh.eyJz.c2lo=", "eyJh.eyJz.c2l_", "eyJh.eyJz.c2l-x", "eyJh.!.eyJz.c2ln"} {
+		packed, err := pack(&sessionRecord{ID: "id"}, []string{raw, "", raw})
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, tokens, err := unpack(packed, 3)
+		if err != nil || record.ID != "id" || tokens[0] != raw || tokens[1] != "" || tokens[2] != raw {
+			t.Errorf("%q came back as %q, %v", raw, tokens, err)
+		}
+	}
+}
