@@ -224,6 +224,38 @@ func TestKnownLineOfTwoSessions(t *testing.T) {
 	}
 }
 
+// TestJWTIsRemembered: who brings the same token again is found by the header that it came in; where a token may be in several places, or
+// in one that is hidden from the upstream, by none.
+func TestJWTIsRemembered(t *testing.T) {
+	inThisProcess(t)
+	good := sharedToken(nil)
+	source := func(more ...string) map[string]interface{} {
+		made := map[string]interface{}{}
+		for i := 0; i < len(more); i += 2 {
+			made[more[i]] = more[i+1]
+		}
+		return map[string]interface{}{"tokenSource": made, "signingSecret": tokenSecret}
+	}
+	for want, options := range map[string]map[string]interface{}{
+		"Authorization": source("header", "Authorization", "headerAuthScheme", "Bearer"),
+		"X-Token":       source("header", "X-Token"),
+		"":              source("header", "X-Token", "cookie", "c"),
+	} {
+		s := start(t, jwtOptions(options))
+		g := testGateOf(s)
+		line := map[string]string{"Authorization": "Authorization: Bearer ", "X-Token": "X-Token: ", "": "X-Token: "}[want] + good
+		for i := 0; i < 4; i++ {
+			withHeaders(s, line).upstream()
+		}
+		warm.RLock()
+		count := len(g.lines)
+		warm.RUnlock()
+		if g.warmHeader != want || (count > 0) != (want != "") {
+			t.Errorf("%q: found by %q, %d lines are known", want, g.warmHeader, count)
+		}
+	}
+}
+
 // inThisProcess skips a test where the middleware is built by another process, or interpreted.
 func inThisProcess(t *testing.T) {
 	t.Helper()
