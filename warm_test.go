@@ -236,14 +236,18 @@ func TestJWTIsRemembered(t *testing.T) {
 		}
 		return map[string]interface{}{"tokenSource": made, "signingSecret": tokenSecret}
 	}
-	for want, options := range map[string]map[string]interface{}{
-		"Authorization": source("header", "Authorization", "headerAuthScheme", "Bearer"),
-		"X-Token":       source("header", "X-Token"),
-		"":              source("header", "X-Token", "cookie", "c"),
+	for _, row := range []struct {
+		want, line string
+		options    map[string]interface{}
+	}{
+		{"Authorization", "Authorization: Bearer ", source("header", "Authorization", "headerAuthScheme", "Bearer")},
+		{"X-Token", "X-Token: ", source("header", "X-Token")},
+		{"", "X-Token: ", source("header", "X-Token", "cookie", "c")},
+		{"", "X-Token: ", source("header", "X-Token", "headers", "X-Other-Token")},
 	} {
-		s := start(t, jwtOptions(options))
+		s := start(t, jwtOptions(row.options))
 		g := testGateOf(s)
-		line := map[string]string{"Authorization": "Authorization: Bearer ", "X-Token": "X-Token: ", "": "X-Token: "}[want] + good
+		line, want := row.line+good, row.want
 		for i := 0; i < 4; i++ {
 			withHeaders(s, line).upstream()
 		}
