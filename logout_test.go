@@ -96,23 +96,31 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
+		told string // to the operator, of the refresh token
 		bend func(p *fakeProvider)
 	}{
-		{"it has no end_session_endpoint", func(p *fakeProvider) {
+		{"it is there", "", func(*fakeProvider) {}},
+		{"it has no end_session_endpoint", "", func(p *fakeProvider) {
 			p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
 		}},
-		{"its revocation endpoint is broken", func(p *fakeProvider) { p.answer("revocation", answerText(500, "text/plain", "")) }},
-		{"its revocation endpoint says nothing", func(p *fakeProvider) { p.answer("revocation", answerNothing()) }},
+		{"its revocation endpoint is broken", "500 Internal Server Error; the refresh token stays good there", func(p *fakeProvider) { p.answer("revocation", answerText(500, "text/plain", "")) }},
+		{"its revocation endpoint refuses", "400 Bad Request; the refresh token stays good there", func(p *fakeProvider) { p.answer("revocation", answerText(400, "text/plain", "")) }},
+		{"its revocation endpoint says nothing", "", func(p *fakeProvider) { p.answer("revocation", answerNothing()) }},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvider(t)
 			c.bend(p)
-			_, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
 			if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
 				t.Errorf("landed at %q", seen.URI)
 			}
 			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+			if c.told != "" {
+				s.expectLog(c.told)
+			} else if logs := s.logs(); strings.Contains(logs, "stays good there") {
+				t.Errorf("got %s", logs)
+			}
 		})
 	}
 	t.Run("nothing says where to land", func(t *testing.T) {
