@@ -1327,3 +1327,12 @@ func TestSessionCookieOfFramesAndOfABrowser(t *testing.T) {
 		}
 	}
 }
+
+// TestLoginQueryOfAnAddress: what an address has in its query already stays (RFC 6749 3.1).
+func TestLoginQueryOfAnAddress(t *testing.T) {
+	for address, want := range map[string]string{"https://id.example.com/a": "https://id.example.com/a?b=c", "https://id.example.com/a?x=y": "https://id.example.com/a?x=y&b=c"} {
+		if got := withQuery(address, url.Values{"b": {"c"}}); got != want {
+			t.Errorf("%s: got %s", address, got)
+		}
+	}
+}

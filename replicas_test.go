@@ -354,3 +354,59 @@ func TestEveryMarkIsHeard(t *testing.T) {
 		}
 	}
 }
+
+// TestReplicaTakesWhatAnotherRefreshed: a session that another replica has refreshed is taken as it is now, and its lease given back; tokens
+// that could not be written before are written, and the refresh token is not spent again.
+func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	redis := newFakeRedis(t, keepingRedis(map[string]string{}, &mu))
+	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	g := testGateOf(s)
+	ctx := context.Background()
+	old, _, err := openSession(ctx, g, "taken", b.cookie("taken").Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := *old
+	newer.RefreshAt++
+	if err := storeSession(ctx, g, &newer); err != nil {
+		t.Fatal(err)
+	}
+	calls := p.count("token")
+	heardOf(redis)
+	got, err := redeemOnce(ctx, g, old, nil, "key", time.Second)
+	if err != nil || got.RefreshAt != newer.RefreshAt {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if count := strings.Count(heardOf(redis), leaseScript); count != 2 {
+		t.Errorf("%d dealings with the lease, expected that it is taken and given back", count)
+	}
+	newest := newer
+	newest.RefreshAt++
+	if got, err = redeemOnce(ctx, g, &newer, &newest, "key", time.Second); err != nil || got != &newest {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if known, _, err := openSession(ctx, g, "taken", b.cookie("taken").Value); err != nil || known.RefreshAt != newest.RefreshAt {
+		t.Errorf("it was not written: %v", err)
+	}
+	if p.count("token") != calls {
+		t.Error("the refresh token was spent")
+	}
+}
+
+// TestReplicaGoesOn: a copy is good for another while under the line by which it was found, unless something else is there by now.
+func TestReplicaGoesOn(t *testing.T) {
+	now := time.Now()
+	p := &pass{key: "of nobody", end: now.Add(time.Hour)}
+	other := &pass{key: "of nobody else"}
+	g := &gate{localCopy: time.Minute, mark: "; x=", lines: map[string]*pass{"known": p, "changed": other}}
+	if !goOn(g, p, "known", now) || g.lines["known"] == p || !g.lines["known"].until.Equal(now.Add(time.Minute)) {
+		t.Error("it does not go on")
+	}
+	if goOn(g, p, "changed", now) || goOn(g, p, "gone", now) || g.lines["changed"] != other || g.lines["gone"] != nil {
+		t.Error("it goes on in the place of another")
+	}
+}
