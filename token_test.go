@@ -595,3 +595,17 @@ func jwtMAC(secret []byte, alg, payload string) string {
 	mac.Write([]byte(signed))
 	return signed + "." + base64url.EncodeToString(mac.Sum(nil))
 }
+
+// TestJWTDates: the first and the last second that a date can name are dates (RFC 7519 2).
+func TestJWTDates(t *testing.T) {
+	for _, row := range []struct {
+		number string
+		want   int64
+		isGood bool
+	}{{"0", 0, true}, {"1", 1, true}, {fmt.Sprint(int64(endOfTime)), endOfTime, true}, {fmt.Sprint(int64(endOfTime) + 1), 0, false}, {"-1", 0, false}} {
+		got, err := numericDate(map[string]interface{}{"exp": json.Number(row.number)}, "exp")
+		if (err == nil) != row.isGood || row.isGood && got != row.want {
+			t.Errorf("%s: got %d, %v", row.number, got, err)
+		}
+	}
+}
