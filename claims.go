@@ -366,7 +366,13 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	}
 	value := f.texts[0]
 	for i, key := range f.keys {
-		text := claimIn(f.ways[i], findClaim(id, key))
+		claim := findClaim(id, key)
+		text := ""
+		if way := f.ways[i]; way != "" {
+			text = claimIn(way, claim)
+		} else {
+			text = claimString(claim)
+		}
 		if text == "" {
 			return "", false
 		}
@@ -375,24 +381,25 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	return headerSafe(value), true
 }
 
-// headerLines are the lines of a header, one as a rule; none without one of its claims.
+// isLines says that a header has a line for each item of its claim.
+func isLines(f *headerFormat) bool { return len(f.ways) == 1 && f.ways[0] == "|lines" }
+
+// headerLines are the lines of a header, none without its claim.
 func headerLines(f *headerFormat, id identity) []string {
-	if f != nil && id != nil && len(f.ways) == 1 && f.ways[0] == "|lines" {
-		items, isList := findClaim(id, f.keys[0]).([]any)
-		var lines []string
-		for _, item := range items {
-			if text := headerSafe(valueText(item)); text != "" {
-				lines = append(lines, text)
-			}
-		}
-		if isList {
-			return lines
+	var lines []string
+	var items []any
+	if isLines(f) {
+		items, _ = findClaim(id, f.keys[0]).([]any)
+	}
+	if value, isThere := formatHeader(f, id); isThere && items == nil {
+		lines = append(lines, value)
+	}
+	for _, item := range items {
+		if text := headerSafe(valueText(item)); text != "" {
+			lines = append(lines, text)
 		}
 	}
-	if value, isThere := formatHeader(f, id); isThere {
-		return []string{value}
-	}
-	return nil
+	return lines
 }
 
 // claimIn is a claim written in one of the ways.

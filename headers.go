@@ -27,8 +27,9 @@ type policy struct {
 
 // forwardHeader is one header for the upstream; name is canonical.
 type forwardHeader struct {
-	name   string
-	format *headerFormat
+	name    string
+	format  *headerFormat
+	isLines bool
 }
 
 // newPolicy compiles the three options that make a policy; at is the path of their block, "" at the top level.
@@ -44,7 +45,7 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	for name, text := range c.ForwardHeaders {
 		format, err := parseHeaderFormat(text)
 		p.addError(at+"forwardHeaders."+name, err)
-		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format})
+		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format, isLines: format != nil && isLines(format)})
 	}
 	return made
 }
@@ -61,9 +62,14 @@ func judge(by *policy, id identity) (*pass, error) {
 		return p, errNotAllowed
 	}
 	for _, h := range by.headers {
-		if lines := headerLines(h.format, id); lines != nil {
+		if h.isLines && id != nil {
+			if lines := headerLines(h.format, id); lines != nil {
+				p.names = append(p.names, h.name)
+				p.values = append(p.values, lines)
+			}
+		} else if value, isThere := formatHeader(h.format, id); isThere {
 			p.names = append(p.names, h.name)
-			p.values = append(p.values, lines)
+			p.values = append(p.values, []string{value})
 		}
 	}
 	return p, nil
