@@ -417,18 +417,18 @@ func TestSessionThroughACache(t *testing.T) {
 			alice, eve := app.visitor(t), app.visitor(t)
 			alice.base, eve.base = "http://"+app.host+":"+port, "http://"+app.host+":"+port
 			// The cache does keep what it may.
-			first, second := eve.look("/public?open=1"), eve.look("/public?open=1")
+			first, second := eve.look("/cacheable?open=1"), eve.look("/cacheable?open=1")
 			if first.Status != http.StatusOK || first.Header.Get("X-Upstream-Request") != second.Header.Get("X-Upstream-Request") {
 				t.Fatalf("this cache keeps nothing: %s %v %v", first, first.Header, second.Header)
 			}
 			alice.signIn("/", provider.Alice)
 			old := alice.sessionCookie().Value
 			time.Sleep(2500 * time.Millisecond) // a tenth of its life: it is renewed
-			page := alice.look("/public")
+			page := alice.look("/cacheable")
 			if alice.sessionCookie().Value == old || !strings.Contains(strings.Join(page.Header["Cache-Control"], ","), "private") || !strings.Contains(strings.Join(page.Header["Cache-Control"], ","), "public") {
 				t.Fatalf("expected a renewed session, and private beside the upstream's own word: %v", page.Header)
 			}
-			if page := eve.look("/public"); eve.outcome(page) != "sign-in" || page.Cookie(alice.sessionCookie().Name) != nil {
+			if page := eve.look("/cacheable"); eve.outcome(page) != "sign-in" || page.Cookie(alice.sessionCookie().Name) != nil {
 				t.Errorf("somebody else gets %s %v", page, page.Header)
 			}
 		})

@@ -82,7 +82,7 @@ func Start(o Options) (*Upstream, error) {
 	mux.HandleFunc("/ws", u.echo)
 	mux.HandleFunc("/events", u.events)
 	mux.HandleFunc("/app", u.app)
-	mux.HandleFunc("/public", func(rw http.ResponseWriter, req *http.Request) {
+	mux.HandleFunc("/cacheable", func(rw http.ResponseWriter, req *http.Request) {
 		rw.Header().Set("Cache-Control", "public, max-age=600") // whether it is or not
 		io.WriteString(rw, "for everybody")
 	})
