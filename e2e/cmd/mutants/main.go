@@ -95,6 +95,9 @@ func run(ctx context.Context) error {
 		} else {
 			fmt.Printf("LIVES  %s  (%s)\n", m, outcome)
 		}
+		if tried%10 == 0 {
+			fmt.Printf("%d tried, %d noticed\n", tried, killed)
+		}
 	}
 	fmt.Printf("%d of %d faults are noticed (%d %%)\n", killed, tried, 100*killed/max(tried, 1))
 	return ctx.Err()
