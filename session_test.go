@@ -497,10 +497,10 @@ func TestSessionOfThreeLargeTokensFitsOneCookie(t *testing.T) {
 func TestSessionSliding(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s, b := signedIn(t, p, sessionOptions("expiry", 3))
+	s, b := signedIn(t, p, sessionOptions("expiry", 6))
 	still := b.copyOf() // keeps what it has, and looks only once more
 	for i := 0; i < 5; i++ {
-		time.Sleep(800 * time.Millisecond)
+		time.Sleep(1500 * time.Millisecond)
 		b.fetch(http.MethodGet, "/", "").upstream()
 	}
 	for _, k := range still.cookies {
