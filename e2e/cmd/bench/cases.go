@@ -51,6 +51,7 @@ type bench struct {
 	traefik          *parts.Traefik     // with our plugin alone
 	bare             *parts.Traefik     // with the do-nothing plugin alone, and the sidecar
 	shared           *parts.Traefik     // with both, for comparison
+	crowded          *parts.Traefik     // with our plugin, for many people: what is remembered is the whole Traefik\'s
 	provider, second *provider.Provider // they sign with RS256 and ES256
 	sidecar          *parts.Process
 	redis            *redisServer
@@ -109,6 +110,10 @@ func (b *bench) setUp() error {
 		return err
 	}
 	b.bare, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-bare"), Plugin: inPlace, Static: quiet})
+	if err != nil {
+		return err
+	}
+	b.crowded, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-crowded"), Plugin: b.plugin, Static: quiet})
 	if err != nil {
 		return err
 	}
@@ -172,11 +177,11 @@ func (b *bench) addCases() error {
 	}
 	tokenEndpoint := b.provider.Issuer + "/token"
 	routes := map[*parts.Traefik][]parts.Route{
-		b.bare:   {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
-		b.shared: {{Name: "nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
+		b.bare:    {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
+		b.shared:  {{Name: "nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
+		b.crowded: {{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})}},
 		b.traefik: {
 			{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
-			{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})},
 			{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
 			{Name: "redis-read", Options: b.signInOptions(b.redis.options(0))},
 			{Name: "jwt", Options: jwt(b.provider)},
@@ -202,8 +207,11 @@ func (b *bench) addCases() error {
 	sessions := map[string]string{}
 	for _, route := range []string{"signed-in", "people", "redis-fresh", "redis-read", "shared"} {
 		traefik := b.traefik
-		if route == "shared" {
+		switch route {
+		case "shared":
 			traefik = b.shared
+		case "people":
+			traefik = b.crowded
 		}
 		var err error
 		if sessions[route], err = b.signIn(traefik, route); err != nil {
@@ -227,10 +235,10 @@ func (b *bench) addCases() error {
 		{name: "sign-in: signed in", route: "signed-in", cookie: session},
 		{name: doNothing + ", ten more cookies that change", route: "nothing", at: b.bare, cookie: others},
 		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: doNothing + ", ten more cookies that change"},
-		{name: "people: 1,000 sessions in turn", route: "people", cookies: make([]string, 1000)},
-		{name: "people: 6,000 sessions in turn", route: "people", cookies: make([]string, 6000)},
-		{name: "people: 20,000 sessions in turn", route: "people", cookies: make([]string, manyPeople)},
-		{name: "people: a session never seen before", route: "people", isFresh: true, cookies: b.unseen()},
+		{name: "people: 1,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, 1000)},
+		{name: "people: 6,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, 6000)},
+		{name: "people: 20,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, manyPeople)},
+		{name: "people: a session never seen before", route: "people", at: b.crowded, isFresh: true, cookies: b.unseen()},
 		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: sessions["redis-fresh"]},
 		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: sessions["redis-read"]},
 		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
@@ -392,7 +400,7 @@ func (b *bench) makeTokens(count int, from *provider.Provider) ([]string, error)
 
 // stop ends everything. It may be called more than once.
 func (b *bench) stop() {
-	for _, traefik := range []*parts.Traefik{b.traefik, b.bare, b.shared} {
+	for _, traefik := range []*parts.Traefik{b.traefik, b.bare, b.shared, b.crowded} {
 		if traefik != nil {
 			traefik.Stop()
 		}
