@@ -148,6 +148,9 @@ func parseJWK(item any) (*key, error) {
 	if use != nil && text(use) != "sig" || operations != nil && !has(texts(operations), "verify") {
 		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", shown(use), shown(operations))
 	}
+	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: as bad as a secret one
+		return nil, errors.New("must be a public key, got a private one; whoever reads the set could sign")
+	}
 	var public any // nil: of a kind we do not know
 	for _, name := range strings.Fields("n e x y") {
 		if _, err := decodePart(name, text(jwk[name])); err != nil {
