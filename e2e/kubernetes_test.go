@@ -600,3 +600,113 @@ func TestKubernetesNull(t *testing.T) {
 		}
 	}
 }
+
+// rendered is what Traefik's Helm chart makes of the values in examples/kubernetes/values.yml.
+type rendered struct {
+	Args []string
+	Env  []struct{ Name, Value string }
+}
+
+// readRendered reads it, and sees that it has everything the values say, so that neither is changed alone.
+func readRendered(t *testing.T) rendered {
+	t.Helper()
+	var chart rendered
+	values := map[string]any{}
+	for file, into := range map[string]any{"kubernetes/chart.yml": &chart, "../examples/kubernetes/values.yml": &values} {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = yaml.Unmarshal(text, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := map[string]bool{}
+	for _, argument := range chart.Args {
+		has[strings.ToLower(argument)] = true
+	}
+	for _, variable := range chart.Env {
+		has[fmt.Sprint("map[name:", variable.Name, " value:", variable.Value, "]")] = true
+	}
+	count := 0
+	for _, block := range []string{"experimental", "providers", "ports", "env"} {
+		for _, said := range argumentsOf("--"+block, values[block]) {
+			count++
+			if !has[said] {
+				t.Errorf("examples/kubernetes/values.yml says %s, and e2e/kubernetes/chart.yml does not: render it anew", said)
+			}
+		}
+	}
+	if count < 8 {
+		t.Errorf("only %d values are looked at", count)
+	}
+	return chart
+}
+
+// argumentsOf is what the chart makes of values, in small letters.
+func argumentsOf(path string, value any) []string {
+	var found []string
+	switch value := value.(type) {
+	case map[string]any:
+		for name, inner := range value {
+			found = append(found, argumentsOf(path+"."+name, inner)...)
+		}
+		return found
+	case []any:
+		for _, item := range value {
+			if path == "--env" {
+				found = append(found, fmt.Sprint(item))
+			} else {
+				found = append(found, argumentsOf(path, item)...)
+			}
+		}
+		return found
+	}
+	path = strings.Replace(path, "--ports", "--entrypoints", 1)
+	return []string{strings.ToLower(strings.TrimSuffix(fmt.Sprint(path, "=", value), ".enabled=true"))}
+}
+
+// TestKubernetesHelm runs Traefik with the arguments and the environment that its Helm chart gives it. Only the ports are others, the
+// plugin lies in a folder, the debug API and our certificate are added, and as it runs outside of the cluster, it is told where that is.
+func TestKubernetesHelm(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	chart := readRendered(t)
+	env := []string{"KUBERNETES_SERVICE_HOST=", "KUBERNETES_SERVICE_PORT=", "KUBECONFIG=", "NO_PROXY=*"}
+	for _, variable := range chart.Env {
+		env = append(env, variable.Name+"="+variable.Value)
+	}
+	traefik, err := c.lab.newTraefik("traefik-helm", parts.TraefikOptions{Env: env, Arguments: func(web, websecure, dynamic string) []string {
+		other := strings.NewReplacer(":8000/tcp", web, ":8443/tcp", websecure, ":9100/tcp", "127.0.0.1:0", ":8080/tcp", "127.0.0.1:0",
+			"experimental.plugins.", "experimental.localPlugins.", "=INFO", "=DEBUG")
+		args := []string{"--providers.file.directory=" + dynamic, "--providers.providersThrottleDuration=50ms", "--global.checkNewVersion=false"}
+		for _, argument := range chart.Args {
+			if provider, _, isOption := strings.Cut(strings.TrimPrefix(argument, "--providers."), "."); strings.HasPrefix(argument, "--providers.") && !isOption {
+				at := "--providers." + provider
+				args = append(args, at+".endpoint="+c.URL, at+".token="+c.TraefikToken, at+".certAuthFilePath="+c.CAFile)
+			}
+			if !strings.Contains(argument, ".version=") { // a local plugin has none
+				args = append(args, other.Replace(argument))
+			}
+		}
+		return args
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer traefik.Stop()
+	n := c.tenant(t, "helm")
+	n.apply("login.yml")
+	n.settles(n.appOf(traefik, "app").secureVisitor(t), "sign-in")
+	a := n.appOf(traefik, "app")
+	client := exampleClient
+	client.RedirectURIs = []string{a.Secure + "/oidc/callback"}
+	n.provider.AddClient(client)
+	alice := a.secureVisitor(t)
+	if user := alice.received(alice.signIn("/page", provider.Alice)).Header.Get("X-User"); user != "alice@example.com" {
+		t.Errorf("the application is told %q", user)
+	}
+	// The environment locks what a middleware may read.
+	n.apply("login.yml", "issuer: https://id.example.com", "issuer: ${HOME}")
+	n.eventually("the lock is said", func() bool { return strings.Contains(traefik.Log(0), "is not among the names in TRAEFIK_OIDC_ENV") })
+}

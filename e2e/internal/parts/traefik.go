@@ -45,8 +45,10 @@ type TraefikOptions struct {
 	Addr string
 	// Static is merged into the static configuration.
 	Static map[string]any
-	Env    []string
-	CA     *CA // of the entry point with TLS; without one Traefik makes a certificate up
+	// Arguments are the static configuration instead, for these addresses and this folder of dynamic files.
+	Arguments func(web, websecure, dynamic string) []string
+	Env       []string
+	CA        *CA // of the entry point with TLS; without one Traefik makes a certificate up
 }
 
 // Plugin is a local plugin beside ours.
@@ -124,7 +126,10 @@ func startTraefik(o TraefikOptions, dynamic string, plugins map[string]any) (*Tr
 		"global":       map[string]any{"checkNewVersion": false, "sendAnonymousUsage": false},
 	}
 	merge(static, o.Static)
-	if err := writeJSON(filepath.Join(o.Dir, "traefik.yml"), static); err != nil {
+	args := []string{"--configFile=traefik.yml"}
+	if o.Arguments != nil {
+		args = o.Arguments(web, websecure, dynamic) // and no file, which would win
+	} else if err := writeJSON(filepath.Join(o.Dir, "traefik.yml"), static); err != nil {
 		return nil, err
 	}
 	t := &Traefik{
@@ -135,7 +140,7 @@ func startTraefik(o TraefikOptions, dynamic string, plugins map[string]any) (*Tr
 		return nil, err
 	}
 	t.Process, err = StartProcess(Command{
-		Name: "Traefik", Path: o.Path, Args: []string{"--configFile=traefik.yml"}, Dir: o.Dir, Env: o.Env,
+		Name: "Traefik", Path: o.Path, Args: args, Dir: o.Dir, Env: o.Env,
 		LogFile: filepath.Join(o.Dir, "traefik.log"),
 	})
 	if err != nil {
