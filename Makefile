@@ -5,7 +5,7 @@
 GO ?= go
 TOOLS := .cache
 # Modules beside the plugin's own, each with tests of its own. The last runs the real programs, and takes longest.
-MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/interpreted/go.mod docs/reference/go.mod)) e2e
+MODULES := $(patsubst %/go.mod,%,$(wildcard e2e/tools/go.mod e2e/interpreted/go.mod docs/reference/go.mod)) e2e
 
 .NOTPARALLEL:
 .PHONY: demo test go lint unit interpreted modules bench chaos soak mutants fuzz screenshots reference release-check help
@@ -14,7 +14,7 @@ help:
 	@echo "make demo        a real Traefik with the plugin, a provider and an application; PORT=8081 if 8080 is taken"
 	@echo "                 ISSUER=… CLIENT_ID=… CLIENT_SECRET=… tries your own provider"
 	@echo "make test        all tests: lint, unit, interpreted, modules"
-	@echo "make lint        gofmt, go vet and staticcheck"
+	@echo "make lint        gofmt, go vet, staticcheck, and yaegivet for what the interpreter runs wrongly"
 	@echo "make unit        the plugin's own tests, compiled, with the race detector"
 	@echo "make interpreted the same HTTP tests, with the plugin in the interpreter"
 	@echo "make modules     documentation and end-to-end tests, in a real Traefik"
@@ -39,7 +39,8 @@ go:
 lint: go
 	@unformatted=$$(find . -name '*.go' -not -path './*/node_modules/*' -not -path './$(TOOLS)/*' | xargs gofmt -l); \
 	  test -z "$$unformatted" || { echo "gofmt would change:" $$unformatted; exit 1; }
-	@$(GO) build -C e2e/tools -o ../../$(TOOLS)/ honnef.co/go/tools/cmd/staticcheck
+	@$(GO) build -C e2e/tools -o ../../$(TOOLS)/ honnef.co/go/tools/cmd/staticcheck ./yaegivet
+	@echo ".: what the interpreter runs wrongly"; $(GO) vet -vettool="$(CURDIR)/$(TOOLS)/yaegivet" .
 	@set -e; for module in . $(MODULES); do \
 	  echo "$$module: go vet, staticcheck"; \
 	  (cd $$module && $(GO) vet ./... && "$(CURDIR)/$(TOOLS)/staticcheck" ./...); done

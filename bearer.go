@@ -59,6 +59,7 @@ type tokenJob struct {
 // bearerPass is the pass of the token a request brings: the one remembered by its credential, or a new one. found is false when it
 // brings none.
 func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
+	p = nil
 	raw, credential, err := findToken(g, req)
 	if err != nil || credential == "" {
 		return nil, err != nil, err
@@ -350,13 +351,14 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 		return sameToken(found)
 	}
 	for only := range found {
-		credential = only
+		return found[only], only, nil
 	}
-	return found[credential], credential, nil
+	return "", "", nil
 }
 
 // sameToken is the one token that is in several headers, as some proxies send it.
 func sameToken(found map[string]string) (raw, credential string, err error) {
+	raw, credential = "", ""
 	for name, token := range found {
 		if raw != "" && token != raw || strings.HasPrefix(name, "hidden: ") {
 			return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
@@ -397,6 +399,7 @@ func hiddenTokens(job *tokenJob, req *http.Request) []string {
 // protocolTokens are the tokens among the protocols that a websocket's client offers, and the others: browsers can send no header with
 // one but this. Either the token follows the word bearer, or it is in base64url after the name that Kubernetes gave to that.
 func protocolTokens(req *http.Request) (tokens, others []string) {
+	tokens, others = nil, nil
 	isNext := false
 	for _, item := range strings.SplitN(strings.Join(req.Header["Sec-Websocket-Protocol"], ","), ",", maxMentions) {
 		item = strings.TrimSpace(item)

@@ -69,7 +69,8 @@ func checkMatcher(c *condition, last string) error {
 
 // prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition
 // becomes a pattern for the values that its kind looks at, which is then its name.
-func prepareBypass(c *condition) (err error) {
+func prepareBypass(c *condition) error {
+	var err error
 	if has(c.args, "") {
 		return errors.New("an empty argument")
 	}

@@ -189,11 +189,11 @@ func gatewayPass(g *gate, req *http.Request) (*pass, error) {
 func addUpstreamToken(ctx context.Context, g *gate, p *pass, id, secret, caller string) (until time.Time, err error) {
 	t, err := obtainToken(ctx, g.gateway, id, secret, caller)
 	if err != nil {
-		return until, err
+		return time.Time{}, err
 	}
 	made, err := judge(g.gateway.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
 	if err != nil {
-		return until, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
+		return time.Time{}, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}
 	for i, name := range made.names {
 		if name == "Authorization" || !has(p.names, name) {

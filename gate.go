@@ -336,7 +336,8 @@ func endpointAt(g *gate, at *location) *endpoint {
 // buildSealers derives the keys. Without a secret of its own a session is sealed with the client's, so that configurations of
 // Traefik Hub start as they are and all replicas have the same key. It returns a name of each secret, by which middlewares that know it
 // find what they share: issuer and client anybody can write down, beside a provider of his own.
-func buildSealers(g *gate) (shared []string) {
+func buildSealers(g *gate) []string {
+	var shared []string
 	c := g.config
 	secret := c.Session.Secret
 	if secret == "" {

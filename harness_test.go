@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -240,6 +241,12 @@ type capture struct {
 }
 
 var middlewareLine = regexp.MustCompile(`^login\d+-\d+@file: `)
+
+// interpreted says whether this test runs in Yaegi, where the caller of every function is in the interpreter's own source.
+func interpreted() bool {
+	_, file, _, _ := runtime.Caller(0)
+	return !strings.HasSuffix(file, "harness_test.go")
+}
 
 // TestMain puts itself between the plugin and standard output, so that tests can read the log. What is not the plugin's passes.
 func TestMain(m *testing.M) {

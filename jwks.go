@@ -382,6 +382,7 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 // tryKeys looks for the key that verifies t. Names decide where both have one; a token or a key without is tried with all that
 // are for its algorithm. found tells whether there was any.
 func tryKeys(set any, t *token) (found bool, err error) {
+	err = nil
 	keys, _ := set.([]*key)
 	tries := 0
 	for _, k := range keys {

@@ -92,6 +92,7 @@ func sumUp(l *logger, format, line string) (sum string, isDue bool) {
 	if passed < outagePause {
 		return "", false
 	}
+	sum = ""
 	if r.times > 1 {
 		sum = fmt.Sprintf(" (%d times in %s", r.times, passed.Round(time.Second))
 		if len(r.sessions) > 0 {

@@ -96,7 +96,8 @@ func logout(g *gate, rw http.ResponseWriter, req *http.Request) {
 
 // openSessions are the sessions a request brings, those first that may go on. The ID token of one that is past its time still tells the
 // provider who leaves.
-func openSessions(g *gate, req *http.Request) (sessions []*session, err error) {
+func openSessions(g *gate, req *http.Request) ([]*session, error) {
+	var sessions []*session
 	name := cookieName(&g.sessionCookie, isHTTPS(g, req))
 	for _, value := range chunkedValues(req, name) {
 		s, _, err := openSession(req.Context(), g, name, value)

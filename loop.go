@@ -33,6 +33,7 @@ func forgetRound(g *gate, rw http.ResponseWriter, req *http.Request) {
 
 // roundsOf is what noteRound told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
 func roundsOf(g *gate, req *http.Request) (rounds, size int) {
+	rounds, size = 0, 0
 	for _, value := range cookieValues(req, cookieName(&g.roundCookie, isHTTPS(g, req))) {
 		count, bytes, _ := strings.Cut(value, ".")
 		rounds, _ = strconv.Atoi(count)

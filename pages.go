@@ -180,6 +180,7 @@ func problemJSON(a *answer) string {
 
 // actionsHTML gives the markup of the actions, the address of the first link, and whether there is a button.
 func actionsHTML(actions []action) (markup, link string, posts bool) {
+	markup, link, posts = "", "", false
 	for _, act := range actions {
 		address := safeAddress(act.href)
 		href, text := html.EscapeString(address), html.EscapeString(act.text)

@@ -579,7 +579,8 @@ func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 }
 
 // redisGreeting are the first commands on a connection to node.
-func redisGreeting(c *redisClient, node *redisNode) (commands [][]string) {
+func redisGreeting(c *redisClient, node *redisNode) [][]string {
+	var commands [][]string
 	username, password, database := c.config.Username, c.config.Password, c.config.Database
 	if node.sentinel {
 		username, password, database = c.config.Sentinel.Username, c.config.Sentinel.Password, 0

@@ -437,6 +437,7 @@ func judgeSession(g *gate, s *session) (*pass, error) {
 
 // openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
 func openSession(ctx context.Context, g *gate, name, value string) (s *session, current bool, err error) {
+	s = nil
 	packed, current, err := open(g.sessionSealer, name, value)
 	if err == nil && g.store != nil {
 		s, err = fetchSession(ctx, g, packed)
