@@ -698,7 +698,7 @@ func checkJobs(config *Config, names []string, p *problems) {
 //	!…           the opposite
 //
 // A value is called value, its number of bytes size, of different ones kinds, what a secret has of a published one example, its field's tags min and max, the address that was probably meant try; as an address
-// of ours (parseLocation) its parts are host and path, and wrong is what is wrong with it. <url> and <name> are patterns. What works but
+// of ours (parseLocation) its parts are host and path, wrong is what is wrong with it, and below says that issuer, too, begins like it. <url>, <name> and <theirs> are patterns. What works but
 // should be known is a warning, or a notice.
 const rules = `
 tls/key if cert !key: required with cert; write its private key as PEM
@@ -790,6 +790,10 @@ issuer,url,jwks,uri/ if value=.*#.*: must not have a query or fragment, got "${v
 issuer/ if value=.*\?.*: must not have a query or fragment, got "${value}"; try "${try}"
 issuer/ if value=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${value}"; try "${try}"
 endpoint,location/ if !wrong=<nil>: ${wrong}, got "${value}"
+endpoint/ if below=true issuer=[^:]*://[^/]*/[^/].*: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
+endpoint/ if issuer below=true path=(/(oauth2?|oidc|connect|users|sessions?|v\d|o|ui|api))*/(auth\w*|log-?(in|out)|sign[-_]?(in|out)|end)/?(\?.*)?: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
+endpoint/ if host path=<theirs>: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
+location/ if host path=<theirs>: must be a page of yours, got the provider's, "${value}"; write one, such as "/", where people land after they were there
 endpoint/ if path=.*[?%].*: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 endpoint/ if path=/: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 header,identityHeader/ if !value=<name>: must be the name of a header, got "${value}"; try "X-User" or the like
@@ -840,6 +844,8 @@ notice/session.domain if session.domain: every host below "${session.domain}" ge
 // names of headers and cookies are tokens (RFC 9110 5.6.2).
 var patterns = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
+	// What providers call their endpoints, and nobody else.
+	"<theirs>", `.*(/(oauth2?|oidc|connect|o)/(.*/)?authori[sz]\w+|/openid-connect/\w+|/oauth2/v\d[.]\d/\w+|/end[-_]?session|/ui/oauth2)/?(\?.*)?`,
 	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+",
 	// How shells, templates, build tools, secret managers and people write what somebody is to fill in; and what whole manuals are made of.
 	"<reference>", `.*(\$\{.*\}|\$\([^)]+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|\$(?i:env):.*|\W*\$?[A-Z]+\d*(_[A-Z]+\d*)+\W*|\$[A-Z]+(_[A-Z]+)+\W.*|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+

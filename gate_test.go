@@ -59,7 +59,7 @@ func TestConfigRules(t *testing.T) {
 		}
 		return false
 	}
-	const ofValues = " value size kinds example try min max host path wrong "
+	const ofValues = " value size kinds example try min max host path wrong issuer below "
 	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing pem server param upgrade "
 	var said []string
 	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
@@ -194,7 +194,7 @@ func TestGateLogoutGetsTheSession(t *testing.T) {
 	for _, c := range []struct{ options, wantErr string }{
 		{`{"logoutUrl": "/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app", got "/logout"`},
 		{`{"logoutUrl": "/application/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app"`},
-		{`{"logoutUrl": "id.example.com/logout", "session": {"path": "/app/"}}`, `logoutUrl: must be within session.path, "/app/"`},
+		{`{"logoutUrl": "app.example.com/logout", "session": {"path": "/app/"}}`, `logoutUrl: must be within session.path, "/app/"`},
 		{`{"logoutUrl": "/app/logout", "session": {"path": "/app"}}`, ""},
 		{`{"logoutUrl": "/app/logout", "session": {"path": "/app/"}}`, ""},
 		{`{"logoutUrl": "/app", "session": {"path": "/app"}}`, ""},

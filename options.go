@@ -330,8 +330,10 @@ func checkText(o *option, text string) string {
 	}
 	if kind := o.tag.Get("is"); kind != "" {
 		where, err := parseLocation(text)
+		issuer, _ := parseLocation(o.p.set["issuer"])
 		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": strings.Replace(meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"), ":///", "://id.example.com/", 1),
-			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err)}
+			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err),
+			"issuer": o.p.set["issuer"], "below": fmt.Sprint(strings.HasPrefix(where.host+where.path+"/", issuer.host+strings.TrimSuffix(issuer.path, "/")+"/"))}
 		if o.tag.Get("secret") != "" {
 			facts["kinds"] = strconv.Itoa(differentBytes(text))
 			facts["example"] = published.FindString(wordGaps.Replace(strings.ToLower(text)))
