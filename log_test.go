@@ -42,6 +42,7 @@ func TestLogSumsUp(t *testing.T) {
 	if lines := captured.of(l.name)[before+len(want):]; len(lines) != 2 {
 		t.Errorf("50 connections that were cut: %s", strings.Join(lines, "\n"))
 	}
+	logf(l, levelError, "%s", "10.0.0.1:40000->10.0.0.2:6379: reset") // nothing is before the address
 	for i := 0; i < 100*maxKinds; i++ {
 		logf(l, levelWarn, "%s", fmt.Sprint("kind ", i))
 	}

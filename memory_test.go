@@ -211,3 +211,19 @@ func TestPassCountsAllLines(t *testing.T) {
 		t.Errorf("%s: 1,000 lines count as %d bytes", s.name, size)
 	}
 }
+
+// TestMemoryKeepsWhatIsRead: an entry that is read now and then stays, however many others come; one that is not is forgotten.
+func TestMemoryKeepsWhatIsRead(t *testing.T) {
+	m := newMemory(4 * (entryCost + 10))
+	remember(m, "read", "kept", 0)
+	remember(m, "left", "kept", 0)
+	for i := 0; i < 30; i++ {
+		remember(m, fmt.Sprint(i), true, 0)
+		if got := recall(m, "read"); got != "kept" {
+			t.Fatalf("after %d others it is %v", i+1, got)
+		}
+	}
+	if got := recall(m, "left"); got != nil {
+		t.Errorf("what nobody read is still there: %v", got)
+	}
+}

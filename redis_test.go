@@ -982,3 +982,13 @@ func TestRedisSlotsThatNeverEnd(t *testing.T) {
 	_, err := readRedisSlots(c, from, []any{all, []any{int64(redisSlots + 1), int64(0), server}, all})
 	wantWords(t, err, "CLUSTER SLOTS", "cannot read")
 }
+
+// TestRedisSlotsNameTheirServer: the server of a range is where its answer says, on another host too, and no sentinel.
+func TestRedisSlotsNameTheirServer(t *testing.T) {
+	c := redisAt(t, &RedisConfig{Endpoints: []string{"127.0.0.1:1"}, Cluster: &ClusterConfig{}}, time.Second)
+	from := redisServer(c, "127.0.0.1:1", false)
+	slots, err := readRedisSlots(c, from, []any{[]any{int64(5), int64(6), []any{"127.0.0.2", int64(7000), "id"}}})
+	if err != nil || slots[4] != nil || slots[5] != slots[6] || slots[7] != nil || slots[5].address != "127.0.0.2:7000" || slots[5].sentinel {
+		t.Errorf("got %v, %v", slots[4:8], err)
+	}
+}

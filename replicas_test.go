@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,8 +32,8 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 			return bulk(value)
 		case "GETRANGE": // from the beginning
 			value := kept[args[1]]
-			if len(value) > sealHead {
-				value = value[:sealHead]
+			if last, _ := strconv.Atoi(args[3]); len(value) > last {
+				value = value[:last+1]
 			}
 			return bulk(value)
 		case "INFO":
@@ -362,7 +363,8 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	var mu sync.Mutex
-	redis := newFakeRedis(t, keepingRedis(map[string]string{}, &mu))
+	kept := map[string]string{}
+	redis := newFakeRedis(t, keepingRedis(kept, &mu))
 	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
 	g := testGateOf(s)
 	ctx := context.Background()
@@ -394,6 +396,12 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	}
 	if p.count("token") != calls {
 		t.Error("the refresh token was spent")
+	}
+	mu.Lock()
+	delete(kept, "session:{"+ticketID(newest.ticket)+"}")
+	mu.Unlock()
+	if err := storeSession(ctx, g, &newest); !errors.Is(err, errNoCredentials) {
+		t.Errorf("a session that was logged out meanwhile is written: %v", err)
 	}
 }
 
