@@ -171,6 +171,67 @@ func TestBrowserLoops(t *testing.T) {
 	}
 }
 
+// TestBrowserOneHost: one host has the callback of all, and everybody ends at the page they asked for, on the host they asked, with one
+// session everywhere.
+func TestBrowserOneHost(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			port := l.traefik.URL[strings.LastIndex(l.traefik.URL, ":"):]
+			if scheme == "https" {
+				port = l.traefik.SecureURL[strings.LastIndex(l.traefik.SecureURL, ":"):]
+			}
+			at := func(host string) string { return scheme + "://" + host + "{site}" + port }
+			callback := at("auth.") + "/oidc/callback"
+			s := peopled(with{"redirectUrl": callback, "session.domain": "{site}", "postLogoutRedirectUrl": "/"})
+			s.callbacks = []string{callback}
+			s.landings = []string{at("") + "/", at("auth.") + "/", at("office.") + "/"}
+			s.rule = "HOST || Host(`auth.{site}`) || Host(`office.{site}`)"
+			app := l.serve(t, s)
+			first, office, auth := app.fill(at("")), app.fill(at("office.")), app.fill(at("auth."))
+			signIns := func() int { return app.provider.Grants("authorization_code", app.name) }
+			for i, begin := range []string{first, office, auth} {
+				w := app.window(t)
+				w.base = begin
+				tab := w.tab()
+				tab.enter("/reports?a=b&c=d", provider.Alice)
+				if got := tab.loaded(auth + "/oidc/callback"); got.Status != http.StatusFound {
+					t.Errorf("the callback: %v", got)
+				}
+				for _, other := range []string{first, office, auth} {
+					tab.open(other + "/page")
+					tab.isAt(other + "/page")
+					tab.see(youAreAlice)
+				}
+				if n := signIns(); n != i+1 {
+					t.Errorf("from %s: %d token requests, expected %d", begin, n, i+1)
+				}
+				// A sign-out at one host is one at all, and lands at the host where it began.
+				tab.open(office + "/logout")
+				tab.do("waitForSelector", `input[name="username"]`)
+				w.base = first
+				tab.open("/page")
+				tab.do("waitForSelector", `input[name="username"]`)
+			}
+
+			// Two tabs of two hosts, both before the password: each ends where it began.
+			w := app.window(t)
+			w.base = first
+			one, two := w.tab(), w.tab()
+			one.open(first + "/one")
+			two.open(office + "/two")
+			one.signIn(provider.Alice)
+			one.isAt(first + "/one")
+			two.base = office
+			two.do("reload")
+			two.isAt(office + "/two")
+			two.see(youAreAlice)
+		})
+	}
+}
+
 // noise is text that no compression makes shorter.
 func noise(bytes int) string {
 	text := ""
