@@ -399,7 +399,8 @@ func hiddenTokens(job *tokenJob, req *http.Request) []string {
 // protocolTokens are the tokens among the protocols that a websocket's client offers, and the others: browsers can send no header with
 // one but this. Either the token follows the word bearer, or it is in base64url after the name that Kubernetes gave to that.
 func protocolTokens(req *http.Request) (tokens, others []string) {
-	tokens, others = nil, nil
+	tokens = nil
+	others = nil
 	isNext := false
 	for _, item := range strings.SplitN(strings.Join(req.Header["Sec-Websocket-Protocol"], ","), ",", maxMentions) {
 		item = strings.TrimSpace(item)

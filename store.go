@@ -251,7 +251,8 @@ func judgeRedis(ctx context.Context, s *store) {
 // storeNews adds marks of sign-outs, those that are not there yet, and returns how many that were, with the marks written since a time, all
 // on Redis's clock and in milliseconds.
 func storeNews(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
-	now, added, news = 0, 0, nil
+	now, added = 0, 0
+	news = nil // alone: the interpreter cannot assign nil among others
 	s.mu.Lock()
 	life := s.life
 	s.mu.Unlock()
