@@ -3,7 +3,9 @@ package oidc
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -314,8 +316,8 @@ func TestBearerEndsWithItsToken(t *testing.T) {
 	eventually(t, "the token ends", func() bool { return bearer(t, s, ended).status == http.StatusUnauthorized })
 }
 
-// TestMixedTable is who is asked when a session and a token come together: the token decides alone.
-func TestMixedTable(t *testing.T) {
+// TestBearerBesideASession is who is asked when a session and a token come together: the token decides alone.
+func TestBearerBesideASession(t *testing.T) {
 	t.Parallel()
 	for _, job := range []string{"jwt", "oAuthIntrospection"} {
 		job := job
@@ -369,8 +371,8 @@ func TestMixedTable(t *testing.T) {
 	}
 }
 
-// TestMixedAuthorization: the access token of whoever comes in goes on as Authorization, and nobody can bring another.
-func TestMixedAuthorization(t *testing.T) {
+// TestBearerBesideAuthorizationOfOthers: the access token of whoever comes in goes on as Authorization, and nobody can bring another.
+func TestBearerBesideAuthorizationOfOthers(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.jwtAccessTokens = true
@@ -395,8 +397,8 @@ func TestMixedAuthorization(t *testing.T) {
 	}
 }
 
-// TestMixedBothTokenJobs: JWTs are verified here, the provider is asked about all other tokens.
-func TestMixedBothTokenJobs(t *testing.T) {
+// TestBearerOfTwoJobs: JWTs are verified here, the provider is asked about all other tokens.
+func TestBearerOfTwoJobs(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "oAuthIntrospection": map[string]any{},
@@ -419,63 +421,198 @@ func TestMixedBothTokenJobs(t *testing.T) {
 	}
 }
 
-// TestResourceMetadata: a client that knows nothing finds its way from the 401 (RFC 9728).
-func TestResourceMetadata(t *testing.T) {
+// TestBearerSeveralHeaders: a token may be in one of several headers, and the same in two of them.
+func TestBearerSeveralHeaders(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
-	for _, row := range []struct{ resource, path string }{
-		{"https://app.example.com/mcp", "/.well-known/oauth-protected-resource/mcp"},
-		{"https://app.example.com/", "/.well-known/oauth-protected-resource"},
-		{"https://app.example.com", "/.well-known/oauth-protected-resource"},
-		{"https://app.example.com/a%20b/", "/.well-known/oauth-protected-resource/a%20b/"},
+	good, other := sharedToken(nil), sharedToken(map[string]any{"sub": "bob"})
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer",
+		"headers": "cf-access-jwt-assertion, X-Forwarded-Access-Token"}}))
+	for _, lines := range [][]string{
+		{"Authorization: Bearer " + good}, {"Cf-Access-Jwt-Assertion: " + good}, {"X-Forwarded-Access-Token: " + good}, {"X-Forwarded-Access-Token: Bearer " + good},
+		{"Authorization: Bearer " + good, "Cf-Access-Jwt-Assertion: " + good}, {"Authorization: Basic YTpi", "Cf-Access-Jwt-Assertion: " + good},
 	} {
-		for _, job := range []string{"jwt", "oAuthIntrospection"} {
-			row := row
-			options := p.options(map[string]any{job: map[string]any{"resource": row.resource}})
-			if job == "jwt" {
-				options = jwtOptions(map[string]any{"issuer": p.issuer, "resource": row.resource})
+		for range []int{1, 2} { // the second one is remembered
+			seen := apiCall(t, s, "GET", "/", "", lines...).accepted("ada")
+			for _, name := range []string{"Authorization", "Cf-Access-Jwt-Assertion", "X-Forwarded-Access-Token"} {
+				if strings.Contains(seen.Headers.Get(name), good) {
+					t.Errorf("%v: the upstream got the token", lines)
+				}
 			}
-			s := start(t, options)
-			challenge := noToken + `, resource_metadata="https://app.example.com` + row.path + `"`
-			r := apiCall(t, s, "GET", "/", "", "Host: evil.example").challenged(401, challenge)
-			_, address, _ := strings.Cut(r.header.Get("WWW-Authenticate"), `resource_metadata="`)
-			found := apiCall(t, s, "GET", strings.Trim(address, `"`), "", "Origin: https://client.example").expect(200)
-			document := map[string]any{}
-			if err := json.Unmarshal([]byte(found.body), &document); err != nil || found.header.Get("Content-Type") != "application/json" || found.header.Get("Access-Control-Allow-Origin") != "*" {
-				t.Errorf("%v:\n%s", err, found.story())
+		}
+	}
+	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good, "Cf-Access-Jwt-Assertion: "+other).challenged(400, badRequest, "more than one token was sent")
+	apiCall(t, s, "GET", "/", "", "Cf-Access-Jwt-Assertion: "+good, "Cf-Access-Jwt-Assertion: "+good).challenged(400, badRequest, "more than one Cf-Access-Jwt-Assertion header")
+	apiCall(t, s, "GET", "/", "", "Cf_Access-Jwt-Assertion: "+good).challenged(401, noToken)
+	bearer(t, s, "x").challenged(401, badToken)
+}
+
+// TestBearerWebSocketProtocol: scripts in browsers have no other place for a token.
+func TestBearerWebSocketProtocol(t *testing.T) {
+	t.Parallel()
+	good := sharedToken(nil)
+	kubernetes := "base64url.bearer.authorization.k8s.io." + base64.RawURLEncoding.EncodeToString([]byte(good))
+	source := map[string]any{"webSocketProtocol": true}
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": source}))
+	for offered, left := range map[string]string{
+		"bearer, " + good + ", chat": "bearer, chat", "chat,Bearer," + good: "chat, Bearer", "bearer, " + good: "bearer",
+		"v4.channel.k8s.io, " + kubernetes: "v4.channel.k8s.io", kubernetes: "",
+	} {
+		seen := apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: "+offered).accepted("ada")
+		if got := strings.Join(seen.Headers["Sec-Websocket-Protocol"], ","); got != left {
+			t.Errorf("%s: the upstream got %q", offered[:20], got)
+		}
+	}
+	seen := apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: bearer", "Sec-WebSocket-Protocol: "+good+", chat").accepted("ada")
+	if got := strings.Join(seen.Headers["Sec-Websocket-Protocol"], ","); got != "bearer, chat" {
+		t.Errorf("on two lines: %q", got)
+	}
+	apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: chat").challenged(401, noToken)
+	apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: bearer").challenged(401, noToken)
+	apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: bearer, x").challenged(401, badToken)
+	apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: bearer, "+good+", bearer, "+good+"x").challenged(400, badRequest)
+	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good).challenged(401, noToken)
+	s = start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": source, "forwardAuthorization": true}))
+	seen = apiCall(t, s, "GET", "/", "", "Sec-WebSocket-Protocol: bearer, "+good).accepted("ada")
+	if !strings.Contains(seen.Headers.Get("Sec-Websocket-Protocol"), good) {
+		t.Error("the upstream did not get the token")
+	}
+}
+
+// TestBearerTokensAreTaken: a token is for the gateway alone, wherever it was, and what is beside it stays as it was written.
+func TestBearerTokensAreTaken(t *testing.T) {
+	t.Parallel()
+	good := sharedToken(nil)
+	for _, keep := range []bool{false, true} {
+		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenKey": "jwt", "forwardAuthorization": keep,
+			"tokenSource": map[string]any{"query": "access token", "cookie": "token"}}))
+		for sent, left := range map[string]string{
+			"/a?access+token=" + good: "/a", "/a?x=%2f&access%20token=" + good + "&y=+&&z": "/a?x=%2f&y=+&&z", "/%2f?jwt=" + good + "&jwt=": "/%2f", "/?y;z&jwt=" + good: "/?y;z",
+		} {
+			if keep {
+				left = sent
 			}
-			if servers := texts(document["authorization_servers"]); document["resource"] != row.resource || len(servers) != 1 || servers[0] != p.issuer {
-				t.Errorf("the document is %v", document)
+			for range []int{1, 2} {
+				if seen := apiCall(t, s, "GET", sent, "").accepted("ada"); seen.URI != left {
+					t.Errorf("sent %.20s, the upstream got %q, want %q", sent, seen.URI, left)
+				}
 			}
-			apiCall(t, s, "OPTIONS", row.path, "", "Origin: https://client.example", "Access-Control-Request-Method: GET").expect(204)
-			apiCall(t, s, "POST", row.path, "").expect(405)
-			if job == "jwt" { // made for another resource
-				bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": row.resource})).accepted("ada")
-				r := bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": "https://other.example"}))
-				r.challenged(401, strings.Replace(challenge, ", res", `, error="invalid_token", res`, 1), "audience: expected")
-			}
+		}
+		want := map[bool]string{false: "a=b; c=\"d\"", true: "a=b; token=" + good + "; c=\"d\""}[keep]
+		if seen := apiCall(t, s, "GET", "/", "", "Cookie: a=b; token="+good+"; c=\"d\"").accepted("ada"); seen.Headers.Get("Cookie") != want {
+			t.Errorf("the upstream got the cookies %q", seen.Headers.Get("Cookie"))
+		}
+		form := "b=1&jwt=" + good + "&a=+%20"
+		want = map[bool]string{false: "b=1&a=+%20", true: form}[keep]
+		seen := apiCall(t, s, "POST", "/?c", form, "Content-Type: application/x-www-form-urlencoded").accepted("ada")
+		if seen.Body != want || seen.Headers.Get("Content-Length") != fmt.Sprint(len(want)) || seen.URI != "/?c" {
+			t.Errorf("the upstream got %q, %v", seen.Body, seen.Headers)
+		}
+		if log := s.logs(); strings.Contains(log, good[:40]) {
+			t.Errorf("a token is in the log:\n%s", log)
+		}
+	}
+	// A request that is judged by its session keeps what it has.
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]any{"jwt": map[string]any{"tokenSource": map[string]any{"query": "t"}}})
+	if seen := b.fetch("GET", "/?t=&x", "").upstream(); seen.URI != "/?t=&x" {
+		t.Errorf("the upstream got %q", seen.URI)
+	}
+}
+
+// TestBearerMethods: the description of an API names the ways of RFC 6750 that it takes, and no others.
+func TestBearerMethods(t *testing.T) {
+	t.Parallel()
+	for want, block := range map[string]map[string]any{
+		`["header"]`:                {},
+		`["header" ]`:               {"tokenSource": map[string]any{"headers": "Authorization"}},
+		`["header","body","query"]`: {"tokenKey": "access_token"},
+		`["header","query"]`:        {"tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "bearer", "query": "access_token"}},
+		`["query"]`:                 {"tokenSource": map[string]any{"query": "access_token"}},
+		``:                          {"tokenSource": map[string]any{"header": "X-Token", "query": "t", "cookie": "c"}},
+		` `:                         {"tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "Token"}},
+	} {
+		s := start(t, jwtOptions(merge(block, map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com"})))
+		document := map[string]json.RawMessage{}
+		if err := json.Unmarshal([]byte(apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200).body), &document); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(document["bearer_methods_supported"]); got != strings.ReplaceAll(want, " ", "") {
+			t.Errorf("%v: got %s", block, got)
 		}
 	}
 }
 
-// TestResourceScopes: what the rule asks of a token's scopes is told to clients (RFC 6750 3.1, RFC 9728 2).
-func TestResourceScopes(t *testing.T) {
+// TestBearerWords: whoever writes a program reads what is wrong with the request, and nothing of sessions and sign-ins.
+func TestBearerWords(t *testing.T) {
 	t.Parallel()
-	const metadata = `resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`
-	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com",
-		"claims": "SplitContains(`scope`, ` `, `orders:read`) && OneOf(`scp`, `orders:read`, `orders:all`)"}))
-	weak := sharedToken(map[string]any{"aud": "https://api.example.com", "scope": "other"})
-	bearer(t, s, weak).challenged(403, tooFewRights+`, scope="orders:read orders:all", `+metadata)
-	bearer(t, s, "bad").challenged(401, badToken+`, scope="orders:read orders:all", `+metadata) // which the next one is to have
-	apiCall(t, s, "GET", "/", "").challenged(401, noToken+`, scope="orders:read orders:all", `+metadata)
-	told := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200)
-	if !strings.Contains(told.body, `"scopes_supported":["orders:read","orders:all"]`) {
-		t.Errorf("the document is %s", told.body)
+	p := newProvider(t)
+	api := jwtOptions(map[string]any{"signingSecret": tokenSecret, "claims": "SplitContains(`scope`, ` `, `orders:read`)"})
+	good := "Authorization: Bearer " + sharedToken(nil)
+	callers := callersOptions(p)
+	away := introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": "http://127.0.0.1:1/", "maxRetries": 0}})
+	mixed := p.options(map[string]any{"oAuthIntrospection": map[string]any{"clientConfig": map[string]any{"url": "http://127.0.0.1:1/", "maxRetries": 0}}})
+	own := map[string]any{"oAuthClientCredentials": map[string]any{"url": "http://127.0.0.1:1/", "clientId": "a", "clientSecret": "b", "clientConfig": map[string]any{"maxRetries": 0}}}
+	strict := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "claims": "Exists(`nothing`)"}}
+	wrong := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": "wrong"}}
+	for _, row := range []struct {
+		name    string
+		options map[string]any
+		lines   []string
+		status  int
+		detail  string
+	}{
+		{"no token", api, nil, 401, "This address needs an access token. Get one from the authorization server"},
+		{"a bad token", api, []string{good + "x"}, 401, "This access token is not accepted. It may have ended, or have been made for something else. Get a new one"},
+		{"too few rights", api, []string{good}, 403, "This access token does not allow this. It is good, but lacks what this address asks for. Get one with the scope that WWW-Authenticate names"},
+		{"two tokens", api, []string{good, good}, 400, "This request cannot be answered. Send exactly one access token"},
+		{"an outage", away, []string{good}, 503, "Access cannot be checked right now. The authorization server does not respond"},
+		{"an outage beside a sign-in", mixed, []string{good}, 503, "Access cannot be checked right now"},
+		{"nothing beside a sign-in", mixed, nil, 401, "You are not signed in"},
+		{"no credentials", callers, nil, 401, "This address needs a client's id and secret. Send them in the header Authorization, as Basic credentials"},
+		{"wrong credentials", callers, []string{password("x", "y")}, 401, "These client credentials are not accepted. Check the client's id and secret"},
+		{"two credentials", callers, []string{password("x", "y"), password("x", "y")}, 400, "This request cannot be answered. Send exactly one Authorization header"},
+		{"no token for the gateway", own, nil, 503, "Access cannot be checked right now"},
+		{"a token that the gateway's rule refuses", strict, nil, 403, "The gateway may not do this for you"},
+		{"a gateway whose secret is wrong", wrong, nil, 502, "The authorization server sent an answer we cannot use"},
+	} {
+		s := start(t, row.options)
+		for _, page := range []bool{false, true} {
+			lines := row.lines
+			if page {
+				lines = append([]string{"Accept: text/html"}, lines...)
+			}
+			r := apiCall(t, s, http.MethodPost, "/", "", lines...)
+			first, _, _ := strings.Cut(row.detail, ". ")
+			isJob := row.name != "nothing beside a sign-in"
+			if r.status != row.status || !strings.Contains(strings.ReplaceAll(r.body, "&#39;", "'"), first) || !page && !strings.Contains(r.body, row.detail) || isJob && (strings.Contains(r.body, "sign-in service") || strings.Contains(r.body, "session")) {
+				t.Errorf("%s: expected %d with %q:\n%s", row.name, row.status, row.detail, r.story())
+			}
+		}
 	}
+	s := start(t, api)
+	apiCall(t, s, "GET", "/", "").challenged(401, noToken+`, scope="orders:read"`)
+	bearer(t, s, "x").challenged(401, badToken+`, scope="orders:read"`)
+	bearer(t, s, sharedToken(nil)).challenged(403, tooFewRights+`, scope="orders:read"`)
+}
 
-	s = start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com", "claims": "Equals(`sub`, `bob`)"}))
-	bearer(t, s, weak).challenged(403, tooFewRights+", "+metadata)
-	if told := apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200); strings.Contains(told.body, "scopes") {
-		t.Errorf("the document is %s", told.body)
+// TestBearerNameAtRefusal: the access log names also whom the rule says no to, and our own log tells nothing that the rule did not see.
+func TestBearerNameAtRefusal(t *testing.T) {
+	t.Parallel()
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "usernameClaim": "email", "claims": "Equals(`sub`, `ada`)"}))
+	// Google's service accounts: azp is sub.
+	r := bearer(t, s, sharedToken(map[string]any{"sub": "1234", "azp": "1234", "email": "robot@example.com"}))
+	r.challenged(403, tooFewRights, `the rule says no to sub null, client_id null, azp "1234"`)
+	if s.server != nil {
+		g := testGateOf(s)
+		token := sharedToken(map[string]any{"sub": "eve", "email": "eve@example.com"})
+		req := requestTo(t, "GET", "https://app.example.com/")
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.URL.User = url.User("root")
+		m := &Middleware{gate: g, next: http.NotFoundHandler(), header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
+		rw := httptest.NewRecorder()
+		m.ServeHTTP(rw, req)
+		if rw.Code != 403 || req.URL.User.String() != "eve%40example.com" {
+			t.Errorf("%d for %q", rw.Code, req.URL.User)
+		}
 	}
 }

@@ -372,3 +372,26 @@ func TestBypassIdentity(t *testing.T) {
 		}
 	}
 }
+
+func TestBypassBesideSignIn(t *testing.T) {
+	p := newProvider(t)
+	p.away(true)
+	s := start(t, p.options(headersFor("X-User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`) || Method(`OPTIONS`)"}))
+	b := newBrowser(t, s)
+	b.open("/public/page").upstream()
+	b.fetch(http.MethodOptions, "/private", "").upstream()
+	for _, path := range []string{"/private?x=/public", "/private#/public", "/public/../private", "/x/public"} {
+		if res := b.raw(path); res.Header.Get("X-Upstream") == "reached" {
+			t.Errorf("%s was open", path)
+		}
+	}
+	if res := b.raw("/private", "X-Forwarded-Uri: /public", "X-Original-Url: /public", "X-Rewrite-Url: /public", "X-Http-Method-Override: OPTIONS"); res.StatusCode == http.StatusOK {
+		t.Error("a header opened the route")
+	}
+	p.away(false)
+	c := newBrowser(t, start(t, p.options(headersFor("X-User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`)"})))
+	c.signIn("/")
+	if seen := c.open("/public").upstream(); seen.Headers.Get("X-User") != "" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+		t.Errorf("an open route tells nobody who is there: %q", seen.Headers)
+	}
+}

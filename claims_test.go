@@ -490,3 +490,16 @@ func TestClaimsScopes(t *testing.T) {
 		}
 	}
 }
+
+// TestClaimsListItems: the ends of an item are its own, also in a list that is joined.
+func TestClaimsListItems(t *testing.T) {
+	id := identity{"": claimsOf(t, `{"groups":[" admins","staff ","  ","a b","x\u0009y","with, comma"," both, "]}`)}
+	f, err := parseHeaderFormat("groups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := formatHeader(f, id)
+	if want := "%20admins,staff%20,%20%20,a b,x%09y,with%2C comma,%20both%2C%20"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}

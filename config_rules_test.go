@@ -1,7 +1,9 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
+	"reflect"
 	"regexp"
 	"sort"
 	"strings"
@@ -258,6 +260,183 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 					t.Errorf("%s: %q is shown", option, text)
 				}
 			}
+		}
+	}
+}
+
+// gateOf makes the gate of a sign-in with further options.
+func gateOf(t *testing.T, options string) (*gate, error) {
+	t.Helper()
+	raw, err := json.Marshal(signIn(t, options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newGate(context.Background(), raw, "login@file")
+}
+
+// What is wrong with an option keeps nobody from looking at the others, and at what they are made into.
+func TestConfigTellsEveryMistake(t *testing.T) {
+	for _, test := range mistakes {
+		if _, err := gateOf(t, test.options); err == nil || !strings.Contains(err.Error(), test.wantErr) {
+			t.Errorf("%s: expected %q, got %v", test.name, test.wantErr, err)
+		}
+	}
+}
+
+func TestConfigTellsAllMistakesAtOnce(t *testing.T) {
+	_, err := gateOf(t, "{\"issuer\": \"id.example.com\", \"claims\": \"Equals(\", \"bypass\": \"(\", \"clientKey\": \"no key\", \"idTokenSigningAlg\": \"HS512\", "+
+		"\"clientConfig\": {\"tls\": {\"ca\": \"no certificate\"}}, \"jwt\": {\"publicKey\": \"no key either\", \"claims\": \"x\"}, "+
+		"\"oAuthClientCredentials\": {\"url\": \"https://id/t\", \"clientId\": \"x\", \"clientKey\": \"nor this\", \"store\": {\"secret\": \"short\"}}}")
+	if err == nil {
+		t.Fatal("expected problems")
+	}
+	for _, want := range []string{"issuer: must be an https URL", "claims: position 8", "bypass: position 2", "clientKey: must be ", "clientConfig: tls.ca: no certificate found",
+		"idTokenSigningAlg: HS512 needs a clientSecret of 64 bytes at least; let the provider sign with RS256 or ES256", "jwt.publicKey: must be ", "jwt.claims: position 1",
+		"oAuthClientCredentials.store.secret: must have 16 bytes at least"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %s", want, err)
+		}
+	}
+}
+
+// Every row of the table of rules speaks of options that there are, can be read, and is what some row of the tests runs into.
+func TestConfigRules(t *testing.T) {
+	paths := map[string]bool{}
+	eachOption(reflect.TypeOf(Config{}), "", func(option string, _ reflect.StructField) { paths[option] = true })
+	isThere := func(block, name string) bool {
+		for path := range paths {
+			if block == "" && path == name || block != "" && strings.HasSuffix("."+path, "."+block+"."+name) {
+				return true
+			}
+		}
+		return false
+	}
+	const ofValues = " value size kinds example try min max host path wrong issuer below "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing pem server param upgrade "
+	var said []string
+	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
+		for _, test := range list {
+			raw := options(t, test.options)
+			if len(list) == len(mistakes) {
+				raw = signIn(t, test.options)
+			}
+			_, p := read(raw)
+			said = append(said, p.list...)
+		}
+	}
+	rows := strings.Split(strings.TrimSpace(patterns.Replace(rules)), "\n")
+	for i, row := range rows {
+		parts := ruleRow.FindStringSubmatch(row)
+		if parts == nil {
+			t.Errorf("not a row: %s", row)
+			continue
+		}
+		isNote := parts[1] == "warning" || parts[1] == "notice"
+		for _, block := range strings.Split(parts[1], ",") {
+			if isNote {
+				block = ""
+			}
+			isKind := strings.Contains(kinds, " "+block+" ") && block != ""
+			names := strings.Fields(regexp.MustCompile(`=\S*|!`).ReplaceAllString(parts[3], " "))
+			for _, name := range append(names, regexp.MustCompile(`==(\S+)`).FindAllString(parts[3], -1)...) {
+				if name = strings.TrimSuffix(strings.TrimPrefix(name, "=="), "~"); isKind && !strings.Contains(ofValues, " "+name+" ") || !isKind && !isThere(block, name) {
+					t.Errorf("there is no option %q: %s", name, row)
+				}
+			}
+			if isKind != (parts[2] == "" && block != "jwt") || parts[2] != "" && !isThere(block, parts[2]) {
+				t.Errorf("there is no option %q: %s", parts[2], row)
+			}
+		}
+		for _, condition := range strings.Fields(parts[3]) {
+			if _, pattern, _ := strings.Cut(condition, "="); !strings.HasPrefix(pattern, "=") {
+				regexp.MustCompile("^(?s:" + pattern + ")$")
+			}
+		}
+		words := regexp.MustCompile(`\\\$\\\{[^}]*\\}`).ReplaceAllString(regexp.QuoteMeta(parts[4]), ".*")
+		about := regexp.MustCompile(`(^|\.)` + regexp.QuoteMeta(parts[2]) + ": " + words + "$")
+		if parts[2] == "" {
+			about = regexp.MustCompile(": " + words + "$")
+		}
+		isSeen := isNote
+		for _, problem := range said {
+			isSeen = isSeen || about.MatchString(problem)
+		}
+		if !isSeen {
+			t.Errorf("no test runs into row %d: %s", i+1, row)
+		}
+	}
+	if len(rows) < 80 {
+		t.Errorf("only %d rows", len(rows))
+	}
+}
+
+// What should be known is logged when a gate is made.
+func TestConfigWarns(t *testing.T) {
+	s := start(t, signIn(t, `{"issuer": "http://id.example.com", "clientConfig": {"tls": {"insecureSkipVerify": true}}, "backchannelLogoutUrl": "/bye", "session": {"domain": "example.com"}}`))
+	s.expectLog(`issuer: "http://id.example.com" is plain http: whoever is on the way can sign in as anybody`)
+	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider")
+	s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout")
+	s.expectLog(`session.domain: every host below "example.com" gets the session's cookie and can replace it`)
+	s = start(t, map[string]any{
+		"jwt":                    map[string]any{"issuer": "http://id.example.com", "clientConfig": map[string]any{"tls": map[string]any{"insecureSkipVerify": true}}},
+		"oAuthIntrospection":     map[string]any{"tokenSource": map[string]any{"header": "X-Token"}, "clientConfig": map[string]any{"url": "http://id.example.com/introspect"}},
+		"oAuthClientCredentials": map[string]any{"url": "http://id.example.com/token", "clientId": "app", "clientSecret": "a secret"},
+	})
+	s.expectLog(`jwt.issuer: "http://id.example.com" is plain http: whoever is on the way can make tokens`)
+	s.expectLog("jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens")
+	s.expectLog("jwt.audience: not set, so tokens that were made for any other API are accepted")
+	s.expectLog(`oAuthIntrospection.clientConfig.url: "http://id.example.com/introspect" is plain http: whoever is on the way reads tokens`)
+	s.expectLog("oAuthIntrospection.audience: not set, so tokens that were made for any other API are accepted")
+	s.expectLog(`oAuthClientCredentials.url: "http://id.example.com/token" is plain http: whoever is on the way reads credentials and tokens`)
+	careless := map[string]any{"insecureSkipVerify": true}
+	s = start(t, map[string]any{
+		"jwt":                    map[string]any{"jwksUrl": "HTTP://id.example.com/keys"},
+		"oAuthIntrospection":     map[string]any{"tokenSource": map[string]any{"header": "X-Token"}, "clientConfig": map[string]any{"url": "https://id.example.com/introspect", "tls": careless}},
+		"oAuthClientCredentials": map[string]any{"url": "https://id.example.com/token", "clientId": "app", "clientSecret": "a secret", "clientConfig": map[string]any{"tls": careless}},
+	})
+	s.expectLog(`jwt.jwksUrl: "HTTP://id.example.com/keys" is plain http: whoever is on the way can make tokens`)
+	s.expectLog("oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the way reads tokens and can call any active")
+	s.expectLog("oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the way reads credentials and tokens")
+	s = start(t, signIn(t, `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`))
+	if lines := captured.of(s.name); len(lines) > 0 {
+		t.Errorf("nothing is to be known, got %q", lines)
+	}
+}
+
+// A sign-out that the browser does not bring its session to would leave the session as it is.
+func TestConfigLogoutGetsTheSession(t *testing.T) {
+	for _, c := range []struct{ options, wantErr string }{
+		{`{"logoutUrl": "/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app", got "/logout"`},
+		{`{"logoutUrl": "/application/logout", "session": {"path": "/app"}}`, `logoutUrl: must be within session.path, "/app"`},
+		{`{"logoutUrl": "app.example.com/logout", "session": {"path": "/app/"}}`, `logoutUrl: must be within session.path, "/app/"`},
+		{`{"logoutUrl": "/app/logout", "session": {"path": "/app"}}`, ""},
+		{`{"logoutUrl": "/app/logout", "session": {"path": "/app/"}}`, ""},
+		{`{"logoutUrl": "/app", "session": {"path": "/app"}}`, ""},
+		{`{"logoutUrl": "/logout", "loginUrl": "/login", "backchannelLogoutUrl": "/pushed", "frontchannelLogoutUrl": "/frame"}`, ""},
+	} {
+		_, err := gateOf(t, c.options)
+		if c.wantErr == "" && err != nil || c.wantErr != "" && (err == nil || !strings.Contains(err.Error(), c.wantErr)) {
+			t.Errorf("%s: expected %q, got %v", c.options, c.wantErr, err)
+		}
+	}
+}
+
+func TestConfigDomainCoversOurHosts(t *testing.T) {
+	p := newProvider(t)
+	for _, c := range []struct{ option, at, domain, problem string }{
+		{"redirectUrl", "https://auth.example.com/cb", "example.com", ""},
+		{"redirectUrl", "https://example.com:8443/cb", ".Example.com", ""},
+		{"redirectUrl", "/cb", "example.com", ""},
+		{"redirectUrl", "https://auth.example.org/cb", "example.com", `session.domain: must cover the host of redirectUrl, "auth.example.org", got "example.com"; write a domain that both the pages and that host are in`},
+		{"redirectUrl", "badexample.com/cb", "example.com", `session.domain: must cover the host of redirectUrl, "badexample.com"`},
+		{"redirectUrl", "https://example.com/cb", "app.example.com", `session.domain: must cover the host of redirectUrl, "example.com"`},
+		{"logoutUrl", "https://auth.example.org/out", "example.com", `session.domain: must cover the host of logoutUrl`},
+		{"loginUrl", "https://auth.example.org/in", "example.com", `session.domain: must cover the host of loginUrl`},
+		{"backchannelLogoutUrl", "http://traefik.internal/out", "example.com", ""}, // no browser comes there
+	} {
+		_, err := build(t, p.options(sessionOptions("domain", c.domain), map[string]any{c.option: c.at}))
+		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {
+			t.Errorf("%s %q with %q: expected %q, got %v", c.option, c.at, c.domain, c.problem, err)
 		}
 	}
 }

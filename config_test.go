@@ -912,9 +912,9 @@ func TestConfigLocation(t *testing.T) {
 const tableValues = " AllOf AnyOf Challenge Forward Public Unauthorized Authorization offline_access openid https aud kid oidc keycloak-oidc google entra-id gitlab adfs realm_access.roles range if " +
 	"withPrefix withSuffix mapToJsonArray rule config port providers.generic-oauth Value Values Name Unauthenticated.FilePath Unauthorized.FilePath client-id client-secret "
 
-// TestOtherNamesOfPages: every option that a page of docs/migrate names has an answer when it is left in: the name here, the place, or
+// TestConfigOtherNamesOfPages: every option that a page of docs/migrate names has an answer when it is left in: the name here, the place, or
 // that there is nothing like it.
-func TestOtherNamesOfPages(t *testing.T) {
+func TestConfigOtherNamesOfPages(t *testing.T) {
 	pages, err := filepath.Glob("docs/migrate/*.md")
 	if err != nil || len(pages) < 9 {
 		t.Fatal(pages, err)

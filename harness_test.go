@@ -142,6 +142,7 @@ func (s *testSite) reload() {
 func (s *testSite) sessionCookie() string {
 	return "__Host-" + strings.TrimSuffix(s.name, "@file") + "-session"
 }
+
 func (s *testSite) stateCookie() string {
 	return "__Host-" + strings.TrimSuffix(s.name, "@file") + "-state"
 }
@@ -491,6 +492,7 @@ func (b *browser) request(method, address, body string) *http.Request {
 }
 
 var selfSending = regexp.MustCompile(`<form method="post" action="([^"]*)">`)
+
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
 // travel navigates: it follows redirects, and forms that a provider lets the browser send at once.
@@ -801,4 +803,73 @@ func pemOf(t *testing.T, key any) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// withHeaders sends a page's fetch with just these headers, over a connection that stays: only such requests are remembered by the line.
+func withHeaders(s *testSite, header ...string) *reply {
+	s.t.Helper()
+	b := newBrowser(s.t, s)
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		b.header.Set(name, value)
+	}
+	return b.fetch(http.MethodGet, "/", "")
+}
+
+// testGateOf is the gate of a site in this process. An interpreted one cannot be looked into: there a test ends here.
+func testGateOf(s *testSite) *gate {
+	if s.server == nil {
+		s.t.Skip("the rest looks into this process")
+	}
+	m, _ := s.handler.Load().(*testHandler).handler.(*Middleware)
+	return m.gate
+}
+
+// inThisProcess skips a test where the middleware is built by another process, or interpreted.
+func inThisProcess(t *testing.T) {
+	t.Helper()
+	if interpreted() || os.Getenv("OIDC_TEST_HOST") != "" {
+		t.Skip("the memory can be looked into in this process alone")
+	}
+	warm.Lock()
+	if room == 0 { // no gate was made before
+		room = 32 << 20
+	}
+	warm.Unlock()
+}
+
+// rawUpstream sends a request line by line and gives what the upstream received.
+func rawUpstream(b *browser, target string, header ...string) *received {
+	b.t.Helper()
+	res := b.raw(target, header...)
+	seen := &received{Headers: http.Header{}}
+	if err := json.NewDecoder(res.Body).Decode(seen); err != nil || res.StatusCode != http.StatusOK {
+		b.t.Errorf("the upstream was not reached: %s %v with %q", res.Status, err, header)
+	}
+	return seen
+}
+
+// signedIn is a site with somebody signed in.
+func signedIn(t *testing.T, p *fakeProvider, more ...map[string]any) (*testSite, *browser) {
+	t.Helper()
+	s := start(t, p.options(more...))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	return s, b
+}
+
+func sessionOptions(pairs ...any) map[string]any {
+	block := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		block[pairs[i].(string)] = pairs[i+1]
+	}
+	return map[string]any{"session": block}
+}
+
+func headersFor(pairs ...string) map[string]any {
+	block := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		block[pairs[i]] = pairs[i+1]
+	}
+	return map[string]any{"forwardHeaders": block}
 }

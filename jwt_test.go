@@ -133,8 +133,8 @@ func TestJWTBesideSignIn(t *testing.T) {
 	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": []string{"x", "other"}})).accepted("ada")
 }
 
-// TestJWTKeysAway: while the keys cannot be had nobody can say whether a token is good, so it is neither let in nor refused.
-func TestJWTKeysAway(t *testing.T) {
+// TestJWTProviderAway: while the keys cannot be had nobody can say whether a token is good, so it is neither let in nor refused.
+func TestJWTProviderAway(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.away(true)

@@ -3,6 +3,7 @@ package oidc
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -95,5 +96,37 @@ func TestLogOfFaults(t *testing.T) {
 				t.Errorf("%.1f lines a second, %d in all:\n%s", perSecond, len(lines), strings.Join(lines, "\n"))
 			}
 		})
+	}
+}
+
+func TestLogHidesTheCallback(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
+	b := newBrowser(t, s)
+	back := b.answered(b.begin("/page?token=abc"))
+	b.open(back.String()).upstream()
+	logs := s.logs()
+	for _, secret := range []string{back.Query().Get("code"), back.Query().Get("state"), p.clientSecret, b.cookie(s.sessionCookie()).Value[:40], url.QueryEscape("token=abc")} {
+		if strings.Contains(logs, secret) {
+			t.Errorf("the log has %q:\n%s", secret, logs)
+		}
+	}
+}
+
+func TestLogHasOneLinePerRequest(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
+	b := newBrowser(t, s)
+	for _, end := range []string{"%0a", "%0d", "%c2%85", "%e2%80%a8", "%e2%80%a9", "%1b[2K", "%e2%80%ae"} { // also what readers of logs take for the end of a line
+		b.raw("/a"+end+s.name+":%20forged", "Sec-Fetch-Mode: navigate")
+	}
+	f := start(t, p.options(map[string]any{"logLevel": "debug", "unauthenticated": "forward"}))
+	newBrowser(t, f).raw("/a%0a" + f.name + ":%20forged")
+	for _, site := range []*testSite{s, f} {
+		for _, line := range strings.Split(site.logs(), "\n") {
+			if strings.HasPrefix(line, site.name+": forged") || strings.ContainsAny(line, "\r\u0085\u2028\u2029\x1b\u202e") {
+				t.Errorf("a visitor wrote a line: %q", line)
+			}
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -664,38 +663,73 @@ func TestLogoutOfWhatCannotBeRead(t *testing.T) {
 	s.expectLog("or a part of it is missing; have all replicas the same session.secret")
 }
 
-// TestReplicaLogoutOfWhatCannotBeRead: with a store, a ticket of another secret is no sign-out; what a good ticket names is deleted, also
-// when it cannot be read.
-func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
+func TestLogoutDuringARefresh(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	var mu sync.Mutex
-	kept := map[string]string{}
-	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "session": map[string]any{"name": "unread",
-		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
-	entries := func(change string) (count int) {
-		mu.Lock()
-		defer mu.Unlock()
-		for key := range kept {
-			if strings.Contains(key, "session:") {
-				count++
-				if change != "" {
-					kept[key] = change
-				}
-			}
+	p.expiresIn = 2
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
+	p.expiresIn = 300
+	sid := sidOf(p)
+	time.Sleep(2200 * time.Millisecond)
+	waiting, goOn := make(chan bool), make(chan bool)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		close(waiting)
+		<-goOn
+		p.usual("token", rw, req)
+	})
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	answered := make(chan *http.Response)
+	go func() { answered <- b.raw("/", line) }()
+	<-waiting
+	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sid}))).expect(http.StatusOK)
+	close(goOn)
+	res := <-answered
+	if res.StatusCode != http.StatusUnauthorized || len(res.Header["Set-Cookie"]) > 0 {
+		t.Errorf("the session goes on: %s %q", res.Status, res.Header["Set-Cookie"])
+	}
+	if res := b.raw("/", line); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("its cookie is good: %s", res.Status)
+	}
+}
+
+func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
+	// Redis is away, the logout fails with 400; when the provider tries again, its token is not "used".
+	p := newProvider(t)
+	away := newFakeRedis(t, answering(map[string]string{"": hangUp}))
+	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "session": map[string]any{
+		"store": map[string]any{"redis": map[string]any{"endpoints": []string{away.address}}}}}))
+	form := logoutForm(p.logoutToken(map[string]any{"sid": "one"}))
+	r := sendLogoutToken(s, form).expect(http.StatusBadRequest)
+	if r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("got %q", r.header)
+	}
+	away.say(func(args []string) string {
+		switch args[0] {
+		case "SET":
+			return "+OK\r\n"
+		case "ZRANGE":
+			return array()
+		case "HELLO", "AUTH", "SELECT", "CLIENT", "PING":
+			return "+OK\r\n"
 		}
-		return count
+		return "$-1\r\n"
+	})
+	eventually(t, "the logout succeeds", func() bool { return sendLogoutToken(s, form).status == http.StatusOK })
+}
+
+func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
+	// Anybody may load that page: what it leaves in memory is small, and pushes no other logout out.
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
+	frame := newBrowser(t, s)
+	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)
+	copied := b.copyOf()
+	b.open("/logout")
+	if s.server != nil { // the memory can be filled in this process alone
+		c := testGateOf(s)
+		for i := 0; i < 3*c.framed.room/entryCost; i++ {
+			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
+		}
 	}
-	foreign := newSealer([]string{"another secret, long enough for it"}, p.issuer, p.clientID, "ticket")
-	c := newBrowser(t, s)
-	c.setCookie("unread", seal(foreign, "unread", randomBytes(ticketName+ticketKey)))
-	c.fetch(http.MethodPost, "/logout", "").expect(http.StatusServiceUnavailable)
-	if entries(strings.Repeat("A", 200)) != 1 {
-		t.Fatal("there is no session to end")
-	}
-	b.fetch(http.MethodPost, "/logout", "")
-	if entries("") != 0 || b.cookie("unread") != nil {
-		t.Error("what the sign-out could not read is still there")
-	}
+	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 }

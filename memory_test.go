@@ -188,8 +188,8 @@ func TestMemoryOfStrangers(t *testing.T) {
 	}
 }
 
-// TestPassCountsAllLines: a header of many lines takes as many bytes as they have.
-func TestPassCountsAllLines(t *testing.T) {
+// TestMemoryCountsAllLines: a header of many lines takes as many bytes as they have.
+func TestMemoryCountsAllLines(t *testing.T) {
 	inThisProcess(t)
 	p := newProvider(t)
 	var groups []any
@@ -225,5 +225,24 @@ func TestMemoryKeepsWhatIsRead(t *testing.T) {
 	}
 	if got := recall(m, "left"); got != nil {
 		t.Errorf("what nobody read is still there: %v", got)
+	}
+}
+
+func TestMemoryForgets(t *testing.T) {
+	// Whoever looks an entry up while it is forgotten must not bring it back.
+	for i := 0; i < 3000; i++ {
+		m := newMemory(1)
+		remember(m, "gone", true, 0)
+		remember(m, "new", true, 0) // pushes the other into the old half
+		done := make(chan bool)
+		go func() {
+			recall(m, "gone")
+			close(done)
+		}()
+		forget(m, "gone")
+		<-done
+		if recall(m, "gone") != nil {
+			t.Fatalf("attempt %d: it is back", i)
+		}
 	}
 }

@@ -1,678 +1,735 @@
 package oidc
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	_ "crypto/sha512"
-	"encoding/base64"
-	"encoding/json"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// fakeProvider is the one OpenID provider of all HTTP tests. Left alone it is a strict and friendly one: the user is signed in there
-// already and consents, codes and refresh tokens work once, every check that a provider owes its clients is made. Tests bend it
-// by replacing answers and editing what it signs. Fields are set before the request they are for.
-type fakeProvider struct {
-	*httptest.Server
-	issuer                 string
-	clientID, clientSecret string
-	user                   map[string]any // claims of who signs in; sub, sid, iss, aud and times are added
-	alg                    string
-	expiresIn              int // seconds of an access token's life, 0: not told
-	idTokenLife            time.Duration
-	keepRefreshToken       bool          // no rotation
-	jwtAccessTokens        bool          // access tokens are JWTs
-	clockSkew              time.Duration // of its clock, in tokens and in Date
+var impatient = map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}
 
-	mu      sync.Mutex
-	key     *providerKey
-	keys    []*providerKey // published
-	calls   map[string]int
-	last    map[string]*providerCall
-	edits   map[string]func(map[string]any)
-	answers map[string]http.HandlerFunc
-	grants  map[string]*providerGrant // by code, access or refresh token, request_uri
-	number  int
+func TestProviderDiscoveryTroubles(t *testing.T) {
+	t.Parallel()
+	edited := func(edit func(d map[string]any)) func(p *fakeProvider) {
+		return func(p *fakeProvider) { p.edit("discovery", edit) }
+	}
+	answered := func(answer http.HandlerFunc) func(p *fakeProvider) {
+		return func(p *fakeProvider) { p.answer("discovery", answer) }
+	}
+	const away, wrong = http.StatusServiceUnavailable, http.StatusInternalServerError
+	for _, c := range []struct {
+		name   string
+		status int
+		bend   func(p *fakeProvider)
+		want   []string
+	}{
+		{"it names another issuer", wrong, edited(func(d map[string]any) { d["issuer"] = "https://other.example.com" }), []string{"configuration: discovery: issuer: expected", "other.example.com"}},
+		{"it names the issuer with two slashes", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "//" }), []string{"configuration: discovery: issuer: expected"}},
+		{"it names the issuer with another path", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/x" }), []string{"configuration: discovery: issuer: expected"}},
+		{"it names no issuer", wrong, edited(func(d map[string]any) { delete(d, "issuer") }), []string{"issuer"}},
+		{"it names a list of issuers", wrong, edited(func(d map[string]any) { d["issuer"] = []any{d["issuer"]} }), []string{"issuer"}},
+		{"it names no authorization endpoint", wrong, edited(func(d map[string]any) { delete(d, "authorization_endpoint") }), []string{"authorization_endpoint", "got null", "endpoints"}},
+		{"it names no token endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = nil }), []string{"token_endpoint", "got null"}},
+		{"it names no keys", wrong, edited(func(d map[string]any) { d["jwks_uri"] = "" }), []string{"jwks_uri"}},
+		{"an endpoint without host", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
+		{"an endpoint that is a number", wrong, edited(func(d map[string]any) { d["jwks_uri"] = 5 }), []string{"jwks_uri", "got 5"}},
+		{"an endpoint with a password", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
+		{"an endpoint that is a script", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
+		{"an endpoint with the beginning of a fragment", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
+		{"a huge issuer", wrong, edited(func(d map[string]any) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
+		{"a huge endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
+		{"a huge header", away, answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
+		{"HTML", away, answered(answerHTML()), []string{"discovery", "issuer"}},
+		{"404", away, answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
+		{"500", away, answered(answerText(500, "text/plain", "")), []string{"500"}},
+		{"redirect", away, answered(answerRedirect("http://127.0.0.1:1/")), []string{"307"}},
+		{"10 MB", away, answered(answerText(200, "application/json", `{"a":"`+strings.Repeat("x", 10<<20)+`"}`)), []string{"larger than"}},
+		{"endless", away, answered(answerEndless()), []string{"larger than"}},
+		{"nothing", away, answered(answerNothing()), []string{"in time"}},
+		{"broken connection", away, answered(answerBroken()), []string{"discovery"}},
+		{"array", away, answered(answerText(200, "application/json", "[]")), []string{"discovery"}},
+		{"an issuer twice", away, answered(answerText(200, "application/json", `{"issuer":"a","issuer":"b"}`)), []string{"discovery"}},
+		{"nested too deep", away, answered(answerText(200, "application/json", `{"a":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+`}`)), []string{"discovery"}},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t)
+			c.bend(p)
+			s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"}))
+			b := newBrowser(t, s)
+			r := b.open("/page").expect(c.status, "<html")
+			if (r.header.Get("Retry-After") == "") != (c.status == wrong) || strings.Contains(r.body, "moments") != (c.status == away) || strings.Contains(r.body, "configuration") != (c.status == wrong) {
+				t.Errorf("the page of %d: %q %s", c.status, r.header, r.body)
+			}
+			if r.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("got %q", r.header)
+			}
+			if strings.Contains(r.body, p.issuer) {
+				t.Error("the page says more than a visitor needs")
+			}
+			s.expectLog(c.want...)
+			for _, line := range strings.Split(s.logs(), "\n") {
+				if len(line) > 1000 {
+					t.Errorf("a line of %d bytes: %.200q", len(line), line)
+				}
+			}
+			b.open("/public").upstream()
+			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+			p.edit("discovery", nil)
+			p.answer("discovery", nil)
+			time.Sleep(1200 * time.Millisecond) // the first pause
+			b.signIn("/page")
+		})
+	}
 }
 
-// providerKey is a key of the provider. A []byte is an HMAC secret.
-type providerKey struct {
-	kid, alg string
-	private  any
+// answerRaw sends bytes that no HTTP server would.
+func answerRaw(text string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, req *http.Request) {
+		if conn, buffer, err := rw.(http.Hijacker).Hijack(); err == nil {
+			_, _ = buffer.WriteString(text)
+			_ = buffer.Flush()
+			_ = conn.Close()
+		}
+	}
 }
 
-// providerCall is a request that an endpoint received.
-type providerCall struct {
-	form   url.Values
-	header http.Header
-	method string
+// A token endpoint of any length is called, and named in short.
+func TestProviderLongEndpoint(t *testing.T) {
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) {
+		d["token_endpoint"] = "http://127.0.0.1:1/" + strings.Repeat("e", 5000)
+	})
+	s := start(t, p.options())
+	newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+	s.expectLog("token endpoint: POST http://127.0.0.1:1/eee", "connection refused")
+	for _, line := range strings.Split(s.logs(), "\n") {
+		if len(line) > 1000 {
+			t.Errorf("a line of %d bytes: %.200q", len(line), line)
+		}
+	}
 }
 
-// providerGrant is what a code, a token or a pushed request stands for.
-type providerGrant struct {
-	kind    string // code, access, refresh, request
-	form    url.Values
-	subject string
-	sid     string
-	used    bool
+// An optional address that nobody can use is left out, with one warning, and the sign-in works without it.
+func TestProviderBrokenOptionalEndpoints(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"userinfo_endpoint", "introspection_endpoint", "revocation_endpoint", "end_session_endpoint", "pushed_authorization_request_endpoint"} {
+		for _, value := range []any{"/end", "", "javascript:alert(1)", "https://a:b@id.example.com/", "https://id.example.com/#x", []any{"https://id.example.com/"}, 5} {
+			p := newProvider(t)
+			p.edit("discovery", func(d map[string]any) { d[name] = value })
+			s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
+			if told := strings.Count(s.logs(), "discovery: "+name+" is left out"); told != 1 {
+				t.Errorf("%s is %v: expected one warning, got %d:\n%s", name, value, told, s.logs())
+			}
+			if b.open("/logout"); name == "end_session_endpoint" && p.count("end_session") != 0 {
+				t.Errorf("%v was used", value)
+			}
+		}
+	}
+	// What the options need is missing then: that is no outage.
+	for name, options := range map[string]map[string]any{"userinfo_endpoint": {"userinfo": true}, "pushed_authorization_request_endpoint": {"par": true}} {
+		p := newProvider(t)
+		p.edit("discovery", func(d map[string]any) { d[name] = "/relative" })
+		s := start(t, p.options(options))
+		newBrowser(t, s).open("/").expect(http.StatusInternalServerError, "configuration")
+		s.expectLog("configuration", "the provider names no "+name+"; see endpoints")
+	}
+	// Addresses that are configured are not even looked at in the document.
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) {
+		d["authorization_endpoint"], d["token_endpoint"], d["userinfo_endpoint"] = "/a", nil, "ftp://x"
+	})
+	s := start(t, p.options(map[string]any{"userinfo": true, "endpoints": map[string]any{"authorization": p.issuer + "/authorize", "token": p.issuer + "/token", "userinfo": p.issuer + "/userinfo"}}))
+	newBrowser(t, s).signIn("/")
+	if strings.Contains(s.logs(), "left out") {
+		t.Errorf("nothing was left out:\n%s", s.logs())
+	}
 }
 
-// newProvider starts a provider with the client app, whose secret is a good one.
-func newProvider(t *testing.T) *fakeProvider {
+// The final slash of the issuer is forgiven in the options, and then the provider's own spelling counts, byte for byte.
+func TestProviderFinalSlash(t *testing.T) {
+	t.Parallel()
+	for _, slash := range []string{"", "/"} {
+		p := newProvider(t)
+		p.issuer = p.URL + slash
+		written := p.URL + strings.TrimPrefix("/", slash)
+		p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
+		p.answer("authorize", withIss(p, func() string { return p.issuer }))
+		options := p.options(map[string]any{"issuer": written, "jwt": map[string]any{"resource": app + "/api"}, "loginUrl": "/login", "frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel"})
+		s := start(t, options)
+		b := newBrowser(t, s)
+		b.open("/login?iss=" + url.QueryEscape(p.issuer)).upstream()
+		b.open("/login").upstream()
+		if told := strings.Count(s.logs(), "which counts from now on"); told != 1 {
+			t.Errorf("expected one warning, got %d:\n%s", told, s.logs())
+		}
+		now := time.Now().Unix()
+		bearer := func(issuer string) string {
+			return "Authorization: Bearer " + p.sign(map[string]any{"iss": issuer, "sub": "ada", "aud": app + "/api", "exp": now + 60})
+		}
+		withHeaders(s, bearer(p.issuer)).upstream()
+		withHeaders(s, bearer(written)).expect(http.StatusUnauthorized)
+		if described := b.fetch(http.MethodGet, "/.well-known/oauth-protected-resource/api", ""); !strings.Contains(described.body, `["`+p.issuer+`"]`) {
+			t.Errorf("the resource is described as %s", described.body)
+		}
+		b.open("/login?iss=" + url.QueryEscape(written)).expect(http.StatusBadRequest)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"iss": written, "sub": "ada"}))).expect(http.StatusBadRequest)
+		newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(written) + "&sid=" + sidOf(p)).expect(http.StatusBadRequest)
+		newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sidOf(p)).expect(http.StatusOK)
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusOK)
+
+		p.edit("id_token", func(claims map[string]any) { claims["iss"] = written })
+		newBrowser(t, s).open("/login").expect(http.StatusBadGateway)
+		p.edit("id_token", nil)
+		p.answer("authorize", withIss(p, func() string { return written }))
+		newBrowser(t, s).open("/login").expect(http.StatusBadGateway)
+		s.expectLog("callback: iss: expected", p.issuer)
+	}
+}
+
+// withIss names the issuer in the answer (RFC 9207).
+func withIss(p *fakeProvider, issuer func() string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, req *http.Request) {
+		recorder := httptest.NewRecorder()
+		p.usual("authorize", recorder, req)
+		rw.Header().Set("Location", recorder.Header().Get("Location")+"&iss="+url.QueryEscape(issuer()))
+		rw.WriteHeader(recorder.Code)
+	}
+}
+
+func TestProviderIssuerSpellings(t *testing.T) {
+	for _, path := range []string{"/", "/realms/one", "/realms/one/"} {
+		p := newProvider(t)
+		p.issuer = p.URL + path
+		newBrowser(t, start(t, p.options())).signIn("/")
+	}
+}
+
+func TestProviderIsLeftAloneAfterFailures(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.answer("discovery", answerText(500, "text/plain", ""))
+	s := start(t, p.options(impatient))
+	begin := time.Now()
+	for time.Since(begin) < 2500*time.Millisecond {
+		newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+		time.Sleep(20 * time.Millisecond)
+	}
+	if calls := p.count("discovery"); calls < 2 || calls > 3 {
+		t.Errorf("expected attempts at 0 s and 1 s, got %d", calls)
+	}
+}
+
+func TestProviderIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	// What only reads is tried again within one request.
+	p := newProvider(t)
+	var failures int64 = 2
+	fail := func(endpoint string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, req *http.Request) {
+			if atomic.AddInt64(&failures, -1) >= 0 {
+				panic(http.ErrAbortHandler)
+			}
+			p.usual(endpoint, rw, req)
+		}
+	}
+	p.answer("discovery", fail("discovery"))
+	s := start(t, p.options())
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 3 {
+		t.Errorf("expected three attempts, got %d", p.count("discovery"))
+	}
+}
+
+func TestProviderFirstRequests(t *testing.T) {
+	p := newProvider(t)
+	p.answer("discovery", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("discovery", rw, req)
+	})
+	p.answer("jwks", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		p.usual("jwks", rw, req)
+	})
+	s := start(t, p.options())
+	one := newBrowser(t, s)
+	var redirected, signedIn int64
+	inParallel(1000, func(i int) {
+		if res := one.raw("/", "Sec-Fetch-Mode: navigate"); res.StatusCode == http.StatusFound {
+			atomic.AddInt64(&redirected, 1)
+		}
+	})
+	inParallel(50, func(i int) {
+		if newBrowser(t, s).open("/").isUpstream() {
+			atomic.AddInt64(&signedIn, 1)
+		}
+	})
+	if redirected != 1000 || signedIn != 50 || p.count("discovery") != 1 || p.count("jwks") != 1 {
+		t.Errorf("%d of 1000 redirected, %d of 50 signed in, %d discoveries, %d key sets", redirected, signedIn, p.count("discovery"), p.count("jwks"))
+	}
+}
+
+func TestProviderRotatesItsKeys(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.useAlg("ES256")
+	s := start(t, p.options())
+	newBrowser(t, s).signIn("/")
+	p.rotateKeys("two")
+	newBrowser(t, s).signIn("/")
+	time.Sleep(2 * time.Second) // a second rotation, seconds later
+	p.rotateKeys("three")
+	newBrowser(t, s).signIn("/")
+	if p.count("jwks") != 3 {
+		t.Errorf("expected three key sets, got %d", p.count("jwks"))
+	}
+}
+
+func TestProviderIsNotHammeredForUnknownKeys(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.useAlg("ES256")
+	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
+	known := p.key
+	for i := 0; i < 30; i++ {
+		p.mu.Lock()
+		p.key = &providerKey{kid: fmt.Sprintf("unknown%d", i), alg: "ES256", private: known.private}
+		p.mu.Unlock()
+		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusBadRequest)
+	}
+	p.answer("jwks", answerText(500, "text/plain", ""))
+	for i := 0; i < 30; i++ {
+		r := sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sub": "ada"})))
+		if r.status == http.StatusOK {
+			t.Errorf("an unknown key was taken")
+		}
+	}
+	if calls := p.count("jwks"); calls > 8 {
+		t.Errorf("60 tokens with unknown keys made %d key set requests", calls)
+	}
+	b.fetch(http.MethodGet, "/", "").upstream()
+}
+
+func TestProviderKeySetTroubles(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		bend   func(p *fakeProvider)
+		status int
+		want   string
+	}{
+		{"keys of kinds we do not know among them", func(p *fakeProvider) {
+			p.edit("jwks", func(d map[string]any) {
+				d["keys"] = append([]any{7, nil, "text", []int{1}, map[string]any{}, map[string]any{"kty": "XYZ", "kid": "a"},
+					map[string]any{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"}, map[string]any{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
+					map[string]any{"kty": "RSA", "kid": "d", "n": 5, "e": true}, map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "AA"},
+					map[string]any{"kty": "oct", "kid": "f", "k": "AAAA"}}, d["keys"].([]any)...)
+			})
+		}, 200, ""},
+		{"no name on the one key", func(p *fakeProvider) {
+			p.edit("jwks", func(d map[string]any) { delete(d["keys"].([]any)[0].(map[string]any), "kid") })
+		}, 200, ""},
+		{"no name in the token", func(p *fakeProvider) { p.edit("header", func(h map[string]any) { delete(h, "kid") }) }, 200, ""},
+		{"no name in the token, several keys", func(p *fakeProvider) {
+			p.keys = append([]*providerKey{{kid: "zero", alg: "RS256", private: newPrivateKey("RS256")}}, p.keys...)
+			p.edit("header", func(h map[string]any) { delete(h, "kid") })
+		}, 200, ""},
+		{"no keys", func(p *fakeProvider) { p.edit("jwks", func(d map[string]any) { d["keys"] = []int{} }) }, 503, "key"},
+		{"HTML", func(p *fakeProvider) { p.answer("jwks", answerHTML()) }, 503, "key set"},
+		{"500", func(p *fakeProvider) { p.answer("jwks", answerText(500, "text/plain", "")) }, 503, "500"},
+		{"10 MB", func(p *fakeProvider) {
+			p.answer("jwks", answerText(200, "application/json", `{"keys":["`+strings.Repeat("x", 10<<20)+`"]}`))
+		}, 503, "larger than"},
+		{"endless", func(p *fakeProvider) { p.answer("jwks", answerEndless()) }, 503, "larger than"},
+		{"nothing", func(p *fakeProvider) { p.answer("jwks", answerNothing()) }, 503, "in time"},
+		{"no address", func(p *fakeProvider) { p.edit("discovery", func(d map[string]any) { delete(d, "jwks_uri") }) }, 500, "jwks_uri"},
+	} {
+		c := c
+		t.Run(c.name, func(t *testing.T) {
+			p := newProvider(t)
+			c.bend(p)
+			s := start(t, p.options(impatient))
+			b := newBrowser(t, s)
+			b.open("/").expect(c.status)
+			if c.status == 200 {
+				return
+			}
+			if b.cookie(s.sessionCookie()) != nil {
+				t.Error("there is a session")
+			}
+			s.expectLog(c.want)
+		})
+	}
+}
+
+func TestProviderEndpointsByHand(t *testing.T) {
+	p := newProvider(t)
+	p.answer("discovery", answerText(404, "text/plain", ""))
+	at := p.issuer
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 0 {
+		t.Errorf("there was nothing to discover: %d", p.count("discovery"))
+	}
+	q := newProvider(t)
+	inside := newProvider(t) // the same provider by another name
+	inside.answer("token", func(rw http.ResponseWriter, req *http.Request) { q.usual("token", rw, req) })
+	newBrowser(t, start(t, q.options(map[string]any{"endpoints": map[string]string{"token": inside.URL + "/token"}}))).signIn("/")
+	if inside.count("token") != 1 || q.count("token") != 0 {
+		t.Error("the endpoint that was configured is not used")
+	}
+}
+
+func TestProviderDiscoveryByHand(t *testing.T) {
+	p := newProvider(t)
+	elsewhere := newProvider(t)
+	elsewhere.answer("discovery", func(rw http.ResponseWriter, req *http.Request) { p.usual("discovery", rw, req) })
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
+	newBrowser(t, s).signIn("/")
+	if p.count("discovery") != 0 || elsewhere.lastCall("discovery").form.Get("p") != "b2c_1" {
+		t.Errorf("got %d, %q", p.count("discovery"), elsewhere.lastCall("discovery").form)
+	}
+}
+
+// tlsProvider is a provider with a certificate of its own, which asks for the client's when client is set.
+func tlsProvider(t *testing.T, client *x509.CertPool) *fakeProvider {
 	t.Helper()
 	p := unstartedProvider()
-	p.Server.Start()
+	if client != nil {
+		p.Server.TLS = &tls.Config{ClientCAs: client, ClientAuth: tls.RequireAndVerifyClientCert}
+	}
+	p.Server.StartTLS()
 	p.issuer = p.URL
 	t.Cleanup(func() { p.stop() })
 	return p
 }
 
-func unstartedProvider() *fakeProvider {
-	p := &fakeProvider{
-		clientID: "app", clientSecret: "app-secret-" + randomText()[:20], // never the one of an earlier test whose port came back: clients are shared by address and secret
-		user: map[string]any{"sub": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "groups": []any{"admins", "staff"}},
-		alg:  "RS256", expiresIn: 300, idTokenLife: 5 * time.Minute,
-		calls: map[string]int{}, last: map[string]*providerCall{}, edits: map[string]func(map[string]any){},
-		answers: map[string]http.HandlerFunc{}, grants: map[string]*providerGrant{},
-	}
-	p.key = &providerKey{kid: "one", alg: p.alg, private: commonKey(p.alg)}
-	p.keys = []*providerKey{p.key}
-	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
-	return p
+func caOf(p *fakeProvider) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Server.Certificate().Raw}))
 }
 
-func (p *fakeProvider) stop() {
-	p.CloseClientConnections()
-	p.Server.Close()
+func TestProviderCertificates(t *testing.T) {
+	tlsOptions := func(pairs ...any) map[string]any {
+		block := map[string]any{}
+		for i := 0; i < len(pairs); i += 2 {
+			block[pairs[i].(string)] = pairs[i+1]
+		}
+		return map[string]any{"clientConfig": map[string]any{"maxRetries": 0, "tls": block}}
+	}
+	trusting := func(s *testSite, p *fakeProvider) *browser {
+		b := newBrowser(t, s)
+		b.client.Transport = p.Client().Transport
+		return b
+	}
+	p := tlsProvider(t, nil)
+	trusting(start(t, p.options(tlsOptions("ca", caOf(p)))), p).signIn("/")
+	trusting(start(t, p.options(tlsOptions("caBundle", caOf(p)))), p).signIn("/")
+	trusting(start(t, p.options(tlsOptions("insecureSkipVerify", true))), p).signIn("/")
+	s := start(t, p.options(map[string]any{"clientConfig": map[string]any{"maxRetries": 0}}))
+	trusting(s, p).open("/").expect(http.StatusServiceUnavailable)
+	s.expectLog("certificate")
+	if s, err := build(t, p.options(tlsOptions("ca", "not a certificate"))); err == nil {
+		t.Errorf("%s: a broken certificate was accepted", s.name)
+	} else if !strings.Contains(err.Error(), "tls.ca") {
+		t.Errorf("got %v", err)
+	}
 }
 
-// options are what a middleware needs to sign in with this provider; more are added or replaced.
-func (p *fakeProvider) options(more ...map[string]any) map[string]any {
-	made := map[string]any{"issuer": p.issuer, "clientId": p.clientID}
-	if p.clientSecret != "" {
-		made["clientSecret"] = p.clientSecret
+// RFC 8705 5: a provider may ask for certificates at addresses of their own, where browsers are not sent.
+func TestProviderCertificateEndpoints(t *testing.T) {
+	ca := newTestCA(t)
+	serverCert, serverKey := ca.issue(t, "127.0.0.1")
+	pair, err := tls.X509KeyPair([]byte(serverCert), []byte(serverKey))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, m := range more {
-		for name, value := range m {
-			made[name] = value
+	trusted := x509.NewCertPool()
+	trusted.AddCert(parsedCertificate(t, ca.pem))
+	for _, method := range []string{"tls_client_auth", "private_key_jwt", "private_key_jwt without certificate", "client_secret_post"} {
+		p := newProvider(t)
+		var shown int64
+		aliases := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			atomic.AddInt64(&shown, 1)
+			p.serve(rw, req)
+		}))
+		aliases.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert}
+		aliases.StartTLS()
+		t.Cleanup(aliases.Close)
+		p.edit("discovery", func(d map[string]any) {
+			d["mtls_endpoint_aliases"] = map[string]any{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL, "end_session_endpoint": aliases.URL,
+				"token_endpoint": aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
+		})
+		cert, key := ca.issue(t, "127.0.0.1")
+		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": "the-secret-of-sixteen-bytes"},
+			"clientConfig": map[string]any{"tls": map[string]any{"ca": ca.pem, "cert": cert, "key": key}}})
+		want := int64(0)
+		if method != "client_secret_post" {
+			delete(options, "clientSecret")
+			p.clientSecret = ""
+			want = 3
+		}
+		if strings.HasPrefix(method, "private_key_jwt") { // for certificate-bound tokens, as in FAPI 2.0
+			options["clientAuthMethod"] = "private_key_jwt"
+			options["clientKey"] = pemOf(t, commonKey("RS256"))
+		}
+		if strings.HasSuffix(method, "without certificate") {
+			delete(options, "clientConfig")
+			want = 0
+		}
+		b := newBrowser(t, start(t, options))
+		b.signIn("/")
+		b.open("/logout")
+		if atomic.LoadInt64(&shown) != want || p.count("token") != 1 || p.count("userinfo") != 1 || p.count("revocation") != 1 || p.count("end_session") != 1 {
+			t.Errorf("%s: expected %d calls with a certificate, got %d", method, want, shown)
 		}
 	}
-	return made
-}
-
-// count is how often an endpoint was called: discovery, jwks, authorize, token, userinfo, introspection, revocation, par, end_session.
-func (p *fakeProvider) count(endpoint string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.calls[endpoint]
-}
-
-// lastCall is the last request an endpoint received; an empty one when there was none.
-func (p *fakeProvider) lastCall(endpoint string) *providerCall {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.last[endpoint] == nil {
-		return &providerCall{form: url.Values{}, header: http.Header{}}
-	}
-	return p.last[endpoint]
-}
-
-// answer replaces an endpoint's answer; nil restores its own. An answer that calls p.usual goes on as if it were not there.
-func (p *fakeProvider) answer(endpoint string, with http.HandlerFunc) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.answers[endpoint] = with
-}
-
-// edit changes something before it is signed or sent: discovery, jwks, header, id_token, refreshed_id_token (after id_token),
-// access_token, token (the answer), userinfo, introspection.
-func (p *fakeProvider) edit(what string, with func(map[string]any)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.edits[what] = with
-}
-
-func (p *fakeProvider) edited(what string, document map[string]any) map[string]any {
-	p.mu.Lock()
-	with := p.edits[what]
-	p.mu.Unlock()
-	if with != nil {
-		with(document)
-	}
-	return document
-}
-
-// rotateKeys signs with a new key from now on, and publishes only that one.
-func (p *fakeProvider) rotateKeys(kid string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.key = &providerKey{kid: kid, alg: p.alg, private: newPrivateKey(p.alg)}
-	p.keys = []*providerKey{p.key}
-}
-
-// useAlg signs with another algorithm.
-func (p *fakeProvider) useAlg(alg string) {
-	p.alg = alg
-	p.key = &providerKey{kid: "for-" + alg, alg: alg, private: commonKey(alg)}
-	if strings.HasPrefix(alg, "HS") {
-		p.key.private = []byte(p.clientSecret)
-		return
-	}
-	p.keys = []*providerKey{p.key}
-}
-
-// Answers that providers, and what stands in front of them, are known to give.
-
-func answerText(status int, kind, body string) http.HandlerFunc {
-	return func(rw http.ResponseWriter, req *http.Request) {
-		rw.Header().Set("Content-Type", kind)
-		rw.WriteHeader(status)
-		_, _ = rw.Write([]byte(body))
-	}
-}
-
-func answerHTML() http.HandlerFunc {
-	return answerText(http.StatusOK, "text/html", "<!doctype html><title>Maintenance</title><h1>Back soon</h1>")
-}
-
-func answerJSON(status int, document map[string]any) http.HandlerFunc {
-	body, _ := json.Marshal(document)
-	return answerText(status, "application/json", string(body))
-}
-
-// answerEndless sends the start of a JSON text and never ends.
-func answerEndless() http.HandlerFunc {
-	return func(rw http.ResponseWriter, req *http.Request) {
-		rw.Header().Set("Content-Type", "application/json")
-		_, _ = rw.Write([]byte(`{"a":"`))
-		filler := []byte(strings.Repeat("x", 64<<10))
-		for req.Context().Err() == nil {
-			if _, err := rw.Write(filler); err != nil {
-				return
-			}
-		}
-	}
-}
-
-// answerNothing accepts the request and says nothing.
-func answerNothing() http.HandlerFunc {
-	return func(rw http.ResponseWriter, req *http.Request) { <-req.Context().Done() }
-}
-
-// answerBroken ends the connection as a proxy does whose backend is gone.
-func answerBroken() http.HandlerFunc {
-	return func(rw http.ResponseWriter, req *http.Request) { panic(http.ErrAbortHandler) }
-}
-
-func answerRedirect(to string) http.HandlerFunc {
-	return func(rw http.ResponseWriter, req *http.Request) {
-		http.Redirect(rw, req, to, http.StatusTemporaryRedirect)
-	}
-}
-
-// away makes the provider unreachable, as far as HTTP can tell, or brings it back.
-func (p *fakeProvider) away(isAway bool) {
-	for _, endpoint := range providerPaths {
-		if isAway {
-			p.answer(endpoint, answerBroken())
-		} else {
-			p.answer(endpoint, nil)
-		}
-	}
-}
-
-var providerPaths = map[string]string{
-	"/.well-known/openid-configuration": "discovery", "/jwks": "jwks", "/authorize": "authorize", "/token": "token", "/userinfo": "userinfo",
-	"/introspect": "introspection", "/revoke": "revocation", "/par": "par", "/end_session": "end_session",
-}
-
-func (p *fakeProvider) serve(rw http.ResponseWriter, req *http.Request) {
-	endpoint := providerPaths[strings.TrimPrefix(req.URL.Path, strings.TrimSuffix(strings.TrimPrefix(p.issuer, p.URL), "/"))]
-	_ = req.ParseForm()
-	p.mu.Lock()
-	p.calls[endpoint]++
-	p.last[endpoint] = &providerCall{form: req.Form, header: req.Header.Clone(), method: req.Method}
-	replaced := p.answers[endpoint]
-	p.mu.Unlock()
-	rw.Header().Set("Date", time.Now().Add(p.clockSkew).UTC().Format(http.TimeFormat))
-	if replaced != nil {
-		replaced(rw, req)
-		return
-	}
-	p.usual(endpoint, rw, req)
-}
-
-// usual is what an endpoint answers when no test replaced it.
-func (p *fakeProvider) usual(endpoint string, rw http.ResponseWriter, req *http.Request) {
-	switch endpoint {
-	case "discovery":
-		p.reply(rw, http.StatusOK, p.edited("discovery", p.metadata()))
-	case "jwks":
-		p.reply(rw, http.StatusOK, p.edited("jwks", p.keySet()))
-	case "authorize":
-		p.authorize(rw, req)
-	case "token":
-		p.token(rw, req)
-	case "userinfo":
-		p.userinfo(rw, req)
-	case "introspection":
-		p.introspect(rw, req)
-	case "revocation":
-		p.mu.Lock()
-		delete(p.grants, req.Form.Get("token"))
-		p.mu.Unlock()
-	case "par":
-		p.reply(rw, http.StatusCreated, map[string]any{"request_uri": p.keep(&providerGrant{kind: "request", form: req.Form}), "expires_in": 60})
-	case "end_session":
-		p.endSession(rw, req)
-	default:
-		http.NotFound(rw, req)
-	}
-}
-
-func (p *fakeProvider) metadata() map[string]any {
-	at := strings.TrimSuffix(p.issuer, "/")
-	return map[string]any{
-		"issuer": p.issuer, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "jwks_uri": at + "/jwks",
-		"userinfo_endpoint": at + "/userinfo", "introspection_endpoint": at + "/introspect", "revocation_endpoint": at + "/revoke",
-		"end_session_endpoint": at + "/end_session", "pushed_authorization_request_endpoint": at + "/par",
-		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
-		"id_token_signing_alg_values_supported": []string{p.alg}, "code_challenge_methods_supported": []string{"S256"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"},
-	}
-}
-
-func (p *fakeProvider) keySet() map[string]any {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := []any{}
-	for _, key := range p.keys {
-		if public := key.public(); public != nil {
-			list = append(list, public)
-		}
-	}
-	return map[string]any{"keys": list}
-}
-
-// authorize is the page where users sign in and consent; this one did so before.
-func (p *fakeProvider) authorize(rw http.ResponseWriter, req *http.Request) {
-	form := req.Form
-	if pushed := p.take(form.Get("request_uri"), "request"); pushed != nil {
-		form = pushed.form
-	}
-	back, err := url.Parse(form.Get("redirect_uri"))
-	if err != nil || back.Host == "" || form.Get("client_id") != p.clientID {
-		http.Error(rw, "who is this, and where from?", http.StatusBadRequest)
-		return
-	}
-	answer := url.Values{"state": {form.Get("state")}}
-	for _, name := range []string{"state", "nonce", "scope", "response_type"} {
-		if len(form[name]) != 1 {
-			answer.Set("error", "invalid_request")
-			answer.Set("error_description", "exactly one "+name)
-		}
-	}
-	if answer.Get("error") == "" {
-		answer.Set("code", p.keep(&providerGrant{kind: "code", form: form, subject: fmt.Sprint(p.user["sub"]), sid: p.name("sid")}))
-	}
-	p.sendBack(rw, req, back, form.Get("response_mode"), answer)
-}
-
-// refuse makes the authorization endpoint answer with an error, as when the user cancels.
-func (p *fakeProvider) refuse(code, description string) {
-	p.answer("authorize", func(rw http.ResponseWriter, req *http.Request) {
-		back, _ := url.Parse(req.Form.Get("redirect_uri"))
-		answer := url.Values{"state": {req.Form.Get("state")}, "error": {code}, "error_description": {description}}
-		p.sendBack(rw, req, back, req.Form.Get("response_mode"), answer)
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) {
+		d["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "ftp://127.0.0.1/"}
 	})
+	s := start(t, p.options(map[string]any{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]any{"tls": map[string]any{"cert": serverCert, "key": serverKey}}}))
+	newBrowser(t, s).open("/").expect(http.StatusInternalServerError)
+	s.expectLog("token_endpoint: must be an absolute https URL")
 }
 
-func (p *fakeProvider) sendBack(rw http.ResponseWriter, req *http.Request, back *url.URL, mode string, answer url.Values) {
-	if mode == "form_post" {
-		rw.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(rw, `<form method="post" action="%s">`, back)
-		for name := range answer {
-			fmt.Fprintf(rw, `<input type="hidden" name="%s" value="%s">`, name, answer.Get(name))
-		}
-		return
+func parsedCertificate(t *testing.T, text string) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode([]byte(text))
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
 	}
-	query := back.Query()
-	for name := range answer {
-		query.Set(name, answer.Get(name))
-	}
-	back.RawQuery = query.Encode()
-	http.Redirect(rw, req, back.String(), http.StatusFound)
+	return certificate
 }
 
-// token is the token endpoint.
-func (p *fakeProvider) token(rw http.ResponseWriter, req *http.Request) {
-	if !p.knowsClient(req) {
-		p.refuseGrant(rw, http.StatusUnauthorized, "invalid_client", "bad credentials")
-		return
+func TestProviderWarnsOfPlainHTTP(t *testing.T) {
+	p := newProvider(t)
+	start(t, p.options()).expectLog("plain http")
+}
+
+func TestProviderDownAtStart(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.away(true)
+	s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"})) // needs no network
+	b := newBrowser(t, s)
+	b.open("/public").upstream()
+	page := b.open("/").expect(http.StatusServiceUnavailable)
+	if page.header.Get("Refresh") == "" {
+		t.Errorf("a page should try again by itself: %q", page.header)
 	}
-	switch req.Form.Get("grant_type") {
-	case "authorization_code":
-		code := p.take(req.Form.Get("code"), "code")
-		if code == nil || code.form.Get("redirect_uri") != req.Form.Get("redirect_uri") || !fitsChallenge(code.form, req.Form.Get("code_verifier")) {
-			p.refuseGrant(rw, http.StatusBadRequest, "invalid_grant", "unknown or used code, other redirect_uri, or wrong verifier")
-			return
+	p.away(false)
+	time.Sleep(1200 * time.Millisecond)
+	b.signIn("/")
+}
+
+// TestProviderMetadataIsReadAgain: after its lifetime, which differs from document to document; what is worse than the last good one
+// does not replace it.
+func TestProviderMetadataIsReadAgain(t *testing.T) {
+	seen := map[time.Duration]bool{}
+	for i := 0; i < 20; i++ {
+		d := &document{log: newLogger("test", "error"), fetch: func(context.Context) (any, error) { return i, nil }}
+		before := time.Now()
+		if _, isNewer, err := renew(context.Background(), d, 0); err != nil || !isNewer {
+			t.Fatalf("expected a document, got %v", err)
 		}
-		p.grantTokens(rw, code, false)
-	case "refresh_token":
-		p.mu.Lock()
-		old := p.grants[req.Form.Get("refresh_token")]
-		reused := old != nil && old.used
-		if reused { // somebody has a copy: nobody may go on (RFC 9700 4.14.2)
-			for token, grant := range p.grants {
-				if grant.sid == old.sid {
-					delete(p.grants, token)
-				}
-			}
+		lasts := d.until.Sub(before).Round(time.Second)
+		if lasts <= lifetime-jitter-time.Second || lasts > lifetime+time.Second {
+			t.Errorf("expected %s to %s, got %s", lifetime-jitter, lifetime, lasts)
 		}
-		if old != nil {
-			old.used = !p.keepRefreshToken
-		}
-		p.mu.Unlock()
-		if old == nil || reused || old.kind != "refresh" {
-			p.refuseGrant(rw, http.StatusBadRequest, "invalid_grant", "unknown or used refresh token")
-			return
-		}
-		p.grantTokens(rw, old, true)
-	case "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange":
-		access := p.accessToken(&providerGrant{kind: "access", form: req.Form, subject: p.clientID})
-		answer := map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": p.expiresIn}
-		if subject := req.Form.Get("subject_token"); subject != "" {
-			answer["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
-		}
-		p.reply(rw, http.StatusOK, p.edited("token", answer))
-	default:
-		p.refuseGrant(rw, http.StatusBadRequest, "unsupported_grant_type", "")
+		seen[lasts] = true
+	}
+	if len(seen) < 3 {
+		t.Errorf("all documents are read again at the same time: %v", seen)
+	}
+	p := newProvider(t)
+	s := start(t, p.options(impatient))
+	newBrowser(t, s).signIn("/")
+	if s.server == nil {
+		return // its clock can be moved in this process alone
+	}
+	d := testGateOf(s).client.metadata
+	again := func() {
+		d.mu.Lock()
+		d.until = time.Time{}
+		d.wait = backoff{}
+		d.mu.Unlock()
+		newBrowser(t, s).open("/").upstream()
+	}
+	p.answer("discovery", answerText(500, "text/plain", ""))
+	again()
+	p.answer("discovery", nil)
+	p.edit("discovery", func(m map[string]any) { m["issuer"] = "https://other.example.com" })
+	again()
+	s.expectLog("issuer", "other.example.com")
+	moved := newProvider(t)
+	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
+	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
+	again()
+	if m, err := discover(context.Background(), testGateOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
+		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
 	}
 }
 
-// knowsClient checks the client's authentication. A JWT assertion is looked at by the test that sends one.
-func (p *fakeProvider) knowsClient(req *http.Request) bool {
-	if id, secret, ok := req.BasicAuth(); ok {
-		id, _ = url.QueryUnescape(id)
-		secret, _ = url.QueryUnescape(secret)
-		return id == p.clientID && secret == p.clientSecret
+// TestProviderWithoutS256Shared: the first middleware of a client has PKCE off, and its second sends what the metadata deny.
+func TestProviderWithoutS256Shared(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	p.edit("discovery", func(d map[string]any) { d["code_challenge_methods_supported"] = []string{"plain"} })
+	off, on := start(t, p.options(map[string]any{"pkce": false})), start(t, p.options())
+	for i := 0; i < 2; i++ {
+		for _, s := range []*testSite{off, on} {
+			newBrowser(t, s).signIn("/")
+		}
 	}
-	if req.Form.Get("client_assertion") != "" {
-		return true
+	const line = "code_challenge_methods_supported: expected S256"
+	if strings.Contains(off.logs(), line) || strings.Count(on.logs(), line) != 1 {
+		t.Errorf("expected one line of the second, got\n%s\n%s", off.logs(), on.logs())
 	}
-	return req.Form.Get("client_id") == p.clientID && req.Form.Get("client_secret") == p.clientSecret
+	if p.count("discovery") != 1 {
+		t.Errorf("the two share no client: %d discoveries", p.count("discovery"))
+	}
 }
 
-func fitsChallenge(form url.Values, verifier string) bool {
-	if form.Get("code_challenge") == "" {
-		return verifier == ""
-	}
-	sum := sha256.Sum256([]byte(verifier))
-	return form.Get("code_challenge_method") == "S256" && form.Get("code_challenge") == base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-func (p *fakeProvider) grantTokens(rw http.ResponseWriter, from *providerGrant, isRefresh bool) {
-	now := time.Now().Add(p.clockSkew)
-	access := p.accessToken(&providerGrant{kind: "access", form: from.form, subject: from.subject, sid: from.sid})
-	claims := map[string]any{}
-	for name, value := range p.user {
-		claims[name] = value
-	}
-	for name, value := range map[string]any{
-		"iss": p.issuer, "aud": p.clientID, "sub": from.subject, "sid": from.sid, "iat": now.Unix(), "exp": now.Add(p.idTokenLife).Unix(),
+// TestProviderWithoutS256 is told once that its metadata deny what is sent all the same.
+func TestProviderWithoutS256(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		methods any
+		options map[string]any
+		lines   int
+	}{
+		{"plain alone", []string{"plain"}, nil, 1},
+		{"no method", []string{}, nil, 1},
+		{"no list", nil, nil, 0},
+		{"S256 among others", []string{"plain", "S256"}, nil, 0},
+		{"PKCE is off", []string{"plain"}, map[string]any{"pkce": false}, 0},
 	} {
-		claims[name] = value
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			p := newProvider(t)
+			p.edit("discovery", func(d map[string]any) {
+				d["code_challenge_methods_supported"] = row.methods
+				if row.methods == nil {
+					delete(d, "code_challenge_methods_supported")
+				}
+			})
+			s := start(t, p.options(row.options))
+			newBrowser(t, s).signIn("/")
+			if row.options == nil && p.lastCall("authorize").form.Get("code_challenge_method") != "S256" {
+				t.Errorf("S256 was not sent: %q", p.lastCall("authorize").form)
+			}
+			if s.server != nil { // its clock can be moved in this process alone
+				d := testGateOf(s).client.metadata
+				d.mu.Lock()
+				d.until = time.Time{}
+				d.mu.Unlock()
+			}
+			newBrowser(t, s).signIn("/")
+			if got := strings.Count(s.logs(), "code_challenge_methods_supported: expected S256"); got != row.lines {
+				t.Errorf("expected %d lines, got %d:\n%s", row.lines, got, s.logs())
+			}
+		})
 	}
-	if nonce := from.form.Get("nonce"); nonce != "" && !isRefresh {
-		claims["nonce"] = nonce
-	}
-	if from.form.Get("max_age") != "" && !isRefresh {
-		claims["auth_time"] = now.Unix()
-	}
-	p.edited("id_token", claims)
-	if isRefresh {
-		p.edited("refreshed_id_token", claims)
-	}
-	answer := map[string]any{"access_token": access, "token_type": "Bearer", "id_token": p.sign(claims)}
-	if p.expiresIn > 0 {
-		answer["expires_in"] = p.expiresIn
-	}
-	if !isRefresh || !p.keepRefreshToken {
-		answer["refresh_token"] = p.keep(&providerGrant{kind: "refresh", form: from.form, subject: from.subject, sid: from.sid})
-	}
-	p.reply(rw, http.StatusOK, p.edited("token", answer))
 }
 
-func (p *fakeProvider) accessToken(grant *providerGrant) string {
-	if !p.jwtAccessTokens {
-		return p.keep(grant)
+// A token answer that is a form is read as strictly as one in JSON.
+func TestProviderNamesTwiceInAForm(t *testing.T) {
+	c := &client{}
+	for body, want := range map[string]string{
+		"access_token=a&token_type=bearer&scope=x&scope=y":     "",
+		"access_token=a&token_type=bearer&access_token=b":      "form: must not have access_token twice",
+		"access_token=a&token_type=bearer&id_token=&id_token=": "form: must not have id_token twice",
+	} {
+		_, err := readTokens(c, 200, []byte(body))
+		wantError(t, err, want)
 	}
-	now := time.Now().Add(p.clockSkew)
-	raw := p.sign(p.edited("access_token", map[string]any{
-		"iss": p.issuer, "aud": "api", "sub": grant.subject, "client_id": p.clientID, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix(),
-		"jti": p.name("jti"), "scope": grant.form.Get("scope"),
-	}))
-	p.mu.Lock()
-	p.grants[raw] = grant
-	p.mu.Unlock()
-	return raw
 }
 
-func (p *fakeProvider) userinfo(rw http.ResponseWriter, req *http.Request) {
-	token, isBearer := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
-	p.mu.Lock()
-	grant := p.grants[token]
-	p.mu.Unlock()
-	if !isBearer || grant == nil {
-		http.Error(rw, "", http.StatusUnauthorized)
-		return
+// A name that is there twice in an answer stops nobody, unless something is decided by it. The operator is told once.
+func TestProviderNamesTwice(t *testing.T) {
+	t.Parallel()
+	twice := func(p *fakeProvider, endpoint, members string) {
+		p.answer(endpoint, func(rw http.ResponseWriter, req *http.Request) {
+			recorder := httptest.NewRecorder()
+			p.usual(endpoint, recorder, req)
+			answerText(recorder.Code, "application/json", "{"+members+","+recorder.Body.String()[1:])(rw, req)
+		})
 	}
-	info := map[string]any{"locale": "en"}
-	for name, value := range p.user {
-		info[name] = value
+	idToken := func(p *fakeProvider, members string) {
+		p.edit("token", func(d map[string]any) {
+			parts := strings.Split(d["id_token"].(string), ".")
+			claims, _ := base64url.DecodeString(parts[1])
+			signed := parts[0] + "." + base64url.EncodeToString([]byte("{"+members+","+string(claims[1:])))
+			d["id_token"] = signed + "." + base64url.EncodeToString(p.key.sign(signed))
+		})
 	}
-	p.reply(rw, http.StatusOK, p.edited("userinfo", info))
-}
-
-func (p *fakeProvider) introspect(rw http.ResponseWriter, req *http.Request) {
-	p.mu.Lock()
-	grant := p.grants[req.Form.Get("token")]
-	p.mu.Unlock()
-	answer := map[string]any{"active": grant != nil}
-	if grant != nil {
-		answer = map[string]any{"active": true, "sub": grant.subject, "client_id": p.clientID, "iss": p.issuer,
-			"scope": grant.form.Get("scope"), "exp": time.Now().Add(time.Minute).Unix()}
-	}
-	p.reply(rw, http.StatusOK, p.edited("introspection", answer))
-}
-
-func (p *fakeProvider) endSession(rw http.ResponseWriter, req *http.Request) {
-	back := req.Form.Get("post_logout_redirect_uri")
-	if back == "" {
-		answerText(http.StatusOK, "text/html", "<p>Signed out at the provider</p>")(rw, req)
-		return
-	}
-	p.sendBack(rw, req, mustParse(back), "", url.Values{"state": {req.Form.Get("state")}})
-}
-
-func mustParse(address string) *url.URL {
-	u, err := url.Parse(address)
-	if err != nil {
-		panic(err)
-	}
-	return u
-}
-
-func (p *fakeProvider) reply(rw http.ResponseWriter, status int, document map[string]any) {
-	answerJSON(status, document)(rw, nil)
-}
-
-func (p *fakeProvider) refuseGrant(rw http.ResponseWriter, status int, code, description string) {
-	p.reply(rw, status, map[string]any{"error": code, "error_description": description})
-}
-
-// name gives a new, unique word.
-func (p *fakeProvider) name(kind string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.number++
-	return fmt.Sprintf("%s-%d", kind, p.number)
-}
-
-// keep remembers a grant under a new, unguessable-looking name.
-func (p *fakeProvider) keep(grant *providerGrant) string {
-	random := make([]byte, 16)
-	_, _ = rand.Read(random)
-	name := p.name(grant.kind) + "-" + base64.RawURLEncoding.EncodeToString(random)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.grants[name] = grant
-	return name
-}
-
-// take gives what works once.
-func (p *fakeProvider) take(name, kind string) *providerGrant {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	grant := p.grants[name]
-	if grant == nil || grant.kind != kind {
-		return nil
-	}
-	delete(p.grants, name)
-	return grant
-}
-
-// logoutToken makes a back-channel logout token with the given claims beside the required ones; a nil value removes one.
-func (p *fakeProvider) logoutToken(claims map[string]any) string {
-	now := time.Now()
-	made := map[string]any{
-		"iss": p.issuer, "aud": p.clientID, "iat": now.Unix(), "exp": now.Add(2 * time.Minute).Unix(), "jti": p.name("jti"),
-		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
-	}
-	for name, value := range claims {
-		made[name] = value
-		if value == nil {
-			delete(made, name)
+	for _, c := range []struct {
+		name, endpoint, members string
+		status                  int
+	}{
+		{"discovery", "discovery", `"claims_supported":["a"],"claims_supported":["b"]`, 200},
+		{"discovery", "discovery", `"issuer":"https://evil.example.com"`, 503},
+		{"discovery", "discovery", `"token_endpoint":"https://evil.example.com/token"`, 503},
+		{"key set", "jwks", `"x":[{"alg_x":1,"alg_x":2}]`, 200},
+		{"key set", "jwks", `"keys":[]`, 503},
+		{"userinfo", "userinfo", `"address":{"street":"a"},"address":{"street":"b"}`, 200},
+		{"userinfo", "userinfo", `"address":{"street":"a","street":"b"}`, 200},
+		{"userinfo", "userinfo", `"sub":"eve"`, 503},
+		{"token endpoint", "token", `"scope":"a","scope":"b"`, 200},
+		{"token endpoint", "token", `"id_token":"a.b.c"`, 503},
+		{"id token", "", `"address":{"street":"a"},"address":{"street":"b"}`, 200},
+		{"id token", "", `"groups":["first"]`, 200},
+		{"id token", "", `"sub":"eve"`, 502},
+		{"id token", "", `"\u0073ub":"eve"`, 502},
+		{"id token", "", `"nonce":"x"`, 502},
+	} {
+		p := newProvider(t)
+		if c.endpoint == "" {
+			idToken(p, c.members)
+		} else {
+			twice(p, c.endpoint, c.members)
+		}
+		s := start(t, p.options(impatient, map[string]any{"userinfo": true}, headersFor("X-Groups", "groups")))
+		b := newBrowser(t, s)
+		r := b.open("/")
+		if r.status != c.status {
+			t.Errorf("%s with %s: expected %d, got %s", c.name, c.members, c.status, r.story())
+			continue
+		}
+		if c.status != 200 {
+			s.expectLog("must not have a name twice")
+			continue
+		}
+		if groups := r.upstream().Headers.Get("X-Groups"); groups != "admins,staff" {
+			t.Errorf("%s with %s: the last one counts, got %q", c.name, c.members, groups)
+		}
+		newBrowser(t, s).signIn("/")
+		if told := strings.Count(s.logs(), c.name+": the provider's answer has a name twice"); told != 1 {
+			t.Errorf("%s with %s: expected one warning, got %d\n%s", c.name, c.members, told, s.logs())
 		}
 	}
-	return p.sign(made)
 }
 
-// sign makes a JWT of claims with the current key.
-func (p *fakeProvider) sign(claims map[string]any) string {
-	p.mu.Lock()
-	key := p.key
-	p.mu.Unlock()
-	header := p.edited("header", map[string]any{"alg": key.alg, "kid": key.kid, "typ": "JWT"})
-	signed := encodeSegment(header) + "." + encodeSegment(claims)
-	if key.private == nil { // alg none
-		return signed + "."
-	}
-	return signed + "." + base64.RawURLEncoding.EncodeToString(key.sign(signed))
-}
-
-func encodeSegment(document map[string]any) string {
-	text, err := json.Marshal(document)
-	if err != nil {
-		panic(err)
-	}
-	return base64.RawURLEncoding.EncodeToString(text)
-}
-
-func (k *providerKey) sign(message string) []byte {
-	hash := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[strings.TrimLeft(k.alg, "RPEHSdDA")]
-	if secret, ok := k.private.([]byte); ok {
-		mac := hmac.New(hash.New, secret)
-		mac.Write([]byte(message))
-		return mac.Sum(nil)
-	}
-	if private, ok := k.private.(ed25519.PrivateKey); ok {
-		return ed25519.Sign(private, []byte(message))
-	}
-	sum := hash.New()
-	sum.Write([]byte(message))
-	digest := sum.Sum(nil)
-	if private, ok := k.private.(*ecdsa.PrivateKey); ok {
-		r, s, _ := ecdsa.Sign(rand.Reader, private, digest)
-		size := (private.Params().BitSize + 7) / 8
-		return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
-	}
-	private := k.private.(*rsa.PrivateKey)
-	if strings.HasPrefix(k.alg, "PS") {
-		signature, _ := rsa.SignPSS(rand.Reader, private, hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-		return signature
-	}
-	signature, _ := rsa.SignPKCS1v15(rand.Reader, private, hash, digest)
-	return signature
-}
-
-// public is the key as a JWK; nil for a secret.
-func (k *providerKey) public() map[string]any {
-	text := base64.RawURLEncoding.EncodeToString
-	if private, ok := k.private.(*rsa.PrivateKey); ok {
-		return map[string]any{"kty": "RSA", "use": "sig", "kid": k.kid, "alg": k.alg,
-			"n": text(private.N.Bytes()), "e": text(big.NewInt(int64(private.E)).Bytes())}
-	}
-	if private, ok := k.private.(*ecdsa.PrivateKey); ok {
-		size := (private.Params().BitSize + 7) / 8
-		return map[string]any{"kty": "EC", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": private.Params().Name,
-			"x": text(private.X.FillBytes(make([]byte, size))), "y": text(private.Y.FillBytes(make([]byte, size)))}
-	}
-	if private, ok := k.private.(ed25519.PrivateKey); ok {
-		return map[string]any{"kty": "OKP", "use": "sig", "kid": k.kid, "alg": k.alg, "crv": "Ed25519",
-			"x": text(private.Public().(ed25519.PublicKey))}
-	}
-	return nil
-}
-
-func newPrivateKey(alg string) any {
-	var key any
-	switch alg {
-	case "ES256":
-		key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ES384":
-		key, _ = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case "ES512":
-		key, _ = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case "EdDSA":
-		_, key, _ = ed25519.GenerateKey(rand.Reader)
-	default:
-		key, _ = rsa.GenerateKey(rand.Reader, 2048)
-	}
-	return key
-}
-
-// commonKeys are made once: RSA keys take their time, above all with the race detector.
-var commonKeys = struct {
-	sync.Mutex
-	keys map[string]any
-}{keys: map[string]any{}}
-
-func commonKey(alg string) any {
-	kind := strings.Replace(alg, "PS", "RS", 1)
-	if strings.HasPrefix(kind, "RS") {
-		kind = "RS"
-	}
-	commonKeys.Lock()
-	defer commonKeys.Unlock()
-	if commonKeys.keys[kind] == nil {
-		commonKeys.keys[kind] = newPrivateKey(alg)
-	}
-	return commonKeys.keys[kind]
+// A key set that has moved: what is redirected is not followed, and the line says what to do.
+func TestProviderRedirects(t *testing.T) {
+	p := newProvider(t)
+	p.answer("jwks", func(rw http.ResponseWriter, req *http.Request) {
+		http.Redirect(rw, req, "https://elsewhere.example.com/", http.StatusFound)
+	})
+	s := start(t, jwtOptions(map[string]any{"jwksUrl": p.issuer + "/jwks", "issuer": p.issuer}))
+	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).expect(http.StatusServiceUnavailable)
+	s.expectLog("302 Found; redirects are not followed: write the address it leads to")
 }
 
 // An https issuer is one in any letters: its addresses must be https, too, unless the operator reads the metadata without.
@@ -687,5 +744,56 @@ func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
 		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, signsIn: true, keys: newFixedKeySet()}, map[string]any{
 			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
 		wantError(t, err, c.want)
+	}
+}
+
+func TestProviderIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	broken := httptest.NewServer(answerText(500, "text/plain", ""))
+	t.Cleanup(broken.Close)
+	c := &client{http: broken.Client(), retries: 5}
+	begin := time.Now()
+	if _, err := get(context.Background(), c, "discovery", broken.URL, nil); err == nil || time.Since(begin) > 4*time.Second {
+		t.Errorf("five repetitions took %s: %v", time.Since(begin), err)
+	}
+}
+
+// TestProviderTokenResponse: token endpoints as they are, read as golang.org/x/oauth2 reads them.
+func TestProviderTokenResponse(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, kind, body string
+		life             int64
+		want             string
+	}{
+		{"RFC 6749", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":3599}`, 3599, ""},
+		{"small letters", "application/json", `{"access_token":"a","token_type":"bearer","expires_in":3599}`, 3599, ""},
+		{"capital letters", "application/json", `{"access_token":"a","token_type":"BEARER","expires_in":3599}`, 3599, ""},
+		{"Apigee", "application/json", `{"access_token":"a","token_type":"BearerToken","expires_in":"3599"}`, 3599, ""},
+		{"no type", "application/json", `{"access_token":"a","expires_in":"3599"}`, 3599, ""},
+		{"type null", "application/json", `{"access_token":"a","token_type":null,"expires_in":3599.0}`, 3599, ""},
+		{"another name", "application/json", `{"access_token":"a","token_type":"access_token","expires_in":"3599.9"}`, 3599, ""},
+		{"float", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":3.599e3}`, 3599, ""},
+		{"spaces", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":" 3599 "}`, 0, ""},
+		{"no end", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":null}`, 0, ""},
+		{"a text that is no number", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":"soon"}`, 0, ""},
+		{"a list", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":[3599]}`, 0, ""},
+		{"negative", "application/json", `{"access_token":"a","token_type":"Bearer","expires_in":-1}`, 0, ""},
+		{"a form", "application/x-www-form-urlencoded", `access_token=a&token_type=bearer&expires_in=3599`, 3599, ""},
+		{"a form without end", "text/plain", `access_token=a&scope=&token_type=bearer`, 0, ""},
+		{"DPoP", "application/json", `{"access_token":"a","token_type":"DPoP"}`, 0, `token_type: expected "Bearer", got "DPoP"`},
+		{"PoP", "application/json", `{"access_token":"a","token_type":"pop"}`, 0, `token_type: expected "Bearer", got "pop"`},
+		{"no access token", "application/json", `{"access_token":"a","token_type":"N_A"}`, 0, `token_type: expected "Bearer", got "N_A"`},
+		{"control characters", "application/json", `{"access_token":"a\u0000b","token_type":"Bearer"}`, 0, `unusable answer of the provider: token endpoint: access_token: must be printable`},
+		{"nothing", "application/json", `{}`, 0, "has no access_token"},
+		{"nothing at all", "text/plain", ``, 0, "JSON: must be an object"},
+	} {
+		for _, status := range []int{200, 201} {
+			tokens, err := readTokens(&client{log: newLogger("x", "error")}, status, []byte(row.body))
+			wantError(t, err, row.want)
+			if err == nil && (tokens.accessToken != "a" || tokens.expiresIn != row.life) {
+				t.Errorf("%s: got %q for %d s", row.name, tokens.accessToken, tokens.expiresIn)
+			}
+		}
 	}
 }

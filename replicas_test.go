@@ -299,8 +299,8 @@ func TestReplicaClocks(t *testing.T) {
 	}
 }
 
-// TestReplacedSessionKeepsItsCookieBack: a slow answer of an old session must not overwrite the cookie of a new sign-in, in cookies as in Redis.
-func TestReplacedSessionKeepsItsCookieBack(t *testing.T) {
+// TestReplicaReplacedSessionKeepsItsCookieBack: a slow answer of an old session must not overwrite the cookie of a new sign-in, in cookies as in Redis.
+func TestReplicaReplacedSessionKeepsItsCookieBack(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.expiresIn = 1
@@ -328,8 +328,8 @@ func TestReplacedSessionKeepsItsCookieBack(t *testing.T) {
 	}
 }
 
-// TestClockOfTheProvider: a provider whose clock differs is named once.
-func TestClockOfTheProvider(t *testing.T) {
+// TestReplicaClockOfTheProvider: a provider whose clock differs is named once.
+func TestReplicaClockOfTheProvider(t *testing.T) {
 	t.Parallel()
 	for skew, want := range map[time.Duration]int{-40 * time.Second: 1, 30 * time.Second: 1, time.Second: 0} {
 		p := newProvider(t)
@@ -342,8 +342,8 @@ func TestClockOfTheProvider(t *testing.T) {
 	}
 }
 
-// TestEveryMarkIsHeard: a sign-out that is news counts whatever was heard before it, also one that is told late or by a slow clock.
-func TestEveryMarkIsHeard(t *testing.T) {
+// TestReplicaHearsEveryMark: a sign-out that is news counts whatever was heard before it, also one that is told late or by a slow clock.
+func TestReplicaHearsEveryMark(t *testing.T) {
 	g := &gate{ledger: newLedger(), store: &store{}, sessionSealer: newSealer([]string{"a secret"}, "", "", "")}
 	mark := func(text string) string { return seal(g.sessionSealer, "mark", []byte(text)) }
 	remember(g.revoked, "id:known", int64(2000), 0)
@@ -416,5 +416,41 @@ func TestReplicaGoesOn(t *testing.T) {
 	}
 	if goOn(g, p, "changed", now) || goOn(g, p, "gone", now) || g.lines["changed"] != other || g.lines["gone"] != nil {
 		t.Error("it goes on in the place of another")
+	}
+}
+
+// TestReplicaLogoutOfWhatCannotBeRead: with a store, a ticket of another secret is no sign-out; what a good ticket names is deleted, also
+// when it cannot be read.
+func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	redis := newFakeRedis(t, keepingRedis(kept, &mu))
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "session": map[string]any{"name": "unread",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	entries := func(change string) (count int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for key := range kept {
+			if strings.Contains(key, "session:") {
+				count++
+				if change != "" {
+					kept[key] = change
+				}
+			}
+		}
+		return count
+	}
+	foreign := newSealer([]string{"another secret, long enough for it"}, p.issuer, p.clientID, "ticket")
+	c := newBrowser(t, s)
+	c.setCookie("unread", seal(foreign, "unread", randomBytes(ticketName+ticketKey)))
+	c.fetch(http.MethodPost, "/logout", "").expect(http.StatusServiceUnavailable)
+	if entries(strings.Repeat("A", 200)) != 1 {
+		t.Fatal("there is no session to end")
+	}
+	b.fetch(http.MethodPost, "/logout", "")
+	if entries("") != 0 || b.cookie("unread") != nil {
+		t.Error("what the sign-out could not read is still there")
 	}
 }

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -348,6 +349,66 @@ func TestRequestClientIP(t *testing.T) {
 		_ = json.Unmarshal([]byte(text), &strategy)
 		if _, err := build(t, p.options(map[string]any{"bypass": "ClientIP(`10.0.0.0/8`)", "ipStrategy": strategy})); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: expected %q, got %v", text, want, err)
+		}
+	}
+}
+
+func TestRequestPathsOfOthers(t *testing.T) {
+	// The endpoints are exact paths: what only looks like them belongs to the upstream.
+	p := newProvider(t)
+	_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "redirectUrl": "/oidc/callback"})
+	for _, path := range []string{"/logout/", "/Logout", "/logout/x", "/oidc/callback/", "/oidc", "/x/oidc/callback", "/logout;a=1"} {
+		r := b.open(path)
+		if !r.isUpstream() {
+			t.Errorf("%s: %s", path, r.story())
+		}
+	}
+	other := newProvider(t)
+	_, c := signedIn(t, other, map[string]any{"logoutUrl": "login.example.com/logout"})
+	if r := c.open("/logout"); !r.isUpstream() {
+		t.Errorf("the endpoint of another host: %s", r.story())
+	}
+}
+
+func TestRequestSchemeBehindProxies(t *testing.T) {
+	// What a chain of trusted proxies makes of X-Forwarded-Proto still says how the browser came.
+	p := newProvider(t)
+	s := start(t, p.options())
+	for proto, want := range map[string]string{"https": "https", "HTTPS": "https", "https,http": "https", "https, http": "https", "wss": "https",
+		"http": "http", "http, https": "http", "httpsx": "http", "x": "http"} {
+		b := newBrowser(t, s)
+		b.header.Set("X-Forwarded-Proto", proto)
+		if got := b.look("/page").location().Query().Get("redirect_uri"); got != want+"://app.example.com/oidc/callback" {
+			t.Errorf("%s: redirect_uri: got %q", proto, got)
+		}
+	}
+}
+
+func TestRequestStreams(t *testing.T) {
+	// The first event of a stream arrives while the stream goes on: nothing stands between the upstream and the client.
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	req := b.request(http.MethodGet, "/stream", "")
+	req.Header.Set("Cookie", b.cookieLine(req.URL, "none", http.MethodGet))
+	req.Header.Set("X-Forwarded-Proto", "https")
+	req.URL.Scheme, req.URL.Host, req.Host = "http", mustParse(s.url).Host, "app.example.com"
+	res, err := b.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if line, err := bufio.NewReader(res.Body).ReadString('\n'); line != "data: 0\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+func TestRequestLocalPath(t *testing.T) {
+	for given, want := range map[string]string{
+		"/": "/", "": "/", "/a?b=c": "/a?b=c", "//evil/": "/evil/", "/\\evil": "/evil", "\\\\evil": "/evil", "/\t/evil": "/evil", "/\r\n/evil": "/evil", "\x00//evil": "/evil",
+		"https://evil/": "/https://evil/", "@evil": "/@evil", "/a?b=\\\n": "/a?b=/",
+	} {
+		if got := localPath(given); got != want {
+			t.Errorf("%q: expected %q, got %q", given, want, got)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"crypto/sha512"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ var jwtNow = time.Unix(1700000000, 0)
 
 // jwtSigners holds one private key for each kind, made when first asked for.
 var jwtSigners = map[string]crypto.Signer{}
+
 var jwtSignersMutex sync.Mutex
 
 func jwtSigner(alg string) crypto.Signer {
@@ -120,7 +122,7 @@ func exactly(header string, size int) string {
 	return short + strings.Repeat("A", size-len(short))
 }
 
-func TestJWTParse(t *testing.T) {
+func TestTokenParse(t *testing.T) {
 	const header, payload = `{"alg":"RS256","kid":"k1","typ":"JWT"}`, `{"sub":"alice"}`
 	good := jwtOf(header, payload)
 	encode := base64url.EncodeToString
@@ -187,8 +189,8 @@ func TestJWTParse(t *testing.T) {
 	}
 }
 
-// TestJWTSameHeader: what is kept of a header is kept within bounds, and shares nothing between two tokens.
-func TestJWTSameHeader(t *testing.T) {
+// TestTokenSameHeader: what is kept of a header is kept within bounds, and shares nothing between two tokens.
+func TestTokenSameHeader(t *testing.T) {
 	one, err := parseToken(jwtOf(`{"alg":"RS256","kid":"same"}`, `{"sub":"alice"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +222,7 @@ func TestJWTSameHeader(t *testing.T) {
 	}
 }
 
-func TestJWTStrictJSON(t *testing.T) {
+func TestTokenStrictJSON(t *testing.T) {
 	for _, row := range []struct{ name, text, wantErr string }{
 		{"empty object", `{}`, ""},
 		{"white space around", " \r\n\t{ \"a\" : 1 }\n", ""},
@@ -302,7 +304,7 @@ var idTokenBase = map[string]any{
 	"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "nonce": "n-0S6", "exp": 1700000300, "iat": 1699999990,
 }
 
-func TestJWTIDToken(t *testing.T) {
+func TestTokenID(t *testing.T) {
 	age := 300
 	hash := sha256.Sum256([]byte("the-access-token"))
 	wide := sha512.Sum512([]byte("the-access-token"))
@@ -430,7 +432,7 @@ func TestJWTIDToken(t *testing.T) {
 	}
 }
 
-func TestJWTRefreshedIDToken(t *testing.T) {
+func TestTokenRefreshedID(t *testing.T) {
 	hash := sha256.Sum256([]byte("the-access-token"))
 	for _, row := range []struct{ name, first, change, wantErr string }{
 		{"nothing wrong", ``, `{"nonce":null}`, ""},
@@ -487,7 +489,7 @@ func TestJWTRefreshedIDToken(t *testing.T) {
 	wantError(t, err, "iss: not what it was before the refresh")
 }
 
-func TestJWTLogoutToken(t *testing.T) {
+func TestTokenLogout(t *testing.T) {
 	base := map[string]any{
 		"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "sid": "s1", "jti": "j1", "exp": 1700000100, "iat": 1700000000,
 		"events": map[string]any{logoutEvent: map[string]any{}},
@@ -536,7 +538,7 @@ func TestJWTLogoutToken(t *testing.T) {
 	}
 }
 
-func TestJWTAccessToken(t *testing.T) {
+func TestTokenAccess(t *testing.T) {
 	base := map[string]any{"iss": "https://id.example.com/", "aud": "https://api.example.com", "sub": "alice", "exp": 1700000100}
 	const plain = `{"alg":"RS256"}`
 	for _, row := range []struct{ name, header, change, wantErr string }{
@@ -576,8 +578,8 @@ func TestJWTAccessToken(t *testing.T) {
 	}
 }
 
-// TestJWTErrorsAreShort sees to it that a claim of a stranger cannot fill the log.
-func TestJWTErrorsAreShort(t *testing.T) {
+// TestTokenErrorsAreShort sees to it that a claim of a stranger cannot fill the log.
+func TestTokenErrorsAreShort(t *testing.T) {
 	r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
 	long := strings.Repeat("x\\n", 9000)
 	for _, change := range []string{`{"iss":"` + long + `"}`, `{"aud":["` + long + `"]}`, `{"exp":"` + long + `"}`, `{"sub":"` + long + `"}`} {
@@ -596,8 +598,8 @@ func jwtMAC(secret []byte, alg, payload string) string {
 	return signed + "." + base64url.EncodeToString(mac.Sum(nil))
 }
 
-// TestJWTDates: the first and the last second that a date can name are dates (RFC 7519 2).
-func TestJWTDates(t *testing.T) {
+// TestTokenDates: the first and the last second that a date can name are dates (RFC 7519 2).
+func TestTokenDates(t *testing.T) {
 	for _, row := range []struct {
 		number string
 		want   int64
@@ -607,5 +609,158 @@ func TestJWTDates(t *testing.T) {
 		if (err == nil) != row.isGood || row.isGood && got != row.want {
 			t.Errorf("%s: got %d, %v", row.number, got, err)
 		}
+	}
+}
+
+// TestTokenClockSkew: how far clocks may differ is the operator's to say.
+func TestTokenClockSkew(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		skew any
+		late int64
+		in   bool
+	}{{nil, 30, true}, {nil, 90, false}, {0, 5, false}, {"120", 90, true}, {300, 290, true}, {300, 310, false}} {
+		options := jwtOptions(map[string]any{"signingSecret": tokenSecret})
+		options["clockSkewSeconds"] = row.skew
+		s := start(t, options)
+		for _, claims := range []map[string]any{{"exp": time.Now().Unix() - row.late}, {"nbf": time.Now().Unix() + row.late + 1}, {"iat": time.Now().Unix() + row.late + 1}} {
+			r := bearer(t, s, sharedToken(claims))
+			if r.isUpstream() != row.in {
+				t.Errorf("skew %v, %v: expected in: %v\n%s", row.skew, claims, row.in, r.story())
+			}
+		}
+	}
+	for _, wrong := range []any{301, -1, 1000, "x"} {
+		options := jwtOptions(map[string]any{"signingSecret": tokenSecret})
+		options["clockSkewSeconds"] = wrong
+		if _, err := build(t, options); err == nil || !strings.Contains(err.Error(), "clockSkewSeconds: must be") {
+			t.Errorf("%v: %v", wrong, err)
+		}
+	}
+}
+
+// tokenKinds are tokens as providers make them, without the claims that tell no kinds. aud is app where it is the sign-in's client. What
+// is wanted is a part of the refusal, "" for a token that is good; docs/apis.md has a row for each provider.
+var tokenKinds = []struct{ provider, kind, header, claims, wantErr string }{
+	{"Keycloak", "access", `{"typ":"JWT"}`, `{"typ":"Bearer","aud":"account","azp":"app","scope":"openid email","sid":"s","acr":"1"}`, ""},
+	{"Keycloak", "access, for the client", `{"typ":"JWT"}`, `{"typ":"Bearer","aud":"app","azp":"app","sid":"s"}`, ""},
+	{"Keycloak", "access, older, with nonce", `{"typ":"JWT"}`, `{"typ":"Bearer","aud":"app","azp":"app","nonce":"n"}`, ""},
+	{"Keycloak", "access, as at+jwt", `{"typ":"at+jwt"}`, `{"aud":"app","client_id":"app","azp":"app"}`, ""},
+	{"Keycloak", "ID", `{"typ":"JWT"}`, `{"typ":"ID","aud":"app","azp":"app","nonce":"n","at_hash":"h"}`, `an ID token`},
+	{"Keycloak", "ID, refreshed", `{"typ":"JWT"}`, `{"typ":"ID","aud":"app","azp":"app"}`, `an ID token`},
+	{"Keycloak", "ID, of another client", `{"typ":"JWT"}`, `{"typ":"ID","aud":"other","azp":"other"}`, `got "ID"`},
+	{"Keycloak", "refresh", `{"typ":"JWT"}`, `{"typ":"Refresh","aud":"https://id/realms/main","azp":"app","scope":"openid"}`, `got "Refresh"`},
+	{"Keycloak", "offline", `{"typ":"JWT"}`, `{"typ":"Offline","aud":"https://id/realms/main","azp":"app"}`, `got "Offline"`},
+	{"Keycloak", "logout", `{"typ":"JWT"}`, `{"typ":"Logout","aud":"app","events":{"http://schemas.openid.net/event/backchannel-logout":{}}}`, `token`},
+	{"Keycloak", "e-mail action", `{"typ":"JWT"}`, `{"typ":"verify-email","aud":"x"}`, `got "verify-email"`},
+	{"Keycloak", "registration", `{"typ":"JWT"}`, `{"typ":"RegistrationAccessToken","aud":"x"}`, `got "RegistrationAccessToken"`},
+	{"Keycloak", "access, bound by DPoP", `{"typ":"JWT"}`, `{"typ":"DPoP","aud":"account","scope":"openid","cnf":{"jkt":"k"}}`, `got "DPoP"`},
+	{"Auth0", "access", `{"typ":"JWT"}`, `{"aud":["https://api","https://t/userinfo"],"azp":"app","scope":"openid"}`, ""},
+	{"Auth0", "access, RFC 9068", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","jti":"j"}`, ""},
+	{"Auth0", "ID", `{"typ":"JWT"}`, `{"aud":"app","sid":"s","nonce":"n","name":"Ada"}`, `an ID token`},
+	{"Auth0", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":"app","sid":"s","name":"Ada","email":"ada@example.com"}`, `an ID token`},
+	{"Okta", "access", `{}`, `{"ver":1,"jti":"AT.1","aud":"api://default","cid":"app","uid":"u","scp":["openid"]}`, ""},
+	{"Okta", "ID, refreshed", `{}`, `{"ver":1,"jti":"ID.1","aud":"app","amr":["pwd"],"at_hash":"h"}`, `an ID token`},
+	{"Entra ID", "access, v1", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"app","appid":"other","appidacr":"1","scp":"read"}`, ""},
+	{"Entra ID", "access, v2", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","azp":"other","azpacr":"0","scp":"read"}`, ""},
+	{"Entra ID", "access, of an application", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","azp":"other","azpacr":"1","roles":["r"],"idtyp":"app"}`, ""},
+	{"Entra ID", "ID", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","nonce":"n","oid":"o","tid":"t","roles":["r"]}`, `an ID token`},
+	{"Entra ID", "ID, refreshed", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","oid":"o","tid":"t","roles":["r"],"rh":"r","uti":"u"}`, `an ID token`},
+	{"Entra ID", "access, bound (PoP)", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"api","appid":"a","scp":"read","cnf":{"kid":"k"}}`, `cnf: bound to the key of its sender`},
+	{"Azure AD B2C", "access", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"api","azp":"app","scp":"read","nonce":"n","tfp":"B2C_1_in"}`, ""},
+	{"Azure AD B2C", "access, for the client", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"app","azp":"app","scp":"read write","nonce":"n","tfp":"B2C_1_in"}`, ""},
+	{"Azure AD B2C", "ID", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"app","nonce":"n","tfp":"B2C_1_in","at_hash":"h"}`, `an ID token`},
+	{"Azure AD B2C", "ID, of another client", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"other","nonce":"n","tfp":"B2C_1_in"}`, `an ID token`},
+	{"Amazon Cognito", "access", `{}`, `{"token_use":"access","client_id":"app","scope":"openid","origin_jti":"j"}`, ""},
+	{"Amazon Cognito", "ID", `{}`, `{"token_use":"id","aud":"app","cognito:username":"ada","origin_jti":"j"}`, `an ID token`},
+	{"Amazon Cognito", "ID, of another client", `{}`, `{"token_use":"id","aud":"other"}`, `got "id"`},
+	{"Ory Hydra", "access", `{"typ":"JWT"}`, `{"aud":[],"client_id":"app","scp":["openid"],"ext":{}}`, ""},
+	{"Ory Hydra", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":["app"],"rat":1,"sid":"s","at_hash":"h"}`, `an ID token`},
+	{"Ory Hydra", "refresh, as introspection tells", `{}`, `{"token_use":"refresh_token","client_id":"app","scope":"openid"}`, `got "refresh_token"`},
+	{"ZITADEL", "access", `{"typ":"JWT"}`, `{"aud":["app"],"client_id":"app","jti":"j","nbf":1700000000}`, ""},
+	{"ZITADEL", "ID", `{"typ":"JWT"}`, `{"aud":["app"],"client_id":"app","azp":"app","at_hash":"h","nonce":"n"}`, `an ID token`},
+	{"ZITADEL", "ID, refreshed, without at_hash", `{"typ":"JWT"}`, `{"aud":["app"],"client_id":"app","azp":"app"}`, `an ID token`},
+	{"Authentik", "access", `{"typ":"JWT"}`, `{"aud":"app","azp":"app","uid":"u","scope":"openid email","nonce":"n"}`, ""},
+	{"Authentik", "ID", `{"typ":"JWT"}`, `{"aud":"app","nonce":"n","at_hash":"h"}`, `an ID token`},
+	{"Authelia", "access", `{"typ":"at+jwt"}`, `{"aud":["https://api"],"client_id":"app","scp":["openid"]}`, ""},
+	{"Authelia", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":["app"],"azp":"app","at_hash":"h","client_id":"app"}`, `an ID token`},
+	{"Dex", "ID, also as access token", `{}`, `{"aud":"app","at_hash":"h","nonce":"n"}`, `an ID token`},
+	{"Google", "ID", `{"typ":"JWT"}`, `{"aud":"app","azp":"app","at_hash":"h"}`, `an ID token`},
+	{"Google", "ID, of a service account", `{"typ":"JWT"}`, `{"aud":"app","azp":"100","sub":"100","email":"x@y.iam.gserviceaccount.com"}`, `an ID token`},
+	{"GitLab", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":"app","auth_time":1700000000,"sub_legacy":"x","groups_direct":[]}`, `an ID token`},
+	{"Curity", "access", `{}`, `{"purpose":"access_token","aud":"app","scope":"openid","client_id":"app"}`, ""},
+	{"Curity", "ID", `{}`, `{"purpose":"id","aud":"app"}`, `an ID token`},
+	{"Curity", "ID, of another client", `{}`, `{"purpose":"id","aud":"other"}`, `got "id"`},
+	{"node oidc-provider", "access", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","jti":"j","scope":"read"}`, ""},
+	{"node oidc-provider", "ID, refreshed", `{}`, `{"aud":"app","at_hash":"h"}`, `an ID token`},
+	{"node oidc-provider", "logout", `{"typ":"logout+jwt"}`, `{"aud":"app","events":{"http://schemas.openid.net/event/backchannel-logout":{}}}`, `token`},
+	{"node oidc-provider", "access, bound by DPoP", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","scope":"read","cnf":{"jkt":"k"}}`, `cnf: bound to the key of its sender`},
+	{"node oidc-provider", "access, bound by a certificate", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","cnf":{"x5t#S256":"k"}}`, `cnf: bound to the key of its sender`},
+	{"Django and Flask", "access", `{"typ":"JWT"}`, `{"token_type":"access","user_id":1}`, ""},
+	{"Django and Flask", "refresh", `{"typ":"JWT"}`, `{"token_type":"refresh","user_id":1}`, `got "refresh"`},
+	{"Django and Flask", "access, of Flask", `{"typ":"JWT"}`, `{"type":"access","fresh":false,"csrf":"x"}`, ""},
+	{"Django and Flask", "refresh, of Flask", `{"typ":"JWT"}`, `{"type":"refresh","fresh":false}`, `got "refresh"`},
+	{"Kubernetes", "service account", `{}`, `{"aud":["https://kubernetes.default.svc"],"kubernetes.io":{"namespace":"default"}}`, ""},
+	{"GitHub Actions and GitLab CI", "workflow", `{"typ":"JWT"}`, `{"aud":"https://api","repository":"a/b","ref":"refs/heads/main"}`, ""},
+	{"Cloudflare Access", "application", `{}`, `{"aud":["32 letters"],"type":"app","identity_nonce":"n","country":"DE"}`, ""},
+	{"Supabase", "access", `{"typ":"JWT"}`, `{"aud":"authenticated","role":"authenticated","session_id":"s","amr":[{"method":"password"}]}`, ""},
+	{"every provider", "security event", `{"typ":"secevent+jwt"}`, `{"aud":"app","events":{}}`, `token`},
+	{"every provider", "proof of DPoP", `{"typ":"dpop+jwt"}`, `{"htm":"GET"}`, `typ: expected`},
+	{"every provider", "sign-in request", `{"typ":"oauth-authz-req+jwt"}`, `{"aud":"x"}`, `typ: expected`},
+	{"every provider", "answer of introspection", `{"typ":"token-introspection+jwt"}`, `{"aud":"x"}`, `typ: expected`},
+}
+
+// TestTokenKinds: an access token is let in, everything else is not. The documentation names every provider of this table.
+func TestTokenKinds(t *testing.T) {
+	page, err := os.ReadFile("docs/apis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range tokenKinds {
+		row := row
+		t.Run(row.provider+" "+row.kind, func(t *testing.T) {
+			if !strings.Contains(string(page), "\n| "+row.provider+" | ") {
+				t.Errorf("docs/apis.md has no row for %s", row.provider)
+			}
+			header := strings.Replace(row.header, "{", `{"alg":"RS256",`, 1)
+			base := map[string]any{"iss": "https://id.example.com", "sub": "ada", "exp": 1700000100, "iat": 1700000000}
+			made := jwtWith(t, strings.Replace(header, ",}", "}", 1), base, row.claims)
+			wantError(t, checkAccessToken(&tokenRules{skew: 60, client: "app"}, made, jwtNow), row.wantErr)
+			isID := strings.HasPrefix(row.kind, "ID")
+			lenient := row.wantErr
+			if isID {
+				lenient = ""
+			}
+			wantError(t, checkAccessToken(&tokenRules{skew: 60, client: "app", acceptsIDTokens: true}, made, jwtNow), lenient)
+		})
+	}
+}
+
+// TestTokenKindsBesideSignIn: the ID token that a sign-out shows to the whole world is no access token, also one without nonce.
+func TestTokenKindsBesideSignIn(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t)
+	now := time.Now().Unix()
+	refreshed := map[string]any{"iss": p.issuer, "aud": p.clientID, "iat": now, "auth_time": now, "email": "ada@example.com"}
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "forwardHeaders": map[string]any{"X-User": "sub"}}))
+	bearer(t, s, signed(p.key, nil, refreshed)).challenged(401, badToken, "typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
+	bearer(t, s, signed(p.key, nil, merge(refreshed, map[string]any{"scope": "openid"}))).accepted("ada")
+	bearer(t, s, signed(p.key, map[string]any{"typ": "at+jwt"}, refreshed)).accepted("ada")
+
+	cognito := map[string]any{"iss": p.issuer, "token_use": "access", "client_id": p.clientID, "scope": "openid", "iat": now}
+	bearer(t, s, signed(p.key, nil, cognito)).accepted("ada")
+	bearer(t, s, signed(p.key, nil, merge(cognito, map[string]any{"client_id": "other"}))).challenged(401, badToken, "audience: expected")
+	bearer(t, s, signed(p.key, nil, merge(cognito, map[string]any{"aud": ""}))).challenged(401, badToken, "audience: expected")
+	elsewhere := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": "api"}}))
+	bearer(t, elsewhere, signed(p.key, nil, cognito)).challenged(401, badToken, "audience: expected")
+
+	s = start(t, p.options(map[string]any{"jwt": map[string]any{"acceptIdTokens": true}, "forwardHeaders": map[string]any{"X-User": "sub"}}))
+	s.expectLog(`jwt.acceptIdTokens: ID tokens are accepted as access tokens`)
+	bearer(t, s, signed(p.key, nil, refreshed)).accepted("ada")
+	bearer(t, s, signed(p.key, nil, merge(refreshed, map[string]any{"nonce": "n", "at_hash": "h"}))).accepted("ada")
+	bearer(t, s, signed(p.key, nil, merge(refreshed, map[string]any{"aud": "other"}))).challenged(401, badToken, "audience: expected")
+	bearer(t, s, signed(p.key, nil, merge(refreshed, map[string]any{"typ": "Refresh"}))).challenged(401, badToken, `got "Refresh"`)
+	if _, err := build(t, jwtOptions(map[string]any{"issuer": p.issuer, "acceptIdTokens": true})); err == nil || !strings.Contains(err.Error(), "jwt.audience: required with acceptIdTokens") {
+		t.Errorf("without an audience: %v", err)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/traefik-oidc/oidc/e2e/internal/provider"
 )
 
-// TestMixedTable is who is asked when a browser's session and a token come together, each with the real access tokens of real users:
+// TestBearerBesideASession is who is asked when a browser's session and a token come together, each with the real access tokens of real users:
 // the token decides alone. It never falls back to the session, and is never redirected.
-func TestMixedTable(t *testing.T) {
+func TestBearerBesideASession(t *testing.T) {
 	t.Parallel()
 	l := start(t)
 	const challenge = `Bearer realm="NAME"`

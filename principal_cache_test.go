@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"reflect"
 	"regexp"
 	"sort"
@@ -49,7 +48,7 @@ var sessionLines = []string{"SESSION", "SESSION", "SESSION; a=1", "a=1; SESSION"
 var changingLines = []string{"SESSION; c=%d", "c=%d; SESSION", "c=%d; SESSION; d=%d", "c=%d; SESSION; ", "xSESSION; c=%d", "c=%d; xSESSION", "c=%d;SESSION", "NAME=x; SESSION; c=%d",
 	"SESSION; STATE.0123456789ab=%d", "NAME.1=%d; SESSION", "BARE=%d; SESSION", "SESSION", "; SESSION", "SESSION; "}
 
-func TestSessionKnownIsAsUnknown(t *testing.T) {
+func TestPrincipalCacheOfSessions(t *testing.T) {
 	inThisProcess(t)
 	p := newProvider(t)
 	p.jwtAccessTokens = true
@@ -137,7 +136,7 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 	}
 }
 
-func TestJWTKnownIsAsUnknown(t *testing.T) {
+func TestPrincipalCacheOfTokens(t *testing.T) {
 	inThisProcess(t)
 	p := newProvider(t)
 	p.jwtAccessTokens = true
@@ -173,8 +172,8 @@ func TestJWTKnownIsAsUnknown(t *testing.T) {
 	}
 }
 
-// TestKnownLineOfTwoSessions: a line with two sessions stands for the second one when the first is over, and is forgotten with that.
-func TestKnownLineOfTwoSessions(t *testing.T) {
+// TestPrincipalCacheOfTwoSessions: a line with two sessions stands for the second one when the first is over, and is forgotten with that.
+func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	inThisProcess(t)
 	p := newProvider(t)
 	s, first := signedIn(t, p)
@@ -224,9 +223,9 @@ func TestKnownLineOfTwoSessions(t *testing.T) {
 	}
 }
 
-// TestJWTIsRemembered: who brings the same token again is found by the header that it came in; where a token may be in several places, or
+// TestPrincipalCacheByHeader: who brings the same token again is found by the header that it came in; where a token may be in several places, or
 // in one that is hidden from the upstream, by none.
-func TestJWTIsRemembered(t *testing.T) {
+func TestPrincipalCacheByHeader(t *testing.T) {
 	inThisProcess(t)
 	good := sharedToken(nil)
 	source := func(more ...string) map[string]interface{} {
@@ -258,19 +257,6 @@ func TestJWTIsRemembered(t *testing.T) {
 			t.Errorf("%q: found by %q, %d lines are known", want, g.warmHeader, count)
 		}
 	}
-}
-
-// inThisProcess skips a test where the middleware is built by another process, or interpreted.
-func inThisProcess(t *testing.T) {
-	t.Helper()
-	if interpreted() || os.Getenv("OIDC_TEST_HOST") != "" {
-		t.Skip("the memory can be looked into in this process alone")
-	}
-	warm.Lock()
-	if room == 0 { // no gate was made before
-		room = 32 << 20
-	}
-	warm.Unlock()
 }
 
 // compareKnown sends a row's requests. In the end the keys are others, and the time of all that is remembered is over.
@@ -438,4 +424,226 @@ func answerTo(h http.Handler, req *http.Request, seen **http.Request) *knownAnsw
 		got.Header["Cookie"] = []string{strings.Join(cookies, "; ")}
 	}
 	return made
+}
+
+func TestPrincipalCacheOpensNothingElse(t *testing.T) {
+	// What was remembered for one request must not open another that only looks like it.
+	p := newProvider(t)
+	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
+	line := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	for i := 0; i < 3; i++ {
+		rawUpstream(b, "/", "Cookie: "+line)
+	}
+	if seen := rawUpstream(b, "/public", "Cookie: "+line, "X-User: eve"); seen.Headers.Get("X-User") != "" || seen.Headers.Get("Cookie") != "" {
+		t.Errorf("an open route got %q", seen.Headers)
+	}
+	for _, wrong := range []string{strings.ToUpper(line), line[:len(line)-1], line + "A", strings.Replace(line, s.sessionCookie(), "x"+s.sessionCookie(), 1), strings.Replace(line, "__Host-", "__host-", 1)} {
+		if res := b.raw("/", "Cookie: "+wrong); res.StatusCode == http.StatusOK {
+			t.Errorf("let in with %q", wrong[:60])
+		}
+	}
+	rawUpstream(b, "/", "Cookie: a=1", "Cookie: "+line)
+	two := start(t, p.options(headersFor("X-User", "sub")))
+	if res := newBrowser(t, two).raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+		t.Error("another middleware let it in")
+	}
+	b.open("/logout")
+	for i := 0; i < 3; i++ {
+		if res := b.raw("/", "Cookie: "+line); res.StatusCode == http.StatusOK {
+			t.Error("let in after the logout")
+		}
+		if res := b.raw("/", "Cookie: "+line+"; a=1"); res.StatusCode == http.StatusOK {
+			t.Error("let in after the logout, with another cookie")
+		}
+	}
+}
+
+func TestPrincipalCacheTellsHTTPFromHTTPS(t *testing.T) {
+	// A session of http stands under another name than one of https, and the one is not the other, also when it is remembered.
+	p := newProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	b.plainHTTP = true
+	b.signIn("/")
+	plain := strings.TrimPrefix(s.sessionCookie(), "__Host-")
+	value := b.cookie(plain).Value
+	b.setCookie("other", "1") // so that all memories have it
+	for i := 0; i < 3; i++ {
+		b.open("/").upstream()
+	}
+	for _, line := range []string{s.sessionCookie() + "=" + value, "other=2; " + s.sessionCookie() + "=" + value} {
+		if withHeaders(s, "Cookie: "+line).isUpstream() {
+			t.Errorf("a session of http was taken for one of https")
+		}
+	}
+}
+
+func TestPrincipalCacheTellsCookiesFromTokens(t *testing.T) {
+	// A neighbour's host can plant a cookie without a name. It must not stand for the token of whoever planted it.
+	p := newProvider(t)
+	p.jwtAccessTokens = true
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": "api"}}))
+	token := "Bearer " + p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "mallory"})
+	for i := 0; i < 3; i++ {
+		withHeaders(s, "Authorization: "+token).upstream()
+	}
+	if withHeaders(s, "Cookie: "+token).isUpstream() {
+		t.Error("a cookie was taken for a token")
+	}
+}
+
+func TestPrincipalCacheForgedHeaders(t *testing.T) {
+	// Once a cookie line is remembered, and with it the names of other headers, a name that folds into one of ours is still not passed over.
+	p := newProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim"), map[string]any{"bypass": "Path(`/public`)"}))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	for i := 0; i < 8; i++ { // the whole line is known, then the cookie among others that change
+		for _, line := range []string{"Cookie: " + mine, fmt.Sprint("Cookie: a=", i, "; ", mine)} {
+			withHeaders(s, line, "X-Other: 1").upstream()
+			for _, name := range []string{"X-User", "X_User", "X.User", "X~User", "X-Role", "X_Role", "X-Other_"} {
+				seen := withHeaders(s, line, "X-Other: 1", name+": eve").upstream()
+				forged := 0
+				for got, values := range seen.Headers {
+					if strings.Contains(strings.Join(values, ","), "eve") && foldName(got) != "x-other-" {
+						forged++
+					}
+				}
+				if forged > 0 || seen.Headers.Get("X-User") != "ada" || seen.Headers.Get("X-Other") != "1" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+					t.Errorf("request %d with %s: got %q", i, name, seen.Headers)
+				}
+			}
+			if seen := withHeaders(s, line, "Connection: X-User, X_Role, keep-alive").upstream(); strings.Contains(strings.ToLower(seen.Headers.Get("Connection")), "x") {
+				t.Errorf("request %d: Connection still names our headers: %q", i, seen.Headers)
+			}
+		}
+	}
+}
+
+func TestPrincipalCacheKeepsFewLines(t *testing.T) {
+	inThisProcess(t)
+	g := &gate{login: true, lines: map[string]*pass{}, warmHeader: "Cookie", mark: "; s=", ownStem: "s", before: "Cookie: ", ledger: newLedger(), key: randomText(), alone: map[string]*pass{}, hosts: map[string]map[string]*pass{}}
+	keep := func(credential, session string) *pass {
+		p, err := letIn(context.Background(), g, credential, &pass{session: session}, time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	noteOf := func(p *pass, line ...string) *pass {
+		note(g, p, "", line, nil, map[string]bool{"Cookie": true})
+		return recent.byKey[p.key]
+	}
+	p := keep("s=1", "one")
+	p = noteOf(p, strings.Repeat("a", 100000))
+	p = noteOf(p, "s=1", "s=1")
+	if len(g.lines) != 0 {
+		t.Errorf("expected none of them, got %d", len(g.lines))
+	}
+	m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	for i := 0; i < 10; i++ { // other cookies change each time
+		line := fmt.Sprint("s=1; a=", i)
+		for repeated := 0; repeated < 3; repeated++ {
+			m.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
+		}
+		if isKept := g.lines[line] != nil; isKept != (i < linesOfSession) || isKept && g.lines[line].first.values[0] != fmt.Sprint("a=", i) {
+			t.Errorf("line %d: %v", i, g.lines[line])
+		}
+	}
+	for _, other := range []*pass{keep("Authorization: Bearer t", ""), keep("t=1", "two")} {
+		if noteOf(other, "a=1"); g.lines["a=1"] != nil {
+			t.Error("a cookie line was kept for who was let in by another credential")
+		}
+	}
+	dropNamed(g.ledger, "nobody")
+	dropNamed(newLedger(), "one")
+	if len(g.lines) != linesOfSession {
+		t.Errorf("the logout of somebody else took a line: %d", len(g.lines))
+	}
+	dropNamed(g.ledger, "one") // logged out after it was looked up
+	if noteOf(p, "s=1; b=1"); len(g.lines) != 0 || recent.byKey[p.key] != nil {
+		t.Errorf("of a pass that is gone %d lines were kept", len(g.lines))
+	}
+}
+
+// Other cookies that change with each request are passed on from memory, and none of ours among them: a sign-in under way in another
+// tab, a second session of the same name, a chunk.
+func TestPrincipalCacheHidesOwnCookies(t *testing.T) {
+	p := newProvider(t)
+	s := start(t, p.options(nil))
+	b := newBrowser(t, s)
+	b.signIn("/")
+	for i := 0; i < 12; i++ { // more than the lines that are remembered of a session
+		b.setCookie("theirs", fmt.Sprint(i))
+		b.open("/")
+	}
+	state := strings.TrimSuffix(s.sessionCookie(), "session") + "state"
+	for i, own := range []string{state + "." + strings.Repeat("0", 12), s.sessionCookie() + ".1"} {
+		c := b.copyOf()
+		c.setCookie("theirs", fmt.Sprint("ours-", i))
+		c.setCookie(own, "not-for-the-upstream")
+		sent := strings.Join(c.open("/").upstream().Headers["Cookie"], "; ")
+		if sent != fmt.Sprint("theirs=ours-", i) {
+			t.Errorf("beside %s the upstream gets %q", own, sent)
+		}
+	}
+}
+
+// One client may send as many made-up names as are learnt: then all are learnt anew, or everybody's others would go the long way for ever.
+func TestPrincipalCacheForgetsMadeUpHeaders(t *testing.T) {
+	p := newProvider(t)
+	s, b := signedIn(t, p)
+	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
+	for j := 0; j < 6; j++ {
+		lines := []string{line}
+		for i := 0; i < 95; i++ {
+			lines = append(lines, fmt.Sprintf("X-Made-Up-%d-%d: 1", j, i))
+		}
+		withHeaders(s, lines...).upstream()
+	}
+	for i := 0; i < 10; i++ {
+		withHeaders(s, line, "Sec-Ch-Ua-Arch: x", "X-Csrf-Token: y", "X-Trace: 1", "X-A: 1", "X-B: 1", "X-C: 1").upstream()
+	}
+	if s.server == nil {
+		return // what is known can be looked at in this process alone
+	}
+	if g := testGateOf(s); !g.harmless["Sec-Ch-Ua-Arch"] {
+		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(g.harmless))
+	}
+}
+
+// One token can be spelt in many ways, with blanks before it, and is remembered in one only.
+func TestPrincipalCacheKeepsOneSpellingOfAToken(t *testing.T) {
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret}))
+	good := sharedToken(nil)
+	for i := 1; i <= 200; i++ {
+		bearer(t, s, strings.Repeat(" ", 15000+i)+good).accepted("ada")
+	}
+	if s.server == nil {
+		return
+	}
+	if g := testGateOf(s); len(g.lines) > linesOfSession {
+		t.Errorf("%d lines", len(g.lines))
+	}
+}
+
+func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
+	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
+	for round := 0; round < 50; round++ {
+		g := &gate{login: true, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
+		buildWarmPath(g)
+		m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts}
+		inParallel(4, func(i int) {
+			if i == 2 {
+				noteHTTPS(g)
+			}
+			if p := amongOthers(m, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != stranger {
+				t.Error("found a pass")
+			}
+			if i == 3 && goOn(g, &pass{key: "none"}, "__Host-app-session=x", time.Now()) {
+				t.Error("went on with no pass")
+			}
+		})
+	}
 }

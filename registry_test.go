@@ -1,0 +1,100 @@
+package oidc
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What is shared stays while a configuration has it, and for a while after: contexts end before their successors come.
+func TestRegistryKeepsWhatIsShared(t *testing.T) {
+	r := &registry{entries: map[string]*registered{}, patience: time.Hour}
+	first, end := context.WithCancel(context.Background())
+	one, other := &store{prefix: "one"}, &store{prefix: "other"}
+	if register(first, r, "a", nil) != nil {
+		t.Error("found before it was kept")
+	}
+	if got, _ := register(first, r, "a", one).(*store); got != one {
+		t.Error("not kept")
+	}
+	if got, _ := register(first, r, "a", other).(*store); got != one {
+		t.Error("replaced by a later one")
+	}
+	end()
+	r.swept = time.Time{}
+	register(context.Background(), r, "b", other)
+	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
+		t.Error("gone with its context, or not known to be idle")
+	}
+	if got, _ := register(context.Background(), r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
+		t.Error("not found by a successor")
+	}
+	r.entries["a"].ctx = first
+	r.swept = time.Time{}
+	register(context.Background(), r, "b", nil)
+	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
+	register(context.Background(), r, "b", nil)
+	if r.entries["a"] == nil {
+		t.Error("all were looked at once more within a moment")
+	}
+	r.swept = time.Now().Add(-2 * sweepPause)
+	register(context.Background(), r, "b", nil)
+	if r.entries["a"] != nil || r.entries["b"] == nil {
+		t.Error("expected only what is in use after a while")
+	}
+}
+
+// TestRegistryChangedFiles: a file that changed is a changed configuration, however the options name it.
+func TestRegistryChangedFiles(t *testing.T) {
+	dir := t.TempDir()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(here, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KEYS_PATH", filepath.Join(dir, "of the environment"))
+	for name, option := range map[string]string{
+		"absolute":           `{"clientSecret": "${file:` + dir + `/absolute}"}`,
+		"relative":           `{"clientSecret": "${file:` + relative + `/relative}"}`,
+		"R&D <x>":            `{"clientSecret": "${file:` + dir + `/R&D <x>}"}`,
+		"with \" and \\":     `{"clientSecret": "${file:` + dir + `/with \" and \\}"}`,
+		"one of a list":      `{"session": {"previousSecrets": ["Wm4kQz7TnX9bLr2vHs6YdF3jPc8gE1ua", "${file:` + dir + `/one of a list}"]}}`,
+		"one of several":     `{"authParams": {"x": "y"}, "session": {"previousSecrets": "${file:` + dir + `/one of several},Wm4kQz7TnX9bLr2vHs6YdF3jPc8gE1ua"}}`,
+		"keys":               `{"jwt": {"audience": "a", "JWKSFile": "` + relative + `/keys"}}`,
+		"of the environment": `{"jwt": {"audience": "a", "jwksFile": "${KEYS_PATH}"}}`,
+		"page&.html":         `{"errorPages": {"403": "` + relative + `/page&.html"}}`,
+		"page.html":          `{"errorPages": "403=` + relative + `/page.html"}`,
+	} {
+		if name == "of the environment" && interpreted() {
+			continue // whose environment is that of its start
+		}
+		file := filepath.Join(dir, name)
+		write := func(text string) {
+			if strings.Contains(option, "wks") || strings.Contains(option, "JWKS") {
+				text = `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"` + text + `","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("Tq7vX2mKf9RbW4sYzL1nHd8cJ3gP6uEa")
+		first, err := findGate(context.Background(), signIn(t, option), "login@file")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if same, _ := findGate(context.Background(), signIn(t, option), "login@file"); same != first {
+			t.Errorf("%s: a file that did not change is a new configuration", name)
+		}
+		write("Vk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE0oNi")
+		if changed, _ := findGate(context.Background(), signIn(t, option), "login@file"); changed == first {
+			t.Errorf("%s: nobody noticed that the file changed", name)
+		}
+	}
+}
