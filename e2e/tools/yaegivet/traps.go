@@ -48,6 +48,14 @@ var traps = []trap{
 		},
 	},
 	{
+		name: "= with several values of which one is nil", harm: "panics", instead: "one assignment each",
+		find: findNilAmongValues,
+		caught: []string{
+			`func f() { list, n := []int{1}, 1; list, n = nil, 2; use(list, n) }`,
+			`func f(p *pointed, err error) { err, p = nil, nil; use(err, p) }`,
+		},
+	},
+	{
 		name: "defer in a loop", harm: "every deferred call sees the last turn", instead: "put the body of the loop in a function",
 		find: findDeferInLoop,
 		caught: []string{

@@ -50,6 +50,11 @@ func findCallAmongValues(s *source, n ast.Node, path []ast.Node) bool {
 	return false
 }
 
+func findNilAmongValues(s *source, n ast.Node, path []ast.Node) bool {
+	assignment, ok := n.(*ast.AssignStmt)
+	return ok && len(assignment.Rhs) > 1 && slices.ContainsFunc(assignment.Rhs, func(e ast.Expr) bool { return s.info.Types[e].IsNil() })
+}
+
 func findDeferInLoop(s *source, n ast.Node, path []ast.Node) bool {
 	if _, ok := n.(*ast.DeferStmt); !ok {
 		return false
