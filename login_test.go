@@ -11,19 +11,6 @@ import (
 	"time"
 )
 
-func TestLoginEndsWhereItBegan(t *testing.T) {
-	p := newProvider(t)
-	b := newBrowser(t, start(t, p.options()))
-	seen := b.signIn("/reports?year=2025").upstream()
-	if seen.URI != "/reports?year=2025" {
-		t.Errorf("expected the page the visit began with, got %q", seen.URI)
-	}
-	again := b.open("/other").expect(http.StatusOK)
-	if len(again.trail) != 1 || p.count("token") != 1 {
-		t.Errorf("the second page must need nothing: %q, %d token requests", again.trail, p.count("token"))
-	}
-}
-
 func TestLoginRequest(t *testing.T) {
 	p := newProvider(t)
 	b := newBrowser(t, start(t, p.options()))

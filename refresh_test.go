@@ -10,28 +10,6 @@ import (
 	"time"
 )
 
-func TestRefresh(t *testing.T) {
-	t.Parallel()
-	p := newProvider(t)
-	p.expiresIn = 2
-	_, b := signedIn(t, p, headersFor("X-Name", "name", "X-Token", "{access_token}"))
-	first := b.open("/").upstream().Headers.Get("X-Token")
-	p.user["name"] = "Countess Lovelace"
-	p.expiresIn = 300
-	time.Sleep(2200 * time.Millisecond)
-	seen := b.open("/").upstream()
-	if seen.Headers.Get("X-Name") != "Countess Lovelace" || seen.Headers.Get("X-Token") == first {
-		t.Errorf("got %q", seen.Headers)
-	}
-	if sent := p.lastCall("token"); sent.form.Get("grant_type") != "refresh_token" || sent.header.Get("Authorization") == "" {
-		t.Errorf("got %q", sent.form)
-	}
-	b.open("/").upstream()
-	if p.count("token") != 2 {
-		t.Errorf("expected one refresh, got %d", p.count("token")-1)
-	}
-}
-
 func TestRefreshOnce(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)

@@ -267,22 +267,6 @@ func TestSessionOfANewSignInReplacesTheOld(t *testing.T) {
 	}
 }
 
-func TestSessionForbidden(t *testing.T) {
-	p := newProvider(t)
-	s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)"}))
-	b := newBrowser(t, s)
-	b.open("/page").expect(http.StatusForbidden, "<html")
-	for i := 0; i < 3; i++ {
-		b.open("/page").expect(http.StatusForbidden)
-		b.fetch(http.MethodGet, "/page", "").expect(http.StatusForbidden, `"status":403`)
-		b.fetch(http.MethodPost, "/page", "").expect(http.StatusForbidden)
-	}
-	if p.count("authorize") != 1 {
-		t.Errorf("a refused user must not be sent around in circles: %d sign-ins", p.count("authorize"))
-	}
-	s.expectLog("403", "ada")
-}
-
 // An answer that sets our cookie is for this browser alone, whatever the upstream says about it.
 func TestSessionRenewalIsPrivate(t *testing.T) {
 	t.Parallel()
