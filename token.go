@@ -513,8 +513,8 @@ func numericDate(claims map[string]any, name string) (int64, error) {
 
 // oddDate is numericDate for what is not a plain number of seconds.
 func oddDate(claims map[string]any, name string) (int64, error) {
-	value, found := claims[name]
-	if !found {
+	value := claims[name]
+	if value == nil { // not there, or null, as java-jwt writes a date that it was not given
 		return 0, nil
 	}
 	number, _ := value.(json.Number)
