@@ -21,7 +21,7 @@ help:
 	@echo "make bench       what a request costs, as a table"
 	@echo "make chaos       what is kept and lost while Redis, the network, the provider and Traefik fail; MINUTES=25"
 	@echo "make soak        people at work for a long time, and what grows; MINUTES=60"
-	@echo "make mutants     small faults in the plugin that no test notices; N=200 SEED=1 FILES=seal.go,token.go"
+	@echo "make mutants     small faults in the plugin that no test notices; N=200 SEED=1 FILES=seal.go,jwt.go"
 	@echo "make fuzz        every fuzz target for FUZZTIME=30s"
 	@echo "make screenshots a picture of every page of ours, in a real browser; those in docs/images are renewed"
 	@echo "make reference   docs/reference.md from the comments in config.go"

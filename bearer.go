@@ -28,61 +28,61 @@ var (
 )
 
 const (
-	tokenCheck     = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
-	negativeAnswer = 5 * time.Second  // how long "not active" is believed, at most
-	wellKnown      = "/.well-known/oauth-protected-resource"
-	anyScheme      = "*"
+	maxTokenRecheck       = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
+	inactiveLifetime      = 5 * time.Second  // how long "not active" is believed, at most
+	protectedResourcePath = "/.well-known/oauth-protected-resource"
+	anyScheme             = "*"
 )
 
-// tokenJob is one way to judge tokens that are brought.
-type tokenJob struct {
-	policy   *policy
-	source   TokenSourceConfig
-	places   []string          // the headers where a token may be
-	schemes  map[string]string // by header: the word before the token, "" none, anyScheme one or none
-	tokenKey string            // of a query and a form
-	keep     bool              // the upstream gets the token as well, where it was
-	rules    *tokenRules
-	keys     *document // of the jwt job; nil: introspection
+// tokenVerifier is one way to judge tokens that are brought.
+type tokenVerifier struct {
+	policy        *policy
+	source        TokenSourceConfig
+	headerNames   []string          // the headers where a token may be
+	schemes       map[string]string // by header: the word before the token, "" none, anyScheme one or none
+	tokenKey      string            // of a query and a form
+	forwardsToken bool              // the upstream gets the token as well, where it was
+	rules         *tokenRules
+	keys          *cachedDocument // of the jwt job; nil: introspection
 
-	client      *client // whom to ask
-	headers     map[string]*template.Template
-	isTemplated bool // the headers differ from request to request
-	isHidden    bool // a token may come elsewhere than in a header
-	isSpread    bool // in more than one place
-	hint        string
-	cache       time.Duration // how long the word about a token is believed
+	client               *client // whom to ask
+	headers              map[string]*template.Template
+	isTemplated          bool // the headers differ from request to request
+	looksBeyondHeaders   bool // a token may come elsewhere than in a header
+	looksInSeveralPlaces bool // in more than one place
+	tokenTypeHint        string
+	cacheLifetime        time.Duration // how long the word about a token is believed
 
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
-// bearerPass is the pass of the token a request brings: the one remembered by its credential, or a new one. found is false when it
+// authenticateBearer is the pass of the token a request brings: the one remembered by its credential, or a new one. found is false when it
 // brings none.
-func bearerPass(g *gate, req *http.Request) (p *pass, found bool, err error) {
+func authenticateBearer(m *middleware, req *http.Request) (p *principal, found bool, err error) {
 	p = nil
-	raw, credential, err := findToken(g, req)
+	raw, credential, err := findToken(m, req)
 	if err != nil || credential == "" {
 		return nil, err != nil, err
 	}
 	var headers map[string]string
-	if g.introspection != nil {
-		headers, err = introspectionHeaders(g.introspection, req)
-		if g.introspection.isTemplated {
-			credential = shortCredential(credential, headers) // another request may get another answer
+	if m.introspection != nil {
+		headers, err = introspectionHeaders(m.introspection, req)
+		if m.introspection.isTemplated {
+			credential = hashedCredential(credential, headers) // another request may get another answer
 		}
 	}
 	if err == nil {
-		p = findPass(g, credential)
-		if p == nil || time.Until(p.until) <= 0 {
-			p, err = tokenPass(req.Context(), g, raw, credential, headers)
+		p = findPrincipal(m, credential)
+		if p == nil || time.Until(p.validUntil) <= 0 {
+			p, err = verifyBearer(req.Context(), m, raw, credential, headers)
 		}
 	}
 	return p, true, err
 }
 
-// tokenPass judges a token that was not seen before.
-func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map[string]string) (*pass, error) {
-	job, answer, err := judgeToken(ctx, g, raw, headers)
+// verifyBearer judges a token that was not seen before.
+func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
+	job, answer, err := inspectToken(ctx, m, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)
 	}
@@ -91,89 +91,89 @@ func tokenPass(ctx context.Context, g *gate, raw, credential string, headers map
 	}
 	claims := withoutClientSubject(answer.claims)
 	id := identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}}
-	p, err := judge(job.policy, id)
+	p, err := evaluatePolicy(job.policy, id)
 	if err != nil {
-		return p, lacksRights(claims)
+		return p, insufficientScope(claims)
 	}
-	if !job.keep {
-		p.drop = placeOf(credential)
-		p.dropsMore = job.isSpread
+	if !job.forwardsToken {
+		p.tokenHeader = tokenPlace(credential)
+		p.mayHaveOtherTokens = job.looksInSeveralPlaces
 	}
-	if p.sub = text(claims["sub"]); p.sub == "" && g.csrf != nil {
-		p.credential = hashText(credential)
+	if p.sub = stringOf(claims["sub"]); p.sub == "" && m.csrf != nil {
+		p.credentialHash = hashText(credential)
 	}
-	p, err = letIn(ctx, g, credential, p, answerEnd(job, answer))
+	p, err = rememberPrincipal(ctx, m, credential, p, tokenInfoEnd(job, answer))
 	return p, err
 }
 
-// lacksRights says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
-func lacksRights(claims map[string]any) error {
-	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, shown(claims["sub"]), shown(claims["client_id"]), shown(claims["azp"]))
+// insufficientScope says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
+func insufficientScope(claims map[string]any) error {
+	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
 }
 
-// placeOf is the header that a token was in, whichever job looks there; no header is called hidden.
-func placeOf(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
+// tokenPlace is the header that a token was in, whichever job looks there; no header is called hidden.
+func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
 
-// shortCredential is a credential that is good with these headers only, in short.
-func shortCredential(credential string, headers map[string]string) string {
-	return placeOf(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
+// hashedCredential is a credential that is good with these headers only, in short.
+func hashedCredential(credential string, headers map[string]string) string {
+	return tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
 }
 
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
 // name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
-	sub := text(claims["sub"])
-	isClient := sub == text(claims["client_id"]) || sub == text(claims["azp"])
+	sub := stringOf(claims["sub"])
+	isClient := sub == stringOf(claims["client_id"]) || sub == stringOf(claims["azp"])
 	if claims["cid"] != nil || claims["appid"] != nil { // Okta, Entra v1
-		isClient = isClient || sub == text(claims["cid"]) || sub == text(claims["appid"])
+		isClient = isClient || sub == stringOf(claims["cid"]) || sub == stringOf(claims["appid"])
 	}
 	if sub == "" || !isClient {
 		return claims
 	}
-	rest := merge(nil, claims)
+	rest := mergeClaims(nil, claims)
 	delete(rest, "sub")
 	delete(rest, "username")
 	return rest
 }
 
 // verdict is what is known of a token, from itself or from the provider.
-type verdict struct {
-	claims   map[string]any
-	asked    time.Time
-	isActive bool
-	err      error // why the provider did not say
-	size     int   // bytes of the answer, and what reading it makes of them
+type tokenInfo struct {
+	claims    map[string]any
+	checkedAt time.Time
+	isActive  bool
+	err       error // why the provider did not say
+	size      int   // bytes of the answer, and what reading it makes of them
 }
 
-// judgeToken verifies a token here when it is a JWT and that job is on, else asks the provider.
-func judgeToken(ctx context.Context, g *gate, raw string, headers map[string]string) (*tokenJob, *verdict, error) {
+// inspectToken verifies a token here when it is a JWT and that job is on, else asks the provider.
+func inspectToken(ctx context.Context, m *middleware, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
-	if g.jwt == nil || err != nil && g.introspection != nil {
-		answer, err := introspect(ctx, g.introspection, raw, headers)
-		return g.introspection, answer, err
+	if m.jwt == nil || err != nil && m.introspection != nil {
+		answer, err := introspect(ctx, m.introspection, raw, headers)
+		return m.introspection, answer, err
 	}
 	if err == nil {
-		err = verifyToken(ctx, g.jwt.keys, t, g.jwt.rules.algorithms)
+		err = verifyToken(ctx, m.jwt.keys, t, m.jwt.rules.algorithms)
 	}
 	now := time.Now()
 	if err == nil {
-		err = checkAccessToken(g.jwt.rules, t, now)
+		err = checkAccessToken(m.jwt.rules, t, now)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return g.jwt, &verdict{claims: t.claims, asked: now, isActive: true}, nil
+	return m.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
 }
 
-// answerEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
-func answerEnd(job *tokenJob, answer *verdict) time.Time {
+// tokenInfoEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
+func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	if answer.err != nil {
-		return answer.asked.Add(absenceGap)
+		return answer.checkedAt.Add(outageLifetime)
 	}
-	if !answer.isActive && job.cache > negativeAnswer {
-		return answer.asked.Add(negativeAnswer)
+	if !answer.isActive && job.cacheLifetime > inactiveLifetime {
+		return answer.checkedAt.Add(inactiveLifetime)
 	}
-	end := answer.asked.Add(job.cache)
+	end := answer.checkedAt.Add(job.cacheLifetime)
 	if exp, err := numericDate(answer.claims, "exp"); err == nil && exp > 0 && exp < end.Unix() {
 		return time.Unix(exp, 0)
 	}
@@ -182,68 +182,68 @@ func answerEnd(job *tokenJob, answer *verdict) time.Time {
 
 // introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
 // is too old for job.
-func introspect(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
+func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	if raw == "" || len(raw) > maxTokenSize {
 		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
-	if !printable.MatchString(raw) {
+	if !printableASCII.MatchString(raw) {
 		return nil, errors.New("token: must be printable ASCII")
 	}
 	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
-	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.hint, headers))
-	value, err := share(ctx, &job.client.flights, key, func(ctx context.Context) (any, error) {
-		if known, _ := recall(job.client.answers, key).(*verdict); known != nil && time.Until(answerEnd(job, known)) > 0 {
+	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
+	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
+		if known, _ := cacheGet(job.client.answerCache, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
 			return known, known.err
 		}
-		if err := outage(job.client); err != nil {
+		if err := outageOf(job.client); err != nil {
 			return nil, err
 		}
 		answer, err := askIntrospection(ctx, job, raw, headers)
-		noteOutage(job.client, err)
+		recordOutage(job.client, err)
 		if err != nil {
 			return nil, err
 		}
-		remember(job.client.answers, key, answer, answer.size+longestReason)
+		cacheSet(job.client.answerCache, key, answer, answer.size+maxErrorSize)
 		return answer, answer.err
 	})
 	if err != nil {
 		return nil, err
 	}
-	answer, _ := value.(*verdict)
+	answer, _ := value.(*tokenInfo)
 	if !answer.isActive {
-		return nil, fmt.Errorf("introspection: active: expected true, got %s", shown(answer.claims["active"]))
+		return nil, fmt.Errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
 	}
-	return answer, checkActive(job.rules, answer.claims, time.Now())
+	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
-func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers map[string]string) (*verdict, error) {
+func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	c := job.client
 	form := url.Values{"token": {raw}}
-	if job.hint != "" {
-		form.Set("token_type_hint", job.hint)
+	if job.tokenTypeHint != "" {
+		form.Set("token_type_hint", job.tokenTypeHint)
 	}
 	now := time.Now()
-	status, body, at, err := call(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
+	status, body, at, err := request(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
 	claims, err := parseObject(body)
 	if status == http.StatusOK && err == nil {
-		warnOfTwice(c, "introspection", body, claims)
-		return &verdict{claims: claims, asked: now, isActive: claims["active"] == true, size: readCost * len(body)}, nil
+		warnDuplicates(c, "introspection", body, claims)
+		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
 	}
-	code := clip(text(claims["error"]))
+	code := forLog(stringOf(claims["error"]))
 	if status != http.StatusOK {
 		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
 	}
-	whose, cure := faultOf(fmt.Sprint(status, " ", code))
+	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
 	if whose == "token" {
-		return &verdict{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, asked: now}, nil
+		return &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}, nil
 	}
 	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
 	if whose == "question" {
-		return &verdict{err: err, asked: now}, nil
+		return &tokenInfo{err: err, checkedAt: now}, nil
 	}
 	logf(c.log, levelError, "%s", err)
 	return nil, err
@@ -253,7 +253,7 @@ func askIntrospection(ctx context.Context, job *tokenJob, raw string, headers ma
 // RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
 // cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
 // them. docs/apis.md has the same table.
-var faults = [][]string{
+var introspectionFaults = [][]string{
 	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
 	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
 	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
@@ -261,9 +261,9 @@ var faults = [][]string{
 	{".*", "address", "is this the introspection endpoint?"},
 }
 
-func faultOf(answer string) (whose, cure string) {
-	for _, row := range faults {
-		if matcher(row[0]).MatchString(answer) {
+func introspectionFault(answer string) (whose, cure string) {
+	for _, row := range introspectionFaults {
+		if compiledPattern(row[0]).MatchString(answer) {
 			return row[1], row[2]
 		}
 	}
@@ -271,35 +271,35 @@ func faultOf(answer string) (whose, cure string) {
 }
 
 // outage is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
-func outage(c *client) error {
-	c.answering.Lock()
-	defer c.answering.Unlock()
-	if time.Now().Before(c.away.until) {
-		return c.away.err
+func outageOf(c *client) error {
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
+	if time.Now().Before(c.outage.until) {
+		return c.outage.err
 	}
 	return nil
 }
 
-// noteOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
-func noteOutage(c *client, err error) {
+// recordOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
+func recordOutage(c *client, err error) {
 	now := time.Now()
-	c.answering.Lock()
-	defer c.answering.Unlock()
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
 	if err == nil {
-		c.away = backoff{}
-	} else if !now.Before(c.away.until) {
-		fail(&c.away, err, now)
+		c.outage = backoff{}
+	} else if !now.Before(c.outage.until) {
+		backOff(&c.outage, err, now)
 	}
 }
 
 // printable is what a token may be made of (RFC 6749 A.12).
-var printable = regexp.MustCompile(`^[ -~]+$`)
+var printableASCII = regexp.MustCompile(`^[ -~]+$`)
 
-// checkActive checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
+// checkIntrospection checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
 // are active, too.
-func checkActive(r *tokenRules, claims map[string]any, now time.Time) error {
+func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) error {
 	t := &token{claims: claims}
-	err := firstError(checkKind(r, claims), checkPast(r, t, "nbf", false, anyAge, now), checkAudience(r, t))
+	err := firstError(checkKind(r, claims), checkNotFuture(r, t, "nbf", false, unlimitedAge, now), checkAudience(r, t))
 	if err == nil && claims["exp"] != nil {
 		err = checkExpiry(r, t, now)
 	}
@@ -310,12 +310,12 @@ func checkActive(r *tokenRules, claims map[string]any, now time.Time) error {
 }
 
 // introspectionHeaders fills the templates of the options with the request.
-func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, error) {
+func introspectionHeaders(job *tokenVerifier, req *http.Request) (map[string]string, error) {
 	headers := map[string]string{}
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		err := made.Execute(&value, map[string]any{"Request": req})
-		if err != nil || control.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
+		if err != nil || controlCharacter.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
 			return nil, fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()
@@ -324,10 +324,10 @@ func introspectionHeaders(job *tokenJob, req *http.Request) (map[string]string, 
 }
 
 // findToken is the token a request brings, and what its pass is remembered by; "" without one. Two are one too many (RFC 6750 2).
-func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
+func findToken(m *middleware, req *http.Request) (raw, credential string, err error) {
 	found := map[string]string{} // by credential: both jobs may look at the same place
-	for _, job := range g.tokenJobs {
-		for _, name := range job.places {
+	for _, job := range m.tokenVerifiers {
+		for _, name := range job.headerNames {
 			lines := req.Header[name]
 			if len(lines) > 1 { // one of them might be what the upstream reads
 				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
@@ -340,15 +340,15 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 				}
 			}
 		}
-		if job.isHidden {
-			for _, raw := range hiddenTokens(job, req) {
+		if job.looksBeyondHeaders {
+			for _, raw := range tokensBeyondHeaders(job, req) {
 				found["hidden: "+raw] = raw
 			}
 			delete(found, "hidden: ") // a parameter without a value is as good as none (RFC 6749 3.1)
 		}
 	}
 	if len(found) > 1 {
-		return sameToken(found)
+		return onlyToken(found)
 	}
 	for only := range found {
 		return found[only], only, nil
@@ -356,8 +356,8 @@ func findToken(g *gate, req *http.Request) (raw, credential string, err error) {
 	return "", "", nil
 }
 
-// sameToken is the one token that is in several headers, as some proxies send it.
-func sameToken(found map[string]string) (raw, credential string, err error) {
+// onlyToken is the one token that is in several headers, as some proxies send it.
+func onlyToken(found map[string]string) (raw, credential string, err error) {
 	raw, credential = "", ""
 	for name, token := range found {
 		if raw != "" && token != raw || strings.HasPrefix(name, "hidden: ") {
@@ -371,8 +371,8 @@ func sameToken(found map[string]string) (raw, credential string, err error) {
 	return raw, credential, nil
 }
 
-// hiddenTokens are those in a cookie, the query or a form, where the options allow them.
-func hiddenTokens(job *tokenJob, req *http.Request) []string {
+// tokensBeyondHeaders are those in a cookie, the query or a form, where the options allow them.
+func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
 	var found []string
 	if job.source.Cookie != "" {
 		found = cookieValues(req, job.source.Cookie)
@@ -417,22 +417,22 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 	return tokens, others
 }
 
-// takeTokens takes off what brought a token, wherever it was: the upstream has no use for it, and what it logs is read by others.
-func takeTokens(g *gate, req *http.Request) {
-	for _, job := range g.tokenJobs {
-		for _, name := range job.places {
-			if !job.keep {
+// removeTokens takes off what brought a token, wherever it was: the upstream has no use for it, and what it logs is read by others.
+func removeTokens(m *middleware, req *http.Request) {
+	for _, job := range m.tokenVerifiers {
+		for _, name := range job.headerNames {
+			if !job.forwardsToken {
 				delete(req.Header, name)
 			}
 		}
-		if job.isHidden && !job.keep {
-			takeHidden(job, req)
+		if job.looksBeyondHeaders && !job.forwardsToken {
+			removeTokensBeyondHeaders(job, req)
 		}
 	}
 }
 
-// takeHidden takes a token out of a cookie, the query, a form and a websocket's protocols. What else is there stays as it was written.
-func takeHidden(job *tokenJob, req *http.Request) {
+// removeTokensBeyondHeaders takes a token out of a cookie, the query, a form and a websocket's protocols. What else is there stays as it was written.
+func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 	if job.source.Cookie != "" {
 		var kept []string
 		for _, part := range strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1) {
@@ -471,7 +471,7 @@ func withoutFields(text string, names []string) string {
 	var kept []string
 	for _, pair := range strings.Split(text, "&") {
 		name, _, _ := strings.Cut(pair, "=")
-		if plain, err := url.QueryUnescape(name); err != nil || plain == "" || !has(names, plain) {
+		if plain, err := url.QueryUnescape(name); err != nil || plain == "" || !contains(names, plain) {
 			kept = append(kept, pair)
 		}
 	}
@@ -492,52 +492,52 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 
 // challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
 // (RFC 6750 3). Nothing is told of a token that did not come.
-func challenge(g *gate, a *answer, reason error) {
+func addChallenge(m *middleware, res *response, reason error) {
 	code := ""
 	for _, outcome := range []error{errInvalidToken, errInvalidRequest, errInsufficientScope} {
 		if errors.Is(reason, outcome) {
 			code = outcome.Error()
 		}
 	}
-	if code == "" && a.status != http.StatusUnauthorized {
+	if code == "" && res.status != http.StatusUnauthorized {
 		return
 	}
-	if g.gateway != nil && !g.gateway.own {
-		a.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", g.shortName) // RFC 7617 2
+	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient {
+		res.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", m.shortName) // RFC 7617 2
 		return
 	}
-	a.challenge = fmt.Sprintf("Bearer realm=%q", g.shortName)
+	res.challenge = fmt.Sprintf("Bearer realm=%q", m.shortName)
 	if code != "" {
-		a.challenge += fmt.Sprintf(", error=%q", code)
+		res.challenge += fmt.Sprintf(", error=%q", code)
 	}
 	var scopes []string
 	metadata := ""
-	for _, job := range g.tokenJobs {
+	for _, job := range m.tokenVerifiers {
 		scopes = addScopes(scopes, job.policy.rule)
 		if job.metadataURL != "" && metadata == "" {
 			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
 		}
 	}
-	if a.status != http.StatusBadRequest && scopes != nil {
-		a.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
+	if res.status != http.StatusBadRequest && scopes != nil {
+		res.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
 	}
-	a.challenge += metadata
+	res.challenge += metadata
 }
 
-// speakToCallers finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
-func speakToCallers(g *gate, req *http.Request, a *answer, reason error) {
+// useTokenTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
+func useTokenTexts(m *middleware, req *http.Request, res *response, reason error) {
 	isRefused := errors.Is(reason, errInvalidToken)
-	isCaller := !g.login || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
+	isCaller := !m.hasLogin || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
 	if !isCaller {
-		_, credential, _ := findToken(g, req)
+		_, credential, _ := findToken(m, req)
 		isCaller = credential != ""
 	}
-	if !isCaller || len(a.actions) > 0 || a.status == http.StatusInternalServerError {
+	if !isCaller || len(res.actions) > 0 || res.status == http.StatusInternalServerError {
 		return
 	}
-	name := fmt.Sprint(a.status, " token")
-	if g.gateway != nil && !g.gateway.own && a.status <= http.StatusUnauthorized {
-		name = fmt.Sprint(a.status, " client")
+	name := fmt.Sprint(res.status, " token")
+	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient && res.status <= http.StatusUnauthorized {
+		name = fmt.Sprint(res.status, " client")
 	}
 	if isRefused {
 		name += " refused"
@@ -546,22 +546,22 @@ func speakToCallers(g *gate, req *http.Request, a *answer, reason error) {
 	} else if errors.Is(reason, errMisconfigured) {
 		name = "500 token"
 	}
-	if words := newAnswer(name); words.title != "" {
-		a.title = words.title
-		a.detail = words.detail
+	if words := newResponse(name); words.title != "" {
+		res.title = words.title
+		res.detail = words.detail
 	}
 }
 
 // describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
 // from the options: what somebody sends as Host must not lead others to another authorization server. Scripts of any site may read
 // it, as browsers are among those clients.
-func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
+func describeResource(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	header := rw.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Access-Control-Allow-Headers", "*")
 	header.Set("Cache-Control", "public, max-age=3600")
 	header.Set("Content-Type", "application/json")
-	for _, job := range g.tokenJobs {
+	for _, job := range m.tokenVerifiers {
 		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
 			continue
 		}
@@ -583,7 +583,7 @@ func describeResource(g *gate, rw http.ResponseWriter, req *http.Request) {
 }
 
 // bearerMethods are those of RFC 6750 2 that a job takes: other places have no name there.
-func bearerMethods(job *tokenJob) []string {
+func bearerMethods(job *tokenVerifier) []string {
 	var methods []string
 	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
 		methods = append(methods, "header")
@@ -597,10 +597,10 @@ func bearerMethods(job *tokenJob) []string {
 	return methods
 }
 
-// newTokenJob makes what both jobs have in common.
-func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
+// newTokenVerifier makes what both jobs have in common.
+func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *tokenVerifier {
 	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
-	manage(g, by)
+	addManagedHeaders(m, by)
 	if source.Header+source.Query+source.Cookie == "" && len(source.Headers) == 0 && !source.WebSocketProtocol {
 		source.Header = "Authorization"
 		source.HeaderAuthScheme = "Bearer"
@@ -608,8 +608,8 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 	if len(audience) == 0 && resource != "" {
 		audience = []string{resource} // RFC 8707 2.2
 	}
-	job := &tokenJob{policy: by, source: source, resource: resource, keep: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(g.config.ClockSkewSeconds)}}
-	job.isHidden = source.Query+source.Cookie != "" || source.WebSocketProtocol
+	job := &tokenVerifier{policy: by, source: source, resource: resource, forwardsToken: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(m.config.ClockSkewSeconds)}}
+	job.looksBeyondHeaders = source.Query+source.Cookie != "" || source.WebSocketProtocol
 	job.schemes = map[string]string{}
 	for _, name := range source.Headers {
 		job.schemes[http.CanonicalHeaderKey(name)] = anyScheme
@@ -618,44 +618,44 @@ func newTokenJob(g *gate, c *TokenConfig, at string, p *problems) *tokenJob {
 		job.schemes[http.CanonicalHeaderKey(source.Header)] = source.HeaderAuthScheme
 	}
 	for name := range job.schemes {
-		job.places = append(job.places, name)
-		g.credentials[name] = true
+		job.headerNames = append(job.headerNames, name)
+		m.credentialHeaders[name] = true
 	}
 	if at, err := url.Parse(resource); err == nil && resource != "" {
 		if at.Path == "/" {
 			at.Path = "" // RFC 9728 3.1: only a slash that is the whole path is left out
 		}
-		job.metadataURL = at.Scheme + "://" + at.Host + wellKnown + at.EscapedPath()
-		job.metadataPath = wellKnown + at.Path
+		job.metadataURL = at.Scheme + "://" + at.Host + protectedResourcePath + at.EscapedPath()
+		job.metadataPath = protectedResourcePath + at.Path
 	}
-	job.isSpread = job.isHidden || len(job.places) > 1
-	g.tokenJobs = append(g.tokenJobs, job)
+	job.looksInSeveralPlaces = job.looksBeyondHeaders || len(job.headerNames) > 1
+	m.tokenVerifiers = append(m.tokenVerifiers, job)
 	return job
 }
 
 // asymmetric are the algorithms whose verifying key signs nothing. Which of them a token may have is what its key is for.
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
-// newJWTJob makes the job of the jwt block; nil without one.
-func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
-	j := g.config.JWT
+// newJWTVerifier makes the job of the jwt block; nil without one.
+func newJWTVerifier(ctx context.Context, m *middleware, p *problems) *tokenVerifier {
+	j := m.config.JWT
 	if j == nil {
 		return nil
 	}
-	job := newTokenJob(g, &j.TokenConfig, "jwt.", p)
+	job := newTokenVerifier(m, &j.TokenConfig, "jwt.", p)
 	job.tokenKey = j.TokenKey
-	job.isHidden = job.isHidden || j.TokenKey != ""
-	job.isSpread = job.isSpread || job.isHidden
-	job.cache = tokenCheck
-	if job.rules.audience == nil && g.login {
-		job.rules.audience = []string{g.config.ClientID}
+	job.looksBeyondHeaders = job.looksBeyondHeaders || j.TokenKey != ""
+	job.looksInSeveralPlaces = job.looksInSeveralPlaces || job.looksBeyondHeaders
+	job.cacheLifetime = maxTokenRecheck
+	if job.rules.audience == nil && m.hasLogin {
+		job.rules.audience = []string{m.config.ClientID}
 	}
 	job.rules.acceptsIDTokens = j.AcceptIDTokens
-	if g.login {
-		job.rules.client = g.config.ClientID
+	if m.hasLogin {
+		job.rules.client = m.config.ClientID
 	}
 	for _, alg := range j.Algorithms {
-		job.rules.algorithms = append(job.rules.algorithms, usualName(alg))
+		job.rules.algorithms = append(job.rules.algorithms, normalizedAlg(alg))
 	}
 	if len(j.Algorithms) == 0 {
 		job.rules.algorithms = asymmetric
@@ -676,22 +676,22 @@ func newJWTJob(ctx context.Context, g *gate, p *problems) *tokenJob {
 		p.addError("jwt.jwksFile", err)
 		job.keys = newFixedKeySet(keys...)
 	} else {
-		job.keys = remoteKeys(ctx, g, job, p)
+		job.keys = remoteKeys(ctx, m, job, p)
 	}
 	return job
 }
 
 // remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
-func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *document {
-	j := g.config.JWT
-	if g.login && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == g.config.Issuer) {
-		if g.client == nil {
+func remoteKeys(ctx context.Context, m *middleware, job *tokenVerifier, p *problems) *cachedDocument {
+	j := m.config.JWT
+	if m.hasLogin && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == m.config.Issuer) {
+		if m.client == nil {
 			return nil // its problem is noted
 		}
-		if job.rules.own = g.client.rules.own; j.Issuer == "" {
-			job.rules.issuers = g.client.rules.issuers
+		if job.rules.providerIssuer = m.client.rules.providerIssuer; j.Issuer == "" {
+			job.rules.issuers = m.client.rules.issuers
 		}
-		return g.client.keys
+		return m.client.keys
 	}
 	at := &Config{}
 	at.ClientConfig = j.ClientConfig.ClientConfig
@@ -700,8 +700,8 @@ func remoteKeys(ctx context.Context, g *gate, job *tokenJob, p *problems) *docum
 	} else if j.JWKSURL[0] == '/' {
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
-	if c := findClient(ctx, g.log, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
-		job.rules.own = c.rules.own
+	if c := findClient(ctx, m.log, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
+		job.rules.providerIssuer = c.rules.providerIssuer
 		return c.keys
 	}
 	return nil // the problem is noted
@@ -719,7 +719,7 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	if len(j.Algorithms) == 0 {
 		rules.algorithms = []string{"HS256"}
 		for _, alg := range []string{"HS384", "HS512"} {
-			if len(secret) >= hmacSizes[alg] {
+			if len(secret) >= minHMACKeyBytes[alg] {
 				rules.algorithms = append(rules.algorithms, alg)
 			}
 		}
@@ -744,38 +744,38 @@ func fileKeys(jwksFile string) ([]*key, error) {
 	return readKeySet(set)
 }
 
-// newIntrospectionJob makes the job of the oAuthIntrospection block; nil without one.
-func newIntrospectionJob(ctx context.Context, g *gate, p *problems) *tokenJob {
-	i := g.config.OAuthIntrospection
+// newIntrospectionVerifier makes the job of the oAuthIntrospection block; nil without one.
+func newIntrospectionVerifier(ctx context.Context, m *middleware, p *problems) *tokenVerifier {
+	i := m.config.OAuthIntrospection
 	if i == nil {
 		return nil
 	}
 	const block = "oAuthIntrospection."
-	job := newTokenJob(g, &i.TokenConfig, block, p)
-	job.cache = time.Duration(i.CacheSeconds) * time.Second
+	job := newTokenVerifier(m, &i.TokenConfig, block, p)
+	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second
 	asks := &i.ClientConfig
-	job.hint = asks.TokenTypeHint
+	job.tokenTypeHint = asks.TokenTypeHint
 	job.headers = map[string]*template.Template{}
 	for name, written := range asks.Headers {
 		made, err := template.New(name).Option("missingkey=error").Parse(written)
 		p.addError(block+"clientConfig.headers."+name, err)
-		p.must(!control.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
+		p.must(!controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
-	at := *g.config // whose client proves itself here: the sign-in's, or one for this alone
+	at := *m.config // whose client proves itself here: the sign-in's, or one for this alone
 	at.ClientConfig = asks.ClientConfig
 	at.Endpoints.Introspection = asks.URL
-	if !g.login { // with an address, nothing else is needed of the provider, and so nothing discovered
+	if !m.hasLogin { // with an address, nothing else is needed of the provider, and so nothing discovered
 		at.Issuer = i.Issuer
 		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
-	if job.client = g.client; !g.login || asks.URL != "" {
-		job.client = findClient(ctx, g.log, &at, nil, block+"clientConfig", p)
+	if job.client = m.client; !m.hasLogin || asks.URL != "" {
+		job.client = findClient(ctx, m.log, &at, nil, block+"clientConfig", p)
 	}
 	if job.client != nil && at.Issuer != "" {
 		job.rules.issuers = job.client.rules.issuers
-		job.rules.own = job.client.rules.own
+		job.rules.providerIssuer = job.client.rules.providerIssuer
 	}
 	return job
 }

@@ -58,8 +58,8 @@ func (r *reply) accepted(user string) *received {
 
 // signed makes a JWT; header members are added to alg, and a nil claim is left out.
 func signed(key *providerKey, header, claims map[string]any) string {
-	head := merge(map[string]any{"alg": key.alg, "kid": key.kid}, header)
-	made := merge(map[string]any{"sub": "ada", "exp": time.Now().Add(time.Minute).Unix()}, claims)
+	head := mergeClaims(map[string]any{"alg": key.alg, "kid": key.kid}, header)
+	made := mergeClaims(map[string]any{"sub": "ada", "exp": time.Now().Add(time.Minute).Unix()}, claims)
 	for name, value := range made {
 		if value == nil {
 			delete(made, name)
@@ -80,7 +80,7 @@ func sharedToken(claims map[string]any) string {
 // jwtOptions are those of a middleware with the jwt block alone.
 func jwtOptions(more map[string]any) map[string]any {
 	block := map[string]any{"forwardHeaders": map[string]any{"X-User": "sub"}}
-	return map[string]any{"jwt": merge(block, more)}
+	return map[string]any{"jwt": mergeClaims(block, more)}
 }
 
 const (
@@ -233,7 +233,7 @@ func TestBearerHeaders(t *testing.T) {
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
-			s := start(t, jwtOptions(merge(map[string]any{"signingSecret": tokenSecret, "usernameClaim": "name"}, row.options)))
+			s := start(t, jwtOptions(mergeClaims(map[string]any{"signingSecret": tokenSecret, "usernameClaim": "name"}, row.options)))
 			for i := 0; i < 4; i++ {
 				seen := bearer(t, s, good, "X-User: root", "X_User: root", "X-Odd: 1", "Connection: authorization, x-user").accepted("ada")
 				if seen.Headers.Get("Authorization") != row.authorization || seen.User != "Ada" || seen.Headers["X_user"] != nil {
@@ -266,9 +266,9 @@ func TestBearerBlanks(t *testing.T) {
 	if s.server == nil {
 		return // the memory can be seen in this process alone
 	}
-	g := testGateOf(s)
+	m := testMiddlewareOf(s)
 	for i, blanks := range []string{" ", "  ", "\t", strings.Repeat(" ", 10001)} {
-		if isKnown := findPass(g, "Authorization: Bearer"+blanks+good) != nil; isKnown != (i == 0) {
+		if isKnown := findPrincipal(m, "Authorization: Bearer"+blanks+good) != nil; isKnown != (i == 0) {
 			t.Errorf("with %d blanks it is known: %t", len(blanks), isKnown)
 		}
 	}
@@ -531,7 +531,7 @@ func TestBearerMethods(t *testing.T) {
 		``:                          {"tokenSource": map[string]any{"header": "X-Token", "query": "t", "cookie": "c"}},
 		` `:                         {"tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "Token"}},
 	} {
-		s := start(t, jwtOptions(merge(block, map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com"})))
+		s := start(t, jwtOptions(mergeClaims(block, map[string]any{"signingSecret": tokenSecret, "resource": "https://api.example.com"})))
 		document := map[string]json.RawMessage{}
 		if err := json.Unmarshal([]byte(apiCall(t, s, "GET", "/.well-known/oauth-protected-resource", "").expect(200).body), &document); err != nil {
 			t.Fatal(err)
@@ -603,14 +603,14 @@ func TestBearerNameAtRefusal(t *testing.T) {
 	r := bearer(t, s, sharedToken(map[string]any{"sub": "1234", "azp": "1234", "email": "robot@example.com"}))
 	r.challenged(403, tooFewRights, `the rule says no to sub null, client_id null, azp "1234"`)
 	if s.server != nil {
-		g := testGateOf(s)
+		m := testMiddlewareOf(s)
 		token := sharedToken(map[string]any{"sub": "eve", "email": "eve@example.com"})
 		req := requestTo(t, "GET", "https://app.example.com/")
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.URL.User = url.User("root")
-		m := &Middleware{gate: g, next: http.NotFoundHandler(), header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
+		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
 		rw := httptest.NewRecorder()
-		m.ServeHTTP(rw, req)
+		h.ServeHTTP(rw, req)
 		if rw.Code != 403 || req.URL.User.String() != "eve%40example.com" {
 			t.Errorf("%d for %q", rw.Code, req.URL.User)
 		}

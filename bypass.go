@@ -60,7 +60,7 @@ func checkMatcher(c *condition, last string) error {
 		if strings.HasPrefix(mistake.names, "Header ") || mistake.names == "Query" {
 			text = c.args[0]
 		}
-		if has(strings.Fields(mistake.names), c.name) && mistake.pattern.MatchString(text) {
+		if contains(strings.Fields(mistake.names), c.name) && mistake.pattern.MatchString(text) {
 			return fmt.Errorf("%q would never match: it %s", text, mistake.words)
 		}
 	}
@@ -71,7 +71,7 @@ func checkMatcher(c *condition, last string) error {
 // becomes a pattern for the values that its kind looks at, which is then its name.
 func prepareBypass(c *condition) error {
 	var err error
-	if has(c.args, "") {
+	if contains(c.args, "") {
 		return errors.New("an empty argument")
 	}
 	last := c.args[len(c.args)-1]

@@ -113,7 +113,7 @@ func TestCallbackStateWorksOnce(t *testing.T) {
 	}
 	stranger := newBrowser(t, s)
 	stranger.look(back.String()).expect(http.StatusBadRequest)
-	time.Sleep(secondCallback)
+	time.Sleep(repeatWindow)
 	thief.look(back.String()).expect(http.StatusBadRequest)
 	if p.count("token") != 1 || thief.cookie(s.sessionCookie()) != nil || stranger.cookie(s.sessionCookie()) != nil {
 		t.Errorf("a used state was accepted again: %d token requests", p.count("token"))

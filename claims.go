@@ -111,11 +111,11 @@ func prepareClaim(c *condition) (err error) {
 	name := strings.TrimSuffix(c.name, "Fold")
 	c.isFolded = name != c.name
 	c.name = name
-	if has(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
+	if contains(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
 		return errors.New("an empty argument; Exists asks whether a claim is there")
 	}
 	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is the list in a file
-		c.args = append(c.args[:1:1], lines.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
+		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
 	}
 	c.key, err = parseClaimKey(c.args[0])
 	for i := 1; i < len(c.args) && err == nil; i++ {
@@ -133,24 +133,24 @@ func prepareClaim(c *condition) (err error) {
 	return err
 }
 
-var lines = regexp.MustCompile(`\s*[\r\n]+\s*`)
+var lineBreaks = regexp.MustCompile(`\s*[\r\n]+\s*`)
 
 var (
-	slashes = regexp.MustCompile(`^/(\^|.*/i?$)`)
-	ends    = regexp.MustCompile(`^\*|\$$`)
+	slashDelimited = regexp.MustCompile(`^/(\^|.*/i?$)`)
+	wildcardEnds   = regexp.MustCompile(`^\*|\$$`)
 )
 
 // checkValue refuses what no claim is ever equal to.
 func checkValue(c *condition, value string) error {
 	claim := c.key[len(c.key)-1]
 	switch {
-	case c.name == "Matches" && slashes.MatchString(value):
+	case c.name == "Matches" && slashDelimited.MatchString(value):
 		return fmt.Errorf("%q: a regular expression has no slashes around it here", value)
 	case c.name == "Matches" && strings.HasPrefix(value, "@"):
 		return fmt.Errorf("%q: must match the whole value, and none begins so; write `.*%s`, or Suffix for the end", value, value)
-	case c.name != "Matches" && valueMistakes.MatchString(value) || c.name == "Prefix" && strings.HasSuffix(value, "*") || c.name == "Suffix" && ends.MatchString(value):
+	case c.name != "Matches" && valueMistakes.MatchString(value) || c.name == "Prefix" && strings.HasSuffix(value, "*") || c.name == "Suffix" && wildcardEnds.MatchString(value):
 		return fmt.Errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
-	case !has(strings.Fields("Equals OneOf AllOf"), c.name):
+	case !contains(strings.Fields("Equals OneOf AllOf"), c.name):
 		return nil
 	case value != strings.TrimSpace(value):
 		return fmt.Errorf("%q: has spaces at its ends; take them away", value)
@@ -197,9 +197,9 @@ func claimHolds(c *condition, claim any) bool {
 	case "Exists":
 		return claim != nil
 	case "Equals":
-		return isSingle && has(texts, values[0])
+		return isSingle && contains(texts, values[0])
 	case "Contains":
-		return isSingle && strings.Contains(texts[0], values[0]) || has(texts, values[0])
+		return isSingle && strings.Contains(texts[0], values[0]) || contains(texts, values[0])
 	case "Prefix", "Suffix", "Matches":
 		return isSingle && textHolds(c, texts[0])
 	}
@@ -225,11 +225,11 @@ func listHolds(c *condition, texts []string) bool {
 		for _, text := range texts {
 			parts = append(parts, strings.Split(text, values[0])...)
 		}
-		return has(parts, values[1])
+		return contains(parts, values[1])
 	}
 	found := 0
 	for _, value := range values {
-		if has(texts, value) {
+		if contains(texts, value) {
 			found++
 		}
 	}
@@ -245,14 +245,14 @@ func itemTexts(items []any) []string {
 		if text, isText := item.(string); isText {
 			texts = append(texts, text)
 		} else {
-			texts = append(texts, otherTexts(item)...)
+			texts = append(texts, itemTextsSlow(item)...)
 		}
 	}
 	return texts
 }
 
-// otherTexts are the texts of a value that is none itself.
-func otherTexts(item any) []string {
+// itemTextsSlow are the texts of a value that is none itself.
+func itemTextsSlow(item any) []string {
 	_, isList := item.([]any)
 	_, isObject := item.(map[string]any)
 	if isList || isObject || item == nil {
@@ -269,7 +269,7 @@ func otherTexts(item any) []string {
 // there is no telling which of them a client may have.
 func addScopes(scopes []string, r rule) []string {
 	for _, c := range r {
-		if c.isNegated || c.isFolded || !has(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
+		if c.isNegated || c.isFolded || !contains(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
 			!strings.Contains("AllOf Contains Equals OneOf SplitContains", c.name) {
 			continue
 		}
@@ -278,7 +278,7 @@ func addScopes(scopes []string, r rule) []string {
 			values = c.args[2:]
 		}
 		for _, scope := range strings.Fields(strings.Join(values, " ")) {
-			if scopeToken.MatchString(scope) && !has(scopes, scope) {
+			if scopeToken.MatchString(scope) && !contains(scopes, scope) {
 				scopes = append(scopes, scope)
 			}
 		}
@@ -291,19 +291,19 @@ var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
 
 // headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
 type headerFormat struct {
-	texts []string
-	keys  []claimKey
-	ways  []string // how each claim is written
+	texts     []string
+	keys      []claimKey
+	encodings []string // how each claim is written
 }
 
-// headerWays are how a claim can be written, behind a "|" in its braces: as JSON, its first item alone, each item in a line of its own,
+// headerEncodings are how a claim can be written, behind a "|" in its braces: as JSON, its first item alone, each item in a line of its own,
 // and for what is beyond ASCII percent-encoded as JavaScript's encodeURIComponent does, or as RFC 8187 has it.
-var headerWays = strings.Fields("json first lines percent rfc8187")
+var headerEncodings = strings.Fields("json first lines percent rfc8187")
 
-var headerWay = regexp.MustCompile(`\|(\w*)$`)
+var headerEncoding = regexp.MustCompile(`\|(\w*)$`)
 
-// inBraces matches a key in a format.
-var inBraces = regexp.MustCompile(`\{[^{}]*\}`)
+// bracedKey matches a key in a format.
+var bracedKey = regexp.MustCompile(`\{[^{}]*\}`)
 
 // parseHeaderFormat reads the right side of a forwardHeaders entry: a claim key, or a text with keys in braces such as
 // "Bearer {access_token}". There is no escape for a brace: no header needs one.
@@ -323,21 +323,21 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 		}
 		text = "{" + text + "}"
 	}
-	f := &headerFormat{texts: inBraces.Split(text, -1)}
+	f := &headerFormat{texts: bracedKey.Split(text, -1)}
 	if strings.ContainsAny(strings.Join(f.texts, ""), "{}") {
 		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
 	}
-	for _, name := range inBraces.FindAllString(text, -1) {
+	for _, name := range bracedKey.FindAllString(text, -1) {
 		name = strings.Trim(name, "{}")
-		way := headerWay.FindString(name)
-		if way != "" && !has(headerWays, way[1:]) {
-			return nil, fmt.Errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerWays, ", "))
+		way := headerEncoding.FindString(name)
+		if way != "" && !contains(headerEncodings, way[1:]) {
+			return nil, fmt.Errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerEncodings, ", "))
 		}
 		if way == "|lines" && strings.TrimSpace(text) != "{"+name+"}" {
 			return nil, fmt.Errorf("%q makes several lines of one claim, so nothing may stand beside it; write {%s} alone", text, name)
 		}
 		name = strings.TrimSuffix(name, way)
-		f.ways = append(f.ways, way)
+		f.encodings = append(f.encodings, way)
 		key, err := parseClaimKey(name)
 		if err != nil {
 			return nil, err
@@ -368,8 +368,8 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	for i, key := range f.keys {
 		claim := findClaim(id, key)
 		text := ""
-		if way := f.ways[i]; way != "" {
-			text = claimIn(way, claim)
+		if way := f.encodings[i]; way != "" {
+			text = encodeClaim(way, claim)
 		} else {
 			text = claimString(claim)
 		}
@@ -382,7 +382,7 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 }
 
 // isLines says that a header has a line for each item of its claim.
-func isLines(f *headerFormat) bool { return len(f.ways) == 1 && f.ways[0] == "|lines" }
+func isLines(f *headerFormat) bool { return len(f.encodings) == 1 && f.encodings[0] == "|lines" }
 
 // headerLines are the lines of a header, none without its claim.
 func headerLines(f *headerFormat, id identity) []string {
@@ -402,8 +402,8 @@ func headerLines(f *headerFormat, id identity) []string {
 	return lines
 }
 
-// claimIn is a claim written in one of the ways.
-func claimIn(way string, claim any) string {
+// encodeClaim is a claim written in one of the ways.
+func encodeClaim(way string, claim any) string {
 	list, isList := claim.([]any)
 	if way == "|first" && isList {
 		claim = nil

@@ -86,7 +86,7 @@ func TestClientAuthenticationKeyNames(t *testing.T) {
 		"oAuthClientCredentials.clientKey: must be a key for RS256, got EC P-256":        {"clientKey": pemOf(t, private), "clientKeyAlg": "RS256"},
 		"oAuthClientCredentials.clientKey: required with clientCertificate":              {"clientSecret": "s", "clientCertificate": certificate},
 	} {
-		_, err := build(t, map[string]any{"oAuthClientCredentials": merge(block, map[string]any{"url": p.issuer + "/token", "clientId": "a"})})
+		_, err := build(t, map[string]any{"oAuthClientCredentials": mergeClaims(block, map[string]any{"url": p.issuer + "/token", "clientId": "a"})})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("expected %q, got %v", want, err)
 		}
@@ -118,7 +118,7 @@ func TestClientAuthenticationAudience(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &client{id: "app", signer: signer, signerAlg: "ES256", issuer: "https://id.example.com", rules: &tokenRules{}}
-	c.overrides.Token = "https://id.example.com/token"
+	c.endpoints.Token = "https://id.example.com/token"
 	for _, want := range []string{"https://id.example.com", "https://id.example.com/token"} {
 		raw, err := clientAssertion(c)
 		if err != nil {

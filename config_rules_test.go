@@ -264,27 +264,27 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 	}
 }
 
-// gateOf makes the gate of a sign-in with further options.
-func gateOf(t *testing.T, options string) (*gate, error) {
+// middlewareOf makes the gate of a sign-in with further options.
+func middlewareOf(t *testing.T, options string) (*middleware, error) {
 	t.Helper()
 	raw, err := json.Marshal(signIn(t, options))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newGate(context.Background(), raw, "login@file")
+	return newMiddleware(context.Background(), raw, "login@file")
 }
 
 // What is wrong with an option keeps nobody from looking at the others, and at what they are made into.
 func TestConfigTellsEveryMistake(t *testing.T) {
 	for _, test := range mistakes {
-		if _, err := gateOf(t, test.options); err == nil || !strings.Contains(err.Error(), test.wantErr) {
+		if _, err := middlewareOf(t, test.options); err == nil || !strings.Contains(err.Error(), test.wantErr) {
 			t.Errorf("%s: expected %q, got %v", test.name, test.wantErr, err)
 		}
 	}
 }
 
 func TestConfigTellsAllMistakesAtOnce(t *testing.T) {
-	_, err := gateOf(t, "{\"issuer\": \"id.example.com\", \"claims\": \"Equals(\", \"bypass\": \"(\", \"clientKey\": \"no key\", \"idTokenSigningAlg\": \"HS512\", "+
+	_, err := middlewareOf(t, "{\"issuer\": \"id.example.com\", \"claims\": \"Equals(\", \"bypass\": \"(\", \"clientKey\": \"no key\", \"idTokenSigningAlg\": \"HS512\", "+
 		"\"clientConfig\": {\"tls\": {\"ca\": \"no certificate\"}}, \"jwt\": {\"publicKey\": \"no key either\", \"claims\": \"x\"}, "+
 		"\"oAuthClientCredentials\": {\"url\": \"https://id/t\", \"clientId\": \"x\", \"clientKey\": \"nor this\", \"store\": {\"secret\": \"short\"}}}")
 	if err == nil {
@@ -324,7 +324,7 @@ func TestConfigRules(t *testing.T) {
 			said = append(said, p.list...)
 		}
 	}
-	rows := strings.Split(strings.TrimSpace(patterns.Replace(rules)), "\n")
+	rows := strings.Split(strings.TrimSpace(ruleAbbreviations.Replace(rules)), "\n")
 	for i, row := range rows {
 		parts := ruleRow.FindStringSubmatch(row)
 		if parts == nil {
@@ -414,7 +414,7 @@ func TestConfigLogoutGetsTheSession(t *testing.T) {
 		{`{"logoutUrl": "/app", "session": {"path": "/app"}}`, ""},
 		{`{"logoutUrl": "/logout", "loginUrl": "/login", "backchannelLogoutUrl": "/pushed", "frontchannelLogoutUrl": "/frame"}`, ""},
 	} {
-		_, err := gateOf(t, c.options)
+		_, err := middlewareOf(t, c.options)
 		if c.wantErr == "" && err != nil || c.wantErr != "" && (err == nil || !strings.Contains(err.Error(), c.wantErr)) {
 			t.Errorf("%s: expected %q, got %v", c.options, c.wantErr, err)
 		}

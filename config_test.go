@@ -38,9 +38,9 @@ func read(raw map[string]any) (*Config, *problems) {
 	text, err := json.Marshal(raw)
 	p := &problems{}
 	p.addError("JSON", err)
-	g := &gate{config: readConfig(text, p), endpoints: map[string]*endpoint{}}
-	buildEndpoints(g, p)
-	return g.config, p
+	m := &middleware{config: readConfig(text, p), endpoints: map[string]*endpoint{}}
+	buildEndpoints(m, p)
+	return m.config, p
 }
 
 // mustRead reads options that have no problem.
@@ -768,7 +768,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 			if sample = values[0]; sample == tag.Get("default") {
 				sample = values[1]
 			}
-		} else if text := good[tag.Get("is")]; text != "" {
+		} else if text := good[tag.Get("format")]; text != "" {
 			sample = text
 		}
 		var typed, text any
@@ -786,7 +786,7 @@ func TestConfigReadsEveryOption(t *testing.T) {
 			typed = []any{sample}
 			text = sample + " ,"
 		case reflect.Map:
-			name := map[string]string{"identityHeader": "X-A", "header": "X-A", "param": "a"}[tag.Get("is")]
+			name := map[string]string{"identityHeader": "X-A", "header": "X-A", "param": "a"}[tag.Get("format")]
 			if tag.Get("enum") != "" {
 				name = sample
 			}
@@ -820,15 +820,15 @@ func TestConfigReadsEveryOption(t *testing.T) {
 func TestConfigOtherNames(t *testing.T) {
 	paths := optionPaths(reflect.TypeOf(Config{}), "")
 	seen := map[string]bool{}
-	for _, row := range strings.Split(strings.Trim(otherNames, "\n"), "\n") {
+	for _, row := range strings.Split(strings.Trim(foreignNames, "\n"), "\n") {
 		answer, names, _ := strings.Cut(row, " <")
 		for i, option := range strings.Split(answer, "“") {
-			if option, _, _ = strings.Cut(option, "”"); i > 0 && !has(paths, option) && option != "email" && option != "groups" {
+			if option, _, _ = strings.Cut(option, "”"); i > 0 && !contains(paths, option) && option != "email" && option != "groups" {
 				t.Errorf("there is no option %q: %s", option, row)
 			}
 		}
 		for _, name := range strings.Fields(names) {
-			if seen[name] || betweenWords.MatchString(name) {
+			if seen[name] || notNameCharacter.MatchString(name) {
 				t.Errorf("%q is there twice, or not in lower case", name)
 			}
 			seen[name] = true
@@ -851,7 +851,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: the field is called %s", at, field.Name)
 		}
 		rest := string(field.Tag)
-		for _, name := range []string{"json", "default", "alias", "enum", "is", "min", "max", "secret", "limit", "shown"} {
+		for _, name := range []string{"json", "default", "alias", "enum", "format", "min", "max", "secret", "restricts", "shown"} {
 			if value, ok := field.Tag.Lookup(name); ok {
 				rest = strings.Replace(rest, name+`:"`+value+`"`, "", 1)
 			}
@@ -859,13 +859,13 @@ func TestConfigTagsAreKnown(t *testing.T) {
 		if strings.TrimSpace(rest) != "" {
 			t.Errorf("%s: what is %s?", at, rest)
 		}
-		kind := field.Tag.Get("is")
+		kind := field.Tag.Get("format")
 		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}", "pem": "/key.pem"}[kind]
 		if bad == "" {
 			bad = " "
 		}
 		checked := &problems{}
-		checkText(&option{path: at, tag: reflect.StructTag(`is:"` + kind + `"`), p: checked}, bad)
+		checkText(&option{path: at, tag: reflect.StructTag(`format:"` + kind + `"`), p: checked}, bad)
 		if kind != "" && checked.err() == nil {
 			t.Errorf("%s: nothing checks %q", at, kind)
 		}
@@ -946,7 +946,7 @@ func TestConfigOtherNamesOfPages(t *testing.T) {
 					continue
 				}
 				found++
-				if nameHere(option) == "" && !known[betweenWords.ReplaceAllString(strings.ToLower(last), "")] {
+				if optionFor(option) == "" && !known[notNameCharacter.ReplaceAllString(strings.ToLower(last), "")] {
 					t.Errorf("%s: %s has no answer", page, option)
 				}
 			}

@@ -13,10 +13,10 @@ import (
 // csrf is the signed double submit: a cookie that scripts of the same site can read and must repeat in a header. The value is
 // signed for one session, so one that was planted or belongs to somebody else is refused (OWASP: signed double-submit cookie).
 type csrf struct {
-	cookie cookie
-	mark   string // how the cookie begins in a line: not at the end of another name
-	header string
-	keys   [][]byte // the first signs, all verify
+	cookie     cookie
+	linePrefix string // how the cookie begins in a line: not at the end of another name
+	header     string
+	keys       [][]byte // the first signs, all verify
 }
 
 // newCSRFToken signs a token for a session.
@@ -33,28 +33,28 @@ var csrfToken = regexp.MustCompile(`^[\w-]{22}\.[\w-]{43}$`)
 const maxCSRFTokens = 5
 
 // issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
-func issueCSRFToken(g *gate, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
-	name := cookieName(&g.csrf.cookie, https)
-	value := newCSRFToken(g.csrf.keys[sealing(g.sessionSealer)], sessionID, randomText()[:22])
+func issueCSRFToken(m *middleware, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
+	name := cookieName(&m.csrf.cookie, https)
+	value := newCSRFToken(m.csrf.keys[sealingKey(m.sessionSealer)], sessionID, randomText()[:22])
 	beside := 1
 	for _, other := range strings.Split(strings.Join(cookieValues(req, name), "~"), "~") {
-		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(g, other, sessionID) {
+		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(m, other, sessionID) {
 			value += "~" + other
 			beside++
 		}
 	}
-	maxAge := g.config.Session.Expiry
-	if !g.config.Session.Persistent {
+	maxAge := m.config.Session.Expiry
+	if !m.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	setCookie(rw, &g.csrf.cookie, name, value, https, maxAge)
+	setCookie(rw, &m.csrf.cookie, name, value, https, maxAge)
 }
 
 // isCSRFToken says whether one of the tokens in a cookie's value is for this session.
-func isCSRFToken(g *gate, value, sessionID string) bool {
+func isCSRFToken(m *middleware, value, sessionID string) bool {
 	for _, token := range strings.SplitN(value, "~", maxCSRFTokens+1) {
 		salt, _, _ := strings.Cut(token, ".")
-		for _, key := range g.csrf.keys {
+		for _, key := range m.csrf.keys {
 			if hmac.Equal([]byte(token), []byte(newCSRFToken(key, sessionID, salt))) {
 				return true
 			}
@@ -63,49 +63,49 @@ func isCSRFToken(g *gate, value, sessionID string) bool {
 	return false
 }
 
-// csrfSession is what a request's token must be bound to: the session, or who a token names that came in a cookie, as a browser adds
+// csrfBinding is what a request's token must be bound to: the session, or who a token names that came in a cookie, as a browser adds
 // that by itself, too. No browser adds other tokens: they need none.
-func csrfSession(g *gate, req *http.Request, who *pass) string {
-	for _, job := range g.tokenJobs {
-		if who.session == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
+func csrfBinding(m *middleware, req *http.Request, who *principal) string {
+	for _, job := range m.tokenVerifiers {
+		if who.sessionID == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
 			if who.sub == "" {
-				return "token " + who.credential
+				return "token " + who.credentialHash
 			}
 			return "token of " + who.sub // who may get a new one meanwhile
 		}
 	}
-	return who.session
+	return who.sessionID
 }
 
 // checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has none that is good, because
 // the option is newer than the session, or another host of the site planted one, gets one with a request that changes nothing.
-func checkCSRF(g *gate, rw http.ResponseWriter, req *http.Request, who *pass) error {
-	session := csrfSession(g, req, who)
+func checkCSRF(m *middleware, rw http.ResponseWriter, req *http.Request, who *principal) error {
+	session := csrfBinding(m, req, who)
 	if session == "" {
 		return nil
 	}
-	https := isHTTPS(g, req)
-	tokens := cookieValues(req, cookieName(&g.csrf.cookie, https))
-	if isSafe(req.Method) {
-		if !isCSRFToken(g, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(g, rw, req, session, https)
+	https := isHTTPS(m, req)
+	tokens := cookieValues(req, cookieName(&m.csrf.cookie, https))
+	if isSafeMethod(req.Method) {
+		if !isCSRFToken(m, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
+			issueCSRFToken(m, rw, req, session, https)
 		}
 		return nil
 	}
-	if sent := req.Header.Get(g.csrf.header); has(tokens, sent) && isCSRFToken(g, sent, session) {
+	if sent := req.Header.Get(m.csrf.header); contains(tokens, sent) && isCSRFToken(m, sent, session) {
 		return nil
 	}
-	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errForged, g.csrf.header, g.csrf.cookie.base)
+	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, m.csrf.header, m.csrf.cookie.baseName)
 }
 
 // lacksCSRFToken says that a request brings no token, or one that has to be looked for or at: then it may need a new one. That of a page
 // is always looked at, which is once for all that the page will send.
-func lacksCSRFToken(g *gate, req *http.Request) bool {
+func lacksCSRFToken(m *middleware, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], g.csrf.mark)
+	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], m.csrf.linePrefix)
 }
 
-// isSafe says that a method changes nothing (RFC 9110 9.2.1).
-func isSafe(method string) bool {
+// isSafeMethod says that a method changes nothing (RFC 9110 9.2.1).
+func isSafeMethod(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
 }

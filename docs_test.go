@@ -60,7 +60,7 @@ func messageAt(call *ast.CallExpr) int {
 		if function.Name == "warnOnce" { // provider.go
 			return 1
 		}
-		if function.Name == "complain" || function.Name == "wrong" { // expression.go, token.go
+		if function.Name == "complain" || function.Name == "failIf" { // expression.go, jwt.go
 			return 2
 		}
 	case *ast.SelectorExpr:
@@ -117,7 +117,7 @@ func logWords(set *syntax.FileSet, file *ast.File) []wordOf {
 func ruleWords(set *syntax.FileSet, table ast.Expr) []wordOf {
 	var words []wordOf
 	text, _ := literal(table)
-	for i, row := range strings.Split(patterns.Replace(text), "\n") {
+	for i, row := range strings.Split(ruleAbbreviations.Replace(text), "\n") {
 		place := set.Position(table.Pos())
 		place.Line += i
 		_, said, _ := strings.Cut(row, ": ")

@@ -221,7 +221,7 @@ func complain(p *expressionParser, at int, format string, args ...any) {
 // nearest is the known word that was probably meant, or all of them.
 func nearest(word string, known []string) string {
 	for _, other := range known {
-		if 2*likeness(strings.ToLower(word), strings.ToLower(other)) > len(other) {
+		if 2*similarity(strings.ToLower(word), strings.ToLower(other)) > len(other) {
 			return other
 		}
 	}

@@ -816,13 +816,13 @@ func withHeaders(s *testSite, header ...string) *reply {
 	return b.fetch(http.MethodGet, "/", "")
 }
 
-// testGateOf is the gate of a site in this process. An interpreted one cannot be looked into: there a test ends here.
-func testGateOf(s *testSite) *gate {
+// testMiddlewareOf is the gate of a site in this process. An interpreted one cannot be looked into: there a test ends here.
+func testMiddlewareOf(s *testSite) *middleware {
 	if s.server == nil {
 		s.t.Skip("the rest looks into this process")
 	}
-	m, _ := s.handler.Load().(*testHandler).handler.(*Middleware)
-	return m.gate
+	h, _ := s.handler.Load().(*testHandler).handler.(*handler)
+	return h.middleware
 }
 
 // inThisProcess skips a test where the middleware is built by another process, or interpreted.
@@ -831,11 +831,11 @@ func inThisProcess(t *testing.T) {
 	if interpreted() || os.Getenv("OIDC_TEST_HOST") != "" {
 		t.Skip("the memory can be looked into in this process alone")
 	}
-	warm.Lock()
-	if room == 0 { // no gate was made before
-		room = 32 << 20
+	principalsLock.Lock()
+	if principalsCapacity == 0 { // no gate was made before
+		principalsCapacity = 32 << 20
 	}
-	warm.Unlock()
+	principalsLock.Unlock()
 }
 
 // rawUpstream sends a request line by line and gives what the upstream received.

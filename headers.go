@@ -51,8 +51,8 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 }
 
 // judge asks the rule, and finishes the headers of whoever satisfies it. Of whom it says no to, only the name is told.
-func judge(by *policy, id identity) (*pass, error) {
-	p := &pass{}
+func evaluatePolicy(by *policy, id identity) (*principal, error) {
+	p := &principal{}
 	if by.username != nil {
 		if name, ok := claimText(id, by.username); ok {
 			p.user = url.User(name)
@@ -75,22 +75,22 @@ func judge(by *policy, id identity) (*pass, error) {
 	return p, nil
 }
 
-var oddCharacter = regexp.MustCompile("[^a-z0-9]")
+var notLetterOrDigit = regexp.MustCompile("[^a-z0-9]")
 
 // foldName is what a header name is to the most careless backend.
 func foldName(name string) string {
-	return oddCharacter.ReplaceAllString(strings.ToLower(name), "-")
+	return notLetterOrDigit.ReplaceAllString(strings.ToLower(name), "-")
 }
 
 // manage notes the headers that are ours to set, of all policies together.
-func manage(g *gate, by *policy) {
+func addManagedHeaders(m *middleware, by *policy) {
 	for _, h := range by.headers {
-		g.managed[foldName(h.name)] = true
+		m.managedHeaders[foldName(h.name)] = true
 	}
 }
 
-// upgradesTo are the protocols that a request may change to: by the option upgrades, and websockets, in lower case.
-func upgradesTo(names []string) map[string]string {
+// allowedUpgrades are the protocols that a request may change to: by the option upgrades, and websockets, in lower case.
+func allowedUpgrades(names []string) map[string]string {
 	allowed := map[string]string{"websocket": "websocket"}
 	for _, name := range names {
 		allowed[strings.ToLower(name)] = name
@@ -98,14 +98,14 @@ func upgradesTo(names []string) map[string]string {
 	return allowed
 }
 
-// limitUpgrade lets a request ask for one other protocol, and for one that is allowed. Where it changes to HTTP/2 (h2c, RFC 7540 3.2), or
+// restrictUpgrade lets a request ask for one other protocol, and for one that is allowed. Where it changes to HTTP/2 (h2c, RFC 7540 3.2), or
 // to TLS, requests with headers of the client's choice follow that nobody in front of the upstream sees. Without the offer the request
 // goes on as it is, as a server may answer it anyway (RFC 9110 7.8).
-func limitUpgrade(g *gate, header http.Header) {
+func restrictUpgrade(m *middleware, header http.Header) {
 	if asked := header["Upgrade"]; asked != nil {
 		delete(header, "Upgrade")
 		text := strings.TrimSpace(strings.Join(asked, ","))
-		if protocol := g.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
+		if protocol := m.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
 			header["Upgrade"] = []string{protocol}
 		}
 	}
@@ -113,32 +113,32 @@ func limitUpgrade(g *gate, header http.Header) {
 
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
-func stripHeaders(g *gate, req *http.Request, known map[string]bool) {
-	limitUpgrade(g, req.Header)
+func stripHeaders(m *middleware, req *http.Request, known map[string]bool) {
+	restrictUpgrade(m, req.Header)
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
-			stripMentions(g, req.Header, name)
-		} else if !known[name] && !g.credentials[name] && g.managed[foldName(name)] { // credentials are read first
+			stripMentions(m, req.Header, name)
+		} else if !known[name] && !m.credentialHeaders[name] && m.managedHeaders[foldName(name)] { // credentials are read first
 			delete(req.Header, name)
 		}
 	}
 	for name := range req.Trailer {
-		if g.managed[foldName(name)] {
+		if m.managedHeaders[foldName(name)] {
 			delete(req.Trailer, name)
 		}
 	}
 }
 
 // refuseHeaders answers a request with more headers than can be looked at.
-func refuseHeaders(g *gate, rw http.ResponseWriter, req *http.Request) {
-	refuse(g, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
+func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
+	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
 // stripMentions removes our headers' names from a header that lists names, and what is beyond any use.
-func stripMentions(g *gate, header http.Header, list string) {
+func stripMentions(m *middleware, header http.Header, list string) {
 	var kept []string
 	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
-		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !g.managed[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
+		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !m.managedHeaders[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
 			kept = append(kept, name)
 		}
 	}
@@ -148,13 +148,13 @@ func stripMentions(g *gate, header http.Header, list string) {
 	}
 }
 
-// stripAll takes off what is ours from a request that goes on: cookies, credentials in the name of a header that we set, and a user.
-func stripAll(g *gate, req *http.Request) {
-	if g.login {
-		stripCookies(g, req)
+// stripOwn takes off what is ours from a request that goes on: cookies, credentials in the name of a header that we set, and a user.
+func stripOwn(m *middleware, req *http.Request) {
+	if m.hasLogin {
+		stripCookies(m, req)
 	}
 	req.URL.User = nil // `GET http://name@host/` sets it
-	for _, name := range g.replaced {
+	for _, name := range m.overwrittenHeaders {
 		delete(req.Header, name)
 	}
 }

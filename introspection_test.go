@@ -13,7 +13,7 @@ import (
 
 // introspectionOptions are those of a middleware with the oAuthIntrospection block alone; the client proves itself by a header.
 func introspectionOptions(p *fakeProvider, more map[string]any) map[string]any {
-	return map[string]any{"oAuthIntrospection": merge(map[string]any{
+	return map[string]any{"oAuthIntrospection": mergeClaims(map[string]any{
 		"tokenSource":    map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
 		"clientConfig":   map[string]any{"url": p.issuer + "/introspect", "headers": map[string]any{"Authorization": "Basic YXBwOnM="}},
 		"forwardHeaders": map[string]any{"X-User": "sub"},
@@ -60,7 +60,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Unix()
 	active := func(more map[string]any) http.HandlerFunc {
-		return answerJSON(200, merge(map[string]any{"active": true, "sub": "ada", "aud": "api"}, more))
+		return answerJSON(200, mergeClaims(map[string]any{"active": true, "sub": "ada", "aud": "api"}, more))
 	}
 	for _, row := range []struct {
 		name   string
@@ -253,13 +253,13 @@ func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 	// Whoever has a token may change the headers at will: what is remembered of it is short.
 	apiCall(t, s, "GET", "/?zone=c&tenant="+strings.Repeat("x", 100000), "", "Authorization: Bearer token").accepted("ada")
 	if s.server != nil {
-		warm.RLock()
-		for key, p := range recent.byKey {
+		principalsLock.RLock()
+		for key, p := range recentPrincipals.byKey {
 			if len(key) != 32 || p.size > 100000 {
 				t.Errorf("a pass of %d bytes is remembered by %d", p.size, len(key))
 			}
 		}
-		warm.RUnlock()
+		principalsLock.RUnlock()
 	}
 }
 
@@ -288,14 +288,14 @@ func TestIntrospectionClientAuthentication(t *testing.T) {
 		p := newProvider(t)
 		options := map[string]any{"clientAuthMethod": method, "forwardHeaders": map[string]any{"X-User": "sub"}}
 		alone := introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect"}})
-		alone = merge(alone, map[string]any{"clientAuthMethod": method, "clientId": p.clientID})
+		alone = mergeClaims(alone, map[string]any{"clientAuthMethod": method, "clientId": p.clientID})
 		if method == "private_key_jwt" {
 			options["clientKey"] = pemOf(t, commonKey("RS256"))
 			alone["clientKey"] = options["clientKey"]
 		} else if method != "none" {
 			alone["clientSecret"] = p.clientSecret
 		}
-		beside := start(t, p.options(merge(map[string]any{"oAuthIntrospection": map[string]any{}}, options)))
+		beside := start(t, p.options(mergeClaims(map[string]any{"oAuthIntrospection": map[string]any{}}, options)))
 		for _, s := range []*testSite{beside, start(t, alone)} {
 			bearer(t, s, p.opaque("ada")).accepted("ada")
 			asked := p.lastCall("introspection")
@@ -325,7 +325,7 @@ func TestIntrospectionAlone(t *testing.T) {
 	}
 	source := map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"}
 	site := func(block map[string]any) *testSite {
-		block = merge(map[string]any{"tokenSource": source, "forwardHeaders": map[string]any{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
+		block = mergeClaims(map[string]any{"tokenSource": source, "forwardHeaders": map[string]any{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
 		p.edit("introspection", func(answer map[string]any) { answer["aud"] = "https://api.example.com" })
 		return start(t, map[string]any{"clientId": p.clientID, "clientKey": key, "oAuthIntrospection": block})
 	}
@@ -389,12 +389,12 @@ func TestIntrospectionAloneRefuses(t *testing.T) {
 		{"two issuers", map[string]any{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]any{"issuer": p.issuer},
 			"oAuthIntrospection.issuer: must not stand beside a sign-in"},
 	} {
-		if _, err := build(t, merge(introspectionOptions(p, row.block), row.top)); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := build(t, mergeClaims(introspectionOptions(p, row.block), row.top)); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: expected %q, got %v", row.name, row.want, err)
 		}
 	}
 	// Without that job, nobody is told of a client that signs nobody in.
-	if _, err := build(t, merge(jwtOptions(map[string]any{"signingSecret": tokenSecret}), map[string]any{"clientId": "a"})); err == nil ||
+	if _, err := build(t, mergeClaims(jwtOptions(map[string]any{"signingSecret": tokenSecret}), map[string]any{"clientId": "a"})); err == nil ||
 		!strings.Contains(err.Error(), `issuer: required for sign-in, because "clientId" is set`) {
 		t.Errorf("a client without a job: %v", err)
 	}
@@ -425,7 +425,7 @@ func TestIntrospectionFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range faults {
+	for _, row := range introspectionFaults {
 		if !strings.Contains(string(page), "\n| "+row[1]+" | ") {
 			t.Errorf("docs/apis.md has no row for a fault of the %s", row[1])
 		}

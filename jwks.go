@@ -47,8 +47,8 @@ var algorithms = map[string]string{
 // hashes are told by the end of an algorithm's name. That of EdDSA is for at_hash; the signature hashes by itself.
 var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512, "DSA": crypto.SHA512, "25519": crypto.SHA512}
 
-// usualName is the one of an algorithm's two names that we compare: Ed25519 is what RFC 9864 calls EdDSA on that curve.
-func usualName(alg string) string {
+// normalizedAlg is the one of an algorithm's two names that we compare: Ed25519 is what RFC 9864 calls EdDSA on that curve.
+func normalizedAlg(alg string) string {
 	if alg == "Ed25519" {
 		return "EdDSA"
 	}
@@ -65,7 +65,7 @@ type key struct {
 	kid, alg string // "": any
 	kind     string // one of algorithms
 	public   any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
-	fault    string // why a published key cannot be used, "" for one that can; it has no kind then, and so verifies nothing
+	problem  string // why a published key cannot be used, "" for one that can; it has no kind then, and so verifies nothing
 }
 
 // newKey checks public and names its kind. What the library would refuse later is refused here, where it can be said in time (a
@@ -76,17 +76,17 @@ func newKey(public any) (*key, error) {
 	case *rsa.PublicKey:
 		bits := k.N.BitLen()
 		return &key{kind: "RSA", public: k}, firstError(
-			wrong(bits < minRSABits || bits > maxRSABits, "RSA", "must have %s to %s bits, got %s", minRSABits, maxRSABits, bits),
-			wrong(k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32, "RSA", "exponent must be odd, at least 3 and at most 31 bits long, got %s", k.E))
+			failIf(bits < minRSABits || bits > maxRSABits, "RSA", "must have %s to %s bits, got %s", minRSABits, maxRSABits, bits),
+			failIf(k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32, "RSA", "exponent must be odd, at least 3 and at most 31 bits long, got %s", k.E))
 	case *ecdsa.PublicKey:
 		curve := k.Curve.Params().Name
 		_, err := k.ECDH()
 		return &key{kind: "EC " + curve, public: k}, firstError(
-			wrong(curves[curve] == nil, "EC", "curve must be P-256, P-384 or P-521, got %s", curve),
-			wrong(err != nil, "EC", "not a point on the curve"))
+			failIf(curves[curve] == nil, "EC", "curve must be P-256, P-384 or P-521, got %s", curve),
+			failIf(err != nil, "EC", "not a point on the curve"))
 	case ed25519.PublicKey:
 		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign
-		return &key{kind: "OKP Ed25519", public: k}, wrong(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
+		return &key{kind: "OKP Ed25519", public: k}, failIf(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
 	}
 	return nil, errors.New("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
 }
@@ -102,7 +102,7 @@ eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f`
 // newSecretKey is the key for those of HS256, HS384 and HS512 that are in algs. It must be as long as the hash (RFC 7518 3.2).
 func newSecretKey(secret []byte, algs []string) (*key, error) {
 	for _, alg := range algs {
-		if size := hmacSizes[alg]; len(secret) < size { // 0: no such algorithm, which the options' check says
+		if size := minHMACKeyBytes[alg]; len(secret) < size { // 0: no such algorithm, which the options' check says
 			return nil, fmt.Errorf("must have at least %d bytes for %s, got %d", size, alg, len(secret))
 		}
 	}
@@ -115,7 +115,7 @@ func newSecretKey(secret []byte, algs []string) (*key, error) {
 func readKeySet(set map[string]any) ([]*key, error) {
 	items, ok := set["keys"].([]any)
 	if !ok {
-		return nil, fmt.Errorf("key set: keys: must be an array, got %s", shown(set["keys"]))
+		return nil, fmt.Errorf("key set: keys: must be an array, got %s", quoteJSON(set["keys"]))
 	}
 	var keys []*key
 	usable, reason := 0, "it is empty"
@@ -125,9 +125,9 @@ func readKeySet(set map[string]any) ([]*key, error) {
 			usable++
 		} else {
 			reason = err.Error()
-			k = &key{fault: reason}
+			k = &key{problem: reason}
 			if jwk, isObject := item.(map[string]any); isObject {
-				k.kid = text(jwk["kid"])
+				k.kid = stringOf(jwk["kid"])
 			}
 		}
 		if err == nil || k.kid != "" {
@@ -144,20 +144,20 @@ func readKeySet(set map[string]any) ([]*key, error) {
 // reads it could sign.
 func parseJWK(item any) (*key, error) {
 	jwk, _ := item.(map[string]any)
-	use, operations, kty, crv := jwk["use"], jwk["key_ops"], text(jwk["kty"]), text(jwk["crv"])
-	if use != nil && text(use) != "sig" || operations != nil && !has(texts(operations), "verify") {
-		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", shown(use), shown(operations))
+	use, operations, kty, crv := jwk["use"], jwk["key_ops"], stringOf(jwk["kty"]), stringOf(jwk["crv"])
+	if use != nil && stringOf(use) != "sig" || operations != nil && !contains(stringsOf(operations), "verify") {
+		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", quoteJSON(use), quoteJSON(operations))
 	}
 	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: as bad as a secret one
 		return nil, errors.New("must be a public key, got a private one; whoever reads the set could sign")
 	}
 	var public any // nil: of a kind we do not know
 	for _, name := range strings.Fields("n e x y") {
-		if _, err := decodePart(name, text(jwk[name])); err != nil {
-			return nil, fmt.Errorf("kty %s: %w", shown(kty), err)
+		if _, err := decodePart(name, stringOf(jwk[name])); err != nil {
+			return nil, fmt.Errorf("kty %s: %w", quoteJSON(kty), err)
 		}
 	}
-	if chain := texts(jwk["x5c"]); len(chain) > 0 && text(jwk["n"])+text(jwk["x"]) == "" { // RFC 7517 4.7: standard base64
+	if chain := stringsOf(jwk["x5c"]); len(chain) > 0 && stringOf(jwk["n"])+stringOf(jwk["x"]) == "" { // RFC 7517 4.7: standard base64
 		der, err := base64.StdEncoding.DecodeString(chain[0])
 		if err != nil {
 			return nil, errors.New("x5c: must be base64")
@@ -172,27 +172,27 @@ func parseJWK(item any) (*key, error) {
 	} else if kty == "EC" && curves[crv] != nil {
 		public = &ecdsa.PublicKey{Curve: curves[crv], X: numberIn(jwk, "x"), Y: numberIn(jwk, "y")}
 	} else if kty == "OKP" && crv == "Ed25519" {
-		x, _ := decodePart("x", text(jwk["x"]))
+		x, _ := decodePart("x", stringOf(jwk["x"]))
 		public = ed25519.PublicKey(x)
 	}
 	k, err := newKey(public)
 	if err != nil {
-		return nil, fmt.Errorf("kty %s: %w", shown(jwk["kty"]), err)
+		return nil, fmt.Errorf("kty %s: %w", quoteJSON(jwk["kty"]), err)
 	}
-	k.kid = text(jwk["kid"])
-	k.alg = usualName(text(jwk["alg"]))
+	k.kid = stringOf(jwk["kid"])
+	k.alg = normalizedAlg(stringOf(jwk["alg"]))
 	return k, nil
 }
 
 // numberIn decodes a member of a JWK. What is missing is 0, which newKey refuses.
 func numberIn(jwk map[string]any, name string) *big.Int {
-	data, _ := decodePart(name, text(jwk[name]))
+	data, _ := decodePart(name, stringOf(jwk[name]))
 	return new(big.Int).SetBytes(data)
 }
 
 // fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
 // is used with one algorithm). With this an RSA key never is the secret of HS256.
-func fits(k *key, alg string) bool {
+func fitsAlgorithm(k *key, alg string) bool {
 	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
 }
 
@@ -205,7 +205,7 @@ func digest(alg, message string) []byte {
 
 // verifySignature checks the signature of t with k. Whether t's algorithm is acceptable at all is verifyToken's to say.
 func verifySignature(t *token, k *key) error {
-	if !fits(k, t.alg) {
+	if !fitsAlgorithm(k, t.alg) {
 		return fmt.Errorf("signature: a key of kind %s %s is not for %s", k.kind, k.alg, t.alg)
 	}
 	hash, sum, good := hashes[t.alg[2:]], digest(t.alg, t.signed), false
@@ -246,7 +246,7 @@ func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize +
 // signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg; names are the members of
 // the header by which the provider finds its key.
 func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (string, error) {
-	head, _ := json.Marshal(merge(map[string]any{"alg": alg, "typ": "JWT"}, names)) // texts only
+	head, _ := json.Marshal(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // texts only
 	payload, err := json.Marshal(claims)
 	signed := base64url.EncodeToString(head) + "." + base64url.EncodeToString(payload)
 	hash, sum, signature := hashes[alg[2:]], digest(alg, signed), []byte(nil)
@@ -288,7 +288,7 @@ func parsePublicKeyPEM(written string) (*key, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("must be a public key or a certificate, got %s: %w", clip(block.Type), err)
+		return nil, fmt.Errorf("must be a public key or a certificate, got %s: %w", forLog(block.Type), err)
 	}
 	return newKey(public)
 }
@@ -308,14 +308,14 @@ func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 	} else if k, failed := x509.ParseECPrivateKey(block.Bytes); failed == nil { // EC PRIVATE KEY
 		private = k
 	} else if err != nil {
-		return nil, fmt.Errorf("must be a private key without password, got %s", clip(block.Type)) // no details of a secret
+		return nil, fmt.Errorf("must be a private key without password, got %s", forLog(block.Type)) // no details of a secret
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
 		return nil, errors.New("must be a key to sign with")
 	}
 	k, err := newKey(signer.Public())
-	if err == nil && !fits(k, alg) {
+	if err == nil && !fitsAlgorithm(k, alg) {
 		err = fmt.Errorf("must be a key for %s, got %s", alg, k.kind)
 	}
 	return signer, err
@@ -350,27 +350,27 @@ func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, er
 }
 
 // newFixedKeySet makes a key set of configured keys.
-func newFixedKeySet(keys ...*key) *document {
-	return &document{value: keys}
+func newFixedKeySet(keys ...*key) *cachedDocument {
+	return &cachedDocument{value: keys}
 }
 
 // verifyToken checks the algorithm and the signature of t. The keys are fetched when there are none, when they are old, and when
 // none of them verifies t: the issuer may have new ones, or may have put a new one under an old name. When they are not to be had
 // and none that we have is for t, the error wraps errUnavailable.
-func verifyToken(ctx context.Context, s *document, t *token, accepted []string) error {
+func verifyToken(ctx context.Context, s *cachedDocument, t *token, accepted []string) error {
 	// OIDC Core 3.1.3.7, step 7, RFC 8725 3.1: the algorithm is ours to choose, never the token's.
-	if !has(accepted, t.alg) {
-		return wrong(true, "alg", "expected %s, got %s; see idTokenSigningAlg, algorithms", accepted, t.alg)
+	if !contains(accepted, t.alg) {
+		return failIf(true, "alg", "expected %s, got %s; see idTokenSigningAlg, algorithms", accepted, t.alg)
 	}
-	keys, version, isOld := peek(s)
-	found, err := tryKeys(keys, t) // also old ones: when there is nothing newer to be had, they are what counts
+	keys, version, isOld := cached(s)
+	found, err := verifyWithKeys(keys, t) // also old ones: when there is nothing newer to be had, they are what counts
 	if s.fetch == nil || err == nil && !isOld {
 		return err
 	}
-	keys, isNewer, fetchErr := renew(ctx, s, version)
+	keys, isNewer, fetchErr := refetch(ctx, s, version)
 	if isNewer {
-		if found, err = tryKeys(keys, t); err == nil {
-			giveBack(s)
+		if found, err = verifyWithKeys(keys, t); err == nil {
+			refundFetch(s)
 		}
 	}
 	if !found && fetchErr != nil {
@@ -379,14 +379,14 @@ func verifyToken(ctx context.Context, s *document, t *token, accepted []string) 
 	return err
 }
 
-// tryKeys looks for the key that verifies t. Names decide where both have one; a token or a key without is tried with all that
+// verifyWithKeys looks for the key that verifies t. Names decide where both have one; a token or a key without is tried with all that
 // are for its algorithm. found tells whether there was any.
-func tryKeys(set any, t *token) (found bool, err error) {
+func verifyWithKeys(set any, t *token) (found bool, err error) {
 	err = nil
 	keys, _ := set.([]*key)
 	tries := 0
 	for _, k := range keys {
-		if t.kid != "" && k.kid != "" && t.kid != k.kid || !fits(k, t.alg) {
+		if t.kid != "" && k.kid != "" && t.kid != k.kid || !fitsAlgorithm(k, t.alg) {
 			continue
 		}
 		if tries++; tries > maxTries {
@@ -397,16 +397,16 @@ func tryKeys(set any, t *token) (found bool, err error) {
 		}
 	}
 	if tries == 0 {
-		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, missingKey(keys, t.kid))
+		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, keyProblem(keys, t.kid))
 	}
 	return tries > 0, err
 }
 
-// missingKey is why the key of that name cannot be used, when there is one.
-func missingKey(keys []*key, kid string) string {
+// keyProblem is why the key of that name cannot be used, when there is one.
+func keyProblem(keys []*key, kid string) string {
 	for _, k := range keys {
-		if k.fault != "" && k.kid == kid {
-			return "; the one of that name cannot be used: " + k.fault
+		if k.problem != "" && k.kid == kid {
+			return "; the one of that name cannot be used: " + k.problem
 		}
 	}
 	return ""

@@ -173,8 +173,8 @@ func (s *jwksSource) fetch(ctx context.Context) ([]byte, error) {
 	return []byte(answer), err
 }
 
-func newSourceKeySet(source *jwksSource) *document {
-	return &document{log: &logger{level: levelError + 1}, fetch: func(ctx context.Context) (any, error) {
+func newSourceKeySet(source *jwksSource) *cachedDocument {
+	return &cachedDocument{log: &logger{level: levelError + 1}, fetch: func(ctx context.Context) (any, error) {
 		data, err := source.fetch(ctx)
 		if err != nil {
 			return nil, err
@@ -185,10 +185,10 @@ func newSourceKeySet(source *jwksSource) *document {
 }
 
 // age makes the keys, and the allowance of fetches, older.
-func age(s *document, by time.Duration) {
+func age(s *cachedDocument, by time.Duration) {
 	s.mu.Lock()
 	s.until = s.until.Add(-by)
-	s.wait.until = s.wait.until.Add(-by)
+	s.backoff.until = s.backoff.until.Add(-by)
 	s.mu.Unlock()
 }
 
@@ -294,10 +294,10 @@ func TestJWKSWithdrawn(t *testing.T) {
 	parsed := jwtSigned(t, second, "ES256", "k1")
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	source.set(jwksOf(first), nil)
-	age(s, lifetime-jitter-time.Minute)
+	age(s, documentLifetime-documentJitter-time.Minute)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	wantCalls(t, source, 1)
-	age(s, jitter+time.Minute)
+	age(s, documentJitter+time.Minute)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "signature: none of the issuer's 1 keys")
 	wantCalls(t, source, 2)
 }
@@ -340,7 +340,7 @@ func TestJWKSProviderAway(t *testing.T) {
 	source.set(jwksOf(signer), nil)
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	// Away again: the last good keys go on, also when they are old; what they do not fit is unavailable, what they refuse is refused.
-	age(s, 2*lifetime)
+	age(s, 2*documentLifetime)
 	source.set("", errors.New("connection refused"))
 	wantError(t, verifyToken(ctx, s, parsed, es256), "")
 	before := atomic.LoadInt64(&source.calls)
@@ -383,7 +383,7 @@ func TestJWKSWaiting(t *testing.T) {
 	source.mu.Lock()
 	source.wait = make(chan struct{})
 	source.mu.Unlock()
-	age(s, 2*lifetime)
+	age(s, 2*documentLifetime)
 	go func() { results <- verifyToken(context.Background(), s, parsed, es256) }()
 	for atomic.LoadInt64(&source.calls) == 1 {
 		time.Sleep(time.Millisecond)
@@ -398,7 +398,7 @@ func TestJWKSWaiting(t *testing.T) {
 func TestJWKSChoice(t *testing.T) {
 	first, second, ed := newJWTSigner("ES256"), newJWTSigner("ES256"), jwtSigner("EdDSA")
 	ctx := context.Background()
-	set := func(jwks ...string) *document {
+	set := func(jwks ...string) *cachedDocument {
 		return newSourceKeySet(&jwksSource{text: `{"keys":[` + strings.Join(jwks, ",") + `]}`})
 	}
 	named := func(signer crypto.Signer, kid string) string { return jwkOf(signer, `,"kid":"`+kid+`"`) }

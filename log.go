@@ -22,21 +22,21 @@ type logger struct {
 	name  string
 	level int
 
-	mu   sync.Mutex
-	said map[string]*repeats // by kind of line
+	mu    sync.Mutex
+	lines map[string]*lineCount // by kind of line
 }
 
 // repeats is how often a line for the operator came since it was written.
-type repeats struct {
+type lineCount struct {
 	since    time.Time
-	times    int
+	count    int
 	sessions map[string]bool
 }
 
 const (
-	outagePause  = 10 * time.Second // between two lines of a kind: an outage makes one for each request
-	maxKinds     = 100
-	manySessions = 10000 // that are told apart
+	repeatInterval     = 10 * time.Second // between two lines of a kind: an outage makes one for each request
+	maxLineKinds       = 100
+	maxCountedSessions = 10000 // that are told apart
 )
 
 // errorLog is the log package's own output, which Traefik has replaced by its log, without a second date.
@@ -54,7 +54,7 @@ func logf(l *logger, level int, format string, args ...any) {
 	}
 	line := l.name + ": " + fmt.Sprintf(format, args...)
 	if level >= levelWarn {
-		sum, isDue := sumUp(l, format, strings.TrimPrefix(line, l.name+": "))
+		sum, isDue := summarize(l, format, strings.TrimPrefix(line, l.name+": "))
 		if isDue {
 			errorLog.Print(line + sum)
 			return
@@ -65,8 +65,8 @@ func logf(l *logger, level int, format string, args ...any) {
 	}
 }
 
-// sumUp counts a line among those of its kind, and says whether it is time for one of them.
-func sumUp(l *logger, format, line string) (sum string, isDue bool) {
+// summarize counts a line among those of its kind, and says whether it is time for one of them.
+func summarize(l *logger, format, line string) (sum string, isDue bool) {
 	if format == "%s" || strings.HasPrefix(format, "in the last minute") { // worded elsewhere; a sum itself
 		format = line
 		if before, after, found := strings.Cut(line, "->"); found { // a network error names our end of the connection, another one each time
@@ -76,30 +76,30 @@ func sumUp(l *logger, format, line string) (sum string, isDue bool) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.said[format]
+	r := l.lines[format]
 	if r == nil {
-		if len(l.said)%maxKinds == 0 {
-			l.said = map[string]*repeats{}
+		if len(l.lines)%maxLineKinds == 0 {
+			l.lines = map[string]*lineCount{}
 		}
-		r = &repeats{sessions: map[string]bool{}}
-		l.said[format] = r
+		r = &lineCount{sessions: map[string]bool{}}
+		l.lines[format] = r
 	}
-	r.times++
-	if words := strings.Fields(line); words[0] == "session" && len(r.sessions) < manySessions {
+	r.count++
+	if words := strings.Fields(line); words[0] == "session" && len(r.sessions) < maxCountedSessions {
 		r.sessions[words[1]] = true
 	}
 	passed := now.Sub(r.since)
-	if passed < outagePause {
+	if passed < repeatInterval {
 		return "", false
 	}
 	sum = ""
-	if r.times > 1 {
-		sum = fmt.Sprintf(" (%d times in %s", r.times, passed.Round(time.Second))
+	if r.count > 1 {
+		sum = fmt.Sprintf(" (%d times in %s", r.count, passed.Round(time.Second))
 		if len(r.sessions) > 0 {
 			sum += fmt.Sprintf(", of %d sessions", len(r.sessions))
 		}
 		sum += ")"
 	}
-	l.said[format] = &repeats{since: now, sessions: map[string]bool{}}
+	l.lines[format] = &lineCount{since: now, sessions: map[string]bool{}}
 	return sum, true
 }

@@ -21,8 +21,8 @@ func TestLogSumsUp(t *testing.T) {
 		logf(l, levelError, "%s", "token endpoint: 401")
 	}
 	logf(l, levelError, "%s", "something else")
-	for _, r := range l.said {
-		r.since = r.since.Add(-outagePause)
+	for _, r := range l.lines {
+		r.since = r.since.Add(-repeatInterval)
 	}
 	logf(l, levelWarn, "session %s: refresh: %s", "s1", "the provider is away")
 	logf(l, levelError, "%s", "token endpoint: 401")
@@ -44,11 +44,11 @@ func TestLogSumsUp(t *testing.T) {
 		t.Errorf("50 connections that were cut: %s", strings.Join(lines, "\n"))
 	}
 	logf(l, levelError, "%s", "10.0.0.1:40000->10.0.0.2:6379: reset") // nothing is before the address
-	for i := 0; i < 100*maxKinds; i++ {
+	for i := 0; i < 100*maxLineKinds; i++ {
 		logf(l, levelWarn, "%s", fmt.Sprint("kind ", i))
 	}
-	if len(l.said) > maxKinds {
-		t.Errorf("%d kinds are remembered", len(l.said))
+	if len(l.lines) > maxLineKinds {
+		t.Errorf("%d kinds are remembered", len(l.lines))
 	}
 	verbose := newLogger("login0-2@file", "info")
 	logf(verbose, levelWarn, "%s", "away")

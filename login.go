@@ -25,10 +25,10 @@ import (
 //	code_verifier  shows the provider that who brings the code began the attempt; its hash went out as code_challenge
 
 const (
-	stateMarkLength  = 12               // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
+	stateTagLength   = 12               // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
 	maxPendingLogins = 50               // that are looked at
 	maxPendingBytes  = 4000             // that they may have together, with their names: ten tabs and more, and half of what some servers read
-	secondCallback   = 10 * time.Second // that a callback may come once more for the session it made: browsers repeat what was cut off
+	repeatWindow     = 10 * time.Second // that a callback may come once more for the session it made: browsers repeat what was cut off
 )
 
 // pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it. A tab has one, and there may be many:
@@ -39,21 +39,21 @@ type pendingLogin struct {
 	Verifier    string   `json:"-"`
 	HasVerifier bool     `json:"v,omitempty"`
 	RedirectURI string   `json:"u"`
-	Return      string   `json:"r"`           // the path to return to; with its origin where the callback is at another host
-	At          int64    `json:"t"`           // Unix seconds
+	ReturnTo    string   `json:"r"`           // the path to return to; with its origin where the callback is at another host
+	CreatedAt   int64    `json:"t"`           // Unix seconds
 	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
 	ACRValues   []string `json:"a,omitempty"`
-	IsCut       bool     `json:"c,omitempty"` // the page to return to was too long, and this is its beginning
-	IsAgain     bool     `json:"g,omitempty"` // the provider had dropped the one before
-	Rounds      int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
+	IsTruncated bool     `json:"c,omitempty"` // the page to return to was too long, and this is its beginning
+	IsRetry     bool     `json:"g,omitempty"` // the provider had dropped the one before
+	Attempts    int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
 }
 
 // derive makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
 // tells whether that has expired.
-func derive(pending *pendingLogin, secret string) {
+func deriveValues(pending *pendingLogin, secret string) {
 	encode := base64.RawURLEncoding.EncodeToString
 	state := deriveKey(secret, "state")
-	binary.BigEndian.PutUint64(state[24:], uint64(pending.At))
+	binary.BigEndian.PutUint64(state[24:], uint64(pending.CreatedAt))
 	pending.State = encode(state)
 	pending.Nonce = encode(deriveKey(secret, "nonce"))
 	if pending.HasVerifier {
@@ -72,56 +72,56 @@ func stateAge(state string) int64 {
 
 // unauthenticated answers a request that nobody vouches for. Only a page load may be sent to the provider by itself: what a script or a
 // picture asked for is not shown to anybody, and a form would lose what was written in it.
-func unauthenticated(g *gate, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
-	c := g.config
+func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
+	c := m.config
 	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req)
-	logf(g.log, levelDebug, "%s %s: %s", clip(req.Method), clip(req.URL.Path), reason)
+	logf(m.log, levelDebug, "%s %s: %s", forLog(req.Method), forLog(req.URL.Path), reason)
 	if c.Unauthenticated == "forward" {
-		stripAll(g, req)
+		stripOwn(m, req)
 		next.ServeHTTP(rw, req)
-	} else if g.login && isSpeculative(req) {
-		sendNothing(rw)
-	} else if signsIn && g.login && !c.DisableLogin {
-		login(g, rw, req, thisPage(req), "", "")
+	} else if m.hasLogin && isSpeculative(req) {
+		sendNoContent(rw)
+	} else if signsIn && m.hasLogin && !c.DisableLogin {
+		login(m, rw, req, requestedPage(req), "", "")
 	} else {
-		refuse(g, rw, req, http.StatusUnauthorized, reason)
+		refuse(m, rw, req, http.StatusUnauthorized, reason)
 	}
 }
 
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
-func login(g *gate, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
-	rounds, size := roundsOf(g, req)
-	if rounds >= maxRounds && breakLoop(g, rw, req, returnTo, rounds, size) {
+func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
+	rounds, size := loginAttempts(m, req)
+	if rounds >= maxAttempts && stopLoop(m, rw, req, returnTo, rounds, size) {
 		return
 	}
-	if !isHere(&g.redirect, req) && strings.HasPrefix(returnTo, "/") {
-		returnTo = origin(g, req) + returnTo
+	if !matchesHost(&m.redirect, req) && strings.HasPrefix(returnTo, "/") {
+		returnTo = origin(m, req) + returnTo
 	}
-	pending := &pendingLogin{RedirectURI: address(g, &g.redirect, req), Return: returnTo, At: time.Now().Unix(),
-		MaxAge: g.config.MaxAge, ACRValues: g.config.ACRValues, HasVerifier: g.config.PKCE, Rounds: rounds,
-		IsAgain: req.URL.Path == g.redirect.path && !req.URL.Query().Has("switch")}
+	pending := &pendingLogin{RedirectURI: absoluteURL(m, &m.redirect, req), ReturnTo: returnTo, CreatedAt: time.Now().Unix(),
+		MaxAge: m.config.MaxAge, ACRValues: m.config.ACRValues, HasVerifier: m.config.PKCE, Attempts: rounds,
+		IsRetry: req.URL.Path == m.redirect.path && !req.URL.Query().Has("switch")}
 	secret := string(randomBytes(32))
-	derive(pending, secret)
-	form := authorizationRequest(g, req, pending, prompt, hint)
-	m, err := discover(req.Context(), g.client)
-	if err == nil && (g.config.PAR == "true" || g.config.PAR == "auto" && m["require_pushed_authorization_requests"] == true) {
-		form, err = pushAuthorization(req.Context(), g.client, form)
+	deriveValues(pending, secret)
+	form := authorizationRequest(m, req, pending, prompt, hint)
+	metadata, err := discover(req.Context(), m.client)
+	if err == nil && (m.config.PAR == "true" || m.config.PAR == "auto" && metadata["require_pushed_authorization_requests"] == true) {
+		form, err = pushAuthorization(req.Context(), m.client, form)
 	}
 	if err != nil {
-		refuse(g, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
+		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	methods := m["code_challenge_methods_supported"]
-	if g.config.PKCE && methods != nil && !has(texts(methods), "S256") && rememberIf(g.client.answers, false, "S256", true, 0) {
-		logf(g.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", shown(methods))
+	methods := metadata["code_challenge_methods_supported"]
+	if m.config.PKCE && methods != nil && !contains(stringsOf(methods), "S256") && cacheSetIf(m.client.answerCache, false, "S256", true, 0) {
+		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(methods))
 	}
-	keepPending(g, rw, req, pending, secret)
-	redirect(rw, req, withQuery(text(m["authorization_endpoint"]), form))
+	setPending(m, rw, req, pending, secret)
+	redirect(rw, req, withQuery(stringOf(metadata["authorization_endpoint"]), form))
 }
 
 // authorizationRequest are the parameters of OIDC Core 3.1.2.1: the protocol's own, then what may be added to them and not replace them.
-func authorizationRequest(g *gate, req *http.Request, pending *pendingLogin, prompt, hint string) url.Values {
-	c := g.config
+func authorizationRequest(m *middleware, req *http.Request, pending *pendingLogin, prompt, hint string) url.Values {
+	c := m.config
 	form := url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {pending.RedirectURI}, "scope": {strings.Join(c.Scopes, " ")},
 		"state": {pending.State}, "nonce": {pending.Nonce}, "resource": c.Resource, // RFC 8707 2
@@ -161,55 +161,55 @@ func addParam(form url.Values, name, value string) {
 
 // pushAuthorization hands the request to the provider itself and returns what is left for the browser to carry (RFC 9126 2).
 func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
-	status, body, _, err := call(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
+	status, body, _, err := request(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
 	answer, _ := parseObject(body) // what is no answer names no request_uri
-	uri := text(answer["request_uri"])
+	uri := stringOf(answer["request_uri"])
 	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", outcomeOf(text(answer["error"]), errUnavailable), status, clip(text(answer["error"])), clip(text(answer["error_description"])))
+		err = fmt.Errorf("%w: par: %d %s %q", outcomeOf(stringOf(answer["error"]), errUnavailable), status, forLog(stringOf(answer["error"])), forLog(stringOf(answer["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
 
-// keepPending gives the browser the cookie of this sign-in, and drops the oldest when they are too much: each tab has its own, and a
+// setPending gives the browser the cookie of this sign-in, and drops the oldest when they are too much: each tab has its own, and a
 // browser that never comes back must not fill up the header. What is too long for a cookie loses its query, or all of its path.
-func keepPending(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
-	https := isHTTPS(g, req)
-	base := cookieName(&g.stateCookie, https) + "."
+func setPending(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
+	https := isHTTPS(m, req)
+	base := cookieName(&m.stateCookie, https) + "."
 	name := base + fmt.Sprintf("%.6x", pending.State)
-	sealed := sealPending(g, name, pending, secret)
+	sealed := sealPending(m, name, pending, secret)
 	if len(sealed) > chunkSize {
-		pending.IsCut = true
-		pending.Return, _, _ = strings.Cut(pending.Return, "?")
-		sealed = sealPending(g, name, pending, secret)
+		pending.IsTruncated = true
+		pending.ReturnTo, _, _ = strings.Cut(pending.ReturnTo, "?")
+		sealed = sealPending(m, name, pending, secret)
 	}
 	if len(sealed) > chunkSize {
-		u, _ := url.Parse(pending.Return) // a path, or an address that login made
+		u, _ := url.Parse(pending.ReturnTo) // a path, or an address that login made
 		u.Path = "/"
 		u.RawPath = ""
-		pending.Return = u.String()
-		sealed = sealPending(g, name, pending, secret)
+		pending.ReturnTo = u.String()
+		sealed = sealPending(m, name, pending, secret)
 	}
 	left := maxPendingBytes - len(name) - len(sealed)
 	begun := pendingCookies(req, base)
 	for i := len(begun) - 1; i >= 0; i-- {
 		left -= len(begun[i].Name) + len(begun[i].Value) + len("=; ")
 		if left < 0 {
-			setCookie(rw, &g.stateCookie, begun[i].Name, "", https, -1)
+			setCookie(rw, &m.stateCookie, begun[i].Name, "", https, -1)
 		}
 	}
-	setCookie(rw, &g.stateCookie, name, sealed, https, g.config.StateCookie.MaxAge)
+	setCookie(rw, &m.stateCookie, name, sealed, https, m.config.StateCookie.MaxAge)
 }
 
-func sealPending(g *gate, name string, pending *pendingLogin, secret string) string {
+func sealPending(m *middleware, name string, pending *pendingLogin, secret string) string {
 	content, _ := json.Marshal(pending) // strings and numbers: cannot fail
-	return seal(g.stateSealer, name, append([]byte(secret), deflate(content)...))
+	return seal(m.stateSealer, name, append([]byte(secret), deflate(content)...))
 }
 
 // pendingCookies are the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
 func pendingCookies(req *http.Request, base string) []*http.Cookie {
 	var found []*http.Cookie
 	for _, c := range cookies(req) {
-		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateMarkLength // not all that begins so is ours
+		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateTagLength // not all that begins so is ours
 		if isOne && len(found) < maxPendingLogins {
 			found = append(found, c)
 		}
@@ -219,15 +219,15 @@ func pendingCookies(req *http.Request, base string) []*http.Cookie {
 
 // takePending finds the pending login of state among the browser's cookies, and removes its cookie.
 // An error says why the answer does not belong to a sign-in of this browser, or not any more.
-func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
-	https := isHTTPS(g, req)
-	name := cookieName(&g.stateCookie, https) + fmt.Sprintf(".%.6x", state)
+func takePending(m *middleware, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
+	https := isHTTPS(m, req)
+	name := cookieName(&m.stateCookie, https) + fmt.Sprintf(".%.6x", state)
 	var pending *pendingLogin
 	for _, value := range cookieValues(req, name) {
-		content, _, _ := open(g.stateSealer, name, value)
+		content, _, _ := open(m.stateSealer, name, value)
 		pending = readPending(content)
 		if pending != nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
-			setCookie(rw, &g.stateCookie, name, "", https, -1)
+			setCookie(rw, &m.stateCookie, name, "", https, -1)
 			break
 		}
 		pending = nil
@@ -236,16 +236,16 @@ func takePending(g *gate, rw http.ResponseWriter, req *http.Request, state strin
 		// Fails closed: without the cookie it may be somebody else's answer (login CSRF, RFC 9700 4.7).
 		return nil, errNoPending
 	}
-	if age := time.Now().Unix() - pending.At; age > int64(g.config.StateCookie.MaxAge) {
-		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, g.config.StateCookie.MaxAge)
+	if age := time.Now().Unix() - pending.CreatedAt; age > int64(m.config.StateCookie.MaxAge) {
+		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, m.config.StateCookie.MaxAge)
 	}
-	if here := address(g, &g.redirect, req); here != pending.RedirectURI {
-		return nil, fmt.Errorf("callback: came to %q, was sent to %q", clip(here), pending.RedirectURI)
+	if here := absoluteURL(m, &m.redirect, req); here != pending.RedirectURI {
+		return nil, fmt.Errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)
 	}
 	return pending, nil
 }
 
-// readPending reads what keepPending wrote, nil when it did not.
+// readPending reads what setPending wrote, nil when it did not.
 func readPending(content []byte) *pendingLogin {
 	if len(content) < 32 {
 		return nil
@@ -255,7 +255,7 @@ func readPending(content []byte) *pendingLogin {
 	if err != nil || json.Unmarshal(text, pending) != nil {
 		return nil
 	}
-	derive(pending, string(content[:32]))
+	deriveValues(pending, string(content[:32]))
 	return pending
 }
 
@@ -266,21 +266,21 @@ var (
 
 // completeOnce makes the session of an answer, once: a state is spent with its code. A browser that was cut off and asks once more, with the
 // same pending login, gets the session that was made.
-func completeOnce(g *gate, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
+func completeOnce(m *middleware, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
 	key := hashText(pending.State)
-	value, err := share(req.Context(), &g.signIns, key, func(ctx context.Context) (any, error) {
-		if made, _ := recall(g.made, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < secondCallback {
-			return made, checkSession(g, made, time.Now())
+	value, err := doOnce(req.Context(), &m.loginsInFlight, key, func(ctx context.Context) (any, error) {
+		if made, _ := cacheGet(m.completedLogins, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
+			return made, checkSession(m, made, time.Now())
 		}
-		if !rememberIf(g.usedStates, false, key, pending.Return, len(pending.Return)) {
+		if !cacheSetIf(m.usedStates, false, key, pending.ReturnTo, len(pending.ReturnTo)) {
 			return nil, errUsedState
 		}
-		s, err := completeLogin(ctx, g, pending, answer)
-		if err == nil && g.store != nil {
-			err = storeSession(ctx, g, s)
+		s, err := completeLogin(ctx, m, pending, answer)
+		if err == nil && m.store != nil {
+			err = writeStored(ctx, m, s)
 		}
 		if err == nil {
-			remember(g.made, key, s, sessionSize(s))
+			cacheSet(m.completedLogins, key, s, sessionCost(s))
 		}
 		return s, err
 	})
@@ -289,34 +289,34 @@ func completeOnce(g *gate, req *http.Request, pending *pendingLogin, answer url.
 }
 
 // callback is where the provider sends the browser back to.
-func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
-	answer, err := parameters(req)
+func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
+	answer, err := readParameters(req)
 	if err != nil {
-		refuse(g, rw, req, http.StatusBadRequest, fmt.Errorf("callback: %w", err))
+		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("callback: %w", err))
 		return
 	}
 	state := answer.Get("state")
 	if state+answer.Get("code")+answer.Get("error") == "" { // a bookmark, or the 403 page's way to another account
-		if back := answer.Get("switch"); back != "" && !g.config.DisableLogin {
-			login(g, rw, req, localPath(back), "login", "")
+		if back := answer.Get("switch"); back != "" && !m.config.DisableLogin {
+			login(m, rw, req, localPath(back), "login", "")
 			return
 		}
-		redirect(rw, req, homePage(g, req))
+		redirect(rw, req, defaultPage(m, req))
 		return
 	}
-	pending, err := takePending(g, rw, req, state)
+	pending, err := takePending(m, rw, req, state)
 	if err != nil {
-		stale(g, rw, req, state, err)
+		refuseStale(m, rw, req, state, err)
 		return
 	}
-	back := wayBack(g, req, pending.Return)
-	s, err := completeOnce(g, req, pending, answer)
+	back := returnURL(m, req, pending.ReturnTo)
+	s, err := completeOnce(m, req, pending, answer)
 	if errors.Is(err, errUsedState) {
-		stale(g, rw, req, state, err)
+		refuseStale(m, rw, req, state, err)
 		return
 	}
 	isDropped := errors.Is(err, errUnavailable) && answer.Get("error") == "temporarily_unavailable"
-	if (isDropped || errors.Is(err, errRefused)) && resume(g, rw, req, pending, answer, back) {
+	if (isDropped || errors.Is(err, errRefused)) && resumeLogin(m, rw, req, pending, answer, back) {
 		return
 	}
 	status := statusOf(err, http.StatusBadRequest)
@@ -324,31 +324,31 @@ func callback(g *gate, rw http.ResponseWriter, req *http.Request) {
 		status = http.StatusBadRequest // the code has ended: another one may do
 	}
 	if err == nil {
-		err = saveSession(g, rw, req, s, time.Now())
+		err = saveSession(m, rw, req, s, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
 	}
 	if err != nil {
-		refuseLogin(g, rw, req, status, err, back)
+		refuseLogin(m, rw, req, status, err, back)
 		return
 	}
-	endReplaced(g, req, s)
-	noteRound(g, rw, req, pending.Rounds+1)
-	logf(g.log, levelInfo, "session %s: signed in sub %q", s.ID, clip(text(s.claims["sub"])))
-	welcome(g, rw, req, back, pending.IsCut)
+	endReplaced(m, req, s)
+	countAttempt(m, rw, req, pending.Attempts+1)
+	logf(m.log, levelInfo, "session %s: signed in sub %q", s.ID, forLog(stringOf(s.claims["sub"])))
+	returnToPage(m, rw, req, back, pending.IsTruncated)
 }
 
 // welcome leads on to the page that somebody wanted to see before the sign-in.
-func welcome(g *gate, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
-	a := newAnswer("200 signed in", action{text: "Continue", href: back})
+func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
+	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
-		a.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
-		writeAnswer(g.pages, rw, req, a)
+		res.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
+		writeResponse(m.pages, rw, req, res)
 		return
 	}
-	if g.sessionCookie.sameSite == http.SameSiteStrictMode {
+	if m.sessionCookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+back)
-		writeAnswer(g.pages, rw, req, a)
+		writeResponse(m.pages, rw, req, res)
 		return
 	}
 	redirect(rw, req, back)
@@ -356,122 +356,122 @@ func welcome(g *gate, rw http.ResponseWriter, req *http.Request, back string, is
 
 // stale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
 // Nobody else is sent to the provider again by itself: an answer that never fits would lead around in circles.
-func stale(g *gate, rw http.ResponseWriter, req *http.Request, state string, reason error) {
-	back := homePage(g, req)
-	if _, err := sessionPass(g, rw, req); err != nil {
+func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
+	back := defaultPage(m, req)
+	if _, err := authenticateSession(m, rw, req); err != nil {
 		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica may be ahead
-			stateAge(state) < int64(g.config.StateCookie.MaxAge) &&
-			recall(g.usedStates, hashText(state)) == nil
+			stateAge(state) < int64(m.config.StateCookie.MaxAge) &&
+			cacheGet(m.usedStates, hashText(state)) == nil
 		if isLost {
-			refuseCookie(g, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, g.stateCookie.base), causes(g, &g.stateCookie, req, 0), back)
+			refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.stateCookie.baseName), cookieLossCauses(m, &m.stateCookie, req, 0), back)
 			return
 		}
-		refuseLogin(g, rw, req, http.StatusBadRequest, reason, back)
+		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)
 		return
 	}
-	if used := text(recall(g.usedStates, hashText(state))); used != "" {
-		back = wayBack(g, req, used)
+	if used := stringOf(cacheGet(m.usedStates, hashText(state))); used != "" {
+		back = returnURL(m, req, used)
 	}
 	redirect(rw, req, back)
 }
 
 // resume goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
 // was overtaken by another tab's, or a code of that one, which is refused. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
-func resume(g *gate, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
-	if _, err := sessionPass(g, rw, req); err == nil {
+func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
+	if _, err := authenticateSession(m, rw, req); err == nil {
 		redirect(rw, req, back)
 		return true
 	}
-	isOld := strings.Contains(answer.Get("error_description"), "authentication_expired") && !pending.IsAgain
+	isOld := strings.Contains(answer.Get("error_description"), "authentication_expired") && !pending.IsRetry
 	if isOld {
-		login(g, rw, req, pending.Return, "", "")
+		login(m, rw, req, pending.ReturnTo, "", "")
 	}
 	return isOld
 }
 
-// homePage is where somebody goes who wants nothing in particular: never to an address of ours, which would lead around.
-func homePage(g *gate, req *http.Request) string {
-	if g.config.PostLoginRedirectURL != "" && (endpointAt(g, &g.postLogin) == nil || !isHere(&g.postLogin, req)) {
-		return address(g, &g.postLogin, req)
+// defaultPage is where somebody goes who wants nothing in particular: never to an address of ours, which would lead around.
+func defaultPage(m *middleware, req *http.Request) string {
+	if m.config.PostLoginRedirectURL != "" && (endpointAt(m, &m.postLogin) == nil || !matchesHost(&m.postLogin, req)) {
+		return absoluteURL(m, &m.postLogin, req)
 	}
-	return outerPath(req, "/")
+	return externalPath(req, "/")
 }
 
 // completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer are right, and no token is used before its nonce is.
-func completeLogin(ctx context.Context, g *gate, pending *pendingLogin, answer url.Values) (*session, error) {
-	m, err := discover(ctx, g.client)
+func completeLogin(ctx context.Context, m *middleware, pending *pendingLogin, answer url.Values) (*session, error) {
+	metadata, err := discover(ctx, m.client)
 	if err != nil {
 		return nil, err
 	}
 	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
-	if issuer := answer.Get("iss"); issuer != text(m["issuer"]) && (answer.Has("iss") || m["authorization_response_iss_parameter_supported"] == true) {
-		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errUnusable, text(m["issuer"]), clip(issuer))
+	if issuer := answer.Get("iss"); issuer != stringOf(metadata["issuer"]) && (answer.Has("iss") || metadata["authorization_response_iss_parameter_supported"] == true) {
+		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, stringOf(metadata["issuer"]), forLog(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcomeOf(problem, errUnusable), clip(problem), clip(answer.Get("error_description")))
+		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcomeOf(problem, errBadResponse), forLog(problem), forLog(answer.Get("error_description")))
 	}
 	if answer.Get("code") == "" {
-		return nil, fmt.Errorf("%w: callback: no code", errUnusable)
+		return nil, fmt.Errorf("%w: callback: no code", errBadResponse)
 	}
-	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": g.config.Resource}
+	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": m.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
 	now := time.Now() // when the session starts: a logout that comes while the code is exchanged is later, and ends it
-	t, err := requestTokens(ctx, g.client, form)
+	t, err := requestTokens(ctx, m.client, form)
 	if err == nil && t.idToken == "" {
-		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errUnusable, g.config.Issuer)
+		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, m.config.Issuer)
 	}
 	if err != nil {
 		return nil, err
 	}
-	verified, err := verifyIDToken(ctx, g.client, t.idToken)
+	verified, err := verifyIDToken(ctx, m.client, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
-		wanted := &expected{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: pending.MaxAge, acrValues: pending.ACRValues}
-		err = checkIDToken(g.client.rules, verified, wanted, now)
+		wanted := &loginExpectations{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: pending.MaxAge, acrValues: pending.ACRValues}
+		err = checkIDToken(m.client.rules, verified, wanted, now)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: id token: %w", errUnusable, err)
+		return nil, fmt.Errorf("%w: id token: %w", errBadResponse, err)
 	}
 	var info map[string]any
-	if g.config.Userinfo {
-		info, err = fetchUserinfo(ctx, g.client, t.accessToken, text(verified.claims["sub"]))
+	if m.config.Userinfo {
+		info, err = fetchUserinfo(ctx, m.client, t.accessToken, stringOf(verified.claims["sub"]))
 	}
 	if err != nil && !errors.Is(err, errUnavailable) {
-		err = fmt.Errorf("%w: %w", errUnusable, err)
+		err = fmt.Errorf("%w: %w", errBadResponse, err)
 	}
 	s := newSession(t, verified.claims, info, now)
-	s.Start += skewOf(g.ledger)
+	s.Start += clockSkewOf(m.clientState)
 	return s, err
 }
 
 // startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for. Anybody can lead a browser here: so who
 // is asked and where it ends must be ours.
-func startLogin(g *gate, rw http.ResponseWriter, req *http.Request) {
-	asked, err := parameters(req)
-	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), g.client, issuer) {
-		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(g.client), clip(issuer))
+func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
+	asked, err := readParameters(req)
+	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.client, issuer) {
+		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(m.client), forLog(issuer))
 	}
-	ours := origin(g, req)
-	back := homePage(g, req)
+	ours := origin(m, req)
+	back := defaultPage(m, req)
 	addParam(asked, "target_link_uri", asked.Get("rd")) // as oauth2-proxy calls it
 	if target := asked.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
-		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isOurHost(to.Host, req) || sharesCookies(g, to.Host)) {
-			back = wayBack(g, req, target)
+		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m, to.Host)) {
+			back = returnURL(m, req, target)
 		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: or we were an open redirector
-			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, clip(target))
+			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, forLog(target))
 		}
 	}
 	if err != nil {
-		refuse(g, rw, req, http.StatusBadRequest, fmt.Errorf("login: %w", err))
+		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("login: %w", err))
 		return
 	}
-	login(g, rw, req, back, "", asked.Get("login_hint"))
+	login(m, rw, req, back, "", asked.Get("login_hint"))
 }
 
 // parameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
-func parameters(req *http.Request) (url.Values, error) {
+func readParameters(req *http.Request) (url.Values, error) {
 	sent := req.URL.RawQuery
 	if req.Method == http.MethodPost {
 		body, err := readForm(req)

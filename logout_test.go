@@ -270,14 +270,14 @@ func TestLogoutOfASessionFromTheFuture(t *testing.T) {
 	if s.server == nil {
 		t.Skip("a session can be changed in this process alone")
 	}
-	g := testGateOf(s)
-	opened, _, err := openSession(context.Background(), g, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	m := testMiddlewareOf(s)
+	opened, _, err := openSession(context.Background(), m, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	opened.Start = time.Now().Add(time.Minute).UnixMilli()
 	packed, _ := packSession(opened)
-	b.setCookie(s.sessionCookie(), seal(g.sessionSealer, s.sessionCookie(), packed))
+	b.setCookie(s.sessionCookie(), seal(m.sessionSealer, s.sessionCookie(), packed))
 	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	withHeaders(s, "Cookie: "+line).upstream()
 	b.open("/logout")
@@ -434,9 +434,9 @@ func TestLogoutByTheProvidersPage(t *testing.T) {
 }
 
 // otherLogouts leaves marks on a list, as logouts of others would.
-func otherLogouts(list *memory, count int) {
+func otherLogouts(list *boundedCache, count int) {
 	for i := 0; i < count; i++ {
-		remember(list, fmt.Sprint("sid:other", time.Now().UnixNano(), i), time.Now().UnixMilli(), 0)
+		cacheSet(list, fmt.Sprint("sid:other", time.Now().UnixNano(), i), time.Now().UnixMilli(), 0)
 	}
 }
 
@@ -446,9 +446,9 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 	if s.server == nil {
 		t.Skip("the memory can be filled in this process alone")
 	}
-	c := testGateOf(s)
-	c.revoked.room = 100 * (entryCost + len("sid:other") + 25)
-	c.framed.room = c.revoked.room
+	c := testMiddlewareOf(s)
+	c.revoked.capacity = 100 * (cacheEntryCost + len("sid:other") + 25)
+	c.frontchannelLogouts.capacity = c.revoked.capacity
 	told := func() int {
 		return strings.Count(s.logs(), " logouts in session.expiry (86400 s)")
 	}
@@ -471,14 +471,14 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 		t.Errorf("expected the operator to be told, once:\n%s", s.logs())
 	}
 	// A list whose forgotten entries had no session left says nothing.
-	otherLogouts(c.framed, 250)
-	c.framed.lost = time.Now().Add(-25 * time.Hour)
+	otherLogouts(c.frontchannelLogouts, 250)
+	c.frontchannelLogouts.evictedUpTo = time.Now().Add(-25 * time.Hour)
 	frame := "/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid="
 	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
 	if told() != 1 {
 		t.Errorf("what is forgotten was over:\n%s", s.logs())
 	}
-	otherLogouts(c.framed, 100)
+	otherLogouts(c.frontchannelLogouts, 100)
 	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
 	if told() != 2 {
 		t.Errorf("expected the operator to be told of front-channel logouts, too:\n%s", s.logs())
@@ -495,7 +495,7 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 	}
 	sid := sidOf(p)
 	done := make(chan bool)
-	warm.RLock()
+	principalsLock.RLock()
 	go func() {
 		for i := 0; i < 50; i++ {
 			newBrowser(t, s).look(fmt.Sprintf("/frontchannel?iss=%s&sid=stranger%d", url.QueryEscape(p.issuer), i))
@@ -507,7 +507,7 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("it waits for the memory of those who are signed in")
 	}
-	warm.RUnlock()
+	principalsLock.RUnlock()
 	b.fetch(http.MethodGet, "/", "").upstream()
 
 	newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sid).expect(http.StatusOK)
@@ -726,9 +726,9 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	copied := b.copyOf()
 	b.open("/logout")
 	if s.server != nil { // the memory can be filled in this process alone
-		c := testGateOf(s)
-		for i := 0; i < 3*c.framed.room/entryCost; i++ {
-			remember(c.framed, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
+		c := testMiddlewareOf(s)
+		for i := 0; i < 3*c.frontchannelLogouts.capacity/cacheEntryCost; i++ {
+			cacheSet(c.frontchannelLogouts, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
 		}
 	}
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)

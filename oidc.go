@@ -38,22 +38,22 @@ import (
 var (
 	errNoCredentials = errors.New("not signed in")
 	errNotAllowed    = errors.New("not allowed")
-	errForged        = errors.New("forged request")
+	errCSRF          = errors.New("forged request")
 	errUnavailable   = errors.New("unavailable")
-	errElsewhere     = fmt.Errorf("%w", errUnavailable)   // somebody else is at it
-	errEnded         = fmt.Errorf("%w", errNoCredentials) // for good
-	errUnusable      = errors.New("unusable answer of the provider")
+	errInProgress    = fmt.Errorf("%w", errUnavailable)   // somebody else is at it
+	errSessionEnded  = fmt.Errorf("%w", errNoCredentials) // for good
+	errBadResponse   = errors.New("unusable answer of the provider")
 )
 
 // Middleware is one router's use of the middleware. All routers with the same configuration share one gate.
-type Middleware struct {
-	gate *gate
-	next http.Handler
+type handler struct {
+	middleware *middleware
+	next       http.Handler
 
 	// The gate's, for ServeHTTP: one step less.
-	header   string
-	hosts    map[string]map[string]*pass
-	ownPaths map[string]bool
+	credentialHeader string
+	hosts            map[string]map[string]*principal
+	endpointPaths    map[string]bool
 }
 
 // CreateConfig gives Traefik the value it decodes the options into. The table of defaults is on Config.
@@ -63,132 +63,132 @@ func CreateConfig() *RawConfig {
 
 // New makes the middleware called name in front of next. It needs no network, and reports every problem of the configuration in
 // one error. Traefik calls it for each router, and again at each change of any configuration.
-func New(ctx context.Context, next http.Handler, config *RawConfig, name string) (handler http.Handler, err error) {
+func New(ctx context.Context, next http.Handler, config *RawConfig, name string) (made http.Handler, err error) {
 	defer func() {
 		if trouble := recover(); trouble != nil { // a panic here would end Traefik's configuration loop
-			err = fmt.Errorf("%s: a bug, please report it: %s", name, clip(fmt.Sprint(trouble)))
+			err = fmt.Errorf("%s: a bug, please report it: %s", name, forLog(fmt.Sprint(trouble)))
 		}
 	}()
-	g, err := findGate(ctx, config.Options, name)
+	m, err := findMiddleware(ctx, config.Options, name)
 	if err != nil {
 		return nil, err
 	}
-	m := &Middleware{gate: g, next: next, header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
-	if g.bypass != nil || g.csrf != nil {
-		return &watchful{known: m}, nil
+	h := &handler{middleware: m, next: next, credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
+	if m.bypass != nil || m.csrf != nil {
+		return &checkedHandler{inner: h}, nil
 	}
-	return m, nil
+	return h, nil
 }
 
 // ServeHTTP is the path of whoever was seen before, told by the one header that says who they are. The interpreter makes room for every
 // variable and every intermediate value of this function on each call: whatever else there is to do is done by others.
-func (m *Middleware) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	if line := req.Header[m.header]; len(line) == 1 {
-		warm.RLock()
-		p := m.hosts[req.Host][line[0]]
-		warm.RUnlock()
+func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	if line := req.Header[h.credentialHeader]; len(line) == 1 {
+		principalsLock.RLock()
+		p := h.hosts[req.Host][line[0]]
+		principalsLock.RUnlock()
 		if p == nil {
-			p = amongOthers(m, req)
+			p = findBySessionCookie(h, req)
 		}
 		switch {
-		case time.Until(p.until) <= 0:
+		case time.Until(p.validUntil) <= 0:
 		case req.Trailer != nil:
-		case m.ownPaths[req.URL.Path]:
-		case req.Header.WriteSubset(closed, p.harmless) != nil: // a header that might fold into one of ours
+		case h.endpointPaths[req.URL.Path]:
+		case req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil: // a header that might fold into one of ours
 		default:
-			for set := p.first; set != nil; set = set.next {
+			for set := p.headers; set != nil; set = set.next {
 				req.Header[set.name] = set.values
 			}
 			req.URL.User = p.user // Traefik's access log reads it; a client's, as in `GET http://name@host/`, goes
-			m.next.ServeHTTP(rw, req)
+			h.next.ServeHTTP(rw, req)
 			return
 		}
 	}
-	notSeen(m, rw, req)
+	serveSlow(h, rw, req)
 }
 
-// notSeen is every request that is not, or no longer, known.
-func notSeen(m *Middleware, rw http.ResponseWriter, req *http.Request) {
-	if m.gate.store != nil {
-		lookAgain(m, rw, req)
+// serveSlow is every request that is not, or no longer, known.
+func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
+	if h.middleware.store != nil {
+		revalidate(h, rw, req)
 	} else {
-		serve(m, rw, req)
+		serve(h, rw, req)
 	}
 }
 
 // watchful is a middleware that must look at more than who sends a request: some are open to all, some must repeat a token.
-type watchful struct{ known *Middleware }
+type checkedHandler struct{ inner *handler }
 
-func (w *watchful) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
-	g := w.known.gate
-	if g.csrf != nil && (!isSafe(req.Method) || lacksCSRFToken(g, req)) || g.bypass != nil && bypasses(g.bypass, req) {
-		serve(w.known, rw, req)
+func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
+	m := w.inner.middleware
+	if m.csrf != nil && (!isSafeMethod(req.Method) || lacksCSRFToken(m, req)) || m.bypass != nil && bypasses(m.bypass, req) {
+		serve(w.inner, rw, req)
 		return
 	}
-	w.known.ServeHTTP(rw, req)
+	w.inner.ServeHTTP(rw, req)
 }
 
 // serve is every other request.
-func serve(m *Middleware, rw http.ResponseWriter, req *http.Request) {
-	g := m.gate
-	if g.store != nil {
-		req = withStore(g, req)
+func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
+	m := h.middleware
+	if m.store != nil {
+		req = withStoreBudget(m, req)
 	}
-	isOpen := g.bypass != nil && bypasses(g.bypass, req) // a rule sees what the client sent
-	if !hostName.MatchString(req.Host) && refusesHost(g, rw, req, isOpen) {
+	isOpen := m.bypass != nil && bypasses(m.bypass, req) // a rule sees what the client sent
+	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {
 		return
 	}
-	if harmless, isAll := harmlessTo(g, req.Header); !isAll || req.Trailer != nil {
+	if harmless, isAll := checkSafeHeaders(m, req.Header); !isAll || req.Trailer != nil {
 		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
-			refuseHeaders(g, rw, req)
+			refuseHeaders(m, rw, req)
 			return
 		}
-		stripHeaders(g, req, harmless) // a client never names itself
+		stripHeaders(m, req, harmless) // a client never names itself
 	}
-	at := g.endpoints[req.URL.Path]
+	at := m.endpoints[req.URL.Path]
 	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
-		at = outerEndpoint(g, req)
+		at = externalEndpoint(m, req)
 	}
-	if at != nil && isHere(&at.at, req) {
-		serveEndpoint(g, at, rw, req)
+	if at != nil && matchesHost(&at.location, req) {
+		serveEndpoint(m, at, rw, req)
 		return
 	}
-	if isOpen && !g.config.BypassIdentity {
-		stripAll(g, req)
-		m.next.ServeHTTP(rw, req)
+	if isOpen && !m.config.BypassIdentity {
+		stripOwn(m, req)
+		h.next.ServeHTTP(rw, req)
 		return
 	}
-	who, err := authenticate(g, rw, req)
-	if err == nil && g.csrf != nil {
-		err = checkCSRF(g, rw, req, who)
+	who, err := authenticate(m, rw, req)
+	if err == nil && m.csrf != nil {
+		err = checkCSRF(m, rw, req, who)
 	}
 	if err != nil && isOpen { // as nobody
-		stripAll(g, req)
-		m.next.ServeHTTP(rw, req)
+		stripOwn(m, req)
+		h.next.ServeHTTP(rw, req)
 		return
 	}
 	if err != nil {
-		turnAway(m, who, rw, req, err)
+		deny(h, who, rw, req, err)
 		return
 	}
-	forward(m, who, rw, req)
+	forward(h, who, rw, req)
 }
 
-// turnAway answers whoever may not pass.
-func turnAway(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request, reason error) {
-	g := m.gate
+// deny answers whoever may not pass.
+func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request, reason error) {
+	m := h.middleware
 	req.URL.User = nil // `GET http://name@host/` sets it
 	if who != nil {
 		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
 	}
 	switch {
 	case errors.Is(reason, errNoCredentials):
-		unauthenticated(g, m.next, rw, req, reason)
-	case errors.Is(reason, errForged):
-		back := wayBack(g, req, req.Referer()) // which has a token for the next try
-		refuseWith(g, rw, req, newAnswer("403 forged", action{text: "Load the page again", href: back}), reason)
+		unauthenticated(m, h.next, rw, req, reason)
+	case errors.Is(reason, errCSRF):
+		back := returnURL(m, req, req.Referer()) // which has a token for the next try
+		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
 	default:
-		refuse(g, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
+		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
 	}
 }
 
@@ -199,9 +199,9 @@ func statusOf(err error, otherwise int) int {
 		status int
 	}{
 		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
-		{errTooMany, http.StatusTooManyRequests}, {errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
+		{errTooManyGuesses, http.StatusTooManyRequests}, {errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
 		{errMisconfigured, http.StatusInternalServerError}, // which is an errUnavailable, too
-		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errUnusable, http.StatusBadGateway},
+		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errBadResponse, http.StatusBadGateway},
 	} {
 		if errors.Is(err, outcome.reason) {
 			return outcome.status
@@ -212,141 +212,141 @@ func statusOf(err error, otherwise int) int {
 
 // authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
 // speaks for whoever asks.
-func authenticate(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
-	if len(g.tokenJobs) > 0 {
-		if p, found, err := bearerPass(g, req); found {
+func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
+	if len(m.tokenVerifiers) > 0 {
+		if p, found, err := authenticateBearer(m, req); found {
 			return p, err
 		}
 	}
-	if g.login {
-		return sessionPass(g, rw, req)
+	if m.hasLogin {
+		return authenticateSession(m, rw, req)
 	}
-	if len(g.tokenJobs) > 0 {
+	if len(m.tokenVerifiers) > 0 {
 		return nil, errNoCredentials
 	}
-	return gatewayPass(g, req)
+	return authenticateClientCredentials(m, req)
 }
 
 // forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.
-func forward(m *Middleware, who *pass, rw http.ResponseWriter, req *http.Request) {
-	g := m.gate
-	line := req.Header[m.header]
-	stripAll(g, req)
-	delete(req.Header, who.drop)
-	if who.dropsMore {
-		takeTokens(g, req)
+func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Request) {
+	m := h.middleware
+	line := req.Header[h.credentialHeader]
+	stripOwn(m, req)
+	delete(req.Header, who.tokenHeader)
+	if who.mayHaveOtherTokens {
+		removeTokens(m, req)
 	}
-	harmless, isAll := harmlessTo(g, req.Header)
+	harmless, isAll := checkSafeHeaders(m, req.Header)
 	if !isAll {
-		harmless = learn(g, req.Header, harmless)
+		harmless = addSafeHeaders(m, req.Header, harmless)
 	}
-	for set := who.first; set != nil; set = set.next {
+	for set := who.headers; set != nil; set = set.next {
 		req.Header[set.name] = set.values
 	}
 	req.URL.User = who.user
-	if !g.login || who.session != "" { // who brought a token beside a sign-in was let in by another header
-		note(g, who, req.Host, line, req.Header[m.header], harmless)
+	if !m.hasLogin || who.sessionID != "" { // who brought a token beside a sign-in was let in by another header
+		cacheAdmitted(m, who, req.Host, line, req.Header[h.credentialHeader], harmless)
 	}
-	m.next.ServeHTTP(rw, req)
+	h.next.ServeHTTP(rw, req)
 }
 
 // endpoint is an address of ours.
 type endpoint struct {
-	at      location
-	name    string // the option that says where it is; a function of a gate cannot stand here, the interpreter loses such circles
-	methods []string
+	location location
+	name     string // the option that says where it is; a function of a gate cannot stand here, the interpreter loses such circles
+	methods  []string
 }
 
-func serveEndpoint(g *gate, e *endpoint, rw http.ResponseWriter, req *http.Request) {
+func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http.Request) {
 	if isSpeculative(req) {
-		sendNothing(rw)
+		sendNoContent(rw)
 		return
 	}
-	if !has(e.methods, req.Method) {
+	if !contains(e.methods, req.Method) {
 		rw.Header().Set("Allow", strings.Join(e.methods, ", "))
-		refuse(g, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.at.path, strings.Join(e.methods, " or "), clip(req.Method)))
+		refuse(m, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.location.path, strings.Join(e.methods, " or "), forLog(req.Method)))
 		return
 	}
 	switch e.name {
 	case "redirectUrl":
-		callback(g, rw, req)
+		callback(m, rw, req)
 	case "resource":
-		describeResource(g, rw, req)
+		describeResource(m, rw, req)
 	case "loginUrl":
-		startLogin(g, rw, req)
+		startLogin(m, rw, req)
 	case "logoutUrl":
-		logout(g, rw, req)
+		logout(m, rw, req)
 	case "backchannelLogoutUrl":
-		backchannelLogout(g, rw, req)
+		backchannelLogout(m, rw, req)
 	case "frontchannelLogoutUrl":
-		frontchannelLogout(g, rw, req)
+		frontchannelLogout(m, rw, req)
 	}
 }
 
 // refuse answers with an error. The reason goes to the log under the id that the visitor sees.
-func refuse(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error) {
-	refuseWith(g, rw, req, newAnswer(strconv.Itoa(status)), reason)
+func refuse(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error) {
+	refuseWith(m, rw, req, newResponse(strconv.Itoa(status)), reason)
 }
 
 // refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
-func refuseLogin(g *gate, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
+func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
 	name := strconv.Itoa(status)
 	if status < http.StatusInternalServerError {
 		name += " sign-in" // 400 and 403 have words for it
 	}
-	a := newAnswer(name, action{text: "Sign in again", href: back})
+	res := newResponse(name, action{text: "Sign in again", href: back})
 	if status == http.StatusServiceUnavailable {
 		rw.Header().Set("Retry-After", "5") // but the page does not sign in again by itself: it might go on for ever
 	}
-	refuseWith(g, rw, req, a, reason)
+	refuseWith(m, rw, req, res, reason)
 }
 
-func refuseWith(g *gate, rw http.ResponseWriter, req *http.Request, a *answer, reason error) {
-	a.id = newRequestID()
+func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *response, reason error) {
+	res.id = newRequestID()
 	level := levelInfo
-	switch a.status {
+	switch res.status {
 	case http.StatusInternalServerError, http.StatusBadGateway:
 		level = levelError
 	case http.StatusTooManyRequests:
-		a.retryAfter = "60"
+		res.retryAfter = "60"
 	case http.StatusServiceUnavailable:
 		level = levelWarn
-		if len(a.actions) == 0 {
-			a.retryAfter = "5"
+		if len(res.actions) == 0 {
+			res.retryAfter = "5"
 		}
 	}
-	if a.isForOperator {
+	if res.isForOperator {
 		level = levelWarn
 	}
 	if errors.Is(reason, errMisconfigured) {
 		level = levelWarn // the same for everybody who comes, and some of it anybody can cause
-		words := newAnswer("500 configuration")
-		a.title = words.title
-		a.detail = words.detail
+		words := newResponse("500 configuration")
+		res.title = words.title
+		res.detail = words.detail
 	}
-	speakToCallers(g, req, a, reason)
-	challenge(g, a, reason)
-	if len(a.actions) == 0 {
-		a.actions = wayOut(g, req, a.status)
+	useTokenTexts(m, req, res, reason)
+	addChallenge(m, res, reason)
+	if len(res.actions) == 0 {
+		res.actions = suggestedActions(m, req, res.status)
 	}
-	logf(g.log, level, "%s %s: %d: %s (reference %s)", clip(req.Method), clip(req.URL.Path), a.status, reason, a.id)
-	writeAnswer(g.pages, rw, req, a)
+	logf(m.log, level, "%s %s: %d: %s (reference %s)", forLog(req.Method), forLog(req.URL.Path), res.status, reason, res.id)
+	writeResponse(m.pages, rw, req, res)
 }
 
-// wayOut is what a visitor can do about an answer.
-func wayOut(g *gate, req *http.Request, status int) []action {
-	here := thisPage(req)
+// suggestedActions is what a visitor can do about an answer.
+func suggestedActions(m *middleware, req *http.Request, status int) []action {
+	here := requestedPage(req)
 	switch status {
 	case http.StatusForbidden:
-		if g.login && !g.config.DisableLogin && isHere(&g.redirect, req) {
-			return []action{{text: "Sign in as someone else", href: outerPath(req, g.redirect.path) + "?switch=" + url.QueryEscape(here)}}
+		if m.hasLogin && !m.config.DisableLogin && matchesHost(&m.redirect, req) {
+			return []action{{text: "Sign in as someone else", href: externalPath(req, m.redirect.path) + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
-		if at, err := parseLocation(g.config.LoginURL); err == nil {
-			return []action{{text: "Sign in", href: address(g, &at, req)}}
+		if at, err := parseLocation(m.config.LoginURL); err == nil {
+			return []action{{text: "Sign in", href: absoluteURL(m, &at, req)}}
 		}
-		if g.login && !g.config.DisableLogin && g.config.Unauthenticated != "deny" { // a form that was posted too late
-			return []action{{text: "Sign in", href: homePage(g, req)}}
+		if m.hasLogin && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was posted too late
+			return []action{{text: "Sign in", href: defaultPage(m, req)}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
 		return []action{{text: "Try again", href: here}}

@@ -87,7 +87,7 @@ func checkEmpty(field reflect.Value, o *option, raw any) {
 	o.p.must(raw != nil || !isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
 	if o.p.set[o.path] == "" {
 		o.p.set[o.path+"~"] = "true"
-		o.p.must(o.tag.Get("limit") == "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
+		o.p.must(o.tag.Get("restricts") == "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
 	}
 }
 
@@ -188,7 +188,7 @@ func readMap(o *option, raw any) map[string]string {
 			name, value, found := strings.Cut(pair, "=")
 			name = strings.TrimSpace(name)
 			o.p.must(found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
-			o.p.must(!isIn(pairs, name), under(o, name).path, "given twice; keep one")
+			o.p.must(!hasKey(pairs, name), under(o, name).path, "given twice; keep one")
 			pairs[name] = value
 		}
 	}
@@ -245,7 +245,7 @@ func expand(o *option, text string) string {
 		}
 		return found
 	}))
-	o.p.must(expanded != "" || o.tag.Get("limit") == "", o.path, "%s is empty, and without a value more would be let in; set it", clip(text))
+	o.p.must(expanded != "" || o.tag.Get("restricts") == "", o.path, "%s is empty, and without a value more would be let in; set it", forLog(text))
 	return expanded
 }
 
@@ -255,13 +255,13 @@ var secretName = regexp.MustCompile(`(?i)secret|token|passw|key|credential|priva
 // The locks of Traefik's operator on what references may name, for where others write middlewares: environment variables of Traefik's
 // process, read each time. One that is set and empty allows nothing.
 const (
-	folderLock = "TRAEFIK_OIDC_FILES" // folders, as in PATH
-	nameLock   = "TRAEFIK_OIDC_ENV"   // names, separated by commas, * for any letters
+	fileAllowList = "TRAEFIK_OIDC_FILES" // folders, as in PATH
+	envAllowList  = "TRAEFIK_OIDC_ENV"   // names, separated by commas, * for any letters
 )
 
 // readVariable is the value of an environment variable, or else what was found.
 func readVariable(o *option, name, found string) string {
-	names, isLocked := os.LookupEnv(nameLock)
+	names, isLocked := os.LookupEnv(envAllowList)
 	isAllowed := !isLocked
 	for _, pattern := range strings.Fields(strings.ReplaceAll(names, ",", " ")) {
 		matches, _ := path.Match(pattern, name)
@@ -283,7 +283,7 @@ const maxNamedFile = 16 << 20
 
 // readNamedFile reads a file that an option names. What is no file of the disk would never end, or wait for a writer.
 func readNamedFile(name string) ([]byte, error) {
-	at, err := unlocked(name)
+	at, err := allowedPath(name)
 	if err != nil {
 		return nil, err
 	}
@@ -295,8 +295,8 @@ func readNamedFile(name string) ([]byte, error) {
 
 // unlocked is where a file is, if it may be read: its path must be within one of the folders, both as it is written, so that nothing is
 // told of other places, and when links are followed, as Kubernetes uses in a mounted Secret.
-func unlocked(name string) (string, error) {
-	folders, isLocked := os.LookupEnv(folderLock)
+func allowedPath(name string) (string, error) {
+	folders, isLocked := os.LookupEnv(fileAllowList)
 	if !isLocked {
 		return name, nil
 	}
@@ -328,30 +328,30 @@ func checkText(o *option, text string) string {
 	if allowed != "" {
 		o.p.add(o.path, "must be one of %s, got %q", strings.ReplaceAll(allowed, "|", ", "), text)
 	}
-	if kind := o.tag.Get("is"); kind != "" {
+	if kind := o.tag.Get("format"); kind != "" {
 		where, err := parseLocation(text)
 		issuer, _ := parseLocation(o.p.set["issuer"])
-		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": strings.Replace(meantAddress.ReplaceAllString(userInfo.ReplaceAllString(text, "$1"), "https://$3"), ":///", "://id.example.com/", 1),
+		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": strings.Replace(addressParts.ReplaceAllString(addressUserInfo.ReplaceAllString(text, "$1"), "https://$3"), ":///", "://id.example.com/", 1),
 			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err),
 			"issuer": o.p.set["issuer"], "below": fmt.Sprint(strings.HasPrefix(where.host+where.path+"/", issuer.host+strings.TrimSuffix(issuer.path, "/")+"/"))}
 		if o.tag.Get("secret") != "" {
-			facts["kinds"] = strconv.Itoa(differentBytes(text))
-			facts["example"] = published.FindString(wordGaps.Replace(strings.ToLower(text)))
+			facts["kinds"] = strconv.Itoa(countDistinctBytes(text))
+			facts["example"] = publishedSecret.FindString(wordSeparators.Replace(strings.ToLower(text)))
 		}
 		checkRules(kind, o, "", facts)
 	}
 	return text
 }
 
-// published finds what the secrets in manuals and examples are made of, those of others, too; wordGaps is what they differ by.
+// published finds what the secrets in manuals and examples are made of, those of others, too; wordSeparators is what they differ by.
 var (
-	published = regexp.MustCompile("change(me|this|it)|replace|placeholder|example|dummy|sample|insert|your(secret|own|key|pass|client|random|super|session|cookie|32)|(my|super|top|client|session|cookie|shared)secret|" +
+	publishedSecret = regexp.MustCompile("change(me|this|it)|replace|placeholder|example|dummy|sample|insert|your(secret|own|key|pass|client|random|super|session|cookie|32)|(my|super|top|client|session|cookie|shared)secret|" +
 		"secret(key|here|value)|p[a4@][s5$][s5$]w[o0]rd|somethingrandom|opensslrand|powpow|potato|lettersdigits|characters|01234567|12345678|abcdefgh|qwerty|mlfs4tt99kooq|oqinaroshte9")
-	wordGaps = strings.NewReplacer("-", "", "_", "", " ", "", ".", "")
+	wordSeparators = strings.NewReplacer("-", "", "_", "", " ", "", ".", "")
 )
 
-// differentBytes counts them, up to what is enough.
-func differentBytes(text string) int {
+// countDistinctBytes counts them, up to what is enough.
+func countDistinctBytes(text string) int {
 	found := 0
 	for ; text != "" && found < 8; found++ {
 		text = strings.ReplaceAll(text, text[:1], "")
@@ -359,11 +359,11 @@ func differentBytes(text string) int {
 	return found
 }
 
-// meantAddress finds the host and path in what was written for an address.
-var meantAddress = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-known/openid-configuration)?([?#].*)?$`)
+// addressParts finds the host and path in what was written for an address.
+var addressParts = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-known/openid-configuration)?([?#].*)?$`)
 
-// userInfo is what stands before the host of an address, where people put passwords.
-var userInfo = regexp.MustCompile(`(?s)(//|^).*@`)
+// addressUserInfo is what stands before the host of an address, where people put passwords.
+var addressUserInfo = regexp.MustCompile(`(?s)(//|^).*@`)
 
 // toText is a single value as a label would write it. Lists and blocks are none.
 func toText(raw any) (string, bool) {
@@ -396,7 +396,7 @@ func suggestion(o *option, name string) string {
 	closest, most := "{}", math.MinInt32 // a block without options
 	for _, path := range optionPaths(reflect.TypeOf(Config{}), "") {
 		last := path[strings.LastIndex(path, ".")+1:]
-		score := likeness(strings.ToLower(last), strings.ToLower(name))
+		score := similarity(strings.ToLower(last), strings.ToLower(name))
 		if strings.EqualFold(last, name) {
 			elsewhere = append(elsewhere, path)
 			if strings.HasPrefix(path, o.path+".") {
@@ -410,23 +410,23 @@ func suggestion(o *option, name string) string {
 	if len(below) > 0 {
 		elsewhere = below
 	}
-	if here := nameHere(under(o, name).path); here != "" && len(below) == 0 {
+	if here := optionFor(under(o, name).path); here != "" && len(below) == 0 {
 		return "here it is " + here
 	}
 	if len(elsewhere) > 0 {
 		return "its place is " + strings.Join(elsewhere, " or ")
 	}
-	if isNear(name, closest) || closest == "{}" {
+	if isSimilar(name, closest) || closest == "{}" {
 		return fmt.Sprintf("did you mean %q?", closest)
 	}
 	return "nothing here has a name like it; see docs/reference.md"
 }
 
-// isNear says that one name was probably meant to be the other.
-func isNear(name, other string) bool {
+// isSimilar says that one name was probably meant to be the other.
+func isSimilar(name, other string) bool {
 	name = strings.ToLower(name)
 	other = strings.ToLower(other)
-	return 2*likeness(name, other) >= len(other) || len(name) > 3 && strings.Contains(other, name) || len(other) > 3 && strings.Contains(name, other)
+	return 2*similarity(name, other) >= len(other) || len(name) > 3 && strings.Contains(other, name) || len(other) > 3 && strings.Contains(name, other)
 }
 
 // optionPaths lists every option below a block, with its path.
@@ -448,7 +448,7 @@ func optionPaths(block reflect.Type, prefix string) []string {
 }
 
 // likeness counts the pairs of letters that two names have in common, less the difference of their lengths.
-func likeness(a, b string) int {
+func similarity(a, b string) int {
 	score := 1 - int(math.Abs(float64(len(a)-len(b))))
 	for i := 2; i <= len(a); i++ {
 		if strings.Contains(b, a[i-2:i]) {
@@ -471,7 +471,7 @@ func parseLocation(text string) (location, error) {
 		full = "//" + text
 	}
 	u, err := url.Parse(full)
-	if err != nil || !has([]string{"", "http", "https"}, u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+	if err != nil || !contains([]string{"", "http", "https"}, u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return location{}, errors.New(`must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment`)
 	}
 	if utf8.RuneCountInString(u.Host) != len(u.Host) {

@@ -29,11 +29,11 @@ const (
 type knownRow struct {
 	name    string
 	options map[string]interface{}
-	cookies []string                 // lines of the Cookie header; %d is another number each time
-	tokens  []string                 // values of the header that brings tokens
-	header  string                   // which that is
-	hosts   []string                 // that requests come to beside app.example.com
-	before  func(i int, known *gate) // what happens before a request
+	cookies []string                       // lines of the Cookie header; %d is another number each time
+	tokens  []string                       // values of the header that brings tokens
+	header  string                         // which that is
+	hosts   []string                       // that requests come to beside app.example.com
+	before  func(i int, known *middleware) // what happens before a request
 }
 
 // sessionLines are Cookie lines that bring the session, or seem to, or have other cookies of ours in them that are no business of the
@@ -58,19 +58,19 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 	token := signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "api", "sub": "eve"})
 	for _, row := range []knownRow{
 		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines, hosts: []string{"login.example.com", "app.example.com:x@evil.example.net"},
-			options: merge(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"), map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"), map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
 		{name: "other cookies change with each request", cookies: changingLines, hosts: []string{"app.example.com:x@evil.example.net"},
-			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
 		{name: "a part is open, and forms repeat a token", cookies: sessionLines,
-			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
+			options: mergeClaims(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
 		{name: "strangers go on as well, cookies have other names", cookies: sessionLines,
-			options: merge(headersFor("Authorization", "Bearer {access_token}"), map[string]interface{}{"unauthenticated": "forward",
+			options: mergeClaims(headersFor("Authorization", "Bearer {access_token}"), map[string]interface{}{"unauthenticated": "forward",
 				"session": map[string]interface{}{"name": "sess"}, "stateCookie": map[string]interface{}{"name": "stat"}})},
 		{name: "a token in another header counts more", cookies: sessionLines, header: "X-Token", tokens: []string{"", "", "", "", token, "bad"},
-			options: merge(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
+			options: mergeClaims(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
 				"tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}})},
 		{name: "in Redis", hosts: []string{"app.example.com:x@evil.example.net"}, cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
-			options: merge(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
 				"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
 	} {
 		row := row
@@ -78,10 +78,10 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 			s := start(t, p.options(row.options))
 			b := newBrowser(t, s)
 			b.open("/oidc/callback?switch=/").upstream() // signs in, also where strangers go on
-			_, g := knownBy(t, s, nil, "error")
-			c := b.cookie(cookieName(&g.sessionCookie, true)) // alone: beside any other of ours nobody is known
+			_, m := knownBy(t, s, nil, "error")
+			c := b.cookie(cookieName(&m.sessionCookie, true)) // alone: beside any other of ours nobody is known
 			line := c.Name + "=" + c.Value
-			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&g.sessionCookie, true), "STATE", cookieName(&g.stateCookie, true), "BARE", g.sessionCookie.base)
+			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&m.sessionCookie, true), "STATE", cookieName(&m.stateCookie, true), "BARE", m.sessionCookie.baseName)
 			row.cookies = append([]string{}, row.cookies...)
 			for i, text := range row.cookies {
 				row.cookies[i] = names.Replace(text)
@@ -92,7 +92,7 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 }
 
 // troubleRedis lets happen to the session what may happen to it between two requests, or while one looks at it.
-func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func(i int, known *gate) {
+func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func(i int, known *middleware) {
 	entry, value, id := "", "", ""
 	keeping := keepingRedis(kept, mu)
 	change := func(value string) {
@@ -103,7 +103,7 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 		}
 		mu.Unlock()
 	}
-	return func(i int, known *gate) {
+	return func(i int, known *middleware) {
 		if i == 0 {
 			mu.Lock()
 			for key := range kept {
@@ -111,8 +111,8 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 			}
 			mu.Unlock()
 		}
-		for _, p := range known.lines {
-			id = p.session
+		for _, p := range known.byHeaderLine {
+			id = p.sessionID
 		}
 		switch i % 60 {
 		case 20: // ended by another replica
@@ -125,13 +125,13 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 		case 38: // signed out here, while a request looks
 			redis.say(func(args []string) string {
 				if args[0] == "GETRANGE" {
-					revoke(known, known.revoked, "id:"+id, storeClock(known.ledger))
+					revoke(known, known.revoked, "id:"+id, sharedClock(known.clientState))
 				}
 				return keeping(args)
 			})
 		case 41: // signed in again
 			redis.say(keeping)
-			forget(known.revoked, "id:"+id)
+			cacheDelete(known.revoked, "id:"+id)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func TestPrincipalCacheOfTokens(t *testing.T) {
 		"Bearer " + ended, "Bearer " + good + ", Bearer " + ended, "Bearer x", good, "Basic YTpi", ""}
 	bare := []string{good, good, good, other, good + " ", ended, "Bearer " + good, "x", ""}
 	jwt := func(more map[string]interface{}) map[string]interface{} {
-		return jwtOptions(merge(more, map[string]interface{}{"signingSecret": tokenSecret}))
+		return jwtOptions(mergeClaims(more, map[string]interface{}{"signingSecret": tokenSecret}))
 	}
 	callers := []string{strings.TrimPrefix(password(p.clientID, p.clientSecret), "Authorization: "), strings.TrimPrefix(password("other", "x"), "Authorization: "), "Basic x", "Bearer " + good, ""}
 	for _, row := range []knownRow{
@@ -156,11 +156,11 @@ func TestPrincipalCacheOfTokens(t *testing.T) {
 			header: "X-Token", tokens: bare},
 		{name: "a token may be elsewhere", options: jwt(map[string]interface{}{"tokenSource": map[string]interface{}{"header": "X-Token", "cookie": "c"}}),
 			header: "X-Token", tokens: bare, cookies: []string{"a=1", "a=1; c=%d", "c=" + good, "c=" + other}},
-		{name: "strangers go on as well, a part is open", options: merge(jwt(nil), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
+		{name: "strangers go on as well, a part is open", options: mergeClaims(jwt(nil), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
 			header: "Authorization", tokens: bearers},
-		{name: "everybody gets the gateway's token", options: gatewayOptions(p, headersFor("X-User", "none", "X-Role", "client_id")), header: "Authorization", tokens: bearers},
+		{name: "everybody gets the gateway's token", options: clientCredentialsOptions(p, headersFor("X-User", "none", "X-Role", "client_id")), header: "Authorization", tokens: bearers},
 		{name: "callers have clients of their own", options: callersOptions(p), header: "Authorization", tokens: callers},
-		{name: "the upstream gets the gateway's token", options: merge(jwt(nil), gatewayOptions(p, nil)), header: "Authorization", tokens: bearers},
+		{name: "the upstream gets the gateway's token", options: mergeClaims(jwt(nil), clientCredentialsOptions(p, nil)), header: "Authorization", tokens: bearers},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -180,8 +180,8 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	second := newBrowser(t, s)
 	second.signIn("/")
 	isServed := false
-	h, g := knownBy(t, s, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { isServed = true }), "error")
-	name := cookieName(&g.sessionCookie, true)
+	h, m := knownBy(t, s, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { isServed = true }), "error")
+	name := cookieName(&m.sessionCookie, true)
 	lines := []string{name + "=" + first.cookie(name).Value, name + "=" + second.cookie(name).Value}
 	ask := func(line string) (*http.Request, bool) {
 		isServed = false
@@ -196,18 +196,18 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	}
 	end := func(i int, by func(s *session)) {
 		req, _ := ask(lines[i])
-		sessions, err := openSessions(g, req)
+		sessions, err := openSessions(m, req)
 		if err != nil || len(sessions) != 1 {
 			t.Fatal(sessions, err)
 		}
 		by(sessions[0])
 	}
 	end(0, func(s *session) { // by itself: nobody forgets a pass whose time is over
-		remember(g.revoked, "id:"+s.ID, int64(1), 0)
-		for _, known := range []map[string]*pass{g.lines, recent.byKey, former.byKey} {
+		cacheSet(m.revoked, "id:"+s.ID, int64(1), 0)
+		for _, known := range []map[string]*principal{m.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 			for _, p := range known {
-				if p.session == s.ID {
-					p.until = time.Now()
+				if p.sessionID == s.ID {
+					p.validUntil = time.Now()
 				}
 			}
 		}
@@ -217,7 +217,7 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 			t.Error("the second session is not looked at")
 		}
 	}
-	end(1, func(s *session) { revoke(g, g.revoked, "id:"+s.ID, time.Now().UnixMilli()) })
+	end(1, func(s *session) { revoke(m, m.revoked, "id:"+s.ID, time.Now().UnixMilli()) })
 	if _, is := ask(both); is {
 		t.Error("the line of a session that was logged out is still good")
 	}
@@ -245,16 +245,16 @@ func TestPrincipalCacheByHeader(t *testing.T) {
 		{"", "X-Token: ", source("header", "X-Token", "headers", "X-Other-Token")},
 	} {
 		s := start(t, jwtOptions(row.options))
-		g := testGateOf(s)
+		m := testMiddlewareOf(s)
 		line, want := row.line+good, row.want
 		for i := 0; i < 4; i++ {
 			withHeaders(s, line).upstream()
 		}
-		warm.RLock()
-		count := len(g.lines)
-		warm.RUnlock()
-		if g.warmHeader != want || (count > 0) != (want != "") {
-			t.Errorf("%q: found by %q, %d lines are known", want, g.warmHeader, count)
+		principalsLock.RLock()
+		count := len(m.byHeaderLine)
+		principalsLock.RUnlock()
+		if m.credentialHeader != want || (count > 0) != (want != "") {
+			t.Errorf("%q: found by %q, %d lines are known", want, m.credentialHeader, count)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			row.before(i, known)
 		}
 		if i == requestsKnown-requestsKnown/10 {
-			remembered = len(known.lines)
+			remembered = len(known.byHeaderLine)
 			endAll(known)
 			endAll(unknown)
 		}
@@ -291,55 +291,55 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			served++
 		}
 	}
-	if !t.Failed() && ((remembered == 0) != (known.warmHeader == "") || served < requestsKnown/10) {
+	if !t.Failed() && ((remembered == 0) != (known.credentialHeader == "") || served < requestsKnown/10) {
 		t.Errorf("seed %d is a bad one: %d requests reached the upstream, %d lines were remembered", seedKnown, served, remembered)
 	}
 }
 
 // knownBy is a middleware with the options of a site, but for the log, and its gate.
-func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (http.Handler, *gate) {
+func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (http.Handler, *middleware) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	h, err := New(ctx, next, &RawConfig{Options: merge(s.options, map[string]interface{}{"logLevel": logLevel})}, s.name)
+	h, err := New(ctx, next, &RawConfig{Options: mergeClaims(s.options, map[string]interface{}{"logLevel": logLevel})}, s.name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w, isWatchful := h.(*watchful); isWatchful {
-		return h, w.known.gate
+	if w, isWatchful := h.(*checkedHandler); isWatchful {
+		return h, w.inner.middleware
 	}
-	return h, h.(*Middleware).gate
+	return h, h.(*handler).middleware
 }
 
 // forgetAll takes from a gate whatever it remembers. No header is harmless then.
-func forgetAll(g *gate) {
-	g.key = randomText() // by which all its passes were found
-	g.harmless = map[string]bool{}
-	for line := range g.lines {
-		delete(g.lines, line)
+func forgetAll(m *middleware) {
+	m.registryKey = randomText() // by which all its passes were found
+	m.safeHeaders = map[string]bool{}
+	for line := range m.byHeaderLine {
+		delete(m.byHeaderLine, line)
 	}
 }
 
 // endAll lets the time of all that a gate remembers be over, and gives it other keys: nobody who comes again is let in.
-func endAll(g *gate) {
-	for _, seen := range []map[string]*pass{g.lines, recent.byKey, former.byKey} {
+func endAll(m *middleware) {
+	for _, seen := range []map[string]*principal{m.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 		for _, p := range seen {
-			p.until = time.Now()
-			p.end = p.until
+			p.validUntil = time.Now()
+			p.revalidatableUntil = p.validUntil
 		}
 	}
-	if g.login {
-		g.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	if m.hasLogin {
+		m.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
 	}
-	if g.jwt != nil {
-		g.jwt.keys = newFixedKeySet(&key{kind: "oct", public: []byte("another secret")})
+	if m.jwt != nil {
+		m.jwt.keys = newFixedKeySet(&key{kind: "oct", public: []byte("another secret")})
 	}
 }
 
 // Names that the upstream may be told, that fold into those, that hide some, and others; and what a client may put there.
 var (
 	oddHeaders = []string{"X-User", "X_user", "X.user", "X-Role", "X_role", "X-Real-Ip", "X_real_ip", "Authorization", "X-Authorization", "X-Token", "X_token", "Connection", "Trailer", "Te",
-		"Upgrade", "X-Key", "Hub-Csrf-Token", "Cookie2", "Host", "User-Agent", "X-Other", "X-Other2", "X-Long" + strings.Repeat("g", longestHarmless)}
+		"Upgrade", "X-Key", "Hub-Csrf-Token", "Cookie2", "Host", "User-Agent", "X-Other", "X-Other2", "X-Long" + strings.Repeat("g", maxSafeHeaderLength)}
 	oddValues = []string{"eve", "X-User", "close, X_User", "v", "Bearer x", "websocket", ""}
 )
 
@@ -523,47 +523,47 @@ func TestPrincipalCacheForgedHeaders(t *testing.T) {
 
 func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 	inThisProcess(t)
-	g := &gate{login: true, lines: map[string]*pass{}, warmHeader: "Cookie", mark: "; s=", ownStem: "s", before: "Cookie: ", ledger: newLedger(), key: randomText(), alone: map[string]*pass{}, hosts: map[string]map[string]*pass{}}
-	keep := func(credential, session string) *pass {
-		p, err := letIn(context.Background(), g, credential, &pass{session: session}, time.Now().Add(time.Hour))
+	m := &middleware{hasLogin: true, byHeaderLine: map[string]*principal{}, credentialHeader: "Cookie", sessionCookiePrefix: "; s=", cookieNameStem: "s", credentialPrefix: "Cookie: ", clientState: newClientState(), registryKey: randomText(), bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
+	keep := func(credential, session string) *principal {
+		p, err := rememberPrincipal(context.Background(), m, credential, &principal{sessionID: session}, time.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	noteOf := func(p *pass, line ...string) *pass {
-		note(g, p, "", line, nil, map[string]bool{"Cookie": true})
-		return recent.byKey[p.key]
+	noteOf := func(p *principal, line ...string) *principal {
+		cacheAdmitted(m, p, "", line, nil, map[string]bool{"Cookie": true})
+		return recentPrincipals.byKey[p.cacheKey]
 	}
 	p := keep("s=1", "one")
 	p = noteOf(p, strings.Repeat("a", 100000))
 	p = noteOf(p, "s=1", "s=1")
-	if len(g.lines) != 0 {
-		t.Errorf("expected none of them, got %d", len(g.lines))
+	if len(m.byHeaderLine) != 0 {
+		t.Errorf("expected none of them, got %d", len(m.byHeaderLine))
 	}
-	m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	for i := 0; i < 10; i++ { // other cookies change each time
 		line := fmt.Sprint("s=1; a=", i)
 		for repeated := 0; repeated < 3; repeated++ {
-			m.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
+			h.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
 		}
-		if isKept := g.lines[line] != nil; isKept != (i < linesOfSession) || isKept && g.lines[line].first.values[0] != fmt.Sprint("a=", i) {
-			t.Errorf("line %d: %v", i, g.lines[line])
+		if isKept := m.byHeaderLine[line] != nil; isKept != (i < maxLinesPerPrincipal) || isKept && m.byHeaderLine[line].headers.values[0] != fmt.Sprint("a=", i) {
+			t.Errorf("line %d: %v", i, m.byHeaderLine[line])
 		}
 	}
-	for _, other := range []*pass{keep("Authorization: Bearer t", ""), keep("t=1", "two")} {
-		if noteOf(other, "a=1"); g.lines["a=1"] != nil {
+	for _, other := range []*principal{keep("Authorization: Bearer t", ""), keep("t=1", "two")} {
+		if noteOf(other, "a=1"); m.byHeaderLine["a=1"] != nil {
 			t.Error("a cookie line was kept for who was let in by another credential")
 		}
 	}
-	dropNamed(g.ledger, "nobody")
-	dropNamed(newLedger(), "one")
-	if len(g.lines) != linesOfSession {
-		t.Errorf("the logout of somebody else took a line: %d", len(g.lines))
+	removeByName(m.clientState, "nobody")
+	removeByName(newClientState(), "one")
+	if len(m.byHeaderLine) != maxLinesPerPrincipal {
+		t.Errorf("the logout of somebody else took a line: %d", len(m.byHeaderLine))
 	}
-	dropNamed(g.ledger, "one") // logged out after it was looked up
-	if noteOf(p, "s=1; b=1"); len(g.lines) != 0 || recent.byKey[p.key] != nil {
-		t.Errorf("of a pass that is gone %d lines were kept", len(g.lines))
+	removeByName(m.clientState, "one") // logged out after it was looked up
+	if noteOf(p, "s=1; b=1"); len(m.byHeaderLine) != 0 || recentPrincipals.byKey[p.cacheKey] != nil {
+		t.Errorf("of a pass that is gone %d lines were kept", len(m.byHeaderLine))
 	}
 }
 
@@ -608,8 +608,8 @@ func TestPrincipalCacheForgetsMadeUpHeaders(t *testing.T) {
 	if s.server == nil {
 		return // what is known can be looked at in this process alone
 	}
-	if g := testGateOf(s); !g.harmless["Sec-Ch-Ua-Arch"] {
-		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(g.harmless))
+	if m := testMiddlewareOf(s); !m.safeHeaders["Sec-Ch-Ua-Arch"] {
+		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(m.safeHeaders))
 	}
 }
 
@@ -623,25 +623,25 @@ func TestPrincipalCacheKeepsOneSpellingOfAToken(t *testing.T) {
 	if s.server == nil {
 		return
 	}
-	if g := testGateOf(s); len(g.lines) > linesOfSession {
-		t.Errorf("%d lines", len(g.lines))
+	if m := testMiddlewareOf(s); len(m.byHeaderLine) > maxLinesPerPrincipal {
+		t.Errorf("%d lines", len(m.byHeaderLine))
 	}
 }
 
 func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
 	for round := 0; round < 50; round++ {
-		g := &gate{login: true, sessionCookie: cookie{base: "app-session", isOwn: true, path: "/"}}
-		buildWarmPath(g)
-		m := &Middleware{gate: g, header: "Cookie", hosts: g.hosts}
+		m := &middleware{hasLogin: true, sessionCookie: cookie{baseName: "app-session", isDefaultName: true, path: "/"}}
+		buildPrincipalCache(m)
+		h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.hosts}
 		inParallel(4, func(i int) {
 			if i == 2 {
-				noteHTTPS(g)
+				useHTTPSCookie(m)
 			}
-			if p := amongOthers(m, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != stranger {
+			if p := findBySessionCookie(h, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")
 			}
-			if i == 3 && goOn(g, &pass{key: "none"}, "__Host-app-session=x", time.Now()) {
+			if i == 3 && extendPrincipal(m, &principal{cacheKey: "none"}, "__Host-app-session=x", time.Now()) {
 				t.Error("went on with no pass")
 			}
 		})

@@ -29,18 +29,18 @@ import (
 )
 
 const (
-	redisPoolSize = 32
-	redisBuffer   = 8 << 10               // bytes of a reply that are read at once
-	redisMaxReply = 8 << 20               // bytes of one reply
-	redisItemCost = 64                    // what each value in it counts beside its bytes
-	redisMaxDepth = 6                     // CLUSTER SLOTS, the deepest reply we ask for, has four levels
-	redisAttempts = 6                     // of one command, redirections included
-	redisPause    = 25 * time.Millisecond // before the third attempt; then 75, 175 and 375: enough for most moments
-	redisPoll     = 2 * time.Millisecond  // between two looks at what another request has or does
-	redisMaxIdle  = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
-	redisRecheck  = time.Second           // how old the answer to "who is the master?" may be
-	redisPatience = 2 * time.Second       // between two looks at what else there is to do
-	redisSlots    = 16384                 // Redis Cluster Specification, "Key distribution model"
+	redisPoolSize         = 32
+	redisBuffer           = 8 << 10               // bytes of a reply that are read at once
+	redisMaxReply         = 8 << 20               // bytes of one reply
+	redisItemCost         = 64                    // what each value in it counts beside its bytes
+	redisMaxDepth         = 6                     // CLUSTER SLOTS, the deepest reply we ask for, has four levels
+	redisAttempts         = 6                     // of one command, redirections included
+	redisPause            = 25 * time.Millisecond // before the third attempt; then 75, 175 and 375: enough for most moments
+	redisPoll             = 2 * time.Millisecond  // between two looks at what another request has or does
+	redisMaxIdle          = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
+	redisRecheck          = time.Second           // how old the answer to "who is the master?" may be
+	redisMaintainInterval = 2 * time.Second       // between two looks at what else there is to do
+	redisSlots            = 16384                 // Redis Cluster Specification, "Key distribution model"
 
 	// The commands that are sent a second time when the answer was lost: running them twice leaves what running them once leaves. The
 	// scripts of this plugin are written for it, and SET NX carries a token.
@@ -50,33 +50,33 @@ const (
 // redisClient is one Redis installation. Its parts are found as they are needed. There is nothing to close: the sockets of
 // a client that nobody has any more are closed when it is collected.
 type redisClient struct {
-	config    *RedisConfig
-	tls       *tls.Config             // nil: plain TCP
-	endpoints []string                // of the options, as addresses
-	timeout   time.Duration           // of a whole command: clientConfig.timeoutSeconds
-	poolSize  int                     // connections to each server, a hard limit
-	fixed     bool                    // one server and no discovery: nothing to look up, nowhere else to go
-	lookups   flights                 // one at a time
-	settle    func(isLost bool) error // what to do now and then, and at once when something may be lost; nil: nothing
-	last      string                  // who answered the last one; the lookup's own
+	config       *RedisConfig
+	tls          *tls.Config             // nil: plain TCP
+	endpoints    []string                // of the options, as addresses
+	timeout      time.Duration           // of a whole command: clientConfig.timeoutSeconds
+	poolSize     int                     // connections to each server, a hard limit
+	isFixed      bool                    // one server and no discovery: nothing to look up, nowhere else to go
+	lookups      inFlight                // one at a time
+	maintain     func(isLost bool) error // what to do now and then, and at once when something may be lost; nil: nothing
+	lastAnswered string                  // who answered the last one; the lookup's own
 
 	mu      sync.Mutex
 	nodes   map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
 	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
 	recheck time.Time             // when they must be looked up again; zero: somebody had trouble
 
-	due         time.Time // until then commands go the short way
-	isUnsettled bool      // a connection was lost, or the master is another one: what was written may be lost as well
-	settled     time.Time // the last attempt to see to that
-	settleAt    time.Time // the next in any case
+	directUntil       time.Time // until then commands go the short way
+	mayHaveLostWrites bool      // a connection was lost, or the master is another one: what was written may be lost as well
+	replayedAt        time.Time // the last attempt to see to that
+	maintainAt        time.Time // the next in any case
 }
 
 // redisNode is one server and our connections to it.
 type redisNode struct {
-	address  string
-	sentinel bool
-	busy     int        // connections in use or being dialled; guarded by redisClient.mu
-	idle     *redisConn // the freshest, and those behind it; the same
+	address    string
+	isSentinel bool
+	busy       int        // connections in use or being dialled; guarded by redisClient.mu
+	idle       *redisConn // the freshest, and those behind it; the same
 }
 
 type redisConn struct {
@@ -90,10 +90,10 @@ type redisConn struct {
 type redisCall struct {
 	name          string
 	request       string // as it is sent
-	answer        string // as it is likely to come
+	expectedReply string // as it is likely to come
 	slot          int
 	now, deadline time.Time
-	asking        bool // the server must be told that we were sent for this command only
+	isAsking      bool // the server must be told that we were sent for this command only
 	wasLost       bool
 }
 
@@ -154,12 +154,12 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 	if len(c.endpoints) == 0 {
 		return c, nil // which the rules of config.go have told
 	}
-	c.last = c.endpoints[0]
+	c.lastAnswered = c.endpoints[0]
 	if rc.Cluster != nil {
 		c.slots = make([]*redisNode, redisSlots)
 	} else if len(c.endpoints) == 1 && rc.Sentinel == nil {
-		c.fixed = true
-		c.slots[0] = redisServer(c, c.last, false)
+		c.isFixed = true
+		c.slots[0] = redisNodeAt(c, c.lastAnswered, false)
 	}
 	return c, nil
 }
@@ -168,40 +168,40 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 // a cluster is asked; "" stands for any. A deadline of ctx counts; a client that goes away does not end a reply that is under way.
 //
 // Nearly always the server is known and a connection to it idle. The interpreter charges for each call and each variable, so that
-// is all there is here; redisPersist does the rest.
+// is all there is here; redisRetry does the rest.
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (any, error) {
 	now := time.Now()
 	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
 	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
 		call.deadline = end
 	}
-	of, _ := ctx.Value(dealingsKey).(*dealings)
+	of, _ := ctx.Value(redisBudgetKey).(*redisBudget)
 	if of == nil {
 		return redisSend(c, call)
 	}
-	if end := now.Add(of.left); end.Before(call.deadline) {
+	if end := now.Add(of.remaining); end.Before(call.deadline) {
 		call.deadline = end
 	}
 	if !now.Before(call.deadline) {
 		return nil, fmt.Errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
 	}
 	value, err := redisSend(c, call)
-	of.left -= time.Since(now)
+	of.remaining -= time.Since(now)
 	return value, err
 }
 
 // dealings is the time that a request may still spend with Redis, in all its commands.
-type dealings struct{ left time.Duration }
+type redisBudget struct{ remaining time.Duration }
 
-const dealingsKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a type of our own is no key in the interpreter
+const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a type of our own is no key in the interpreter
 
-// withDealings begins a request's dealings, some of whose time may be spent. A flight keeps those of who began it.
-func withDealings(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
-	if ctx.Value(dealingsKey) != nil {
+// withRedisBudget begins a request's dealings, some of whose time may be spent. A flight keeps those of who began it.
+func withRedisBudget(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
+	if ctx.Value(redisBudgetKey) != nil {
 		return ctx
 	}
 	//lint:ignore SA1029 the interpreter takes all types of ours for one
-	return context.WithValue(ctx, dealingsKey, &dealings{2*c.timeout - spent})
+	return context.WithValue(ctx, redisBudgetKey, &redisBudget{2*c.timeout - spent})
 }
 
 // redisSend is redisDo for a command that is ready to be sent.
@@ -209,24 +209,24 @@ func redisSend(c *redisClient, call *redisCall) (any, error) {
 	c.mu.Lock()
 	node := c.slots[call.slot]
 	var conn *redisConn
-	if node != nil && call.now.Before(c.due) {
-		conn = takeIdle(node, call.now)
+	if node != nil && call.now.Before(c.directUntil) {
+		conn = redisTakeIdle(node, call.now)
 	}
 	c.mu.Unlock()
 	var err error
 	if conn != nil {
 		value, tried := redisExchange(conn, call)
-		if err = redisGive(c, node, conn, tried); err == nil {
+		if err = redisRelease(c, node, conn, tried); err == nil {
 			return value, nil
 		}
 	}
-	return redisPersist(c, call, node, err)
+	return redisRetry(c, call, node, err)
 }
 
-// redisPersist takes a command to its end, after a first attempt that failed or without one. What a cluster answers to say
+// redisRetry takes a command to its end, after a first attempt that failed or without one. What a cluster answers to say
 // "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more on a new connection, and a server that
 // is gone is looked for elsewhere: all of it within the one timeout.
-func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (any, error) {
+func redisRetry(c *redisClient, call *redisCall, node *redisNode, err error) (any, error) {
 	if err == nil {
 		node, err = redisRoute(c, call)
 	}
@@ -234,24 +234,24 @@ func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (
 		if err == nil {
 			value, failed := redisTry(c, call, node)
 			if failed == nil {
-				redisSettle(c)
+				redisMaintain(c)
 				return value, nil
 			}
 			err = failed
 		}
-		if !redisHelps(c, call, err) || attempt == redisAttempts || !redisWait(call, redisPause*time.Duration(1<<(attempt-1)-1)) {
-			return nil, redisFault(node, call.name, err)
+		if !redisCanRetry(c, call, err) || attempt == redisAttempts || !redisSleep(call, redisPause*time.Duration(1<<(attempt-1)-1)) {
+			return nil, redisFailure(node, call.name, err)
 		}
 		code := redisCode(err)
-		call.asking = code == "ASK"
-		if code != "MOVED" && !call.asking {
+		call.isAsking = code == "ASK"
+		if code != "MOVED" && !call.isAsking {
 			node, err = redisRoute(c, call)
 			continue
 		}
 		words := strings.Fields(err.Error()) // "MOVED slot host:port"; Redis Cluster Specification, "Redirection and resharding"
-		node = redisServer(c, redisPeer(words[len(words)-1], node.address), false)
+		node = redisNodeAt(c, redisPeerAddress(words[len(words)-1], node.address), false)
 		err = nil
-		if !call.asking {
+		if !call.isAsking {
 			c.mu.Lock()
 			c.slots[call.slot] = node
 			c.mu.Unlock()
@@ -259,49 +259,49 @@ func redisPersist(c *redisClient, call *redisCall, node *redisNode, err error) (
 	}
 }
 
-// redisUnsettled notes that Redis may have lost, or not taken, what was written.
-func redisUnsettled(c *redisClient) {
+// redisNoteLostWrites notes that Redis may have lost, or not taken, what was written.
+func redisNoteLostWrites(c *redisClient) {
 	c.mu.Lock()
-	c.isUnsettled = true
-	c.due = time.Time{}
+	c.mayHaveLostWrites = true
+	c.directUntil = time.Time{}
 	c.mu.Unlock()
 }
 
-// redisSettle lets the first request that reaches Redis again see to what may be lost, and one now and then to what else there is.
-func redisSettle(c *redisClient) {
+// redisMaintain lets the first request that reaches Redis again see to what may be lost, and one now and then to what else there is.
+func redisMaintain(c *redisClient) {
 	now := time.Now()
 	c.mu.Lock()
-	isLost := c.isUnsettled && now.Sub(c.settled) > redisPatience
-	isDue := c.settle != nil && (isLost || now.After(c.settleAt))
+	isLost := c.mayHaveLostWrites && now.Sub(c.replayedAt) > redisMaintainInterval
+	isDue := c.maintain != nil && (isLost || now.After(c.maintainAt))
 	if isDue {
-		c.settleAt = now.Add(redisPatience)
+		c.maintainAt = now.Add(redisMaintainInterval)
 	}
 	if isDue && isLost {
-		c.settled = now
-		c.isUnsettled = false
+		c.replayedAt = now
+		c.mayHaveLostWrites = false
 	}
-	c.due = now.Add(redisPatience)
-	if c.recheck.Before(c.due) && !c.fixed {
-		c.due = c.recheck
+	c.directUntil = now.Add(redisMaintainInterval)
+	if c.recheck.Before(c.directUntil) && !c.isFixed {
+		c.directUntil = c.recheck
 	}
 	c.mu.Unlock()
-	if isDue && c.settle(isLost) != nil && isLost {
-		redisUnsettled(c)
+	if isDue && c.maintain(isLost) != nil && isLost {
+		redisNoteLostWrites(c)
 	}
 }
 
-// redisHelps says whether another server or a moment's wait may help against err, and notes that servers must be looked up anew. The
+// redisCanRetry says whether another server or a moment's wait may help against err, and notes that servers must be looked up anew. The
 // codes are those by which the server says that it did not run the command, so that it may be sent again, whatever it is.
-func redisHelps(c *redisClient, call *redisCall, err error) bool {
+func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	code := redisCode(err)
 	if c.config.Cluster != nil && strings.Contains(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
 		return true
 	}
-	isGone := !c.fixed && (code == "" || code == "READONLY" || code == "MASTERDOWN" || code == "NOREPLICAS")
+	isGone := !c.isFixed && (code == "" || code == "READONLY" || code == "MASTERDOWN" || code == "NOREPLICAS")
 	if isGone {
 		c.mu.Lock()
 		c.recheck = time.Time{}
-		c.due = c.recheck
+		c.directUntil = c.recheck
 		c.mu.Unlock()
 	}
 	if !errors.Is(err, errRedisLost) {
@@ -312,8 +312,8 @@ func redisHelps(c *redisClient, call *redisCall, err error) bool {
 	return isFirst && strings.Contains(redisRepeatable, " "+call.name+" ")
 }
 
-// redisWait pauses and returns true, or false at once if there is no time for it.
-func redisWait(call *redisCall, pause time.Duration) bool {
+// redisSleep pauses and returns true, or false at once if there is no time for it.
+func redisSleep(call *redisCall, pause time.Duration) bool {
 	if time.Until(call.deadline) <= pause {
 		return false
 	}
@@ -328,7 +328,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 	now := time.Now()
 	c.mu.Lock()
 	node := c.slots[call.slot]
-	if node != nil && (c.fixed || now.Before(c.recheck)) {
+	if node != nil && (c.isFixed || now.Before(c.recheck)) {
 		c.mu.Unlock()
 		return node, nil
 	}
@@ -337,7 +337,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 		c.recheck = now.Add(time.Hour)
 	}
 	c.mu.Unlock()
-	_, err := share(context.Background(), &c.lookups, "", func(_ context.Context) (any, error) { return nil, redisLookup(c) })
+	_, err := doOnce(context.Background(), &c.lookups, "", func(_ context.Context) (any, error) { return nil, redisLookup(c) })
 	c.mu.Lock()
 	node = c.slots[call.slot]
 	c.mu.Unlock()
@@ -354,7 +354,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 // other nodes of a cluster. Those left share the time: half of the client's, which leaves the other half for the command itself.
 func redisLookup(c *redisClient) error {
 	end := time.Now().Add(c.timeout / 2)
-	candidates := append([]string{c.last}, c.endpoints...)
+	candidates := append([]string{c.lastAnswered}, c.endpoints...)
 	c.mu.Lock()
 	for address := range c.nodes {
 		if c.config.Cluster != nil {
@@ -364,11 +364,11 @@ func redisLookup(c *redisClient) error {
 	c.mu.Unlock()
 	var err error
 	for i, address := range candidates {
-		slots, failed := redisAsk(c, address, time.Now().Add(time.Until(end)/time.Duration(len(candidates)-i)))
+		slots, failed := redisDiscover(c, address, time.Now().Add(time.Until(end)/time.Duration(len(candidates)-i)))
 		if failed == nil {
-			c.last = address
+			c.lastAnswered = address
 			c.mu.Lock()
-			c.isUnsettled = c.isUnsettled || c.slots[0] != nil && c.slots[0] != slots[0]
+			c.mayHaveLostWrites = c.mayHaveLostWrites || c.slots[0] != nil && c.slots[0] != slots[0]
 			c.slots = slots
 			c.mu.Unlock()
 			return nil
@@ -378,27 +378,27 @@ func redisLookup(c *redisClient) error {
 	return err
 }
 
-// redisAsk asks one candidate for the server of each slot. ROLE is how a master is told from a replica, and from a former master that
+// redisDiscover asks one candidate for the server of each slot. ROLE is how a master is told from a replica, and from a former master that
 // was restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel"); the nodes of a cluster see to
 // it themselves.
-func redisAsk(c *redisClient, address string, deadline time.Time) ([]*redisNode, error) {
-	node := redisServer(c, address, c.config.Sentinel != nil)
-	if node.sentinel {
-		value, err := redisQuestion(c, node, deadline, "SENTINEL", "get-master-addr-by-name", c.config.Sentinel.MasterSet)
+func redisDiscover(c *redisClient, address string, deadline time.Time) ([]*redisNode, error) {
+	node := redisNodeAt(c, address, c.config.Sentinel != nil)
+	if node.isSentinel {
+		value, err := redisQuery(c, node, deadline, "SENTINEL", "get-master-addr-by-name", c.config.Sentinel.MasterSet)
 		if err != nil {
 			return nil, err
 		}
-		host := texts(value)
+		host := stringsOf(value)
 		if len(host) != 2 {
-			return nil, redisFault(node, "SENTINEL", errors.New("knows no master of the name in sentinel.masterSet"))
+			return nil, redisFailure(node, "SENTINEL", errors.New("knows no master of the name in sentinel.masterSet"))
 		}
-		node = redisServer(c, net.JoinHostPort(host[0], host[1]), false)
+		node = redisNodeAt(c, net.JoinHostPort(host[0], host[1]), false)
 	}
 	question := []string{"ROLE"}
 	if c.config.Cluster != nil {
 		question = []string{"CLUSTER", "SLOTS"}
 	}
-	value, err := redisQuestion(c, node, deadline, question...)
+	value, err := redisQuery(c, node, deadline, question...)
 	if err != nil {
 		return nil, err
 	}
@@ -406,15 +406,15 @@ func redisAsk(c *redisClient, address string, deadline time.Time) ([]*redisNode,
 	if c.config.Cluster != nil {
 		return readRedisSlots(c, node, answer)
 	}
-	if len(answer) == 0 || text(answer[0]) != "master" {
-		return nil, redisFault(node, "ROLE", errors.New("READONLY"))
+	if len(answer) == 0 || stringOf(answer[0]) != "master" {
+		return nil, redisFailure(node, "ROLE", errors.New("READONLY"))
 	}
 	return []*redisNode{node}, nil
 }
 
-func redisQuestion(c *redisClient, node *redisNode, deadline time.Time, words ...string) (any, error) {
+func redisQuery(c *redisClient, node *redisNode, deadline time.Time, words ...string) (any, error) {
 	value, err := redisTry(c, &redisCall{request: redisRequest(words), now: time.Now(), deadline: deadline}, node)
-	return value, redisFault(node, words[0], err)
+	return value, redisFailure(node, words[0], err)
 }
 
 // readRedisSlots reads a reply to CLUSTER SLOTS: ranges of [first, last, [host, port, id, …] of the master, replicas…].
@@ -424,16 +424,16 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 	for _, item := range ranges {
 		fields, isList := item.([]any)
 		if !isList || len(fields) < 3 {
-			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
+			return nil, redisFailure(from, "CLUSTER SLOTS", errRedisReply)
 		}
 		first, isFirst := fields[0].(int64)
 		last, isLast := fields[1].(int64)
 		server, isServer := fields[2].([]any)
 		total += last - first + 1
 		if !isFirst || !isLast || first < 0 || last < first || last >= redisSlots || total > redisSlots || !isServer || len(server) < 2 {
-			return nil, redisFault(from, "CLUSTER SLOTS", errRedisReply)
+			return nil, redisFailure(from, "CLUSTER SLOTS", errRedisReply)
 		}
-		node := redisServer(c, redisPeer(text(server[0])+":"+fmt.Sprint(server[1]), from.address), false)
+		node := redisNodeAt(c, redisPeerAddress(stringOf(server[0])+":"+fmt.Sprint(server[1]), from.address), false)
 		for ; first <= last; first++ {
 			slots[first] = node
 		}
@@ -441,21 +441,21 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 	return slots, nil
 }
 
-// redisServer is the server at address, made known if it is new.
-func redisServer(c *redisClient, address string, sentinel bool) *redisNode {
+// redisNodeAt is the server at address, made known if it is new.
+func redisNodeAt(c *redisClient, address string, sentinel bool) *redisNode {
 	c.mu.Lock()
 	node := c.nodes[address]
 	if node == nil {
-		node = &redisNode{address: address, sentinel: sentinel}
+		node = &redisNode{address: address, isSentinel: sentinel}
 		c.nodes[address] = node
 	}
 	c.mu.Unlock()
 	return node
 }
 
-// redisPeer is the address of a server that another one named. Without a host it is the host of the one that was asked; an
+// redisPeerAddress is the address of a server that another one named. Without a host it is the host of the one that was asked; an
 // IPv6 address comes without brackets.
-func redisPeer(peer, from string) string {
+func redisPeerAddress(peer, from string) string {
 	colon := strings.LastIndexByte(peer, ':')
 	if colon < 0 {
 		return peer
@@ -469,32 +469,32 @@ func redisPeer(peer, from string) string {
 
 // redisTry is one attempt at one server.
 func redisTry(c *redisClient, call *redisCall, node *redisNode) (any, error) {
-	conn, err := redisTake(c, call, node)
+	conn, err := redisAcquire(c, call, node)
 	if err != nil {
 		return nil, err
 	}
-	if call.asking {
+	if call.isAsking {
 		_, err = redisExchange(conn, &redisCall{request: redisRequest([]string{"ASKING"}), deadline: call.deadline})
 	}
 	var value any
 	if err == nil {
 		value, err = redisExchange(conn, call)
 	}
-	err = redisGive(c, node, conn, err)
+	err = redisRelease(c, node, conn, err)
 	return value, err
 }
 
-// redisTake is a connection for one attempt, an idle one or a new one.
-func redisTake(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
+// redisAcquire is a connection for one attempt, an idle one or a new one.
+func redisAcquire(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
 	c.mu.Lock()
 	for node.busy >= c.poolSize {
 		c.mu.Unlock()
-		if !redisWait(call, redisPoll) {
-			return nil, redisFault(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
+		if !redisSleep(call, redisPoll) {
+			return nil, redisFailure(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
 		}
 		c.mu.Lock()
 	}
-	conn := takeIdle(node, call.now)
+	conn := redisTakeIdle(node, call.now)
 	if conn == nil {
 		node.busy++
 	}
@@ -511,11 +511,11 @@ func redisTake(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 	return conn, err
 }
 
-// takeIdle is the freshest idle connection, nil without one. The caller holds redisClient.mu.
-func takeIdle(node *redisNode, now time.Time) *redisConn {
+// redisTakeIdle is the freshest idle connection, nil without one. The caller holds redisClient.mu.
+func redisTakeIdle(node *redisNode, now time.Time) *redisConn {
 	conn := node.idle
 	if conn != nil && now.Sub(conn.used) > redisMaxIdle {
-		closeIdle(node) // the freshest is too old, so all are
+		redisCloseIdle(node) // the freshest is too old, so all are
 		return nil
 	}
 	if conn != nil {
@@ -526,30 +526,30 @@ func takeIdle(node *redisNode, now time.Time) *redisConn {
 	return conn
 }
 
-// redisGive puts back a connection that has answered all it was asked, and closes one that has not: err is then errRedisLost.
-func redisGive(c *redisClient, node *redisNode, conn *redisConn, err error) error {
+// redisRelease puts back a connection that has answered all it was asked, and closes one that has not: err is then errRedisLost.
+func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) error {
 	c.mu.Lock()
 	node.busy--
 	conn.next = node.idle
 	node.idle = conn
 	if err != nil && !errors.Is(err, errRedisAnswer) {
-		noteLost(c, node)
+		redisNoteLostConnection(c, node)
 		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
 	}
 	c.mu.Unlock()
 	return err
 }
 
-// noteLost notes that a connection was lost. If the server was restarted, what happened to this connection happened to all, and what was
+// redisNoteLostConnection notes that a connection was lost. If the server was restarted, what happened to this connection happened to all, and what was
 // written may be lost. The caller holds redisClient.mu.
-func noteLost(c *redisClient, node *redisNode) {
-	closeIdle(node)
-	c.isUnsettled = true
-	c.due = time.Time{}
+func redisNoteLostConnection(c *redisClient, node *redisNode) {
+	redisCloseIdle(node)
+	c.mayHaveLostWrites = true
+	c.directUntil = time.Time{}
 }
 
-// closeIdle closes a server's idle connections. The caller holds redisClient.mu.
-func closeIdle(node *redisNode) {
+// redisCloseIdle closes a server's idle connections. The caller holds redisClient.mu.
+func redisCloseIdle(node *redisNode) {
 	for ; node.idle != nil; node.idle = node.idle.next {
 		node.idle.raw.Close()
 	}
@@ -566,23 +566,23 @@ func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 		raw, err = (&tls.Dialer{NetDialer: dialer, Config: c.tls}).Dial("tcp", node.address)
 	}
 	if err != nil {
-		return nil, redisFault(node, "connect", err)
+		return nil, redisFailure(node, "connect", err)
 	}
 	conn := &redisConn{raw: raw, buffer: make([]byte, redisBuffer), used: call.now}
-	for _, command := range redisGreeting(c, node) {
+	for _, command := range redisHandshake(c, node) {
 		if _, err := redisExchange(conn, &redisCall{request: redisRequest(command), deadline: call.deadline}); err != nil {
 			raw.Close()
-			return nil, redisFault(node, command[0], err)
+			return nil, redisFailure(node, command[0], err)
 		}
 	}
 	return conn, nil
 }
 
-// redisGreeting are the first commands on a connection to node.
-func redisGreeting(c *redisClient, node *redisNode) [][]string {
+// redisHandshake are the first commands on a connection to node.
+func redisHandshake(c *redisClient, node *redisNode) [][]string {
 	var commands [][]string
 	username, password, database := c.config.Username, c.config.Password, c.config.Database
-	if node.sentinel {
+	if node.isSentinel {
 		username, password, database = c.config.Sentinel.Username, c.config.Sentinel.Password, 0
 	}
 	if username != "" {
@@ -626,7 +626,7 @@ func redisExchange(conn *redisConn, call *redisCall) (any, error) {
 		return nil, err
 	}
 	come := string(conn.buffer[:n])
-	if come == call.answer {
+	if come == call.expectedReply {
 		return come, nil
 	}
 	return readRedisRest(conn, come)
@@ -707,8 +707,8 @@ func redisCode(err error) string {
 	return strings.Split(err.Error()+"  ", " ")[1]
 }
 
-// redisFault is err as the caller gets it: with the server, the command and what to do.
-func redisFault(node *redisNode, command string, err error) error {
+// redisFailure is err as the caller gets it: with the server, the command and what to do.
+func redisFailure(node *redisNode, command string, err error) error {
 	if err == nil || errors.Is(err, errUnavailable) {
 		return err
 	}

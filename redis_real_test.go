@@ -190,7 +190,7 @@ func getSession(ctx context.Context, s *store, id string) (value string, found b
 	return value, value != "", err
 }
 
-// wasNoted and keepInMind are what wasUsed and noteUsed do with the id of a logout token.
+// wasNoted and keepInMind are what wasLogoutTokenUsed and markLogoutTokenUsed do with the id of a logout token.
 func wasNoted(ctx context.Context, s *store, name string) (bool, error) {
 	reply, err := storeDo(ctx, s, hashedKey(s.scopes[0], "seen", name), "GET")
 	return reply != nil, err
@@ -441,10 +441,10 @@ func TestRedisServerStore(t *testing.T) {
 	// Each key ends some day, and is in the database of the options.
 	keys, err := redisDo(ctx, s.redis, "", "KEYS", "*")
 	must(err)
-	if len(texts(keys)) < 5 {
+	if len(stringsOf(keys)) < 5 {
 		t.Errorf("keys: %v", keys)
 	}
-	for _, key := range texts(keys) {
+	for _, key := range stringsOf(keys) {
 		left, err := redisDo(ctx, s.redis, key, "PTTL", key)
 		if n, _ := left.(int64); err != nil || n <= 0 || !strings.HasPrefix(key, "app:") {
 			t.Errorf("%s lives %v ms more, %v", key, left, err)
@@ -562,7 +562,7 @@ func TestRedisServerPassword(t *testing.T) {
 	if !held {
 		t.Errorf("a lease: %v", err)
 	}
-	_, _, _, bad := storeNews(ctx, s, 0, []string{"mark"})
+	_, _, _, bad := storeLogouts(ctx, s, 0, []string{"mark"})
 	if err := firstError(storeDelete(ctx, s, "none"), bad); err != nil {
 		t.Error(err)
 	}

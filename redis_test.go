@@ -410,7 +410,7 @@ func TestRedisPoolBusy(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string { return silence })
 	c := redisAt(t, &RedisConfig{Endpoints: []string{f.address}}, 300*time.Millisecond)
 	c.poolSize = 2
-	c.slots[0] = redisServer(c, f.address, false)
+	c.slots[0] = redisNodeAt(c, f.address, false)
 	var wg sync.WaitGroup
 	for i := 0; i < 10; i++ {
 		wg.Add(1)
@@ -551,7 +551,7 @@ func TestRedisOptions(t *testing.T) {
 		{"two problems at once", map[string]any{"database": -1}, "; session.store.redis.endpoints: required"},
 	}
 	for _, row := range rows {
-		_, err := findGate(context.Background(), map[string]any{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
+		_, err := findMiddleware(context.Background(), map[string]any{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
 			"session": map[string]any{"store": map[string]any{"redis": row.options}}}, "login@file")
 		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: got %v, expected %q", row.name, err, row.wantErr)
@@ -658,7 +658,7 @@ func TestRedisSentinel(t *testing.T) {
 	watch.say(master(promoted))
 	c.mu.Lock()
 	c.recheck = time.Now()
-	c.due = c.recheck
+	c.directUntil = c.recheck
 	c.mu.Unlock()
 	wantReply(t, c, "old", "GET", "k")
 
@@ -666,7 +666,7 @@ func TestRedisSentinel(t *testing.T) {
 	promoted.say(answering(map[string]string{"AUTH": "+OK\r\n", "ROLE": roleMaster, "": bulk("new")}))
 	c.mu.Lock()
 	c.recheck = time.Now()
-	c.due = c.recheck
+	c.directUntil = c.recheck
 	c.mu.Unlock()
 	old.heard()
 	wantReply(t, c, "new", "SET", "k", "2")
@@ -682,7 +682,7 @@ func TestRedisSentinel(t *testing.T) {
 	watch.say(func(args []string) string { return hangUp })
 	c.mu.Lock()
 	c.recheck = time.Now()
-	c.due = c.recheck
+	c.directUntil = c.recheck
 	c.mu.Unlock()
 	wantReply(t, c, "old", "SET", "k", "5")
 
@@ -834,7 +834,7 @@ func TestRedisSlot(t *testing.T) {
 
 func TestRedisPeer(t *testing.T) {
 	for peer, want := range map[string]string{"10.0.0.1:6379": "10.0.0.1:6379", ":6379": "asked:6379", "2001:db8::1:6379": "[2001:db8::1]:6379", "[2001:db8::1]:6379": "[2001:db8::1]:6379", "host.example:1": "host.example:1", "junk": "junk"} {
-		if got := redisPeer(peer, "asked:1"); got != want {
+		if got := redisPeerAddress(peer, "asked:1"); got != want {
 			t.Errorf("%s: got %s, expected %s", peer, got, want)
 		}
 	}
@@ -853,7 +853,7 @@ func TestRedisStoreKeys(t *testing.T) {
 	storeLease(ctx, s, "id1", "token", time.Second, time.Hour)
 	storeLease(ctx, s, "id1", "token", 0, time.Hour)
 	storeDelete(ctx, s, "id1")
-	storeNews(ctx, s, 7, []string{"mark"})
+	storeLogouts(ctx, s, 7, []string{"mark"})
 	keepInMind(ctx, s, "jti-of-a-token", time.Hour)
 	storeFind(ctx, s, "", "alice@example.com")
 	heard := f.heard()
@@ -974,7 +974,7 @@ func TestRedisTLS(t *testing.T) {
 func TestRedisSlotsThatNeverEnd(t *testing.T) {
 	c := redisAt(t, &RedisConfig{Endpoints: []string{"127.0.0.1:1"}, Cluster: &ClusterConfig{}}, time.Second)
 	server := []any{"127.0.0.1", int64(1), "id"}
-	from := redisServer(c, "127.0.0.1:1", false)
+	from := redisNodeAt(c, "127.0.0.1:1", false)
 	all := []any{int64(0), int64(redisSlots - 1), server}
 	if _, err := readRedisSlots(c, from, []any{all}); err != nil {
 		t.Error(err)
@@ -986,9 +986,9 @@ func TestRedisSlotsThatNeverEnd(t *testing.T) {
 // TestRedisSlotsNameTheirServer: the server of a range is where its answer says, on another host too, and no sentinel.
 func TestRedisSlotsNameTheirServer(t *testing.T) {
 	c := redisAt(t, &RedisConfig{Endpoints: []string{"127.0.0.1:1"}, Cluster: &ClusterConfig{}}, time.Second)
-	from := redisServer(c, "127.0.0.1:1", false)
+	from := redisNodeAt(c, "127.0.0.1:1", false)
 	slots, err := readRedisSlots(c, from, []any{[]any{int64(5), int64(6), []any{"127.0.0.2", int64(7000), "id"}}})
-	if err != nil || slots[4] != nil || slots[5] != slots[6] || slots[7] != nil || slots[5].address != "127.0.0.2:7000" || slots[5].sentinel {
+	if err != nil || slots[4] != nil || slots[5] != slots[6] || slots[7] != nil || slots[5].address != "127.0.0.2:7000" || slots[5].isSentinel {
 		t.Errorf("got %v, %v", slots[4:8], err)
 	}
 }

@@ -11,37 +11,37 @@ import (
 
 // What is shared stays while a configuration has it, and for a while after: contexts end before their successors come.
 func TestRegistryKeepsWhatIsShared(t *testing.T) {
-	r := &registry{entries: map[string]*registered{}, patience: time.Hour}
+	r := &registry{entries: map[string]*registryEntry{}, idleLimit: time.Hour}
 	first, end := context.WithCancel(context.Background())
 	one, other := &store{prefix: "one"}, &store{prefix: "other"}
-	if register(first, r, "a", nil) != nil {
+	if loadOrStore(first, r, "a", nil) != nil {
 		t.Error("found before it was kept")
 	}
-	if got, _ := register(first, r, "a", one).(*store); got != one {
+	if got, _ := loadOrStore(first, r, "a", one).(*store); got != one {
 		t.Error("not kept")
 	}
-	if got, _ := register(first, r, "a", other).(*store); got != one {
+	if got, _ := loadOrStore(first, r, "a", other).(*store); got != one {
 		t.Error("replaced by a later one")
 	}
 	end()
-	r.swept = time.Time{}
-	register(context.Background(), r, "b", other)
+	r.lastSweep = time.Time{}
+	loadOrStore(context.Background(), r, "b", other)
 	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
 		t.Error("gone with its context, or not known to be idle")
 	}
-	if got, _ := register(context.Background(), r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
+	if got, _ := loadOrStore(context.Background(), r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
 		t.Error("not found by a successor")
 	}
 	r.entries["a"].ctx = first
-	r.swept = time.Time{}
-	register(context.Background(), r, "b", nil)
+	r.lastSweep = time.Time{}
+	loadOrStore(context.Background(), r, "b", nil)
 	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
-	register(context.Background(), r, "b", nil)
+	loadOrStore(context.Background(), r, "b", nil)
 	if r.entries["a"] == nil {
 		t.Error("all were looked at once more within a moment")
 	}
-	r.swept = time.Now().Add(-2 * sweepPause)
-	register(context.Background(), r, "b", nil)
+	r.lastSweep = time.Now().Add(-2 * sweepInterval)
+	loadOrStore(context.Background(), r, "b", nil)
 	if r.entries["a"] != nil || r.entries["b"] == nil {
 		t.Error("expected only what is in use after a while")
 	}
@@ -84,16 +84,16 @@ func TestRegistryChangedFiles(t *testing.T) {
 			}
 		}
 		write("Tq7vX2mKf9RbW4sYzL1nHd8cJ3gP6uEa")
-		first, err := findGate(context.Background(), signIn(t, option), "login@file")
+		first, err := findMiddleware(context.Background(), signIn(t, option), "login@file")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if same, _ := findGate(context.Background(), signIn(t, option), "login@file"); same != first {
+		if same, _ := findMiddleware(context.Background(), signIn(t, option), "login@file"); same != first {
 			t.Errorf("%s: a file that did not change is a new configuration", name)
 		}
 		write("Vk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE0oNi")
-		if changed, _ := findGate(context.Background(), signIn(t, option), "login@file"); changed == first {
+		if changed, _ := findMiddleware(context.Background(), signIn(t, option), "login@file"); changed == first {
 			t.Errorf("%s: nobody noticed that the file changed", name)
 		}
 	}

@@ -68,24 +68,24 @@ func TestRequestReturnsHere(t *testing.T) {
 	if target := b.look(back.String()).header.Get("Location"); target != "/page?a=1" { // the state was used
 		t.Errorf("a used state leads to %q", target)
 	}
-	_, g := knownBy(t, s, nil, "warn")
+	_, m := knownBy(t, s, nil, "warn")
 	req := httptest.NewRequest(http.MethodGet, app+"/oidc/callback", nil)
 	for address, want := range map[string]string{
 		"/a?b=c": "/a?b=c", "//evil.example.net/x": "/evil.example.net/x", "https://app.example.com/a?b": "/a?b", "https://APP.example.com:443/a": "/a",
 		"https://evil.example.net/a": "/", "https://app.example.com@evil.example.net/a": "/", "https://app.example.com:x@evil.example.net/": "/", "javascript:alert(1)": "/",
 		"https:evil.example.net": "/", "": "/", "https://other.example.com/a": "/", "/%zz": "/%zz", "\t//evil.example.net": "/",
 	} {
-		if got := wayBack(g, req, address); got != want {
+		if got := returnURL(m, req, address); got != want {
 			t.Errorf("%q: expected %q, got %q", address, want, got)
 		}
 	}
-	g.stateCookie.domain = "example.com" // of a callback for several hosts
+	m.stateCookie.domain = "example.com" // of a callback for several hosts
 	for address, want := range map[string]string{
 		"https://other.example.com/a?b": "https://other.example.com/a?b", "https://other.example.com:8443/": "https://other.example.com:8443/", "https://example.com/": "https://example.com/",
 		"https://evil.example.net/a": "/", "https://notexample.com/": "/", "https://x@evil.example.net:1/": "/", "javascript://other.example.com/%0aalert(1)": "/", "https://app.example.com/a": "/a",
 		"https://u:p@other.example.com/a": "https://other.example.com/a",
 	} {
-		if got := wayBack(g, req, address); got != want {
+		if got := returnURL(m, req, address); got != want {
 			t.Errorf("with a domain, %q: expected %q, got %q", address, want, got)
 		}
 	}
@@ -147,7 +147,7 @@ func TestRequestPrefix(t *testing.T) {
 		if row.sent != nil {
 			req.Header["X-Forwarded-Prefix"] = row.sent
 		}
-		if got := prefix(req); got != row.want {
+		if got := forwardedPrefix(req); got != row.want {
 			t.Errorf("%.40q: expected %q, got %q", row.sent, row.want, got)
 		}
 	}
@@ -261,7 +261,7 @@ func TestRequestUpgrade(t *testing.T) {
 	}
 	for _, harmless := range []string{"Upgrade", "Http2-Settings", "Connection", "Trailer"} {
 		for _, site := range []*testSite{s, anonymous} {
-			if _, g := knownBy(t, site, nil, "info"); g.harmless[harmless] || g.common[harmless] {
+			if _, m := knownBy(t, site, nil, "info"); m.safeHeaders[harmless] || m.initialSafeHeaders[harmless] {
 				t.Errorf("%s counts as harmless", harmless)
 			}
 		}

@@ -31,7 +31,7 @@ func TestResourceMetadata(t *testing.T) {
 			if err := json.Unmarshal([]byte(found.body), &document); err != nil || found.header.Get("Content-Type") != "application/json" || found.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%v:\n%s", err, found.story())
 			}
-			if servers := texts(document["authorization_servers"]); document["resource"] != row.resource || len(servers) != 1 || servers[0] != p.issuer {
+			if servers := stringsOf(document["authorization_servers"]); document["resource"] != row.resource || len(servers) != 1 || servers[0] != p.issuer {
 				t.Errorf("the document is %v", document)
 			}
 			apiCall(t, s, "OPTIONS", row.path, "", "Origin: https://client.example", "Access-Control-Request-Method: GET").expect(204)

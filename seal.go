@@ -32,9 +32,9 @@ var errOtherSecret = errors.New("sealed with another secret, or for another clie
 
 // sealer seals for one purpose. The first key seals; all of them open, so that a secret can be replaced without signing anybody out.
 type sealer struct {
-	context string
-	aeads   []cipher.AEAD
-	begin   *int64 // from when on the first of several keys seals, in Unix seconds; until then the second does. nil: now
+	context    string
+	aeads      []cipher.AEAD
+	newKeyFrom *int64 // from when on the first of several keys seals, in Unix seconds; until then the second does. nil: now
 }
 
 // newSealer derives the keys of one purpose from the current secret and the previous ones.
@@ -64,7 +64,7 @@ func newAEAD(key []byte) cipher.AEAD {
 
 // seal encrypts plain for the cookie called name.
 func seal(s *sealer, name string, plain []byte) string {
-	aead := s.aeads[sealing(s)]
+	aead := s.aeads[sealingKey(s)]
 	box := append([]byte{sealVersion}, randomBytes(aead.NonceSize())...)
 	box = aead.Seal(box, box[1:], plain, []byte(s.context+"\x00"+name))
 	return base64.RawURLEncoding.EncodeToString(box)
@@ -72,11 +72,11 @@ func seal(s *sealer, name string, plain []byte) string {
 
 // handover is how long a Traefik that starts with a new secret, and with the old one beside it, seals with the old one: the others of a
 // rolling deployment cannot open the new one yet.
-const handover = 10 * time.Minute
+const keyHandover = 10 * time.Minute
 
 // sealing is the number of the key that seals.
-func sealing(s *sealer) int {
-	if len(s.aeads) > 1 && s.begin != nil && time.Now().Unix() < atomic.LoadInt64(s.begin) {
+func sealingKey(s *sealer) int {
+	if len(s.aeads) > 1 && s.newKeyFrom != nil && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
 		return 1
 	}
 	return 0
@@ -91,10 +91,10 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))
 		if err == nil {
-			if i == 0 && len(s.aeads) > 1 && s.begin != nil { // somebody else seals with it already
-				atomic.StoreInt64(s.begin, 0)
+			if i == 0 && len(s.aeads) > 1 && s.newKeyFrom != nil { // somebody else seals with it already
+				atomic.StoreInt64(s.newKeyFrom, 0)
 			}
-			return plain, i == sealing(s), nil
+			return plain, i == sealingKey(s), nil
 		}
 	}
 	return nil, false, errOtherSecret

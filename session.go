@@ -20,7 +20,7 @@ type session struct {
 	idToken, accessToken, refreshToken string
 	claims                             map[string]any // of the ID token, read once when the session was opened
 	ticket                             []byte         // with a store: the session's id and key there
-	answer                             string         // with a store: the reply to storeQuestion
+	validator                          string         // with a store: the reply to storeValidation
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
@@ -37,37 +37,37 @@ type sessionRecord struct {
 
 // pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
 // used without another look, and the finished headers. It is shared among requests, and never changed.
-type pass struct {
-	until     time.Time
-	names     []string // of the headers for the upstream, until they are a list
-	values    [][]string
-	first     *setting // that list
-	drop      string   // the header that brought a token, "" when the upstream gets it
-	dropsMore bool     // it may be elsewhere as well
-	user      *url.Userinfo
-	session   string // the session's id, "" for a token
-	sid, sub  string // by which a pushed logout finds it
+type principal struct {
+	validUntil         time.Time
+	names              []string // of the headers for the upstream, until they are a list
+	values             [][]string
+	headers            *upstreamHeader // that list
+	tokenHeader        string          // the header that brought a token, "" when the upstream gets it
+	mayHaveOtherTokens bool            // it may be elsewhere as well
+	user               *url.Userinfo
+	sessionID          string // the session's id, "" for a token
+	sid, sub           string // by which a pushed logout finds it
 
 	// In the memory of warm.go: the credential's hash, the headers that may come with it, whether the session's cookie is the one looked for.
-	key        string
-	credential string // hashed, for the CSRF token of who has no other name
-	ledger     *ledger
-	harmless   map[string]bool
-	isMarked   bool
-	size       int // bytes
+	cacheKey        string
+	credentialHash  string // hashed, for the CSRF token of who has no other name
+	clientState     *clientState
+	safeHeaders     map[string]bool
+	hasCookiePrefix bool
+	size            int // bytes
 
 	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
-	question, answer string
-	slot             int
-	end              time.Time
+	validation, validator string
+	redisSlot             int
+	revalidatableUntil    time.Time
 }
 
 const (
-	renewShare     = 10                   // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
-	lateGrace      = 5 * time.Second      // how long a replaced cookie is good for without another look
-	shortLife      = 300                  // seconds, of tokens that do not tell their end
-	longestRefusal = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
-	longestCheck   = time.Hour            // a pass is looked at again at least this often
+	renewFraction          = 10                   // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
+	replacedCookieGrace    = 5 * time.Second      // how long a replaced cookie is good for without another look
+	defaultTokenLifetime   = 300                  // seconds, of tokens that do not tell their end
+	refusedRefreshLifetime = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
+	maxRecheckInterval     = time.Hour            // a pass is looked at again at least this often
 )
 
 // carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
@@ -76,19 +76,19 @@ var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name 
 	"email email_verified locale zoneinfo")
 
 // newSession makes the session of a sign-in that just succeeded.
-func newSession(t *tokens, claims, userinfo map[string]any, now time.Time) *session {
+func newSession(t *tokenResponse, claims, userinfo map[string]any, now time.Time) *session {
 	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), Userinfo: userinfo}
 	record.RefreshAt, record.TokenEnd = refreshTime(t, claims, now)
 	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
 }
 
 // refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
-func refreshTime(t *tokens, claims map[string]any, now time.Time) (at, end int64) {
+func refreshTime(t *tokenResponse, claims map[string]any, now time.Time) (at, end int64) {
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
 		if lifetime = end - now.Unix(); err != nil || lifetime <= 0 {
-			lifetime = shortLife // a refresh that brought neither: ask again before long
+			lifetime = defaultTokenLifetime // a refresh that brought neither: ask again before long
 		}
 	}
 	lead := lifetime / 10
@@ -98,27 +98,27 @@ func refreshTime(t *tokens, claims map[string]any, now time.Time) (at, end int64
 	return now.Unix() + lifetime - lead, now.Unix() + lifetime
 }
 
-// sessionPass finds the session a request brings and lets it in, refreshing and renewing it where it is time.
+// authenticateSession finds the session a request brings and lets it in, refreshing and renewing it where it is time.
 // What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
-func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, error) {
-	https := isHTTPS(g, req)
+func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
+	https := isHTTPS(m, req)
 	if https {
-		noteHTTPS(g)
+		useHTTPSCookie(m)
 	}
-	name := cookieName(&g.sessionCookie, https)
+	name := cookieName(&m.sessionCookie, https)
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
 		credential := name + "=" + value // a session is good under its own cookie's name only
-		if p := findPass(g, credential); p != nil && time.Until(p.until) > 0 {
+		if p := findPrincipal(m, credential); p != nil && time.Until(p.validUntil) > 0 {
 			return p, nil
 		}
-		var p *pass
-		s, current, err := openSession(req.Context(), g, name, value)
+		var p *principal
+		s, current, err := openSession(req.Context(), m, name, value)
 		if err == nil {
-			p, err = admit(g, rw, req, s, credential, current)
+			p, err = authorizeSession(m, rw, req, s, credential, current)
 		}
-		if errors.Is(err, errEnded) {
-			endStored(g, rw, req, s)
+		if errors.Is(err, errSessionEnded) {
+			deleteStored(m, rw, req, s)
 		}
 		if !errors.Is(err, errNoCredentials) {
 			return p, err
@@ -129,77 +129,77 @@ func sessionPass(g *gate, rw http.ResponseWriter, req *http.Request) (*pass, err
 }
 
 // admit takes an opened session through everything that may end or change it, and judges it.
-func admit(g *gate, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*pass, error) {
+func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*principal, error) {
 	now := time.Now()
-	if err := checkSession(g, s, now); err != nil {
+	if err := checkSession(m, s, now); err != nil {
 		return nil, err
 	}
-	fresh, err := keepFresh(req.Context(), g, s, now)
+	fresh, err := refreshIfDue(req.Context(), m, s, now)
 	if err == nil {
-		err = checkSession(g, fresh, now) // logged out while it was refreshed
+		err = checkSession(m, fresh, now) // logged out while it was refreshed
 	}
 	if err != nil {
 		return nil, err
 	}
-	isDue := s.End == 0 && now.Unix() >= partEnd(g, fresh, renewShare) // one that was replaced must not take its cookie's place back
+	isDue := s.End == 0 && now.Unix() >= partEnd(m, fresh, renewFraction) // one that was replaced must not take its cookie's place back
 	kept := fresh
-	until := passEnd(g, fresh, now)
-	if g.store != nil {
-		kept, err = keepStored(g, rw, req, s, fresh, current, isDue, now)
+	until := recheckTime(m, fresh, now)
+	if m.store != nil {
+		kept, err = saveStored(m, rw, req, s, fresh, current, isDue, now)
 	} else if fresh != s || !current || isDue {
-		err = saveSession(g, rw, req, fresh, now)
+		err = saveSession(m, rw, req, fresh, now)
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = sooner(now.Add(lateGrace), time.Unix(sessionEnd(g, s), 0))
+		until = earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(m, s), 0))
 	}
-	var p *pass
+	var p *principal
 	if err == nil { // when the rule says no the session stays, for pages with another rule
-		p, err = judgeSession(g, kept) // the copy that the pass is good for: another replica may have written it meanwhile
+		p, err = evaluateSession(m, kept) // the copy that the pass is good for: another replica may have written it meanwhile
 	}
 	if err != nil {
 		return p, err
 	}
-	if g.store != nil {
-		p.question, p.slot = storeQuestion(g.store, ticketID(kept.ticket))
-		p.answer = kept.answer
-		p.end = passEnd(g, kept, now)
-		until = sooner(p.end, now.Add(g.localCopy))
+	if m.store != nil {
+		p.validation, p.redisSlot = storeValidation(m.store, ticketID(kept.ticket))
+		p.validator = kept.validator
+		p.revalidatableUntil = recheckTime(m, kept, now)
+		until = earlier(p.revalidatableUntil, now.Add(m.localCopyLifetime))
 	}
-	if p, err = letIn(req.Context(), g, credential, p, until); err != nil {
+	if p, err = rememberPrincipal(req.Context(), m, credential, p, until); err != nil {
 		return nil, err
 	}
-	if err = checkSession(g, kept, now); err != nil { // logged out before there was a pass to drop
-		dropNamed(g.ledger, kept.ID)
+	if err = checkSession(m, kept, now); err != nil { // logged out before there was a pass to drop
+		removeByName(m.clientState, kept.ID)
 		return nil, err
 	}
 	return p, nil
 }
 
-// letIn finishes the pass of a credential that was judged good, and remembers it.
-func letIn(ctx context.Context, g *gate, credential string, p *pass, until time.Time) (*pass, error) {
-	if g.gateway != nil && g.gateway.own {
-		renewAt, err := addUpstreamToken(ctx, g, p, "", "", "")
+// rememberPrincipal finishes the pass of a credential that was judged good, and remembers it.
+func rememberPrincipal(ctx context.Context, m *middleware, credential string, p *principal, until time.Time) (*principal, error) {
+	if m.clientCredentials != nil && m.clientCredentials.hasOwnClient {
+		renewAt, err := addUpstreamToken(ctx, m, p, "", "", "")
 		if err != nil {
 			return nil, err
 		}
-		until = sooner(until, renewAt)
-		p.end = sooner(p.end, renewAt)
+		until = earlier(until, renewAt)
+		p.revalidatableUntil = earlier(p.revalidatableUntil, renewAt)
 	}
-	p.size = passCost + len(p.question) + len(p.session) + len(p.sid) + len(p.sub)
+	p.size = principalCost + len(p.validation) + len(p.sessionID) + len(p.sid) + len(p.sub)
 	for i := len(p.names) - 1; i >= 0; i-- {
-		p.first = &setting{p.names[i], p.values[i], p.first}
-		p.size += settingCost
+		p.headers = &upstreamHeader{p.names[i], p.values[i], p.headers}
+		p.size += upstreamHeaderCost
 		for _, line := range p.values[i] {
 			p.size += len(line) + 16 // of its place
 		}
 	}
 	p.names = nil
 	p.values = nil
-	p.until = until
-	keepPass(g, p, credential)
+	p.validUntil = until
+	cachePrincipal(m, p, credential)
 	return p, nil
 }
 
-func sooner(a, b time.Time) time.Time {
+func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
@@ -207,26 +207,26 @@ func sooner(a, b time.Time) time.Time {
 }
 
 // checkSession says why a session has ended, or nil.
-func checkSession(g *gate, s *session, now time.Time) error {
-	if now.Unix() >= sessionEnd(g, s) {
+func checkSession(m *middleware, s *session, now time.Time) error {
+	if now.Unix() >= sessionEnd(m, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
-	if isRevoked(g.ledger, s.ID, text(s.claims["sid"]), text(s.claims["sub"]), s.Start) {
-		return fmt.Errorf("%w: session %s was logged out", errEnded, s.ID)
+	if isRevoked(m.clientState, s.ID, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]), s.Start) {
+		return fmt.Errorf("%w: session %s was logged out", errSessionEnded, s.ID)
 	}
 	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
-	if err := firstError(checkACR(g.config.ACRValues, s.claims), checkAuthTime(g.client.rules, g.config.MaxAge, s.claims, s.Start/1000)); err != nil {
+	if err := firstError(checkACR(m.config.ACRValues, s.claims), checkAuthTime(m.client.rules, m.config.MaxAge, s.claims, s.Start/1000)); err != nil {
 		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
 	}
 	return nil
 }
 
 // sessionEnd is when a session ends by this middleware's options, in Unix seconds.
-func sessionEnd(g *gate, s *session) int64 { return partEnd(g, s, 1) }
+func sessionEnd(m *middleware, s *session) int64 { return partEnd(m, s, 1) }
 
 // partEnd is when a part of the time has passed that a session may be idle, or its whole life.
-func partEnd(g *gate, s *session, share int) int64 {
-	options := &g.config.Session
+func partEnd(m *middleware, s *session, share int) int64 {
+	options := &m.config.Session
 	idle := options.IdleTimeout
 	life := options.MaxLifetime
 	if options.Sliding && (idle == 0 || options.Expiry < idle) {
@@ -245,96 +245,96 @@ func partEnd(g *gate, s *session, share int) int64 {
 	return end
 }
 
-// passEnd is when a session must be looked at again: before it ends, is renewed or is refreshed.
-func passEnd(g *gate, s *session, now time.Time) time.Time {
-	end := partEnd(g, s, renewShare)
+// recheckTime is when a session must be looked at again: before it ends, is renewed or is refreshed.
+func recheckTime(m *middleware, s *session, now time.Time) time.Time {
+	end := partEnd(m, s, renewFraction)
 	if end <= now.Unix() { // it could not be renewed just now
-		end = sessionEnd(g, s)
+		end = sessionEnd(m, s)
 	}
-	until := sooner(time.Unix(end, 0), now.Add(longestCheck))
-	if canRefresh(g, s) {
+	until := earlier(time.Unix(end, 0), now.Add(maxRecheckInterval))
+	if canRefresh(m, s) {
 		again := time.Unix(s.RefreshAt, 0)
 		if again.Before(now) { // the provider is away: the next attempt is the back-off's business
 			again = now.Add(time.Second)
 		}
-		until = sooner(until, again)
+		until = earlier(until, again)
 	}
 	return until
 }
 
 // canRefresh says whether a session has tokens to refresh.
-func canRefresh(g *gate, s *session) bool {
-	return s.RefreshAt > 0 && s.refreshToken != "" && g.config.Session.Refresh && s.End == 0
+func canRefresh(m *middleware, s *session) bool {
+	return s.RefreshAt > 0 && s.refreshToken != "" && m.config.Session.Refresh && s.End == 0
 }
 
-// keepFresh refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
+// refreshIfDue refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
 // refresh token does.
-func keepFresh(ctx context.Context, g *gate, s *session, now time.Time) (*session, error) {
-	if !canRefresh(g, s) || now.Unix() < s.RefreshAt {
+func refreshIfDue(ctx context.Context, m *middleware, s *session, now time.Time) (*session, error) {
+	if !canRefresh(m, s) || now.Unix() < s.RefreshAt {
 		return s, nil
 	}
-	fresh, err := refreshSession(ctx, g, s)
+	fresh, err := refreshSession(ctx, m, s)
 	if errors.Is(err, errUnavailable) {
 		return s, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: session %s could not be refreshed", errEnded, s.ID)
+		err = fmt.Errorf("%w: session %s could not be refreshed", errSessionEnded, s.ID)
 	}
 	return fresh, err
 }
 
 // refresh is what became of a refresh token, for who still brings it: a session, or failures.
-type refresh struct {
+type refreshResult struct {
 	fresh  *session
 	failed backoff
-	call   *slowCall // the exchange under way
+	call   *delayedCall // the exchange under way
 }
 
 // refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
 // old cookie get the session it became, also when the client that paid for it went away.
-func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) {
+func refreshSession(ctx context.Context, m *middleware, s *session) (*session, error) {
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	patience := g.client.http.Timeout
+	patience := m.client.http.Timeout
 	if time.Now().Unix() < s.TokenEnd {
-		patience = moment
+		patience = briefWait
 	}
 	waiting, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	value, err := share(waiting, &g.renewals, key, func(ctx context.Context) (any, error) {
-		known, _ := recall(g.refreshed, key).(*refresh)
+	value, err := doOnce(waiting, &m.refreshesInFlight, key, func(ctx context.Context) (any, error) {
+		known, _ := cacheGet(m.refreshed, key).(*refreshResult)
 		if known == nil {
-			known = &refresh{call: &slowCall{}}
-			remember(g.refreshed, key, known, 0) // only this flight looks into it
+			known = &refreshResult{call: &delayedCall{}}
+			cacheSet(m.refreshed, key, known, 0) // only this flight looks into it
 		}
-		if known.fresh != nil && g.store == nil {
+		if known.fresh != nil && m.store == nil {
 			return known.fresh, nil
 		}
 		if known.fresh == nil && time.Now().Before(known.failed.until) {
 			return nil, known.failed.err
 		}
 		if known.call.conn == nil {
-			known.call.patience = patience
+			known.call.wait = patience
 		}
 		//lint:ignore SA1029 the interpreter takes all types of ours for one
-		fresh, err := redeemOnce(context.WithValue(ctx, slowCallKey, known.call), g, s, known.fresh, key, patience)
+		fresh, err := redeemWithLease(context.WithValue(ctx, delayedCallKey, known.call), m, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
-			remember(g.refreshed, key, known, sessionSize(fresh))
+			cacheSet(m.refreshed, key, known, sessionCost(fresh))
 		} else if known.call.conn == nil {
-			fail(&known.failed, err, time.Now())
+			backOff(&known.failed, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
-				known.failed.until = time.Now().Add(longestRefusal) // or an outage would bring back who was refused
+				known.failed.until = time.Now().Add(refusedRefreshLifetime) // or an outage would bring back who was refused
 			}
 		}
 		if err != nil {
 			level := levelInfo
-			if errors.Is(err, errUnavailable) && !errors.Is(err, errElsewhere) {
+			if errors.Is(err, errUnavailable) && !errors.Is(err, errInProgress) {
 				level = levelWarn
 			}
 			if errors.Is(err, errRefused) || errors.Is(err, errNotAllowed) {
-				noteMany(g, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
+				countEndedSession(m, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
 			}
-			logf(g.log, level, "session %s: refresh: %s", s.ID, err)
+			logf(m.log, level, "session %s: refresh: %s", s.ID, err)
 		}
 		return fresh, err
 	})
@@ -342,16 +342,16 @@ func refreshSession(ctx context.Context, g *gate, s *session) (*session, error) 
 	return fresh, err
 }
 
-// sessionSize is about how many bytes a session takes in memory.
-func sessionSize(s *session) int {
+// sessionCost is about how many bytes a session takes in memory.
+func sessionCost(s *session) int {
 	record, _ := json.Marshal(&s.sessionRecord) // as when it is packed
-	return readCost*(len(s.idToken)+len(record)) + len(s.accessToken) + len(s.refreshToken)
+	return parsedJSONFactor*(len(s.idToken)+len(record)) + len(s.accessToken) + len(s.refreshToken)
 }
 
 // redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
-func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": g.config.Resource}
-	t, err := requestTokens(ctx, g.client, form)
+func redeemRefreshToken(ctx context.Context, m *middleware, s *session) (*session, error) {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": m.config.Resource}
+	t, err := requestTokens(ctx, m.client, form)
 	if err != nil {
 		return nil, err
 	}
@@ -363,14 +363,14 @@ func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
 		fresh.refreshToken = t.refreshToken
 	}
 	if t.idToken != "" {
-		if err := takeIDToken(ctx, g, fresh, t, now); err != nil {
+		if err := replaceIDToken(ctx, m, fresh, t, now); err != nil {
 			return nil, err
 		}
 	}
 	fresh.Renewed = now.Unix()
 	fresh.RefreshAt, fresh.TokenEnd = refreshTime(t, fresh.claims, now)
 	if s.Userinfo != nil {
-		info, err := fetchUserinfo(ctx, g.client, fresh.accessToken, text(s.claims["sub"]))
+		info, err := fetchUserinfo(ctx, m.client, fresh.accessToken, stringOf(s.claims["sub"]))
 		if err != nil && !errors.Is(err, errUnavailable) {
 			return nil, err
 		}
@@ -381,15 +381,15 @@ func redeem(ctx context.Context, g *gate, s *session) (*session, error) {
 	return fresh, nil
 }
 
-// takeIDToken puts a refreshed ID token in the place of the session's. When the keys cannot be had right now the old ID token stays:
+// replaceIDToken puts a refreshed ID token in the place of the session's. When the keys cannot be had right now the old ID token stays:
 // the refresh token is spent already, and the answer came from the provider itself.
-func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now time.Time) error {
-	verified, err := verifyIDToken(ctx, g.client, t.idToken)
+func replaceIDToken(ctx context.Context, m *middleware, fresh *session, t *tokenResponse, now time.Time) error {
+	verified, err := verifyIDToken(ctx, m.client, t.idToken)
 	if errors.Is(err, errUnavailable) {
 		return nil
 	}
 	if err == nil {
-		err = checkRefreshedIDToken(g.client.rules, verified, fresh.claims, fresh.accessToken, now)
+		err = checkRefreshedIDToken(m.client.rules, verified, fresh.claims, fresh.accessToken, now)
 	}
 	if err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
@@ -402,12 +402,12 @@ func takeIDToken(ctx context.Context, g *gate, fresh *session, t *tokens, now ti
 	}
 	fresh.Carried = carried
 	fresh.idToken = t.idToken
-	fresh.claims = merge(carried, verified.claims)
+	fresh.claims = mergeClaims(carried, verified.claims)
 	return nil
 }
 
 // merge is the claims of over on top of those of under.
-func merge(under, over map[string]any) map[string]any {
+func mergeClaims(under, over map[string]any) map[string]any {
 	both := make(map[string]any, len(under)+len(over))
 	for name, value := range under {
 		both[name] = value
@@ -418,29 +418,29 @@ func merge(under, over map[string]any) map[string]any {
 	return both
 }
 
-// judgeSession applies the rule to a session and finishes the headers for it.
-func judgeSession(g *gate, s *session) (*pass, error) {
-	claims := merge(s.Userinfo, s.claims)
+// evaluateSession applies the rule to a session and finishes the headers for it.
+func evaluateSession(m *middleware, s *session) (*principal, error) {
+	claims := mergeClaims(s.Userinfo, s.claims)
 	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]any{"id_token": s.idToken, "access_token": s.accessToken}}
 	if t, err := parseToken(s.accessToken); err == nil {
 		id["access_token"] = t.claims // it came from the token endpoint itself, so its claims are the provider's word
 	}
-	p, err := judge(g.policy, id)
+	p, err := evaluatePolicy(m.policy, id)
 	if err != nil {
-		return p, fmt.Errorf("%w (sub %q)", err, clip(text(s.claims["sub"])))
+		return p, fmt.Errorf("%w (sub %q)", err, forLog(stringOf(s.claims["sub"])))
 	}
-	p.session = s.ID
-	p.sid = text(s.claims["sid"])
-	p.sub = text(s.claims["sub"])
+	p.sessionID = s.ID
+	p.sid = stringOf(s.claims["sid"])
+	p.sub = stringOf(s.claims["sub"])
 	return p, nil
 }
 
 // openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
-func openSession(ctx context.Context, g *gate, name, value string) (s *session, current bool, err error) {
+func openSession(ctx context.Context, m *middleware, name, value string) (s *session, current bool, err error) {
 	s = nil
-	packed, current, err := open(g.sessionSealer, name, value)
-	if err == nil && g.store != nil {
-		s, err = fetchSession(ctx, g, packed)
+	packed, current, err := open(m.sessionSealer, name, value)
+	if err == nil && m.store != nil {
+		s, err = fetchStored(ctx, m, packed)
 		return s, current, err
 	}
 	if err == nil {
@@ -465,13 +465,13 @@ func unpackSession(packed []byte) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: merge(record.Carried, t.claims)}, nil
+	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: mergeClaims(record.Carried, t.claims)}, nil
 }
 
 // saveSession writes the session to the browser as used now; the store, if there is one, has it already.
-func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
-	if g.store != nil {
-		return setSessionCookie(g, rw, req, s, s.ticket, now)
+func saveSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	if m.store != nil {
+		return setSessionCookie(m, rw, req, s, s.ticket, now)
 	}
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
@@ -479,49 +479,49 @@ func saveSession(g *gate, rw http.ResponseWriter, req *http.Request, s *session,
 	if err != nil {
 		return err
 	}
-	return setSessionCookie(g, rw, req, &renewed, content, now)
+	return setSessionCookie(m, rw, req, &renewed, content, now)
 }
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
-func setSessionCookie(g *gate, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
-	if recall(g.revoked, "replaced:"+s.ID) != nil {
+func setSessionCookie(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
+	if cacheGet(m.revoked, "replaced:"+s.ID) != nil {
 		return nil // the browser has a newer one
 	}
-	https := isHTTPS(g, req)
-	name := cookieName(&g.sessionCookie, https)
-	sealed := seal(g.sessionSealer, name, content)
-	maxAge := int(sessionEnd(g, s) - now.Unix())
-	if !g.config.Session.Persistent {
+	https := isHTTPS(m, req)
+	name := cookieName(&m.sessionCookie, https)
+	sealed := seal(m.sessionSealer, name, content)
+	maxAge := int(sessionEnd(m, s) - now.Unix())
+	if !m.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	if !setChunked(rw, req, &g.sessionCookie, name, sealed, https, maxAge) {
+	if !setChunked(rw, req, &m.sessionCookie, name, sealed, https, maxAge) {
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}
-	if g.csrf != nil {
-		issueCSRFToken(g, rw, req, s.ID, https)
+	if m.csrf != nil {
+		issueCSRFToken(m, rw, req, s.ID, https)
 	}
-	logf(g.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
+	logf(m.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
 	return nil
 }
 
 // endSessions forgets the sessions of a browser here: its cookies, their passes, and any copies of them that may still be around.
-func endSessions(g *gate, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
+func endSessions(m *middleware, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
 	for _, s := range sessions {
-		if g.store == nil {
+		if m.store == nil {
 			break
 		}
-		if err := storeDelete(req.Context(), g.store, ticketID(s.ticket)); err != nil {
+		if err := storeDelete(req.Context(), m.store, ticketID(s.ticket)); err != nil {
 			return err // or the session would live on without its owner's knowledge
 		}
 	}
-	clearCookies(g, rw, req)
+	clearCookies(m, rw, req)
 	var marks []string
 	for _, s := range sessions {
-		revoke(g, g.revoked, "id:"+s.ID, storeClock(g.ledger))
+		revoke(m, m.revoked, "id:"+s.ID, sharedClock(m.clientState))
 		marks = append(marks, "id:"+s.ID)
 	}
-	if g.store != nil && marks != nil {
-		_ = spreadNews(req.Context(), g, marks...) // in case Redis loses the deletion; the session is gone
+	if m.store != nil && marks != nil {
+		_ = publishLogouts(req.Context(), m, marks...) // in case Redis loses the deletion; the session is gone
 	}
 	return nil
 }

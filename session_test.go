@@ -74,8 +74,8 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 		t.Error("the cookie was not sealed anew")
 	}
 	if second.server != nil { // the memory can be seen in this process alone
-		old := findPass(testGateOf(second), "kept="+before)
-		if left := time.Until(old.until); left <= 0 || left > lateGrace {
+		old := findPrincipal(testMiddlewareOf(second), "kept="+before)
+		if left := time.Until(old.validUntil); left <= 0 || left > replacedCookieGrace {
 			t.Errorf("the replaced cookie is good for %s without another look", left)
 		}
 	}
@@ -109,16 +109,16 @@ func TestSessionSecretRollout(t *testing.T) {
 	if ahead.server == nil {
 		return // the memory can be emptied in this process alone
 	}
-	g := testGateOf(ahead)
-	if _, current, err := open(g.sessionSealer, "rolled", before); !current || err != nil {
+	m := testMiddlewareOf(ahead)
+	if _, current, err := open(m.sessionSealer, "rolled", before); !current || err != nil {
 		t.Errorf("current %v, %v", current, err)
 	}
-	_, _, _ = open(g.sessionSealer, "rolled", seal(newSealer([]string{newer}, p.issuer, p.clientID, "session"), "rolled", []byte("x"))) // another replica is done with it
-	known, _, err := openSession(context.Background(), g, "rolled", before)
+	_, _, _ = open(m.sessionSealer, "rolled", seal(newSealer([]string{newer}, p.issuer, p.clientID, "session"), "rolled", []byte("x"))) // another replica is done with it
+	known, _, err := openSession(context.Background(), m, "rolled", before)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropNamed(g.ledger, known.ID) // so that it is looked at
+	removeByName(m.clientState, known.ID) // so that it is looked at
 	b.fetch(http.MethodGet, "/", "").upstream()
 	if b.cookie("rolled").Value == before {
 		t.Error("the cookie was not sealed anew")

@@ -89,7 +89,7 @@ func TestSignatureVectors(t *testing.T) {
 		}
 		var k *key
 		if jwk["kty"] == "oct" {
-			secret, _ := base64url.DecodeString(text(jwk["k"]))
+			secret, _ := base64url.DecodeString(stringOf(jwk["k"]))
 			k, err = newSecretKey(secret, []string{v.Alg})
 		} else {
 			k, err = parseJWK(jwk)

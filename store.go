@@ -28,39 +28,39 @@ import (
 
 // store is the sessions of one client at one provider.
 type store struct {
-	redis  *redisClient
-	prefix string
-	scopes []string // names of the secrets, the current one's first: what others call by the same sub or sid is somebody else
-	log    *logger
-	life   time.Duration // of the news: the longest session.expiry
+	redis          *redisClient
+	prefix         string
+	scopes         []string // names of the secrets, the current one's first: what others call by the same sub or sid is somebody else
+	log            *logger
+	logoutLifetime time.Duration // of the news: the longest session.expiry
 
-	mu     sync.Mutex
-	news   newsExchange // of one of those whose sessions these are: no gate, or the types were a circle, which the interpreter cannot do
-	since  int64        // until when the news were heard, in milliseconds of Redis's clock
-	again  []*written   // what is left to be done again
-	recent []*written   // the last commands that changed sessions, oldest first
-	bytes  int          // of them
-	marks  []string     // the last sign-outs, sealed
-	judged string       // the settings of Redis that were warned about last
+	mu             sync.Mutex
+	syncLogouts    logoutSync // of one of those whose sessions these are: no gate, or the types were a circle, which the interpreter cannot do
+	syncedUntil    int64      // until when the news were heard, in milliseconds of Redis's clock
+	pendingChanges []*change  // what is left to be done again
+	recentChanges  []*change  // the last commands that changed sessions, oldest first
+	changeBytes    int        // of them
+	logoutMarks    []string   // the last sign-outs, sealed
+	warnedSettings string     // the settings of Redis that were warned about last
 }
 
-// newsExchange is exchangeNews for a gate.
-type newsExchange func(ctx context.Context, told []string) (added int64, err error)
+// logoutSync is syncLogouts for a gate.
+type logoutSync func(ctx context.Context, told []string) (added int64, err error)
 
 // written is what was done to a session, or could not be done. A failover loses what the new master had not got yet, a restart what was
 // not on the disk: it is done again as soon as Redis is back.
-type written struct {
+type change struct {
 	id, value, before string // no value: deleted. before is the beginning of what it replaced, "" of a new session
 	end               time.Time
 	indexes           []string
-	at                time.Time
+	doneAt            time.Time
 }
 
 const (
-	recentTime  = 10 * time.Second
-	recentBytes = 4 << 20
-	maxMarks    = 1000
-	maxIndexed  = 1000 // sessions of one user; of more, those end that would end first
+	replayWindow   = 10 * time.Second
+	replayBytes    = 4 << 20
+	maxLogoutMarks = 1000
+	maxIndexed     = 1000 // sessions of one user; of more, those end that would end first
 )
 
 // newStore makes the store of the options; every error names the option below the block. It needs no network.
@@ -75,28 +75,28 @@ func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds
 // storeGet returns a session's value, "" when it has ended or never was. An error means that Redis itself failed.
 func storeGet(ctx context.Context, s *store, id string) (string, error) {
 	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
-	value, _, _ := strings.Cut(text(reply), "|") // the lease is behind it
+	value, _, _ := strings.Cut(stringOf(reply), "|") // the lease is behind it
 	return value, err
 }
 
-// sealHead is how much of a value tells it from every other: the nonce of its seal is in there (seal.go).
-const sealHead = 32
+// validatorLength is how much of a value tells it from every other: the nonce of its seal is in there (seal.go).
+const validatorLength = 32
 
-// storeQuestion is the command that reads the beginning of a session's value, as it is sent, and the slot of its key.
-func storeQuestion(s *store, id string) (request string, slot int) {
+// storeValidation is the command that reads the beginning of a session's value, as it is sent, and the slot of its key.
+func storeValidation(s *store, id string) (request string, slot int) {
 	key := s.prefix + "session:{" + id + "}"
-	return redisRequest([]string{"GETRANGE", key, "0", strconv.Itoa(sealHead - 1)}), redisSlot(s.redis, key)
+	return redisRequest([]string{"GETRANGE", key, "0", strconv.Itoa(validatorLength - 1)}), redisSlot(s.redis, key)
 }
 
-// storeAnswer is the reply to that question for a value.
-func storeAnswer(sealed string) string { return redisBulk(sealed[:sealHead]) }
+// storeValidator is the reply to that question for a value.
+func storeValidator(sealed string) string { return redisBulk(sealed[:validatorLength]) }
 
 // storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With before, the beginning of the value that it
 // replaces, it returns false when there is no session any more: who was logged out while another request refreshed the session must not be
 // signed in again by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry
 // without its session does no harm.
 func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time.Duration, sid, sub string) (bool, error) {
-	w := &written{id: id, value: sealed, before: before, end: time.Now().Add(ttl)}
+	w := &change{id: id, value: sealed, before: before, end: time.Now().Add(ttl)}
 	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
 		if index[1] != "" {
 			w.indexes = append(w.indexes, hashedKey(s.scopes[0], index[0], index[1]))
@@ -112,17 +112,17 @@ func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time
 		reply, err = storeDo(ctx, s, "session:{"+id+"}", "SET", args...)
 	}
 	if reply != nil || before != "" && errors.Is(err, errUnavailable) { // tokens that were refreshed must not be lost
-		noteWritten(s, w, err == nil)
+		recordChange(s, w, err == nil)
 	}
 	return reply != nil, err
 }
 
 // storeIndex lets a session be found. A user has maxIndexed sessions at most: those that would end first end now, for in an index without
 // an end they could be found no more.
-func storeIndex(ctx context.Context, s *store, w *written) error {
+func storeIndex(ctx context.Context, s *store, w *change) error {
 	for _, index := range w.indexes {
 		reply, err := storeEval(ctx, s, index, indexScript, w.id, milliseconds(time.Until(w.end)), strconv.Itoa(maxIndexed))
-		for _, id := range texts(reply) {
+		for _, id := range stringsOf(reply) {
 			err = firstError(err, storeDelete(ctx, s, id))
 		}
 		if err != nil {
@@ -134,22 +134,22 @@ func storeIndex(ctx context.Context, s *store, w *written) error {
 
 // storeDelete ends a session. Its entries in the indexes stay until it would have ended anyway.
 func storeDelete(ctx context.Context, s *store, id string) error {
-	w := &written{id: id}
-	_, err := writeAgain(ctx, s, w)
-	noteWritten(s, w, err == nil)
+	w := &change{id: id}
+	_, err := replayChange(ctx, s, w)
+	recordChange(s, w, err == nil)
 	return err
 }
 
-// writeAgain deletes a session, or writes it where its entry is still what it replaces: what came later, also a sign-out, stays. It says
+// replayChange deletes a session, or writes it where its entry is still what it replaces: what came later, also a sign-out, stays. It says
 // whether that changed anything. It may be done any number of times.
-func writeAgain(ctx context.Context, s *store, w *written) (bool, error) {
+func replayChange(ctx context.Context, s *store, w *change) (bool, error) {
 	key := s.prefix + "session:{" + w.id + "}"
 	gone := s.prefix + "gone:{" + w.id + "}"
-	reply, err := redisDo(ctx, s.redis, key, "EVAL", againScript, "2", key, gone, w.before, w.value, milliseconds(time.Until(w.end)))
+	reply, err := redisDo(ctx, s.redis, key, "EVAL", replayScript, "2", key, gone, w.before, w.value, milliseconds(time.Until(w.end)))
 	return reply == int64(1), err
 }
 
-const againScript = `if ARGV[2] == '' then
+const replayScript = `if ARGV[2] == '' then
 local was = redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], '1', 'PX', 60000)
 return was
@@ -158,34 +158,34 @@ if redis.call('GET', KEYS[2]) or redis.call('GETRANGE', KEYS[1], 0, 31) ~= ARGV[
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1`
 
-// noteWritten remembers what was done, or is to be done once Redis is back. Nothing is forgotten while Redis takes nothing.
-func noteWritten(s *store, w *written, isDone bool) {
-	w.at = time.Now()
+// recordChange remembers what was done, or is to be done once Redis is back. Nothing is forgotten while Redis takes nothing.
+func recordChange(s *store, w *change, isDone bool) {
+	w.doneAt = time.Now()
 	s.mu.Lock()
-	s.recent = append(s.recent, w)
-	s.bytes += writtenCost + len(w.value)
-	for len(s.recent) > 0 && (s.bytes > recentBytes || isDone && w.at.Sub(s.recent[0].at) > recentTime) {
-		s.bytes -= writtenCost + len(s.recent[0].value)
-		s.recent = s.recent[1:]
+	s.recentChanges = append(s.recentChanges, w)
+	s.changeBytes += changeCost + len(w.value)
+	for len(s.recentChanges) > 0 && (s.changeBytes > replayBytes || isDone && w.doneAt.Sub(s.recentChanges[0].doneAt) > replayWindow) {
+		s.changeBytes -= changeCost + len(s.recentChanges[0].value)
+		s.recentChanges = s.recentChanges[1:]
 	}
 	s.mu.Unlock()
 	if !isDone {
-		redisUnsettled(s.redis)
+		redisNoteLostWrites(s.redis)
 	}
 }
 
-const writtenCost = 512 // bytes that an entry takes beside the value
+const changeCost = 512 // bytes that an entry takes beside the value
 
 // settle hears the news of other replicas. When Redis may have lost, or could not take, what was written in the last seconds it does that
 // again first, and warns about a Redis that loses more.
-func settle(s *store, isLost bool) error {
+func replayChanges(s *store, isLost bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.redis.timeout/4)
 	defer cancel()
 	s.mu.Lock()
-	if isLost && len(s.again) == 0 {
-		s.again = s.recent
+	if isLost && len(s.pendingChanges) == 0 {
+		s.pendingChanges = s.recentChanges
 	}
-	left, marks, tell := s.again, s.marks, s.news
+	left, marks, tell := s.pendingChanges, s.logoutMarks, s.syncLogouts
 	s.mu.Unlock()
 	if !isLost {
 		_, err := tell(ctx, nil)
@@ -201,7 +201,7 @@ func settle(s *store, isLost bool) error {
 		wasLost := false
 		err := storeIndex(ctx, s, w)
 		if err == nil && (w.value == "" || !isGone[w.id]) {
-			wasLost, err = writeAgain(ctx, s, w)
+			wasLost, err = replayChange(ctx, s, w)
 		}
 		if err != nil {
 			break
@@ -211,72 +211,72 @@ func settle(s *store, isLost bool) error {
 		}
 	}
 	s.mu.Lock()
-	s.again = left // goes on the next time
+	s.pendingChanges = left // goes on the next time
 	s.mu.Unlock()
 	added, err := tell(ctx, marks)
 	if lost > 0 || added > 0 {
 		logf(s.log, levelWarn, "session.store.redis: %d changes of sessions and %d sign-outs were not in Redis and were written again: a failover, a restart or an outage lost them", lost, added)
 	}
-	judgeRedis(ctx, s)
+	checkRedisSettings(ctx, s)
 	if err == nil && len(left) > 0 {
 		err = errUnavailable // some are left
 	}
 	return err
 }
 
-// judgeRedis warns about settings of Redis by which sessions, or sign-outs, get lost. It may be forbidden to ask.
-func judgeRedis(ctx context.Context, s *store) {
+// checkRedisSettings warns about settings of Redis by which sessions, or sign-outs, get lost. It may be forbidden to ask.
+func checkRedisSettings(ctx context.Context, s *store) {
 	reply, err := redisDo(ctx, s.redis, s.prefix, "INFO")
 	if err != nil {
 		return
 	}
-	_, rest, _ := strings.Cut(text(reply), "\nmaxmemory_policy:")
+	_, rest, _ := strings.Cut(stringOf(reply), "\nmaxmemory_policy:")
 	policy, _, _ := strings.Cut(rest, "\r\n")
 	judgment := ""
 	if policy != "" && policy != "noeviction" {
-		judgment = fmt.Sprintf("; maxmemory-policy is %q: when it is full it throws out sessions, and the index by which a logout finds them; set noeviction", clip(policy))
+		judgment = fmt.Sprintf("; maxmemory-policy is %q: when it is full it throws out sessions, and the index by which a logout finds them; set noeviction", forLog(policy))
 	}
-	if strings.Contains(text(reply), "\naof_enabled:0") {
+	if strings.Contains(stringOf(reply), "\naof_enabled:0") {
 		judgment += "; appendonly is off: a restart forgets the last sign-ins, or brings back who had signed out; set appendonly yes"
 	}
 	s.mu.Lock()
-	isNew := judgment != s.judged
-	s.judged = judgment
+	isNew := judgment != s.warnedSettings
+	s.warnedSettings = judgment
 	s.mu.Unlock()
 	if isNew && judgment != "" {
 		logf(s.log, levelWarn, "session.store.redis: Redis can lose sessions%s", judgment)
 	}
 }
 
-// storeNews adds marks of sign-outs, those that are not there yet, and returns how many that were, with the marks written since a time, all
+// storeLogouts adds marks of sign-outs, those that are not there yet, and returns how many that were, with the marks written since a time, all
 // on Redis's clock and in milliseconds.
-func storeNews(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
+func storeLogouts(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
 	now, added = 0, 0
 	news = nil // alone: the interpreter cannot assign nil among others
 	s.mu.Lock()
-	life := s.life
+	life := s.logoutLifetime
 	s.mu.Unlock()
-	args := append([]string{strconv.FormatInt(since, 10), milliseconds(life), strconv.Itoa(maxMarks)}, marks...)
-	reply, err := storeEval(ctx, s, hashedKey("", "out", ""), newsScript, args...)
+	args := append([]string{strconv.FormatInt(since, 10), milliseconds(life), strconv.Itoa(maxLogoutMarks)}, marks...)
+	reply, err := storeEval(ctx, s, hashedKey("", "out", ""), logoutsScript, args...)
 	if answer, _ := reply.([]any); len(answer) == 3 {
 		now, _ = answer[0].(int64)
 		added, _ = answer[1].(int64)
-		news = texts(answer[2])
+		news = stringsOf(answer[2])
 	}
 	return now, added, news, err
 }
 
-// keepMarks remembers marks, for a Redis that loses them.
-func keepMarks(s *store, marks []string) {
+// recordLogoutMarks remembers marks, for a Redis that loses them.
+func recordLogoutMarks(s *store, marks []string) {
 	s.mu.Lock()
-	s.marks = append(s.marks, marks...)
-	if more := len(s.marks) - maxMarks; more > 0 {
-		s.marks = s.marks[more:]
+	s.logoutMarks = append(s.logoutMarks, marks...)
+	if more := len(s.logoutMarks) - maxLogoutMarks; more > 0 {
+		s.logoutMarks = s.logoutMarks[more:]
 	}
 	s.mu.Unlock()
 }
 
-const newsScript = `local t = redis.call('TIME')
+const logoutsScript = `local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local added = 0
 for i = 4, #ARGV do added = added + redis.call('ZADD', KEYS[1], 'NX', now, ARGV[i]) end
@@ -299,7 +299,7 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, texts(reply)...)
+		found = append(found, stringsOf(reply)...)
 	}
 	if sid == "" || sub == "" || len(found) == 0 {
 		return found, nil
@@ -307,7 +307,7 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 	both := []string{}
 	all, err := storeFind(ctx, s, "", sub)
 	for _, id := range found {
-		if has(all, id) {
+		if contains(all, id) {
 			both = append(both, id)
 		}
 	}
@@ -336,7 +336,7 @@ func storeLease(ctx context.Context, s *store, id, token string, ttl, life time.
 	if len(answer) != 2 {
 		return false, "", err
 	}
-	return answer[0] == int64(1), text(answer[1]), err
+	return answer[0] == int64(1), stringOf(answer[1]), err
 }
 
 // leaseScript keeps the entry's end, or lets it end in ARGV[3] milliseconds where the user of Redis may not ask for it.

@@ -17,10 +17,10 @@ func settlingStore(t *testing.T, config *RedisConfig, timeout time.Duration) *st
 	s := realStore(t, config, timeout)
 	_, port, _ := net.SplitHostPort(config.Endpoints[0])
 	s.log = newLogger("login0-"+port+"@file", "warn")
-	s.life = time.Hour
-	g := &gate{log: s.log, store: s, ledger: newLedger(), sessionSealer: newSealer([]string{"secret"}, "issuer", "client", "ticket")}
-	s.news = func(ctx context.Context, told []string) (int64, error) { return exchangeNews(ctx, g, told) }
-	s.redis.settle = func(isLost bool) error { return settle(s, isLost) }
+	s.logoutLifetime = time.Hour
+	m := &middleware{log: s.log, store: s, clientState: newClientState(), sessionSealer: newSealer([]string{"secret"}, "issuer", "client", "ticket")}
+	s.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return syncLogouts(ctx, m, told) }
+	s.redis.maintain = func(isLost bool) error { return replayChanges(s, isLost) }
 	return s
 }
 
@@ -33,7 +33,9 @@ func wantSession(t *testing.T, s *store, id, want string) {
 }
 
 // sealedAs is a value that differs from others in its beginning, as sealed ones do.
-func sealedAs(name string) string { return (name + strings.Repeat("-", sealHead))[:sealHead] + "rest" }
+func sealedAs(name string) string {
+	return (name + strings.Repeat("-", validatorLength))[:validatorLength] + "rest"
+}
 
 // TestStoreSnapshot: Redis starts again from a snapshot. What was written and deleted since is there again, and gone again, with the first
 // command that reaches it, whatever that is.
@@ -50,22 +52,22 @@ func TestStoreSnapshot(t *testing.T) {
 	put("out", "out", "")
 	put("refreshed", "old", "")
 	put("elsewhere", "elsewhere", "")
-	s.recent = nil // long ago
+	s.recentChanges = nil // long ago
 	tellRedis(t, redisConfigAt(server.address), "SAVE")
-	put("refreshed", "new", sealedAs("old")[:sealHead])
-	put("refreshed", "newer", sealedAs("new")[:sealHead])
+	put("refreshed", "new", sealedAs("old")[:validatorLength])
+	put("refreshed", "newer", sealedAs("new")[:validatorLength])
 	put("fresh", "fresh", "")
 	put("short", "short", "")
-	put("elsewhere", "ours", sealedAs("elsewhere")[:sealHead])
+	put("elsewhere", "ours", sealedAs("elsewhere")[:validatorLength])
 	for _, id := range []string{"out", "short"} {
 		if err := storeDelete(ctx, s, id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, added, _, err := storeNews(ctx, s, 0, []string{"mark"}); added != 1 || err != nil {
+	if _, added, _, err := storeLogouts(ctx, s, 0, []string{"mark"}); added != 1 || err != nil {
 		t.Fatal(added, err)
 	}
-	keepMarks(s, []string{"mark"})
+	recordLogoutMarks(s, []string{"mark"})
 	server.kill()
 	server.start(t)
 	tellRedis(t, redisConfigAt(server.address), "SET", "app:session:{elsewhere}", sealedAs("another replica's")) // before we come
@@ -78,7 +80,7 @@ func TestStoreSnapshot(t *testing.T) {
 	if ids, err := storeFind(ctx, s, "", "ada"); err != nil || !strings.Contains(strings.Join(ids, " "), "fresh") {
 		t.Errorf("the index has %v, %v", ids, err)
 	}
-	if _, added, news, err := storeNews(ctx, s, 0, []string{"mark"}); added != 0 || len(news) != 1 || err != nil {
+	if _, added, news, err := storeLogouts(ctx, s, 0, []string{"mark"}); added != 0 || len(news) != 1 || err != nil {
 		t.Errorf("the news: %d added, %v, %v", added, news, err)
 	}
 	eventually(t, "the loss is told", func() bool {
@@ -101,7 +103,7 @@ func TestStoreGone(t *testing.T) {
 	tellRedis(t, redisConfigAt(server.address), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	wantSession(t, ours, "one", "")
 	wantSession(t, ours, "one", "")
-	if ours.redis.isUnsettled || ours.redis.settled.IsZero() {
+	if ours.redis.mayHaveLostWrites || ours.redis.replayedAt.IsZero() {
 		t.Error("nobody saw to what may have been lost")
 	}
 }
@@ -120,10 +122,10 @@ func TestStoreUnwritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.recent = nil
+	s.recentChanges = nil
 	server.kill()
 	for _, id := range []string{"one", "ended"} {
-		_, err := storeSet(ctx, s, id, sealedAs("new "+id), sealedAs("old " + id)[:sealHead], time.Hour, "", "ada")
+		_, err := storeSet(ctx, s, id, sealedAs("new "+id), sealedAs("old " + id)[:validatorLength], time.Hour, "", "ada")
 		wantWords(t, err, "connection refused")
 	}
 	server.start(t)
@@ -141,21 +143,21 @@ func TestStoreRecent(t *testing.T) {
 	s := &store{redis: &redisClient{}}
 	big := strings.Repeat("x", 100<<10)
 	for i := 0; i < 50; i++ {
-		noteWritten(s, &written{id: fmt.Sprint(i), value: big}, true)
+		recordChange(s, &change{id: fmt.Sprint(i), value: big}, true)
 	}
-	if len(s.recent) == 0 || len(s.recent) > 41 || s.bytes > recentBytes || s.recent[len(s.recent)-1].id != "49" {
-		t.Errorf("%d remembered, %d bytes", len(s.recent), s.bytes)
+	if len(s.recentChanges) == 0 || len(s.recentChanges) > 41 || s.changeBytes > replayBytes || s.recentChanges[len(s.recentChanges)-1].id != "49" {
+		t.Errorf("%d remembered, %d bytes", len(s.recentChanges), s.changeBytes)
 	}
-	for _, w := range s.recent {
-		w.at = time.Now().Add(-time.Minute)
+	for _, w := range s.recentChanges {
+		w.doneAt = time.Now().Add(-time.Minute)
 	}
-	noteWritten(s, &written{id: "not written"}, false)
-	if len(s.recent) < 5 {
+	recordChange(s, &change{id: "not written"}, false)
+	if len(s.recentChanges) < 5 {
 		t.Error("what was written before Redis went away is forgotten")
 	}
-	noteWritten(s, &written{id: "written"}, true)
-	if len(s.recent) != 2 || s.bytes != 2*writtenCost {
-		t.Errorf("after a minute: %d remembered, %d bytes", len(s.recent), s.bytes)
+	recordChange(s, &change{id: "written"}, true)
+	if len(s.recentChanges) != 2 || s.changeBytes != 2*changeCost {
+		t.Errorf("after a minute: %d remembered, %d bytes", len(s.recentChanges), s.changeBytes)
 	}
 }
 
@@ -210,11 +212,11 @@ func TestStoreSentinelSwitch(t *testing.T) {
 		_, _, _ = getSession(ctx, s, "anybody")
 		time.Sleep(redisRecheck / 2)
 		s.mu.Lock()
-		left := len(s.again)
+		left := len(s.pendingChanges)
 		s.mu.Unlock()
 		s.redis.mu.Lock()
 		defer s.redis.mu.Unlock()
-		return left == 0 && !s.redis.isUnsettled
+		return left == 0 && !s.redis.mayHaveLostWrites
 	})
 	fresh := realStore(t, direct(two), time.Second)
 	undone, lost := 0, 0
@@ -250,15 +252,15 @@ func TestStoreIndexIsBounded(t *testing.T) {
 		t.Errorf("the index has %d sessions, %v", len(ids), err)
 	}
 	keys, err := redisDo(ctx, s.redis, "", "KEYS", "app:session:*")
-	if len(texts(keys)) != maxIndexed || err != nil {
-		t.Errorf("there are %d sessions", len(texts(keys)))
+	if len(stringsOf(keys)) != maxIndexed || err != nil {
+		t.Errorf("there are %d sessions", len(stringsOf(keys)))
 	}
 	wantSession(t, s, "s0", "")
-	if n, err := forgetStored(ctx, s, "", "ada"); n != maxIndexed || err != nil {
+	if n, err := deleteStoredOf(ctx, s, "", "ada"); n != maxIndexed || err != nil {
 		t.Errorf("a pushed logout ended %d sessions, %v", n, err)
 	}
-	if keys, _ := redisDo(ctx, s.redis, "", "KEYS", "app:session:*"); len(texts(keys)) != 0 {
-		t.Errorf("after a pushed logout there are %d sessions", len(texts(keys)))
+	if keys, _ := redisDo(ctx, s.redis, "", "KEYS", "app:session:*"); len(stringsOf(keys)) != 0 {
+		t.Errorf("after a pushed logout there are %d sessions", len(stringsOf(keys)))
 	}
 }
 
@@ -267,7 +269,7 @@ func TestStoreIndexIsBounded(t *testing.T) {
 func TestStoreEviction(t *testing.T) {
 	server := startRedis(t, "--maxmemory", "4mb", "--maxmemory-policy", "volatile-ttl", "--maxmemory-samples", "20")
 	s := settlingStore(t, redisConfigAt(server.address), 5*time.Second)
-	s.redis.isUnsettled = true
+	s.redis.mayHaveLostWrites = true
 	ctx := context.Background()
 	for i := 0; i < 4000; i++ {
 		id := fmt.Sprint("s", i)

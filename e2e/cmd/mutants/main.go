@@ -1,5 +1,5 @@
 // Command mutants makes small faults in the plugin, one at a time, and tells which of them its tests do not notice:
-// `make mutants N=200 SEED=1`. For each fault only the tests that run its line are run, the quickest first. FILES=token.go,seal.go
+// `make mutants N=200 SEED=1`. For each fault only the tests that run its line are run, the quickest first. FILES=jwt.go,seal.go
 // looks at some files alone. SKIP=40 goes on after the 40th fault of the same seed, and AT=3,17 tries some alone.
 // It works on a copy of the repository, and keeps in the temporary folder which test runs which line until a file changes.
 package main

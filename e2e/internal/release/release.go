@@ -104,13 +104,13 @@ func checkInstructions(dir, version string) error {
 
 // checkUserAgent: the version that the plugin tells providers is this one.
 func checkUserAgent(dir, version string) error {
-	text, err := os.ReadFile(filepath.Join(dir, "provider.go"))
+	text, err := os.ReadFile(filepath.Join(dir, "client.go"))
 	if err != nil {
 		return err
 	}
 	found := regexp.MustCompile(`const userAgent = "traefik-oidc/(\S+) `).FindStringSubmatch(string(text))
 	if len(found) == 0 || "v"+found[1] != version {
-		return fmt.Errorf("provider.go: userAgent: tells providers the version %q, not %s", found, version)
+		return fmt.Errorf("client.go: userAgent: tells providers the version %q, not %s", found, version)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestReleaseTree(t *testing.T) {
 		{"changes without a section", version, "CHANGELOG.md", "## " + version, "## Next", `no section "## v0.1.0"`},
 		{"changes left behind", version, "CHANGELOG.md", "## " + version, "## Next\n\n- One more.\n\n## " + version, "Next is not empty"},
 		{"another version to install", version, "README.md", "version: v0.1.0", "version: v0.0.9", "tells people to install v0.0.9"},
-		{"another version told to providers", version, "provider.go", "traefik-oidc/0.1.0", "traefik-oidc/0.0.9", "tells providers the version"},
+		{"another version told to providers", version, "client.go", "traefik-oidc/0.1.0", "traefik-oidc/0.0.9", "tells providers the version"},
 		{"a dependency", version, "go.mod", "go 1.20", "go 1.20\n\nrequire golang.org/x/mod v0.30.0", "require, replace and use nothing"},
 		{"another import", version, ".traefik.yml", "import: " + Module, "import: example.com/oidc", "import is missing or wrong"},
 		{"no testData", version, ".traefik.yml", "testData:", "testdata:", "testData is missing"},

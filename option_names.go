@@ -8,7 +8,7 @@ import (
 // This file knows what options are called elsewhere: whoever moves over is told the name here, or the page. A row has the answer and the
 // names, in lower case and without what stands between words; those of traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
 // traefik-forward-auth, Traefik's forwardAuth, the plugins that check JWTs, and what OAuth libraries say. “x” is option x.
-const otherNames = `
+const foreignNames = `
 “issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid azuretenant providersoidcissuer providers
 “clientId” < applicationid appid providersoidcclientid
 “clientSecret” < providersoidcclientsecret clientsecretfile clientsecretvalue clientpassword
@@ -88,17 +88,17 @@ nothing like it is here < dynamicclientregistration htpasswdfile serviceaccountt
 the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
 `
 
-var betweenWords = regexp.MustCompile(`[^a-z0-9]`)
+var notNameCharacter = regexp.MustCompile(`[^a-z0-9]`)
 
-// nameHere is the answer to a name that other projects use; at is the whole path of an option, whose last name may be enough.
-func nameHere(at string) string {
+// optionFor is the answer to a name that other projects use; at is the whole path of an option, whose last name may be enough.
+func optionFor(at string) string {
 	at = strings.ToLower(at)
 	for _, name := range []string{at, at[strings.LastIndex(at, ".")+1:]} {
-		name = betweenWords.ReplaceAllString(name, "")
-		for _, row := range strings.Split(otherNames, "\n") {
+		name = notNameCharacter.ReplaceAllString(name, "")
+		for _, row := range strings.Split(foreignNames, "\n") {
 			answer, names, _ := strings.Cut(row, " <")
 			if strings.Contains(names+" ", " "+name+" ") {
-				return patterns.Replace(answer)
+				return ruleAbbreviations.Replace(answer)
 			}
 		}
 	}

@@ -43,14 +43,14 @@ func FuzzSessionCookie(f *testing.F) {
 		if pending := readPending(content); pending != nil && len(pending.State) != 43 {
 			t.Errorf("state %q", pending.State)
 		}
-		g := &gate{login: true, ownCookies: ownCookies(&cookie{base: "login-session"}, &cookie{base: "login-state"})}
-		stripCookies(g, req)
+		m := &middleware{hasLogin: true, ownCookies: ownCookiePattern(&cookie{baseName: "login-session"}, &cookie{baseName: "login-state"})}
+		stripCookies(m, req)
 		rest := req.Header.Get("Cookie")
 		if len(strings.ReplaceAll(rest, " ", "")) > len(line) {
 			t.Errorf("%q became %q", line, rest)
 		}
 		for _, part := range strings.Split(rest, ";") {
-			if part != "" && g.ownCookies.MatchString(part) {
+			if part != "" && m.ownCookies.MatchString(part) {
 				t.Errorf("%q of ours was left in %q", part, rest)
 			}
 		}

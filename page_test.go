@@ -20,8 +20,8 @@ import (
 
 const neverFramed = "base-uri 'none'; frame-ancestors 'none'"
 
-// ask sends a through writeAnswer to a client that sends these headers ("Name: value").
-func ask(t *testing.T, p *pages, method string, a *answer, headers ...string) *httptest.ResponseRecorder {
+// ask sends a through writeResponse to a client that sends these headers ("Name: value").
+func ask(t *testing.T, p *pages, method string, res *response, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	req := httptest.NewRequest(method, "https://app.example.com/reports?year=1", nil)
 	for _, header := range headers {
@@ -29,7 +29,7 @@ func ask(t *testing.T, p *pages, method string, a *answer, headers ...string) *h
 		req.Header.Add(name, value)
 	}
 	rec := httptest.NewRecorder()
-	writeAnswer(p, rec, req, a)
+	writeResponse(p, rec, req, res)
 	return rec
 }
 
@@ -90,21 +90,21 @@ func TestPagesHeaders(t *testing.T) {
 		name   string
 		method string
 		accept string
-		answer *answer
+		answer *response
 		want   map[string]string
 	}{
-		{"a page", "GET", "text/html", &answer{status: 403, title: "No", actions: link}, map[string]string{
+		{"a page", "GET", "text/html", &response{status: 403, title: "No", actions: link}, map[string]string{
 			"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 			"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
 			"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'none'; " + neverFramed,
 		}},
 		{"a page with a button keeps its Origin, and its post may be redirected to the provider", "GET", "text/html",
-			&answer{status: 200, title: "Sure?", actions: button}, map[string]string{
+			&response{status: 200, title: "Sure?", actions: button}, map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "same-origin",
 				"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'self' https: http:; " + neverFramed,
 			}},
-		{"a page that passes loads itself again", "GET", "text/html", &answer{status: 503, title: "Away", actions: link, retryAfter: "5"},
+		{"a page that passes loads itself again", "GET", "text/html", &response{status: 503, title: "Away", actions: link, retryAfter: "5"},
 			map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer",
@@ -112,7 +112,7 @@ func TestPagesHeaders(t *testing.T) {
 				"Content-Security-Policy": "default-src 'none'; style-src " + pageStyleHash + "; form-action 'none'; " + neverFramed,
 			}},
 		{"a program gets the challenge and no reload", "GET", "application/json",
-			&answer{status: 401, title: "No", actions: link, retryAfter: "7", challenge: `Bearer error="invalid_token"`}, map[string]string{
+			&response{status: 401, title: "No", actions: link, retryAfter: "7", challenge: `Bearer error="invalid_token"`}, map[string]string{
 				"Cache-Control": "no-store", "Vary": "Accept, Sec-Fetch-Mode", "X-Content-Type-Options": "nosniff",
 				"Content-Type": "application/problem+json", "Referrer-Policy": "no-referrer",
 				"Retry-After": "7", "Www-Authenticate": `Bearer error="invalid_token"`,
@@ -142,7 +142,7 @@ func TestPagesKeepHeadersOfOthers(t *testing.T) {
 	rec := httptest.NewRecorder()
 	rec.Header().Set("Vary", "Origin")
 	rec.Header().Set("Set-Cookie", "a=b")
-	writeAnswer(builtInPages(t), rec, httptest.NewRequest("GET", "/", nil), newAnswer("401"))
+	writeResponse(builtInPages(t), rec, httptest.NewRequest("GET", "/", nil), newResponse("401"))
 	if got := strings.Join(rec.Header()["Vary"], ", "); got != "Origin, Accept, Sec-Fetch-Mode" {
 		t.Errorf("Vary is %q", got)
 	}
@@ -169,7 +169,7 @@ func TestPagesRefreshOnlyWhereNothingIsLost(t *testing.T) {
 		{"an address that is no link", "GET", []action{{text: "Bad", href: "javascript:alert(1)"}}, ""},
 	}
 	for _, test := range tests {
-		rec := ask(t, p, test.method, &answer{status: 503, title: "Away", actions: test.actions, retryAfter: "5"}, "Accept: text/html")
+		rec := ask(t, p, test.method, &response{status: 503, title: "Away", actions: test.actions, retryAfter: "5"}, "Accept: text/html")
 		if got := rec.Header().Get("Refresh"); got != test.refresh {
 			t.Errorf("%s: expected Refresh %q, got %q", test.name, test.refresh, got)
 		}
@@ -185,8 +185,8 @@ func TestPagesRefreshOnlyWhereNothingIsLost(t *testing.T) {
 func TestPagesHead(t *testing.T) {
 	p := builtInPages(t)
 	for _, accept := range []string{"Accept: text/html", "Accept: */*"} {
-		get := ask(t, p, "GET", newAnswer("403"), accept)
-		head := ask(t, p, "HEAD", newAnswer("403"), accept)
+		get := ask(t, p, "GET", newResponse("403"), accept)
+		head := ask(t, p, "HEAD", newResponse("403"), accept)
 		if head.Body.Len() != 0 {
 			t.Errorf("%s: HEAD has a body", accept)
 		}
@@ -201,19 +201,19 @@ func TestPagesHead(t *testing.T) {
 func TestPagesJSON(t *testing.T) {
 	tests := []struct {
 		name   string
-		answer *answer
+		answer *response
 		kind   string
 		want   string
 	}{
-		{"a refusal", &answer{status: 403, title: "No access", detail: "Ask for it.", id: "0123456789"}, "application/problem+json",
+		{"a refusal", &response{status: 403, title: "No access", detail: "Ask for it.", id: "0123456789"}, "application/problem+json",
 			`{"detail":"No access. Ask for it.","id":"0123456789","instance":"#0123456789","status":403,"title":"Forbidden","type":"about:blank"}`},
-		{"only a title", &answer{status: 400, title: "What was that?"}, "application/problem+json",
+		{"only a title", &response{status: 400, title: "What was that?"}, "application/problem+json",
 			`{"detail":"What was that?","status":400,"title":"Bad Request","type":"about:blank"}`},
-		{"no trouble", &answer{status: 200, title: "You are signed out", detail: "Bye."}, "application/json",
+		{"no trouble", &response{status: 200, title: "You are signed out", detail: "Bye."}, "application/json",
 			`{"detail":"You are signed out. Bye.","status":200,"title":"OK","type":"about:blank"}`},
-		{"a question", &answer{status: 200, title: "Sign out?", detail: "You may."}, "application/json",
+		{"a question", &response{status: 200, title: "Sign out?", detail: "You may."}, "application/json",
 			`{"detail":"Sign out? You may.","status":200,"title":"OK","type":"about:blank"}`},
-		{"hostile text", &answer{status: 500, title: `a"b`, detail: "</script>\x00\n"}, "application/problem+json",
+		{"hostile text", &response{status: 500, title: `a"b`, detail: "</script>\x00\n"}, "application/problem+json",
 			`{"detail":"a\"b. \u003c/script\u003e\u0000\n","status":500,"title":"Internal Server Error","type":"about:blank"}`},
 	}
 	for _, test := range tests {
@@ -233,7 +233,7 @@ func TestPagesJSON(t *testing.T) {
 
 func TestPagesEscape(t *testing.T) {
 	hostile := `"><script>alert(1)</script>'&{detail}{id}`
-	a := &answer{status: 403, title: hostile, detail: hostile, id: hostile, actions: []action{
+	res := &response{status: 403, title: hostile, detail: hostile, id: hostile, actions: []action{
 		{text: hostile, href: `/a"onclick="b`},
 		{text: "run", href: "javascript:alert(2)"},
 		{text: hostile, href: `/b"><script>`, method: http.MethodPost},
@@ -245,7 +245,7 @@ func TestPagesEscape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, p := range map[string]*pages{"built in": builtInPages(t), "custom": newPages(map[string]string{"403": file}, &problems{})} {
-		body := ask(t, p, "GET", a, "Accept: text/html").Body.String()
+		body := ask(t, p, "GET", res, "Accept: text/html").Body.String()
 		for _, bad := range []string{"<script", "javascript:", `"onclick`, `'&`, `"">`} {
 			if strings.Contains(body, bad) {
 				t.Errorf("%s page: contains %q:\n%s", name, bad, body)
@@ -284,39 +284,39 @@ func TestPagesAddress(t *testing.T) {
 
 func TestPagesBuiltIn(t *testing.T) {
 	p := builtInPages(t)
-	answers := []*answer{newAnswer("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newAnswer("200 signed out", action{text: "Sign in again", href: "/"}),
-		newAnswer("200 signed in", action{text: "Continue", href: "/"})}
+	answers := []*response{newResponse("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newResponse("200 signed out", action{text: "Sign in again", href: "/"}),
+		newResponse("200 signed in", action{text: "Continue", href: "/"})}
 	for _, status := range []string{"400", "400 sign-in", "401", "403", "403 forged", "403 sign-in", "405", "500", "502", "503"} {
-		a := newAnswer(status)
-		a.id = newRequestID()
-		answers = append(answers, a)
+		res := newResponse(status)
+		res.id = newRequestID()
+		answers = append(answers, res)
 	}
 	leftover := regexp.MustCompile(`\{[a-z]+\}`)
-	for _, a := range answers {
-		body := ask(t, p, "GET", a, "Accept: text/html").Body.String()
-		if a.title == "" || !strings.Contains(body, "<h1>"+a.title+"</h1>") || !strings.Contains(body, "<title>"+a.title+"</title>") {
-			t.Errorf("%d %q: the title is missing:\n%s", a.status, a.title, body)
+	for _, res := range answers {
+		body := ask(t, p, "GET", res, "Accept: text/html").Body.String()
+		if res.title == "" || !strings.Contains(body, "<h1>"+res.title+"</h1>") || !strings.Contains(body, "<title>"+res.title+"</title>") {
+			t.Errorf("%d %q: the title is missing:\n%s", res.status, res.title, body)
 		}
-		if !strings.Contains(body, "<p>"+a.detail+"</p>") || !strings.Contains(body, `<html lang="en">`) {
-			t.Errorf("%d %q: the detail or the language is missing:\n%s", a.status, a.title, body)
+		if !strings.Contains(body, "<p>"+res.detail+"</p>") || !strings.Contains(body, `<html lang="en">`) {
+			t.Errorf("%d %q: the detail or the language is missing:\n%s", res.status, res.title, body)
 		}
 		if found := leftover.FindString(body); found != "" {
-			t.Errorf("%d %q: %s was not filled in", a.status, a.title, found)
+			t.Errorf("%d %q: %s was not filled in", res.status, res.title, found)
 		}
-		if shown := strings.Contains(body, "Reference <code>"+a.id+"</code>"); shown != (a.id != "") {
-			t.Errorf("%d %q: the reference is shown: %v", a.status, a.title, shown)
+		if shown := strings.Contains(body, "Reference <code>"+res.id+"</code>"); shown != (res.id != "") {
+			t.Errorf("%d %q: the reference is shown: %v", res.status, res.title, shown)
 		}
 		if strings.Contains(strings.Replace(body, pageScript, "", 1), "<script") || strings.Contains(body, "style=") || strings.Contains(body, "url(") || strings.Contains(body, "src=") {
-			t.Errorf("%d %q: something the policy forbids:\n%s", a.status, a.title, body)
+			t.Errorf("%d %q: something the policy forbids:\n%s", res.status, res.title, body)
 		}
 		_, style, _ := strings.Cut(body, "<style>")
 		style, _, _ = strings.Cut(style, "</style>")
 		sum := sha256.Sum256([]byte(style))
 		if pageStyleHash != "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'" {
-			t.Errorf("%d %q: the policy's hash is not that of the style sheet", a.status, a.title)
+			t.Errorf("%d %q: the policy's hash is not that of the style sheet", res.status, res.title)
 		}
 	}
-	if newAnswer("200 signed in").icon == newAnswer("200 signed out").icon {
+	if newResponse("200 signed in").icon == newResponse("200 signed out").icon {
 		t.Error("a door to go out by is no picture of having come in")
 	}
 	question := ask(t, p, "GET", answers[0], "Accept: text/html").Body.String()
@@ -397,15 +397,15 @@ func TestPagesCustom(t *testing.T) {
 	link := []action{{text: "Sign in", href: "/a?b=1&c=2"}}
 	tests := []struct {
 		name   string
-		answer *answer
+		answer *response
 		want   string
 	}{
-		{"known names only", &answer{status: 401, title: "No", id: "7", actions: link},
+		{"known names only", &response{status: 401, title: "No", id: "7", actions: link},
 			"<style>a{color:red}</style>401 No 7 {unknown} { id } <a href='/a?b=1&amp;c=2'>"},
-		{"the page for 401 serves a sign-in that expired", &answer{status: 400, title: "Old", id: "8"},
+		{"the page for 401 serves a sign-in that expired", &response{status: 400, title: "Old", id: "8"},
 			"<style>a{color:red}</style>400 Old 8 {unknown} { id } <a href=''>"},
-		{"the page for 500 serves 502", &answer{status: 502}, "broken 502"},
-		{"seconds and links", &answer{status: 503, retryAfter: "5", actions: link}, `away for 5s<a href="/a?b=1&amp;c=2">Sign in</a>`},
+		{"the page for 500 serves 502", &response{status: 502}, "broken 502"},
+		{"seconds and links", &response{status: 503, retryAfter: "5", actions: link}, `away for 5s<a href="/a?b=1&amp;c=2">Sign in</a>`},
 	}
 	for _, test := range tests {
 		rec := ask(t, made, "GET", test.answer, "Accept: text/html")
@@ -416,16 +416,16 @@ func TestPagesCustom(t *testing.T) {
 			t.Errorf("%s: policy %q", test.name, got)
 		}
 	}
-	german := ask(t, made, "GET", &answer{status: 403, id: "0123456789", actions: link}, "Accept: text/html").Body.String()
+	german := ask(t, made, "GET", &response{status: 403, id: "0123456789", actions: link}, "Accept: text/html").Body.String()
 	for _, want := range []string{`<html lang="de">`, "Fehler 403 · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">Mit einem anderen Konto`} {
 		if !strings.Contains(german, want) {
 			t.Errorf("the German example has no %q:\n%s", want, german)
 		}
 	}
-	if got := ask(t, made, "GET", &answer{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
+	if got := ask(t, made, "GET", &response{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("a program gets %q although there is a page", got)
 	}
-	if got := ask(t, made, "GET", newAnswer("200 signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
+	if got := ask(t, made, "GET", newResponse("200 signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
 		t.Errorf("the signed-out page became %s", got)
 	}
 }
@@ -447,19 +447,19 @@ func TestPagesExamples(t *testing.T) {
 	}
 	for _, words := range []string{"400", "400 sign-in", "401", "403", "403 forged", "403 sign-in", "500", "502", "503"} {
 		name := words[:3]
-		a := newAnswer(words, action{text: "Go on", href: "/a?b=1&c=2"})
-		a.id = "0123456789"
+		res := newResponse(words, action{text: "Go on", href: "/a?b=1&c=2"})
+		res.id = "0123456789"
 		if name == "503" {
-			a.retryAfter = "5"
+			res.retryAfter = "5"
 		}
-		body := ask(t, made, "GET", a, "Accept: text/html").Body.String()
+		body := ask(t, made, "GET", res, "Accept: text/html").Body.String()
 		_, visible, _ := strings.Cut(body, "<body>")
 		for _, want := range []string{`<html lang="de">`, `name="viewport"`, "<main>", "<h1>", "Fehler " + name + " · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">`, ":focus-visible"} {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: no %q", name, want)
 			}
 		}
-		for _, bad := range []string{"{", "}", a.title, a.detail, "Go on"} {
+		for _, bad := range []string{"{", "}", res.title, res.detail, "Go on"} {
 			if strings.Contains(visible, bad) {
 				t.Errorf("%s: %q is not German:\n%s", name, bad, visible)
 			}
@@ -473,7 +473,7 @@ func TestPagesExamples(t *testing.T) {
 		checkContrast(t, body, "text back", "soft back", "on accent")
 	}
 	// Without a link and without a reload, what belongs to them is hidden by the page's style.
-	body := ask(t, made, "GET", newAnswer("503"), "Accept: text/html").Body.String()
+	body := ask(t, made, "GET", newResponse("503"), "Accept: text/html").Body.String()
 	if !strings.Contains(body, `a[href=""], [data-seconds=""] { display: none }`) || !strings.Contains(body, `<a href="">`) || !strings.Contains(body, `data-seconds=""`) {
 		t.Errorf("got %s", body)
 	}
@@ -486,20 +486,20 @@ func TestPagesPlaceholders(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "page.html")
-	a := newAnswer("503", action{text: "Try again", href: "/reports"})
-	a.id = "0123456789"
-	a.retryAfter = "5"
+	res := newResponse("503", action{text: "Try again", href: "/reports"})
+	res.id = "0123456789"
+	res.retryAfter = "5"
 	documented := map[string]bool{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `\\{([a-z]+)\\}` \\| [^|]+ \\| `[^`]+` \\|$").FindAllStringSubmatch(string(text), -1) {
 		documented[row[1]] = true
 		if err := os.WriteFile(file, []byte("{"+row[1]+"}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := ask(t, newPages(map[string]string{"503": file}, &problems{}), "GET", a, "Accept: text/html").Body.String(); got == "" || strings.Contains(got, "{") {
+		if got := ask(t, newPages(map[string]string{"503": file}, &problems{}), "GET", res, "Accept: text/html").Body.String(); got == "" || strings.Contains(got, "{") {
 			t.Errorf("{%s} is documented, and becomes %q", row[1], got)
 		}
 	}
-	source, err := os.ReadFile("pages.go")
+	source, err := os.ReadFile("page.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 const maxErrorPage = 256 << 10
 
 // answer is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
-type answer struct {
+type response struct {
 	status        int
 	title         string   // what happened, one sentence a visitor understands, without its full stop
 	detail        string   // what they can do, whole sentences
@@ -44,9 +44,9 @@ type action struct {
 // pages are the operator's own pages by status.
 type pages struct{ custom map[int]string }
 
-// pageWords are the built-in words of all pages: by status, with a name where one status has several. The columns are title, detail,
+// pageTexts are the built-in words of all pages: by status, with a name where one status has several. The columns are title, detail,
 // icon: a lock, a clock for what passes, a triangle for what is broken, a door for leaving, a tick for having come in.
-const pageWords = `
+const pageTexts = `
 400|This request cannot be answered|Something in it is missing, wrong, or there twice. Go back and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 400 sign-in|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 400 cookie|Your browser did not keep the sign-in|Allow cookies for this site and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
@@ -78,13 +78,13 @@ const pageWords = `
 200 signed out|You are signed out|You can close this window now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 `
 
-// newAnswer is the answer of a line in pageWords, which begins with its status. The caller may make it more exact.
-func newAnswer(name string, actions ...action) *answer {
-	_, words, _ := strings.Cut(pageWords, "\n"+name+"|")
+// newResponse is the answer of a line in pageTexts, which begins with its status. The caller may make it more exact.
+func newResponse(name string, actions ...action) *response {
+	_, words, _ := strings.Cut(pageTexts, "\n"+name+"|")
 	words, _, _ = strings.Cut(words, "\n")
 	cells := strings.Split(words+"||", "|")
 	status, _ := strconv.Atoi(name[:3])
-	return &answer{status: status, title: cells[0], detail: cells[1], icon: cells[2], actions: actions}
+	return &response{status: status, title: cells[0], detail: cells[1], icon: cells[2], actions: actions}
 }
 
 // newRequestID names one answer on the page and in the log: 10 characters that can be read out on the telephone (no i, l, o, u).
@@ -115,26 +115,26 @@ func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
 	}
 }
 
-// writeAnswer sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
-func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer) {
-	offers, link, posts := actionsHTML(a.actions)
+// writeResponse sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
+func writeResponse(p *pages, rw http.ResponseWriter, req *http.Request, res *response) {
+	offers, link, posts := actionsHTML(res.actions)
 	scripts := ""
 	retry := ""
 	refresh := ""
 	// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
-	if a.retryAfter != "" && link != "" && isNavigation(req) {
-		retry = a.retryAfter
+	if res.retryAfter != "" && link != "" && isNavigation(req) {
+		retry = res.retryAfter
 		refresh = retry + "; url=" + link
 	}
 	body := ""
 	kind := "text/html; charset=utf-8"
 	if wantsHTML(req) {
-		body = fillPage(p, a, retry, offers, link)
+		body = fillPage(p, res, retry, offers, link)
 	} else {
-		body = problemJSON(a)
+		body = problemJSON(res)
 		kind = "application/problem+json"
 	}
-	if a.status < http.StatusBadRequest {
+	if res.status < http.StatusBadRequest {
 		kind = strings.Replace(kind, "problem+", "", 1) // reports no trouble
 	}
 	referrer := "no-referrer" // the address may hold a code: RFC 9700 4.2.4
@@ -152,27 +152,27 @@ func writeAnswer(p *pages, rw http.ResponseWriter, req *http.Request, a *answer)
 	// A page can do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be framed:
 	// a frame is how another site gets its visitor to press our buttons.
 	policy := "base-uri 'none'; frame-ancestors 'none'"
-	if p.custom[a.status] == "" {
+	if p.custom[res.status] == "" {
 		policy = "default-src 'none'; style-src " + pageStyleHash + "; " + scripts + "form-action " + targets + "; " + policy
 	}
 	rw.Header().Add("Vary", "Accept, Sec-Fetch-Mode")
-	setHeaders(rw, "Retry-After", a.retryAfter, "Refresh", refresh, "WWW-Authenticate", a.challenge, "Cache-Control", "no-store", // RFC 6750 5.3
+	setHeaders(rw, "Retry-After", res.retryAfter, "Refresh", refresh, "WWW-Authenticate", res.challenge, "Cache-Control", "no-store", // RFC 6750 5.3
 		"X-Content-Type-Options", "nosniff", "Referrer-Policy", referrer, "Content-Security-Policy", policy,
 		"Content-Type", kind, "Content-Length", strconv.Itoa(len(body)))
-	rw.WriteHeader(a.status)
+	rw.WriteHeader(res.status)
 	if req.Method != http.MethodHead {
 		_, _ = io.WriteString(rw, body) // an error here: the client has gone
 	}
 }
 
 // problemJSON is RFC 9457 3.1 with the extension member id (3.2).
-func problemJSON(a *answer) string {
+func problemJSON(res *response) string {
 	// With about:blank the title is the status phrase (RFC 9457 4.2.1), so our sentence leads the detail.
-	object := map[string]any{"type": "about:blank", "title": http.StatusText(a.status), "status": a.status,
-		"detail": strings.TrimSuffix(strings.ReplaceAll(a.title+". "+a.detail, "?.", "?"), " ")}
-	if a.id != "" {
-		object["id"] = a.id
-		object["instance"] = "#" + a.id // resolves to this occurrence at the requested URL, RFC 9457 3.1.5
+	object := map[string]any{"type": "about:blank", "title": http.StatusText(res.status), "status": res.status,
+		"detail": strings.TrimSuffix(strings.ReplaceAll(res.title+". "+res.detail, "?.", "?"), " ")}
+	if res.id != "" {
+		object["id"] = res.id
+		object["instance"] = "#" + res.id // resolves to this occurrence at the requested URL, RFC 9457 3.1.5
 	}
 	body, _ := json.Marshal(object) // strings and a number: cannot fail
 	return string(body) + "\n"
@@ -221,20 +221,20 @@ func safeAddress(address string) string {
 }
 
 // fillPage writes a into its page. The replacer goes over it once, so what is put in is never read as a placeholder.
-func fillPage(p *pages, a *answer, retry, offers, link string) string {
-	page := p.custom[a.status]
+func fillPage(p *pages, res *response, retry, offers, link string) string {
+	page := p.custom[res.status]
 	if page == "" {
 		page = pageTemplate
 		if retry == "" {
 			page = strings.Replace(page, pageNote, "", 1)
 		}
-		if a.id == "" {
+		if res.id == "" {
 			page = strings.Replace(page, pageReference, "", 1)
 		}
 	}
 	return strings.NewReplacer(
-		"{status}", strconv.Itoa(a.status), "{title}", html.EscapeString(a.title), "{detail}", html.EscapeString(a.detail), "{icon}", a.icon,
-		"{id}", html.EscapeString(a.id), "{retry}", retry, "{action}", html.EscapeString(link), "{actions}", offers,
+		"{status}", strconv.Itoa(res.status), "{title}", html.EscapeString(res.title), "{detail}", html.EscapeString(res.detail), "{icon}", res.icon,
+		"{id}", html.EscapeString(res.id), "{retry}", retry, "{action}", html.EscapeString(link), "{actions}", offers,
 	).Replace(page)
 }
 

@@ -21,21 +21,21 @@ func heapNow() int {
 }
 
 // sessionsOf are the cookie lines of so many sessions of a gate, as a provider with tokens of usual size makes them.
-func sessionsOf(t *testing.T, p *fakeProvider, g *gate, count int) []string {
+func sessionsOf(t *testing.T, p *fakeProvider, m *middleware, count int) []string {
 	t.Helper()
-	name := cookieName(&g.sessionCookie, true)
+	name := cookieName(&m.sessionCookie, true)
 	now := time.Now()
 	var lines []string
 	for i := 0; i < count; i++ {
 		claims := map[string]interface{}{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i), "sid": fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i),
 			"email": fmt.Sprintf("user.%d@example.com", i), "exp": now.Unix() + 3600, "groups": []string{"staff", "engineering", "on-call"}}
 		token := encodeSegment(map[string]interface{}{"alg": "RS256", "kid": "one"}) + "." + encodeSegment(claims) + "." + base64url.EncodeToString(randomBytes(256))
-		s := newSession(&tokens{idToken: token, accessToken: token, refreshToken: randomText(), expiresIn: 3600}, claims, nil, now)
+		s := newSession(&tokenResponse{idToken: token, accessToken: token, refreshToken: randomText(), expiresIn: 3600}, claims, nil, now)
 		content, err := packSession(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines = append(lines, name+"="+seal(g.sessionSealer, name, content))
+		lines = append(lines, name+"="+seal(m.sessionSealer, name, content))
 	}
 	return lines
 }
@@ -60,15 +60,15 @@ func TestMemoryOfManySessions(t *testing.T) {
 	inThisProcess(t)
 	p := newProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]interface{}{"logLevel": "error"}))
-	g := testGateOf(s)
+	m := testMiddlewareOf(s)
 	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
-	h := &Middleware{gate: g, next: next, header: g.warmHeader, hosts: g.hosts, ownPaths: g.ownPaths}
+	h := &handler{middleware: m, next: next, credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
 	visit(h, app+"/", "")
 	const count = 20000
-	lines := sessionsOf(t, p, g, count)
-	sealer := g.sessionSealer
-	turnPasses()
-	turnPasses()
+	lines := sessionsOf(t, p, m, count)
+	sealer := m.sessionSealer
+	rotateHalves()
+	rotateHalves()
 	before := heapNow()
 	for _, line := range lines {
 		if rw := visit(h, app+"/", line); rw.Code != http.StatusOK {
@@ -76,7 +76,7 @@ func TestMemoryOfManySessions(t *testing.T) {
 		}
 	}
 	first := heapNow() - before
-	g.sessionSealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	m.sessionSealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
 	unknown := func(from, to int) (n int) {
 		for _, line := range lines[from:to] {
 			if visit(h, app+"/", line).Code != http.StatusOK {
@@ -88,30 +88,30 @@ func TestMemoryOfManySessions(t *testing.T) {
 	if n := unknown(0, count); n > 0 {
 		t.Errorf("%d of %d were forgotten", n, count)
 	}
-	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count, len(lines[0]), recent.bytes/len(recent.byKey))
-	if held := heapNow() - before; held > room+room/8 {
-		t.Errorf("%d bytes are held, %d are allowed", held, room)
+	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count, len(lines[0]), recentPrincipals.bytes/len(recentPrincipals.byKey))
+	if held := heapNow() - before; held > principalsCapacity+principalsCapacity/8 {
+		t.Errorf("%d bytes are held, %d are allowed", held, principalsCapacity)
 	}
 	// With less room: who is in use stays, and what is new pushes out who is not.
-	warm.Lock()
-	whole := room
-	room = 1 << 20
-	warm.Unlock()
+	principalsLock.Lock()
+	whole := principalsCapacity
+	principalsCapacity = 1 << 20
+	principalsLock.Unlock()
 	defer func() {
-		warm.Lock()
-		room = whole
-		warm.Unlock()
+		principalsLock.Lock()
+		principalsCapacity = whole
+		principalsLock.Unlock()
 	}()
-	g.sessionSealer = sealer
-	turnPasses()
-	turnPasses()
+	m.sessionSealer = sealer
+	rotateHalves()
+	rotateHalves()
 	lines = lines[:4000]
 	for i, line := range lines {
 		visit(h, app+"/", line)
 		visit(h, app+"/", lines[i%100]) // a hundred who are there all the time
 	}
 	held := heapNow() - before
-	g.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	m.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
 	if n := unknown(0, 100); n > 0 {
 		t.Errorf("%d of the hundred who are there all the time were forgotten", n)
 	}
@@ -121,8 +121,8 @@ func TestMemoryOfManySessions(t *testing.T) {
 	if n := unknown(1000, 2000); n != 1000 {
 		t.Errorf("%d of those who were there long ago are remembered", 1000-n)
 	}
-	if held > room+1<<20 {
-		t.Errorf("%d bytes are held, %d are allowed", held, room)
+	if held > principalsCapacity+1<<20 {
+		t.Errorf("%d bytes are held, %d are allowed", held, principalsCapacity)
 	}
 }
 
@@ -136,8 +136,8 @@ func TestMemoryOfStrangers(t *testing.T) {
 	callers := callersOptions(p)
 	callers["logLevel"] = "error"
 	basic := start(t, callers)
-	opaque := start(t, merge(introspectionOptions(p, nil), quiet))
-	jwt := start(t, merge(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), quiet))
+	opaque := start(t, mergeClaims(introspectionOptions(p, nil), quiet))
+	jwt := start(t, mergeClaims(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), quiet))
 	handlerOf := func(s *testSite) http.Handler { return s.handler.Load().(*testHandler).handler }
 	long := strings.Repeat("x", 2000)
 	issuer := url.QueryEscape(p.issuer)
@@ -196,17 +196,17 @@ func TestMemoryCountsAllLines(t *testing.T) {
 	for i := 0; i < 1000; i++ {
 		groups = append(groups, fmt.Sprint("a group with some name ", i))
 	}
-	p.user = merge(p.user, map[string]any{"groups": groups})
+	p.user = mergeClaims(p.user, map[string]any{"groups": groups})
 	s, b := signedIn(t, p, headersFor("X-Group", "{groups|lines}"))
 	b.fetch(http.MethodGet, "/", "").upstream()
 	size := 0
-	warm.RLock()
-	for _, known := range recent.byKey {
-		if known.first != nil && len(known.first.values) == len(groups) {
+	principalsLock.RLock()
+	for _, known := range recentPrincipals.byKey {
+		if known.headers != nil && len(known.headers.values) == len(groups) {
 			size = known.size
 		}
 	}
-	warm.RUnlock()
+	principalsLock.RUnlock()
 	if size < len(groups)*(len(groups[0].(string))+16) { // RAM for a text: itself, its place and length
 		t.Errorf("%s: 1,000 lines count as %d bytes", s.name, size)
 	}
@@ -214,16 +214,16 @@ func TestMemoryCountsAllLines(t *testing.T) {
 
 // TestMemoryKeepsWhatIsRead: an entry that is read now and then stays, however many others come; one that is not is forgotten.
 func TestMemoryKeepsWhatIsRead(t *testing.T) {
-	m := newMemory(4 * (entryCost + 10))
-	remember(m, "read", "kept", 0)
-	remember(m, "left", "kept", 0)
+	m := newBoundedCache(4 * (cacheEntryCost + 10))
+	cacheSet(m, "read", "kept", 0)
+	cacheSet(m, "left", "kept", 0)
 	for i := 0; i < 30; i++ {
-		remember(m, fmt.Sprint(i), true, 0)
-		if got := recall(m, "read"); got != "kept" {
+		cacheSet(m, fmt.Sprint(i), true, 0)
+		if got := cacheGet(m, "read"); got != "kept" {
 			t.Fatalf("after %d others it is %v", i+1, got)
 		}
 	}
-	if got := recall(m, "left"); got != nil {
+	if got := cacheGet(m, "left"); got != nil {
 		t.Errorf("what nobody read is still there: %v", got)
 	}
 }
@@ -231,17 +231,17 @@ func TestMemoryKeepsWhatIsRead(t *testing.T) {
 func TestMemoryForgets(t *testing.T) {
 	// Whoever looks an entry up while it is forgotten must not bring it back.
 	for i := 0; i < 3000; i++ {
-		m := newMemory(1)
-		remember(m, "gone", true, 0)
-		remember(m, "new", true, 0) // pushes the other into the old half
+		m := newBoundedCache(1)
+		cacheSet(m, "gone", true, 0)
+		cacheSet(m, "new", true, 0) // pushes the other into the old half
 		done := make(chan bool)
 		go func() {
-			recall(m, "gone")
+			cacheGet(m, "gone")
 			close(done)
 		}()
-		forget(m, "gone")
+		cacheDelete(m, "gone")
 		<-done
-		if recall(m, "gone") != nil {
+		if cacheGet(m, "gone") != nil {
 			t.Fatalf("attempt %d: it is back", i)
 		}
 	}

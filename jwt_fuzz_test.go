@@ -47,7 +47,7 @@ func FuzzJWT(f *testing.F) {
 		}
 		// No claims may make a check panic, and none of these rules accepts without an issuer.
 		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com"}, audience: []string{"my-app"}}
-		fine := checkIDToken(r, parsed, &expected{nonce: "n"}, jwtNow) == nil
+		fine := checkIDToken(r, parsed, &loginExpectations{nonce: "n"}, jwtNow) == nil
 		fine = checkAccessToken(r, parsed, jwtNow) == nil || fine
 		fine = checkLogoutToken(r, parsed, true, jwtNow) == nil || fine
 		fine = checkRefreshedIDToken(r, parsed, parsed.claims, "x", jwtNow) == nil || fine
@@ -78,7 +78,7 @@ func FuzzStrictJSON(f *testing.F) {
 			return
 		}
 		names := namesTwice(data)
-		for _, name := range deciding {
+		for _, name := range decisiveNames {
 			if names[name] && err == nil {
 				t.Fatalf("%s twice is accepted: %q", name, data)
 			}

@@ -110,20 +110,20 @@ func TestExchangeHasAnEnd(t *testing.T) {
 	}
 }
 
-// TestExchangeIsBounded: not more than maxAwaited connections are kept for answers that nobody asks for.
+// TestExchangeIsBounded: not more than maxDelayedConns connections are kept for answers that nobody asks for.
 func TestExchangeIsBounded(t *testing.T) {
-	a := &awaited{}
+	a := &delayedConns{}
 	now := time.Now()
-	for i := 0; i < maxAwaited; i++ {
-		if !mayWait(a, pipeEnd(), now.Add(time.Minute)) {
+	for i := 0; i < maxDelayedConns; i++ {
+		if !keepDelayed(a, pipeEnd(), now.Add(time.Minute)) {
 			t.Fatal(i)
 		}
 	}
-	if mayWait(a, pipeEnd(), now.Add(time.Minute)) {
+	if keepDelayed(a, pipeEnd(), now.Add(time.Minute)) {
 		t.Error("one more")
 	}
 	a.ends[0] = now.Add(-time.Second)
-	if !mayWait(a, pipeEnd(), now.Add(time.Minute)) || len(a.conns) != maxAwaited {
+	if !keepDelayed(a, pipeEnd(), now.Add(time.Minute)) || len(a.conns) != maxDelayedConns {
 		t.Errorf("in place of one that was given up: %d connections", len(a.conns))
 	}
 }

@@ -20,17 +20,17 @@ import (
 //   - an error begins with the claim and may quote claims, never the token.
 
 const (
-	maxTokenSize = 64 << 10     // bytes of a whole token; the largest seen in practice are about 12 KB
-	maxJSONSize  = 4 << 20      // bytes of any JSON; a set of 1,000 keys with certificates has about 2 MB
-	maxLevels    = 1000         // levels of any JSON
-	libraryDepth = 10000        // levels that the library reads
-	maxKeyID     = 256          // bytes of kid
-	maxName      = 255          // bytes of sub (OIDC Core 2), sid, jti, typ
-	maxLoginAge  = 10 * 60      // seconds between the issue of an ID token and its use
-	anyAge       = endOfTime    // for tokens whose exp alone says how long they are good for
-	anyAudience  = "*"          // of trustedAudiences
-	endOfTime    = 253402300799 // 31 December 9999: a later date is a mistake
-	logoutEvent  = "http://schemas.openid.net/event/backchannel-logout"
+	maxTokenSize   = 64 << 10       // bytes of a whole token; the largest seen in practice are about 12 KB
+	maxJSONSize    = 4 << 20        // bytes of any JSON; a set of 1,000 keys with certificates has about 2 MB
+	maxLevels      = 1000           // levels of any JSON
+	libraryDepth   = 10000          // levels that the library reads
+	maxKeyID       = 256            // bytes of kid
+	maxName        = 255            // bytes of sub (OIDC Core 2), sid, jti, typ
+	maxLoginAge    = 10 * 60        // seconds between the issue of an ID token and its use
+	unlimitedAge   = maxNumericDate // for tokens whose exp alone says how long they are good for
+	anyAudience    = "*"            // of trustedAudiences
+	maxNumericDate = 253402300799   // 31 December 9999: a later date is a mistake
+	logoutEvent    = "http://schemas.openid.net/event/backchannel-logout"
 )
 
 // token is a JSON Web Token taken apart. Nothing in it has been verified.
@@ -45,7 +45,7 @@ type token struct {
 // an answer of the provider says of itself.
 type tokenRules struct {
 	issuers          []string      // accepted iss values; nil: not checked (disableIssuerCheck)
-	own              *atomic.Value // how the provider's metadata spell the first of them, nothing while it is as it is written here
+	providerIssuer   *atomic.Value // how the provider's metadata spell the first of them, nothing while it is as it is written here
 	audience         []string      // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
 	trustedAudiences []string      // what the aud of an ID or logout token may name besides; anyAudience: whatever, as azp says whose it is
 	skew             int64         // seconds by which our clock and the provider's may differ
@@ -55,7 +55,7 @@ type tokenRules struct {
 }
 
 // expected is what one sign-in asked for and its ID token must answer.
-type expected struct {
+type loginExpectations struct {
 	nonce       string
 	accessToken string // which at_hash, if there is one, must match; "" when none came
 	maxAge      *int
@@ -65,7 +65,7 @@ type expected struct {
 var base64url = base64.RawURLEncoding.Strict()
 
 // headers keeps what was read from headers, as the tokens of one key have all the same.
-var headers = &memory{young: map[string]entry{}, room: 64 << 10}
+var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 << 10}
 
 // parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 7515 5.2,
 // RFC 7519 7.2, RFC 8725 3.11).
@@ -96,24 +96,24 @@ func parseToken(raw string) (*token, error) {
 // readHeader takes what we use from a JOSE header and refuses what would change how the token is to be read. Embedded and linked keys
 // (jwk, jku, x5c, x5u) are not even looked at (RFC 8725 3.10): the keys of an issuer are known beforehand.
 func readHeader(part string) (*token, error) {
-	if known, ok := recall(headers, part).(*token); ok {
+	if known, ok := cacheGet(parsedHeaders, part).(*token); ok {
 		return known, nil
 	}
 	header, err := decodeObject("header", part)
 	if err = firstError(err, checkName(header, "kid", maxKeyID, false), checkName(header, "typ", maxName, false)); err != nil {
 		return nil, err
 	}
-	t := &token{alg: usualName(text(header["alg"])), kid: text(header["kid"]), typ: text(header["typ"])}
+	t := &token{alg: normalizedAlg(stringOf(header["alg"])), kid: stringOf(header["kid"]), typ: stringOf(header["typ"])}
 	if algorithms[t.alg] == "" { // compared exactly with what we know; "none", in any case, is not among it
-		return nil, fmt.Errorf("alg: not a signature algorithm that is known here, got %s", shown(header["alg"]))
+		return nil, fmt.Errorf("alg: not a signature algorithm that is known here, got %s", quoteJSON(header["alg"]))
 	}
 	for _, name := range []string{"crit", "b64"} { // RFC 7515 4.1.11, RFC 7797 7
-		if isIn(header, name) {
+		if hasKey(header, name) {
 			return nil, fmt.Errorf("%s: asks for an extension, none is understood", name)
 		}
 	}
 	if len(part) < 1<<10 {
-		remember(headers, part, t, len(part))
+		cacheSet(parsedHeaders, part, t, len(part))
 	}
 	return t, nil
 }
@@ -145,11 +145,11 @@ var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 
 // deciding are the names that are refused twice: what a token or an answer is good for is decided by them, and which of the two counts
 // differs from parser to parser (RFC 8725 2.4). Of all others the last one counts (RFC 7519 4, RFC 7517 4).
-var deciding = strings.Fields(`iss sub aud exp nbf iat nonce azp sid acr auth_time events jti typ alg kid crit b64 at_hash cnf client_id token_use token_type
+var decisiveNames = strings.Fields(`iss sub aud exp nbf iat nonce azp sid acr auth_time events jti typ alg kid crit b64 at_hash cnf client_id token_use token_type
 	active error access_token refresh_token id_token keys kty crv use key_ops n e x y issuer authorization_endpoint token_endpoint jwks_uri`)
 
-// escapedLetter is how a name of deciding might be written in another way. Nobody writes letters so.
-var escapedLetter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA]|3[0-9])`)
+// escapedNameCharacter is how a name of deciding might be written in another way. Nobody writes letters so.
+var escapedNameCharacter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA]|3[0-9])`)
 
 // parseObject reads one JSON object, strictly: valid UTF-8, no deciding name twice in any object, bounded in size and depth, nothing
 // after it. Names are kept as they are, so nothing but exactly "sub" is ever read as sub. Numbers stay text (json.Number).
@@ -172,7 +172,7 @@ func parseObject(data []byte) (map[string]any, error) {
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("JSON: must be an object: got %s", shown(value))
+		return nil, fmt.Errorf("JSON: must be an object: got %s", quoteJSON(value))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("JSON: must end after the object")
@@ -182,21 +182,21 @@ func parseObject(data []byte) (map[string]any, error) {
 	// Each member has a colon; other colons are in strings only. So both have equally many, unless a member was dropped, as another one has
 	// its name. Reading token by token instead would cost the interpreter five times as much.
 	if strings.Count(written, ":") != strings.Count(string(again), ":") || strings.Count(written, "\ufffd") < strings.Count(string(again), "\ufffd") {
-		if err := checkLost(written, string(again)); err != nil {
+		if err := checkDroppedMembers(written, string(again)); err != nil {
 			return nil, err
 		}
 	}
 	return object, nil
 }
 
-// checkLost refuses what may have lost something by which is decided: a member, or half of what tells two users apart.
-func checkLost(written, again string) error {
+// checkDroppedMembers refuses what may have lost something by which is decided: a member, or half of what tells two users apart.
+func checkDroppedMembers(written, again string) error {
 	if strings.Contains(again, "\ufffd") { // as which half a surrogate pair is decoded: two users' sub could become one
 		return errors.New("JSON: must be Unicode, got half a surrogate pair")
 	}
 	again = unescaped.Replace(again)
-	is := escapedLetter.MatchString(written)
-	for _, name := range deciding {
+	is := escapedNameCharacter.MatchString(written)
+	for _, name := range decisiveNames {
 		is = is || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
 	}
 	if is {
@@ -213,14 +213,14 @@ func isShallow(written string) bool {
 }
 
 // shown is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
-func shown(value any) string {
+func quoteJSON(value any) string {
 	written, _ := json.Marshal(value)
-	return clip(string(written))
+	return forLog(string(written))
 }
 
 // wrong is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
 // what came, as JSON.
-func wrong(failed bool, name, problem string, values ...any) error {
+func failIf(failed bool, name, problem string, values ...any) error {
 	if !failed {
 		return nil
 	}
@@ -229,7 +229,7 @@ func wrong(failed bool, name, problem string, values ...any) error {
 		if ok && len(list) == 1 {
 			value = list[0]
 		}
-		if values[i] = shown(value); ok && len(list) != 1 {
+		if values[i] = quoteJSON(value); ok && len(list) != 1 {
 			values[i] = fmt.Sprintf("one of %q", list)
 		}
 	}
@@ -246,24 +246,24 @@ func firstError(checks ...error) error {
 	return nil
 }
 
-// isIn tells whether there is a member of that name, also null.
-func isIn(object map[string]any, name string) bool {
+// hasKey tells whether there is a member of that name, also null.
+func hasKey(object map[string]any, name string) bool {
 	_, found := object[name]
 	return found
 }
 
 // checkIDToken judges an ID token by which someone signs in. The steps are those of OIDC Core 3.1.3.7; step 6, the signature, and 7,
 // the algorithm, are verifyToken's.
-func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
+func checkIDToken(r *tokenRules, t *token, e *loginExpectations, now time.Time) error {
 	var authTime error
 	if e.maxAge != nil { // the user must have proved who they are that many seconds ago at most
-		authTime = checkPast(r, t, "auth_time", true, int64(*e.maxAge)+r.skew, now)
+		authTime = checkNotFuture(r, t, "auth_time", true, int64(*e.maxAge)+r.skew, now)
 	}
 	return firstError(
 		checkUser(r, t, e.accessToken, now),
 		// Step 11: one that was stolen or issued elsewhere is of no use here. We always send a nonce, so neither side may be empty.
 		// Nothing of it is shown: the sign-in may still be under way.
-		wrong(e.nonce == "" || text(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
+		failIf(e.nonce == "" || stringOf(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
 		// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
 		checkACR(e.acrValues, t.claims),
 		authTime) // step 13
@@ -271,7 +271,7 @@ func checkIDToken(r *tokenRules, t *token, e *expected, now time.Time) error {
 
 // checkACR wants the user to have signed in at one of the levels that are accepted. Without any, all are.
 func checkACR(accepted []string, claims map[string]any) error {
-	return wrong(len(accepted) > 0 && !has(accepted, text(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
+	return failIf(len(accepted) > 0 && !contains(accepted, stringOf(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
 }
 
 // checkAuthTime wants the user to have proved who they are at most maxAge seconds before a sign-in. Later is good as well: a refresh may
@@ -281,7 +281,7 @@ func checkAuthTime(r *tokenRules, maxAge *int, claims map[string]any, signIn int
 		return nil
 	}
 	at, err := numericDate(claims, "auth_time")
-	return wrong(err != nil || at < signIn-int64(*maxAge)-r.skew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
+	return failIf(err != nil || at < signIn-int64(*maxAge)-r.skew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
 }
 
 // checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
@@ -290,15 +290,15 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 	audience, before := audienceOf(t), audienceOf(&token{claims: first})
 	differs := len(audience) != len(before)
 	for _, name := range before {
-		differs = differs || !has(audience, name)
+		differs = differs || !contains(audience, name)
 	}
 	err := firstError(checkUser(r, t, accessToken, now), // iat is "the time that the new ID token is issued"
-		wrong(differs && !has(r.trustedAudiences, anyAudience), "audience", "not what it was before the refresh"))
+		failIf(differs && !contains(r.trustedAudiences, anyAudience), "audience", "not what it was before the refresh"))
 	for _, name := range strings.Fields("iss sub azp nonce") { // with another sub someone else would go on in this session
 		value, before := t.claims[name], first[name]
 		isOptional := name == "nonce" // compared when both tokens have it
 		differs := fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil))
-		err = firstError(err, wrong(differs, name, "not what it was before the refresh"))
+		err = firstError(err, failIf(differs, name, "not what it was before the refresh"))
 	}
 	return err
 }
@@ -306,13 +306,13 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 // checkUser is what all ID tokens have in common: they say who somebody is.
 func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error {
 	sum := digest(t.alg, accessToken)
-	differs := text(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
+	differs := stringOf(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
 	return firstError(
 		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind,
-		wrong(isIn(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token that does not say so
+		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token that does not say so
 		checkProvenance(r, t, maxLoginAge, now),
 		// OIDC Core 3.1.3.6: the access token it came with, by the hash of the ID token's alg; for EdDSA that inside Ed25519.
-		wrong(isIn(t.claims, "at_hash") && accessToken != "" && differs, "at_hash", "not the hash of the access token that came with it"),
+		failIf(hasKey(t.claims, "at_hash") && accessToken != "" && differs, "at_hash", "not the hash of the access token that came with it"),
 		checkName(t.claims, "sub", maxName, true))
 }
 
@@ -322,12 +322,12 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 	_, isLogout := events[logoutEvent].(map[string]any)
 	return firstError(
 		checkType(t, "jwt", "logout+jwt"),
-		checkProvenance(r, t, anyAge, now),         // step 4
+		checkProvenance(r, t, unlimitedAge, now),   // step 4
 		checkName(t.claims, "sub", maxName, false), // step 5: which session ends, or whose
-		checkName(t.claims, "sid", maxName, requireSid || text(t.claims["sub"]) == ""),
-		wrong(!isLogout, "events", "expected {%s: {}}, got %s", logoutEvent, t.claims["events"]), // step 6
-		wrong(isIn(t.claims, "nonce"), "nonce", "must not be in this kind of token"),             // step 7: an ID token must not sign anyone out
-		checkName(t.claims, "jti", maxName, true))                                                // 2.4
+		checkName(t.claims, "sid", maxName, requireSid || stringOf(t.claims["sub"]) == ""),
+		failIf(!isLogout, "events", "expected {%s: {}}, got %s", logoutEvent, t.claims["events"]), // step 6
+		failIf(hasKey(t.claims, "nonce"), "nonce", "must not be in this kind of token"),           // step 7: an ID token must not sign anyone out
+		checkName(t.claims, "jti", maxName, true))                                                 // 2.4
 }
 
 // checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
@@ -342,9 +342,9 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 		checkIssuer(r, t),
 		checkAudience(r, t),
 		checkExpiry(r, t, now),
-		checkPast(r, t, "iat", false, anyAge, now))
-	if err == nil && isIn(t.claims, "nbf") { // few have it, and calling a function costs the interpreter more than this question
-		err = checkPast(r, t, "nbf", false, anyAge, now)
+		checkNotFuture(r, t, "iat", false, unlimitedAge, now))
+	if err == nil && hasKey(t.claims, "nbf") { // few have it, and calling a function costs the interpreter more than this question
+		err = checkNotFuture(r, t, "nbf", false, unlimitedAge, now)
 	}
 	return err
 }
@@ -376,7 +376,7 @@ func isIDToken(r *tokenRules, t *token) bool {
 func kindOf(claims map[string]any) string {
 	said := ""
 	for _, name := range saysKind[2:] {
-		said += " " + text(claims[name])
+		said += " " + stringOf(claims[name])
 	}
 	return said
 }
@@ -395,13 +395,13 @@ var (
 func checkKind(r *tokenRules, claims map[string]any) error {
 	for _, name := range saysKind { // most tokens have none of them, and the rest costs the interpreter more than this question
 		if claims[name] != nil {
-			return checkSaid(r, claims)
+			return checkStatedKind(r, claims)
 		}
 	}
 	return nil
 }
 
-func checkSaid(r *tokenRules, claims map[string]any) error {
+func checkStatedKind(r *tokenRules, claims map[string]any) error {
 	said := kindOf(claims)
 	other := otherKind.FindString(said)
 	if other == "" && !r.acceptsIDTokens {
@@ -414,13 +414,13 @@ func checkSaid(r *tokenRules, claims map[string]any) error {
 		return errors.New("typ: expected an access token, got a logout token")
 	}
 	bound := claims["cnf"]
-	return wrong(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
+	return failIf(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
 }
 
 // checkType compares typ without regard to case and with application/ left out or not (RFC 8725 3.11, RFC 7515 4.1.9).
 // A token without typ may be of any kind; its claims tell.
 func checkType(t *token, accepted ...string) error {
-	if t.typ != "" && !has(accepted, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
+	if t.typ != "" && !contains(accepted, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
 		return fmt.Errorf("typ: expected %q, got %q", accepted, t.typ)
 	}
 	return nil
@@ -429,11 +429,11 @@ func checkType(t *token, accepted ...string) error {
 // checkProvenance is what ID and logout tokens have in common: who made it, for whom, and when (OIDC Core 3.1.3.7).
 func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error {
 	return firstError(
-		checkIssuer(r, t),                          // step 2
-		checkClient(r, t),                          // steps 3 to 5 and 8
-		checkExpiry(r, t, now),                     // step 9
-		checkPast(r, t, "nbf", false, anyAge, now), // RFC 7519 4.1.5
-		checkPast(r, t, "iat", true, maxAge, now))  // step 10
+		checkIssuer(r, t),      // step 2
+		checkClient(r, t),      // steps 3 to 5 and 8
+		checkExpiry(r, t, now), // step 9
+		checkNotFuture(r, t, "nbf", false, unlimitedAge, now), // RFC 7519 4.1.5
+		checkNotFuture(r, t, "iat", true, maxAge, now))        // step 10
 }
 
 // checkClient wants aud to name this client, and nobody else who is not trusted. azp must be this client if it is there, and be
@@ -442,36 +442,36 @@ func checkClient(r *tokenRules, t *token) error {
 	audience, aud, azp := audienceOf(t), t.claims["aud"], t.claims["azp"]
 	isForeign := false
 	for _, name := range audience {
-		isForeign = isForeign || !has(r.audience, name) && !has(r.trustedAudiences, name) && !has(r.trustedAudiences, anyAudience)
+		isForeign = isForeign || !contains(r.audience, name) && !contains(r.trustedAudiences, name) && !contains(r.trustedAudiences, anyAudience)
 	}
 	return firstError(
-		wrong(len(r.audience) == 0, "audience", "no client to expect"), // fails closed
+		failIf(len(r.audience) == 0, "audience", "no client to expect"), // fails closed
 		checkAudience(r, t),
-		wrong(isForeign, "audience", "expected only %s, got %s; name the others in trustedAudiences, or \"*\" if azp is clientId", r.audience, aud),
+		failIf(isForeign, "audience", "expected only %s, got %s; name the others in trustedAudiences, or \"*\" if azp is clientId", r.audience, aud),
 		// Step 8: everybody who may read a token signed with a shared secret could have made it.
-		wrong(len(audience) > 1 && algorithms[t.alg] == "oct", "audience", "expected one value with "+t.alg+", got %s", aud),
-		wrong((len(audience) > 1 || isIn(t.claims, "azp")) && !has(r.audience, text(azp)), "azp", "expected %s, got %s", r.audience, azp))
+		failIf(len(audience) > 1 && algorithms[t.alg] == "oct", "audience", "expected one value with "+t.alg+", got %s", aud),
+		failIf((len(audience) > 1 || hasKey(t.claims, "azp")) && !contains(r.audience, stringOf(azp)), "azp", "expected %s, got %s", r.audience, azp))
 }
 
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
 // An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
 func checkIssuer(r *tokenRules, t *token) error {
 	accepted := r.issuers
-	if r.own != nil && r.own.Load() != nil {
+	if r.providerIssuer != nil && r.providerIssuer.Load() != nil {
 		accepted = issuersOf(r)
 	}
-	if iss := text(t.claims["iss"]); accepted == nil || iss != "" && has(accepted, iss) {
+	if iss := stringOf(t.claims["iss"]); accepted == nil || iss != "" && contains(accepted, iss) {
 		return nil
 	}
-	return wrong(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
+	return failIf(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
 }
 
 // issuersOf are the iss values that are accepted. The spelling that the provider's metadata have takes the place of the configured one.
 func issuersOf(r *tokenRules) []string {
-	if r.own == nil || r.own.Load() == nil {
+	if r.providerIssuer == nil || r.providerIssuer.Load() == nil {
 		return r.issuers
 	}
-	own, _ := r.own.Load().(string)
+	own, _ := r.providerIssuer.Load().(string)
 	return append([]string{own}, r.issuers[1:]...)
 }
 
@@ -481,7 +481,7 @@ func audienceOf(t *token) []string {
 	if !ok {
 		items = []any{t.claims["aud"]}
 	}
-	audience := texts(items)
+	audience := stringsOf(items)
 	if len(audience) != len(items) {
 		return nil
 	}
@@ -491,36 +491,36 @@ func audienceOf(t *token) []string {
 // checkAudience wants one of r.audience in aud.
 func checkAudience(r *tokenRules, t *token) error {
 	for _, name := range audienceOf(t) {
-		if name != "" && has(r.audience, name) {
+		if name != "" && contains(r.audience, name) {
 			return nil
 		}
 	}
-	if t.claims["aud"] == nil && r.client != "" && has(r.audience, r.client) && text(t.claims["client_id"]) == r.client {
+	if t.claims["aud"] == nil && r.client != "" && contains(r.audience, r.client) && stringOf(t.claims["client_id"]) == r.client {
 		return nil // Cognito's access tokens say only whom they were given to: the sign-in's client
 	}
-	return wrong(len(r.audience) > 0, "audience", "expected %s, got %s", r.audience, t.claims["aud"])
+	return failIf(len(r.audience) > 0, "audience", "expected %s, got %s", r.audience, t.claims["aud"])
 }
 
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. Without one it is 0,
 // as some providers write it, too ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
 func numericDate(claims map[string]any, name string) (int64, error) {
 	number, _ := claims[name].(json.Number)
-	if seconds, err := number.Int64(); err == nil && seconds >= 0 && seconds <= endOfTime {
+	if seconds, err := number.Int64(); err == nil && seconds >= 0 && seconds <= maxNumericDate {
 		return seconds, nil
 	}
-	return oddDate(claims, name)
+	return numericDateSlow(claims, name)
 }
 
-// oddDate is numericDate for what is not a plain number of seconds.
-func oddDate(claims map[string]any, name string) (int64, error) {
+// numericDateSlow is numericDate for what is not a plain number of seconds.
+func numericDateSlow(claims map[string]any, name string) (int64, error) {
 	value := claims[name]
 	if value == nil { // not there, or null, as java-jwt writes a date that it was not given
 		return 0, nil
 	}
 	number, _ := value.(json.Number)
 	seconds, err := number.Float64()
-	if err != nil || seconds < 0 || seconds > endOfTime {
-		return 0, fmt.Errorf("%s: must be a date in seconds since 1970, got %s", name, shown(value))
+	if err != nil || seconds < 0 || seconds > maxNumericDate {
+		return 0, fmt.Errorf("%s: must be a date in seconds since 1970, got %s", name, quoteJSON(value))
 	}
 	return int64(seconds), nil
 }
@@ -530,7 +530,7 @@ func oddDate(claims map[string]any, name string) (int64, error) {
 func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
 	if err != nil || exp == 0 {
-		return firstError(err, fmt.Errorf("exp: required, got %s", shown(t.claims["exp"])))
+		return firstError(err, fmt.Errorf("exp: required, got %s", quoteJSON(t.claims["exp"])))
 	}
 	if late := now.Unix() - exp; late >= r.skew {
 		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, r.skew)
@@ -538,12 +538,12 @@ func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	return nil
 }
 
-// checkPast wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
+// checkNotFuture wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
 // whose may be wrong.
-func checkPast(r *tokenRules, t *token, name string, required bool, maxAge int64, now time.Time) error {
+func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge int64, now time.Time) error {
 	date, err := numericDate(t.claims, name)
 	if err == nil && required && date == 0 {
-		err = fmt.Errorf("%s: required, got %s", name, shown(t.claims[name]))
+		err = fmt.Errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
 	}
 	if err != nil || date == 0 {
 		return err
@@ -564,6 +564,6 @@ func checkName(object map[string]any, name string, size int, required bool) erro
 	value, found := object[name]
 	s, ok := value.(string)
 	return firstError(
-		wrong(found && !ok || len(s) > size, name, "must be a string of at most %s bytes, got %s", size, value),
-		wrong(required && s == "", name, "required, got %s", value))
+		failIf(found && !ok || len(s) > size, name, "must be a string of at most %s bytes, got %s", size, value),
+		failIf(required && s == "", name, "required, got %s", value))
 }

@@ -27,13 +27,13 @@ import (
 //   - no secret, code or token reaches an error or the log.
 
 const (
-	maxAnswer     = 1 << 20   // bytes of one answer of the provider, but for its key set
-	lifetime      = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
-	jitter        = lifetime / 10
-	fetchInterval = 10 * time.Second // between two fetches in the long run
-	fetchBurst    = 3                // fetches at once: the first, and two rotations soon after
-	retryPause    = 200 * time.Millisecond
-	quickFailure  = time.Second // a request that fails later than this is not repeated: somebody waits
+	maxResponse      = 1 << 20   // bytes of one answer of the provider, but for its key set
+	documentLifetime = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
+	documentJitter   = documentLifetime / 10
+	fetchInterval    = 10 * time.Second // between two fetches in the long run
+	fetchBurst       = 3                // fetches at once: the first, and two rotations soon after
+	retryPause       = 200 * time.Millisecond
+	retryLimit       = time.Second // a request that fails later than this is not repeated: somebody waits
 )
 
 // userAgent says who calls: some firewalls refuse programs that do not. The version is that of the next release, which `make
@@ -56,48 +56,48 @@ type client struct {
 	authMethod      string // "" is by discovery
 	signer          crypto.Signer
 	signerAlg       string
-	signerNames     map[string]any // of its key, for the header of an assertion
+	signerHeader    map[string]any // of its key, for the header of an assertion
 	mutualTLS       bool           // the provider asks for our certificate: to know us, or to bind tokens to it
-	signsIn         bool           // not only for tokens that are brought
-	overrides       EndpointsConfig
+	hasLogin        bool           // not only for tokens that are brought
+	endpoints       EndpointsConfig
 	discoveryURL    string // "": there is nothing to discover
 	http            *http.Client
 	headers         map[string]string // of the requests for metadata and keys
 	retries         int
 	exchangeTimeout time.Duration // of what spends something
-	awaited         awaited
-	clockSaid       int32 // 1: a warning was written
+	delayedConns    delayedConns
+	clockWarned     int32 // 1: a warning was written
 	rules           *tokenRules
-	pinnedAlg       string    // idTokenSigningAlg, "" is by discovery
-	metadata        *document // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
-	keys            *document // []*key
-	flights         flights
-	answering       sync.Mutex // of away
-	away            backoff    // of calls about tokens
-	answers         *memory    // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+	pinnedAlg       string          // idTokenSigningAlg, "" is by discovery
+	metadata        *cachedDocument // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
+	keys            *cachedDocument // []*key
+	inFlight        inFlight
+	outageLock      sync.Mutex    // of away
+	outage          backoff       // of calls about tokens
+	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
 }
 
 // ledger is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
 // time limit, or a new secret beside the old one, must not bring back who was signed out.
-type ledger struct {
-	renewals   flights
-	refreshed  *memory // refresh token and when it was due (hashed) → *session it became
-	usedStates *memory // state (hashed) → where its sign-in ended
-	revoked    *memory // "id:", "sid:" or "sub:" + name → time of the logout
-	framed     *memory // the same of front-channel logouts: anybody can ask for those, and must not push the others out
-	logoutIDs  *memory // jti of logout tokens seen
-	skew       int64   // milliseconds that the store's clock is ahead of ours
-	begin      int64   // when the first of several secrets begins to seal, in Unix seconds
-	longest    int     // session.expiry of all whose cookies nothing but these lists can end; revoked's lock guards it
+type clientState struct {
+	refreshesInFlight   inFlight
+	refreshed           *boundedCache // refresh token and when it was due (hashed) → *session it became
+	usedStates          *boundedCache // state (hashed) → where its sign-in ended
+	revoked             *boundedCache // "id:", "sid:" or "sub:" + name → time of the logout
+	frontchannelLogouts *boundedCache // the same of front-channel logouts: anybody can ask for those, and must not push the others out
+	usedLogoutTokens    *boundedCache // jti of logout tokens seen
+	clockSkew           int64         // milliseconds that the store's clock is ahead of ours
+	newKeyFrom          int64         // when the first of several secrets begins to seal, in Unix seconds
+	maxExpiry           int           // session.expiry of all whose cookies nothing but these lists can end; revoked's lock guards it
 }
 
 // document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
-type document struct {
+type cachedDocument struct {
 	log   *logger
 	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
 
 	fetching sync.Mutex // held while somebody fetches; nobody else changes the rest
-	wait     backoff    // until there may be another fetch, and how the last one failed
+	backoff  backoff    // until there may be another fetch, and how the last one failed
 	mu       sync.Mutex // of what follows
 	value    any        // the last good one; replaced as a whole, never changed, so it is read without the lock
 	version  int        // how many have come
@@ -105,7 +105,7 @@ type document struct {
 }
 
 // peek is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
-func peek(d *document) (value any, version int, isOld bool) {
+func cached(d *cachedDocument) (value any, version int, isOld bool) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -118,12 +118,12 @@ func peek(d *document) (value any, version int, isOld bool) {
 // renew fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
 // had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
 // fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
-func renew(ctx context.Context, d *document, version int) (value any, isNewer bool, err error) {
+func refetch(ctx context.Context, d *cachedDocument, version int) (value any, isNewer bool, err error) {
 	d.fetching.Lock() // who has to wait here finds what the one before brought
 	defer d.fetching.Unlock()
 	now := time.Now()
-	if d.version != version || now.Before(d.wait.until) {
-		return d.value, d.version != version, d.wait.err
+	if d.version != version || now.Before(d.backoff.until) {
+		return d.value, d.version != version, d.backoff.err
 	}
 	fetched, err := d.fetch(context.WithoutCancel(ctx)) // also when this client goes away: others wait
 	if err != nil {
@@ -131,37 +131,37 @@ func renew(ctx context.Context, d *document, version int) (value any, isNewer bo
 			err = fmt.Errorf("%w: %w", errUnavailable, err)
 		}
 		logf(d.log, levelError, "%s", err)
-		fail(&d.wait, err, time.Now())
+		backOff(&d.backoff, err, time.Now())
 		return d.value, false, err
 	}
 	least := now.Add(-(fetchBurst - 1) * fetchInterval)
-	if d.wait.err != nil || d.wait.until.Before(least) {
-		d.wait.until = least
+	if d.backoff.err != nil || d.backoff.until.Before(least) {
+		d.backoff.until = least
 	}
-	d.wait = backoff{until: d.wait.until.Add(fetchInterval)}
+	d.backoff = backoff{until: d.backoff.until.Add(fetchInterval)}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.value = fetched
 	d.version++
-	d.until = now.Add(lifetime - time.Duration(rand.Int63n(int64(jitter)))) // not all replicas at once
+	d.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // not all replicas at once
 	return fetched, true, nil
 }
 
-// giveBack takes a fetch that brought what was wanted off those that are counted: however often a provider changes its keys, tokens of
+// refundFetch takes a fetch that brought what was wanted off those that are counted: however often a provider changes its keys, tokens of
 // its new ones are taken at once.
-func giveBack(d *document) {
+func refundFetch(d *cachedDocument) {
 	d.fetching.Lock()
-	d.wait.until = d.wait.until.Add(-fetchInterval)
+	d.backoff.until = d.backoff.until.Add(-fetchInterval)
 	d.fetching.Unlock()
 }
 
 // discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
 // last good document goes on, and without one the error wraps errUnavailable.
 func discover(ctx context.Context, c *client) (map[string]any, error) {
-	value, version, isOld := peek(c.metadata)
+	value, version, isOld := cached(c.metadata)
 	var err error
 	if isOld {
-		value, _, err = renew(ctx, c.metadata, version)
+		value, _, err = refetch(ctx, c.metadata, version)
 	}
 	if m, ok := value.(map[string]any); ok {
 		return m, nil
@@ -173,21 +173,21 @@ func discover(ctx context.Context, c *client) (map[string]any, error) {
 func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	m := map[string]any{"issuer": c.issuer}
 	if c.discoveryURL != "" {
-		found, err := get(ctx, c, "discovery", c.discoveryURL, c.headers)
+		found, err := getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
 		if err != nil && !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
 			err = fmt.Errorf("%w; is the issuer right?", err)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if err = checkMetadataIssuer(c, text(found["issuer"])); err != nil {
+		if err = checkMetadataIssuer(c, stringOf(found["issuer"])); err != nil {
 			return nil, err
 		}
 		m = found
 	}
 	aliases, _ := m["mtls_endpoint_aliases"].(map[string]any)
 	for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
-		if alias := text(aliases[name]); alias != "" && c.mutualTLS {
+		if alias := stringOf(aliases[name]); alias != "" && c.mutualTLS {
 			m[name] = alias // RFC 8705 5
 		}
 	}
@@ -201,12 +201,12 @@ func checkMetadataIssuer(c *client, issuer string) error {
 	isOther := !acceptsIssuer(c, issuer)
 	if isOther {
 		if strings.TrimSuffix(issuer, "/") != strings.TrimSuffix(c.issuer, "/") {
-			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, clip(issuer))
+			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, forLog(issuer))
 		}
 		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", issuer, c.issuer)
 	}
-	if isOther || c.rules.own.Load() != nil {
-		c.rules.own.Store(issuer)
+	if isOther || c.rules.providerIssuer.Load() != nil {
+		c.rules.providerIssuer.Store(issuer)
 	}
 	return nil
 }
@@ -214,19 +214,19 @@ func checkMetadataIssuer(c *client, issuer string) error {
 // checkEndpoints puts the addresses that are configured in the place of the provider's, leaves out those of its own that nobody can use,
 // and stops where the sign-in cannot do without.
 func checkEndpoints(c *client, m map[string]any) error {
-	o := &c.overrides
+	o := &c.endpoints
 	configured := map[string]string{"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
 		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession}
 	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
 		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
 		if configured[name] != "" {
 			m[name] = configured[name]
-		} else if isEndpoint(c, text(m[name])) {
+		} else if isEndpoint(c, stringOf(m[name])) {
 			continue
-		} else if c.signsIn && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
-			return fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, shown(m[name]))
+		} else if c.hasLogin && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
+			return fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, quoteJSON(m[name]))
 		} else if m[name] != nil {
-			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, shown(m[name]))
+			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, quoteJSON(m[name]))
 			delete(m, name)
 		}
 	}
@@ -243,14 +243,14 @@ func isEndpoint(c *client, address string) bool {
 
 // warnOnce tells the operator of something that is put up with.
 func warnOnce(c *client, format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); rememberIf(c.answers, false, line, true, 0) {
+	if line := fmt.Sprintf(format, args...); cacheSetIf(c.answerCache, false, line, true, 0) {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }
 
 // get fetches the JSON object of a 200 answer.
-func get(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
-	status, body, at, err := call(ctx, c, what, endpoint, nil, headers, c.retries)
+func getObject(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
+	status, body, at, err := request(ctx, c, what, endpoint, nil, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -269,12 +269,12 @@ func readObject(c *client, what, at string, status int, body []byte) (map[string
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)
 	}
-	warnOfTwice(c, what, body, object)
+	warnDuplicates(c, what, body, object)
 	return object, nil
 }
 
-// warnOfTwice tells the operator when a name is there twice.
-func warnOfTwice(c *client, what string, written []byte, object map[string]any) {
+// warnDuplicates tells the operator when a name is there twice.
+func warnDuplicates(c *client, what string, written []byte, object map[string]any) {
 	again, _ := json.Marshal(object)
 	if object != nil && json.Valid(written) && strings.Count(unescaped.Replace(string(written)), ":") != strings.Count(string(again), ":") {
 		warnOnce(c, "%s: the provider's answer has a name twice in one object; the last one counts", what)
@@ -284,14 +284,14 @@ func warnOfTwice(c *client, what string, written []byte, object map[string]any) 
 // call sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
 // with the client's authentication or, without one, a GET. An Authorization among headers stands in for the client's authentication.
 // What fails quickly, also with 429 or 5xx, is tried again up to retries times. at is what an error about the answer begins with.
-func call(ctx context.Context, c *client, what, endpoint string, form url.Values, headers map[string]string, retries int) (status int, body []byte, at string, err error) {
+func request(ctx context.Context, c *client, what, endpoint string, form url.Values, headers map[string]string, retries int) (status int, body []byte, at string, err error) {
 	address := endpoint
 	if !strings.Contains(endpoint, ":") {
 		m, err := discover(ctx, c)
 		if err != nil {
 			return 0, nil, "", err
 		}
-		if address = text(m[endpoint]); address == "" {
+		if address = stringOf(m[endpoint]); address == "" {
 			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errMisconfigured, what, endpoint)
 		}
 	}
@@ -304,20 +304,20 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 	for name, value := range headers {
 		header.Set(name, value)
 	}
-	at = what + ": " + method + " " + clip(address)
+	at = what + ": " + method + " " + forLog(address)
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
-		status, body, err = exchange(ctx, c, method, address, form, header)
+		status, body, err = roundTrip(ctx, c, method, address, form, header)
 		isPassing := err != nil || status >= 500 || status == http.StatusTooManyRequests
-		if !isPassing || attempt > retries || time.Since(began) > quickFailure {
+		if !isPassing || attempt > retries || time.Since(began) > retryLimit {
 			break
 		}
 		time.Sleep(retryPause * time.Duration(attempt))
 	}
-	if errors.Is(err, errNotYet) {
-		return 0, nil, at, fmt.Errorf("%w: %s: %w", errElsewhere, at, err)
+	if errors.Is(err, errDelayed) {
+		return 0, nil, at, fmt.Errorf("%w: %s: %w", errInProgress, at, err)
 	}
-	limit := maxAnswer
+	limit := maxResponse
 	if endpoint == "jwks_uri" {
 		limit = maxJSONSize
 	}
@@ -329,7 +329,7 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, clip(err.Error())) // may quote whole headers
+		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // may quote whole headers
 	}
 	if err != nil && form != nil {
 		logf(c.log, levelError, "%s", err)
@@ -338,10 +338,10 @@ func call(ctx context.Context, c *client, what, endpoint string, form url.Values
 }
 
 // exchange sends one request under the client's time limit.
-func exchange(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
-	slow, _ := ctx.Value(slowCallKey).(*slowCall)
+func roundTrip(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
+	slow, _ := ctx.Value(delayedCallKey).(*delayedCall)
 	if form != nil && slow != nil && slow.conn != nil {
-		return receiveSlowly(c, slow)
+		return receiveDelayed(c, slow)
 	}
 	err = authenticateClient(c, form, header)
 	req, badURL := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
@@ -351,10 +351,10 @@ func exchange(ctx context.Context, c *client, method, address string, form url.V
 	req.Header = header
 	proxy, badProxy := http.ProxyFromEnvironment(req) // whose rules are the library's business
 	if form != nil && slow != nil && proxy == nil && badProxy == nil {
-		if err = sendSlowly(c, slow, req); err != nil {
+		if err = sendDelayed(c, slow, req); err != nil {
 			return 0, nil, err
 		}
-		return receiveSlowly(c, slow)
+		return receiveDelayed(c, slow)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -362,17 +362,17 @@ func exchange(ctx context.Context, c *client, method, address string, form url.V
 	}
 	defer res.Body.Close()
 	if form != nil { // what is fetched may come from a cache, with the time of then
-		noteDate(c, res.Header.Get("Date"))
+		checkDate(c, res.Header.Get("Date"))
 	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))
 	return res.StatusCode, body, err
 }
 
-// noteDate warns, once, about a provider whose clock differs from ours: its tokens may seem to have ended, or to be of the future.
-func noteDate(c *client, sent string) {
+// checkDate warns, once, about a provider whose clock differs from ours: its tokens may seem to have ended, or to be of the future.
+func checkDate(c *client, sent string) {
 	theirs, err := http.ParseTime(sent)
 	skew := time.Until(theirs)
-	if err == nil && skew.Abs() > clockDifference && atomic.CompareAndSwapInt32(&c.clockSaid, 0, 1) {
+	if err == nil && skew.Abs() > clockWarningSkew && atomic.CompareAndSwapInt32(&c.clockWarned, 0, 1) {
 		logf(c.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", c.issuer, skew.Round(time.Second))
 	}
 }
@@ -386,11 +386,11 @@ func authenticateClient(c *client, form url.Values, header http.Header) error {
 	if method == "" && c.signer != nil {
 		method = "private_key_jwt"
 	} else if method == "" && c.secret != "" {
-		known, _, _ := peek(c.metadata)
+		known, _, _ := cached(c.metadata)
 		m, _ := known.(map[string]any) // nil for a client of a token endpoint alone
-		listed := texts(m["token_endpoint_auth_methods_supported"])
+		listed := stringsOf(m["token_endpoint_auth_methods_supported"])
 		method = "client_secret_basic" // also where nothing is listed: OpenID Connect Discovery 3
-		if len(listed) > 0 && !has(listed, method) {
+		if len(listed) > 0 && !contains(listed, method) {
 			method = "client_secret_post"
 		}
 	}
@@ -421,9 +421,9 @@ func clientAssertion(c *client) (string, error) {
 	now := time.Now()
 	audience := issuerOf(c)
 	if audience == "" {
-		audience = c.overrides.Token // a client of a token endpoint alone; configured as well
+		audience = c.endpoints.Token // a client of a token endpoint alone; configured as well
 	}
-	return signToken(c.signer, c.signerAlg, c.signerNames, map[string]any{
+	return signToken(c.signer, c.signerAlg, c.signerHeader, map[string]any{
 		"iss": c.id,
 		"sub": c.id,
 		// The issuer, one string, never an address from metadata: who can choose the address could replay the assertion elsewhere (RFC 9700 update).
@@ -435,42 +435,42 @@ func clientAssertion(c *client) (string, error) {
 }
 
 // tokens is the successful answer of a token endpoint (RFC 6749 5.1).
-type tokens struct {
+type tokenResponse struct {
 	accessToken, refreshToken, idToken string
 	expiresIn                          int64 // seconds; 0 when the provider did not say
 }
 
 // requestTokens sends one grant to the token endpoint, with the client's authentication.
-// A definite no to the grant wraps errRefused, errNotAllowed or errUnusable, everything that may pass wraps errUnavailable.
-func requestTokens(ctx context.Context, c *client, form url.Values) (*tokens, error) {
-	status, body, _, err := call(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
+// A definite no to the grant wraps errRefused, errNotAllowed or errBadResponse, everything that may pass wraps errUnavailable.
+func requestTokens(ctx context.Context, c *client, form url.Values) (*tokenResponse, error) {
+	status, body, _, err := request(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
 	if err != nil {
 		return nil, err
 	}
-	return readTokens(c, status, body)
+	return readTokenResponse(c, status, body)
 }
 
 // problems of the provider's answers, by whose they are (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 8707 2). All other words are a
 // no to this grant, which another one may not get: providers have many for it, also whole sentences.
 const (
-	passingProblems = "temporarily_unavailable server_error slow_down"
-	clientProblems  = "invalid_client unauthorized_client"
-	requestProblems = "invalid_scope invalid_target unsupported_grant_type unsupported_response_type request_not_supported request_uri_not_supported"
-	userProblems    = "access_denied not_allowed"
+	temporaryErrors = "temporarily_unavailable server_error slow_down"
+	clientErrors    = "invalid_client unauthorized_client"
+	requestErrors   = "invalid_scope invalid_target unsupported_grant_type unsupported_response_type request_not_supported request_uri_not_supported"
+	userErrors      = "access_denied not_allowed"
 )
 
 // isOneOf says that a code is one of words.
-func isOneOf(words, code string) bool { return has(strings.Fields(words), code) }
+func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
 
 // outcomeOf says what an authorization request has come to that was refused with a code.
 func outcomeOf(code string, otherwise error) error {
-	if isOneOf(passingProblems, code) {
+	if isOneOf(temporaryErrors, code) {
 		return errUnavailable
 	}
-	if isOneOf("invalid_request "+clientProblems+" "+requestProblems, code) {
+	if isOneOf("invalid_request "+clientErrors+" "+requestErrors, code) {
 		return errMisconfigured // it was ours, made of the options
 	}
-	if isOneOf(userProblems, code) || strings.HasSuffix(code, "_required") {
+	if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
 		return errNotAllowed
 	}
 	return otherwise
@@ -480,47 +480,47 @@ func outcomeOf(code string, otherwise error) error {
 func tokenError(c *client, status int, code, description string) error {
 	outcome := errRefused
 	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
-	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || isOneOf(passingProblems, code) || code == "" && !isPlainNo {
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || isOneOf(temporaryErrors, code) || code == "" && !isPlainNo {
 		outcome = errUnavailable // also a page of something in between, or an address that moved: no word about the grant
-	} else if isOneOf(clientProblems, code) {
+	} else if isOneOf(clientErrors, code) {
 		outcome = errMisconfigured
-	} else if isOneOf(userProblems, code) || strings.HasSuffix(code, "_required") {
+	} else if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
 		outcome = errNotAllowed
-	} else if isOneOf(requestProblems, code) || code == "" && status != http.StatusBadRequest {
-		outcome = errUnusable
+	} else if isOneOf(requestErrors, code) || code == "" && status != http.StatusBadRequest {
+		outcome = errBadResponse
 	}
-	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, clip(code), clip(description))
-	if isOneOf(clientProblems, code) || code == "" && status == http.StatusUnauthorized {
+	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, forLog(code), forLog(description))
+	if isOneOf(clientErrors, code) || code == "" && status == http.StatusUnauthorized {
 		err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
 		logf(c.log, levelError, "%s", err)
 	}
 	return err
 }
 
-// readTokens reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
-func readTokens(c *client, status int, body []byte) (*tokens, error) {
+// readTokenResponse reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
+func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, error) {
 	answer, err := parseGrant(body)
-	warnOfTwice(c, "token endpoint", body, answer)
+	warnDuplicates(c, "token endpoint", body, answer)
 	if status > http.StatusOK && status < http.StatusMultipleChoices {
 		status = http.StatusOK
 	}
-	code, kind := text(answer["error"]), text(answer["token_type"])
+	code, kind := stringOf(answer["error"]), stringOf(answer["token_type"])
 	if status != http.StatusOK || code != "" {
-		return nil, tokenError(c, status, code, text(answer["error_description"]))
+		return nil, tokenError(c, status, code, stringOf(answer["error_description"]))
 	}
-	if err == nil && text(answer["access_token"]) == "" {
+	if err == nil && stringOf(answer["access_token"]) == "" {
 		err = errors.New("the answer has no access_token")
 	}
 	// RFC 6749 7.1: a type we do not understand must not be used. Providers have more names for Bearer than can be listed, and some none.
-	if err == nil && proofType.MatchString(kind) {
-		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", clip(kind))
+	if err == nil && proofOfPossession.MatchString(kind) {
+		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", forLog(kind))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
 	}
-	t := &tokens{accessToken: text(answer["access_token"]), refreshToken: text(answer["refresh_token"]), idToken: text(answer["id_token"])}
-	if !graphic.MatchString(t.accessToken) { // which no header can carry as it is
-		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errUnusable)
+	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
+	if !visibleASCII.MatchString(t.accessToken) { // which no header can carry as it is
+		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
 	}
 	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // also written as text
 	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
@@ -529,11 +529,11 @@ func readTokens(c *client, status int, body []byte) (*tokens, error) {
 	return t, nil
 }
 
-// proofType are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
-var proofType = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
+// proofOfPossession are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
+var proofOfPossession = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
 
 // graphic is what a Bearer token may be made of (RFC 6750 2.1, generously).
-var graphic = regexp.MustCompile("^[!-~]+$")
+var visibleASCII = regexp.MustCompile("^[!-~]+$")
 
 // parseGrant reads the answer of a token endpoint: JSON, or a form, as some still write it.
 func parseGrant(body []byte) (map[string]any, error) {
@@ -544,7 +544,7 @@ func parseGrant(body []byte) (map[string]any, error) {
 	}
 	answer = map[string]any{}
 	for name, values := range form {
-		if len(values) > 1 && has(deciding, name) {
+		if len(values) > 1 && contains(decisiveNames, name) {
 			return nil, fmt.Errorf("form: must not have %s twice", name)
 		}
 		answer[name] = values[len(values)-1]
@@ -555,7 +555,7 @@ func parseGrant(body []byte) (map[string]any, error) {
 // fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
 	headers := map[string]string{"Authorization": "Bearer " + accessToken}
-	status, body, at, err := call(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
+	status, body, at, err := request(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -571,7 +571,7 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 		return nil, err
 	}
 	// OIDC Core 5.3.2: without this comparison somebody else's claims could be handed in.
-	if text(info["sub"]) != subject {
+	if stringOf(info["sub"]) != subject {
 		return nil, errors.New("userinfo: sub: expected the ID token's, got another one")
 	}
 	return info, nil
@@ -591,7 +591,7 @@ func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]
 		err = checkExpiry(c.rules, t, time.Now())
 	}
 	if err == nil {
-		err = wrong(isIn(t.claims, "events"), "events", "must not be in this kind of token")
+		err = failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("userinfo: %w", err)
@@ -609,10 +609,10 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg := signingAlgorithm(c, texts(m["id_token_signing_alg_values_supported"]))
+	alg := signingAlgorithm(c, stringsOf(m["id_token_signing_alg_values_supported"]))
 	if err = verifyToken(ctx, c.keys, t, []string{alg}); err == nil {
 		payload, _ := decodePart("payload", t.signed[strings.Index(t.signed, ".")+1:])
-		warnOfTwice(c, "id token", payload, t.claims)
+		warnDuplicates(c, "id token", payload, t.claims)
 	}
 	return t, err
 }
@@ -621,11 +621,11 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 // what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
 func signingAlgorithm(c *client, listed []string) string {
 	if c.pinnedAlg != "" {
-		return usualName(c.pinnedAlg)
+		return normalizedAlg(c.pinnedAlg)
 	}
 	for _, alg := range listed {
-		if kind := algorithms[alg]; kind != "" && kind != "oct" && !has(listed, "RS256") {
-			return usualName(alg)
+		if kind := algorithms[alg]; kind != "" && kind != "oct" && !contains(listed, "RS256") {
+			return normalizedAlg(alg)
 		}
 	}
 	return "RS256"
@@ -633,15 +633,15 @@ func signingAlgorithm(c *client, listed []string) string {
 
 // fetchKeys reads the provider's key set.
 func fetchKeys(ctx context.Context, c *client) (any, error) {
-	set, err := get(ctx, c, "key set", "jwks_uri", c.headers)
+	set, err := getObject(ctx, c, "key set", "jwks_uri", c.headers)
 	if err != nil {
 		return nil, err
 	}
 	keys, err := readKeySet(set)
 	if err != nil {
-		known, _, _ := peek(c.metadata)
+		known, _, _ := cached(c.metadata)
 		m, _ := known.(map[string]any)
-		err = fmt.Errorf("%w, at %s", err, clip(text(m["jwks_uri"])))
+		err = fmt.Errorf("%w, at %s", err, forLog(stringOf(m["jwks_uri"])))
 	}
 	return keys, err
 }
@@ -655,7 +655,7 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = tlsConfig
 	transport.MaxIdleConnsPerHost = 16
-	transport.MaxResponseHeaderBytes = maxHead
+	transport.MaxResponseHeaderBytes = maxResponseHead
 	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second, Transport: transport}
 	c.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
@@ -681,13 +681,13 @@ func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 }
 
 // text is value when it is a string, else "".
-func text(value any) string {
+func stringOf(value any) string {
 	s, _ := value.(string)
 	return s
 }
 
 // texts are the strings of a JSON array.
-func texts(value any) []string {
+func stringsOf(value any) []string {
 	items, _ := value.([]any)
 	var found []string
 	for _, item := range items {
@@ -698,7 +698,7 @@ func texts(value any) []string {
 	return found
 }
 
-func has(list []string, wanted string) bool {
+func contains(list []string, wanted string) bool {
 	for _, s := range list {
 		if s == wanted {
 			return true
@@ -707,12 +707,12 @@ func has(list []string, wanted string) bool {
 	return false
 }
 
-var control = regexp.MustCompile(`[\pC\p{Zl}\p{Zp}]`) // also what readers of logs take for line breaks, or what turns text around
+var controlCharacter = regexp.MustCompile(`[\pC\p{Zl}\p{Zp}]`) // also what readers of logs take for line breaks, or what turns text around
 
 // clip makes foreign text fit for a log line: one line, printable, short.
-func clip(foreign string) string {
+func forLog(foreign string) string {
 	if len(foreign) > 200 {
 		foreign = foreign[:200] + "…"
 	}
-	return strings.ToValidUTF8(control.ReplaceAllString(foreign, " "), "?")
+	return strings.ToValidUTF8(controlCharacter.ReplaceAllString(foreign, " "), "?")
 }

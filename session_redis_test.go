@@ -41,7 +41,7 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 		case "EVAL":
 			value, isThere := kept[args[3]]
 			switch args[1] {
-			case newsScript:
+			case logoutsScript:
 				return array(fmt.Sprintf(":%d\r\n", time.Now().UnixMilli()), ":0\r\n", array())
 			case indexScript:
 				return array()
@@ -50,7 +50,7 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 					return "$-1\r\n"
 				}
 				return array(":1\r\n", bulk(value))
-			case againScript:
+			case replayScript:
 				if args[6] == "" {
 					delete(kept, args[3])
 				}
@@ -64,7 +64,7 @@ func keepingRedis(kept map[string]string, mu *sync.Mutex) func(args []string) st
 func heardOf(redis *fakeRedis) string {
 	var of []string
 	for _, command := range strings.Split(redis.heard(), "; ") {
-		if !strings.HasPrefix(command, "EVAL "+newsScript) && command != "INFO" {
+		if !strings.HasPrefix(command, "EVAL "+logoutsScript) && command != "INFO" {
 			of = append(of, command)
 		}
 	}
@@ -195,17 +195,17 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 	redis := newFakeRedis(t, keep)
 	s, b := signedIn(t, p, headersFor("X-Role", "role"), map[string]any{"session": map[string]any{"expiry": 20, "refresh": false,
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
-	g := testGateOf(s)
-	ticket, _, err := open(g.sessionSealer, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	m := testMiddlewareOf(s)
+	ticket, _, err := open(m.sessionSealer, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := fetchSession(context.Background(), g, ticket)
+	known, err := fetchStored(context.Background(), m, ticket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := *known // as another replica got it from a refresh
-	other.idToken = signed(p.key, nil, merge(known.claims, map[string]any{"role": "guest"}))
+	other.idToken = signed(p.key, nil, mergeClaims(known.claims, map[string]any{"role": "guest"}))
 	packed, err := packSession(&other)
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 		if args[0] == "EVAL" && args[1] == leaseScript && !wrote {
 			wrote = true
 			mu.Lock()
-			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(g, ticket), ticketID(ticket), packed)
+			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(m, ticket), ticketID(ticket), packed)
 			mu.Unlock()
 		}
 		return keep(args)
@@ -251,12 +251,12 @@ func TestReplicaLogoutRefused(t *testing.T) {
 	})
 	s, _ := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/gone", "session": map[string]any{
 		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
-	g := testGateOf(s)
-	for script, want := range map[string]bool{"": true, newsScript: true, againScript: false} {
+	m := testMiddlewareOf(s)
+	for script, want := range map[string]bool{"": true, logoutsScript: true, replayScript: false} {
 		mu.Lock()
 		refused = script
 		mu.Unlock()
-		if err := logoutEverywhere(context.Background(), g, g.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
+		if err := logoutByProvider(context.Background(), m, m.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
 			t.Errorf("Redis refuses %.40q: %v", script, err)
 		}
 	}
@@ -272,7 +272,7 @@ func TestReplicaClocks(t *testing.T) {
 	keep := keepingRedis(map[string]string{}, &mu)
 	const fast = 40 * time.Second // that this Traefik is ahead of Redis, and of the other replicas
 	redis := newFakeRedis(t, func(args []string) string {
-		if args[0] == "EVAL" && args[1] == newsScript {
+		if args[0] == "EVAL" && args[1] == logoutsScript {
 			return array(fmt.Sprintf(":%d\r\n", time.Now().Add(-fast).UnixMilli()), ":0\r\n", array())
 		}
 		return keep(args)
@@ -280,16 +280,16 @@ func TestReplicaClocks(t *testing.T) {
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/gone", "session": map[string]any{
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
 	b.open("/oidc/callback?switch=/").upstream() // again: with the first one nothing is known of Redis
-	g := testGateOf(s)
-	if err := logoutEverywhere(context.Background(), g, g.revoked, "", "ada"); err != nil {
+	m := testMiddlewareOf(s)
+	if err := logoutByProvider(context.Background(), m, m.revoked, "", "ada"); err != nil {
 		t.Fatal(err)
 	}
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	other := time.Now().Add(-fast + 50*time.Millisecond).UnixMilli() // a sign-in there, a moment later
-	if isRevoked(g.ledger, "new", "new", "ada", other) {
+	if isRevoked(m.clientState, "new", "new", "ada", other) {
 		t.Error("who signed in after the logout is thrown out")
 	}
-	if !isRevoked(g.ledger, "old", "old", "ada", other-200) {
+	if !isRevoked(m.clientState, "old", "old", "ada", other-200) {
 		t.Error("who signed in before the logout is not")
 	}
 	b.forgetCookies() // or it looked as if the browser kept none
@@ -344,13 +344,13 @@ func TestReplicaClockOfTheProvider(t *testing.T) {
 
 // TestReplicaHearsEveryMark: a sign-out that is news counts whatever was heard before it, also one that is told late or by a slow clock.
 func TestReplicaHearsEveryMark(t *testing.T) {
-	g := &gate{ledger: newLedger(), store: &store{}, sessionSealer: newSealer([]string{"a secret"}, "", "", "")}
-	mark := func(text string) string { return seal(g.sessionSealer, "mark", []byte(text)) }
-	remember(g.revoked, "id:known", int64(2000), 0)
+	m := &middleware{clientState: newClientState(), store: &store{}, sessionSealer: newSealer([]string{"a secret"}, "", "", "")}
+	mark := func(text string) string { return seal(m.sessionSealer, "mark", []byte(text)) }
+	cacheSet(m.revoked, "id:known", int64(2000), 0)
 	news := []string{mark("2000 id:known"), mark("1990 id:late"), "another's", mark("2000 id:same"), mark("1000 id:known")}
-	hearAll(g, news)
+	applyLogouts(m, news)
 	for name, at := range map[string]int64{"id:known": 2000, "id:late": 1990, "id:same": 2000} {
-		if got := recall(g.revoked, name); got != at {
+		if got := cacheGet(m.revoked, name); got != at {
 			t.Errorf("%s: heard %v", name, got)
 		}
 	}
@@ -366,20 +366,20 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
 	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
-	g := testGateOf(s)
+	m := testMiddlewareOf(s)
 	ctx := context.Background()
-	old, _, err := openSession(ctx, g, "taken", b.cookie("taken").Value)
+	old, _, err := openSession(ctx, m, "taken", b.cookie("taken").Value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := *old
 	newer.RefreshAt++
-	if err := storeSession(ctx, g, &newer); err != nil {
+	if err := writeStored(ctx, m, &newer); err != nil {
 		t.Fatal(err)
 	}
 	calls := p.count("token")
 	heardOf(redis)
-	got, err := redeemOnce(ctx, g, old, nil, "key", time.Second)
+	got, err := redeemWithLease(ctx, m, old, nil, "key", time.Second)
 	if err != nil || got.RefreshAt != newer.RefreshAt {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -388,10 +388,10 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	}
 	newest := newer
 	newest.RefreshAt++
-	if got, err = redeemOnce(ctx, g, &newer, &newest, "key", time.Second); err != nil || got != &newest {
+	if got, err = redeemWithLease(ctx, m, &newer, &newest, "key", time.Second); err != nil || got != &newest {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if known, _, err := openSession(ctx, g, "taken", b.cookie("taken").Value); err != nil || known.RefreshAt != newest.RefreshAt {
+	if known, _, err := openSession(ctx, m, "taken", b.cookie("taken").Value); err != nil || known.RefreshAt != newest.RefreshAt {
 		t.Errorf("it was not written: %v", err)
 	}
 	if p.count("token") != calls {
@@ -400,7 +400,7 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	mu.Lock()
 	delete(kept, "session:{"+ticketID(newest.ticket)+"}")
 	mu.Unlock()
-	if err := storeSession(ctx, g, &newest); !errors.Is(err, errNoCredentials) {
+	if err := writeStored(ctx, m, &newest); !errors.Is(err, errNoCredentials) {
 		t.Errorf("a session that was logged out meanwhile is written: %v", err)
 	}
 }
@@ -408,13 +408,13 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 // TestReplicaGoesOn: a copy is good for another while under the line by which it was found, unless something else is there by now.
 func TestReplicaGoesOn(t *testing.T) {
 	now := time.Now()
-	p := &pass{key: "of nobody", end: now.Add(time.Hour)}
-	other := &pass{key: "of nobody else"}
-	g := &gate{localCopy: time.Minute, mark: "; x=", lines: map[string]*pass{"known": p, "changed": other}}
-	if !goOn(g, p, "known", now) || g.lines["known"] == p || !g.lines["known"].until.Equal(now.Add(time.Minute)) {
+	p := &principal{cacheKey: "of nobody", revalidatableUntil: now.Add(time.Hour)}
+	other := &principal{cacheKey: "of nobody else"}
+	m := &middleware{localCopyLifetime: time.Minute, sessionCookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "changed": other}}
+	if !extendPrincipal(m, p, "known", now) || m.byHeaderLine["known"] == p || !m.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
 		t.Error("it does not go on")
 	}
-	if goOn(g, p, "changed", now) || goOn(g, p, "gone", now) || g.lines["changed"] != other || g.lines["gone"] != nil {
+	if extendPrincipal(m, p, "changed", now) || extendPrincipal(m, p, "gone", now) || m.byHeaderLine["changed"] != other || m.byHeaderLine["gone"] != nil {
 		t.Error("it goes on in the place of another")
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// gatewayOptions are those of a middleware with the oAuthClientCredentials block alone, and a client of its own.
-func gatewayOptions(p *fakeProvider, more map[string]any) map[string]any {
-	return map[string]any{"oAuthClientCredentials": merge(map[string]any{
+// clientCredentialsOptions are those of a middleware with the oAuthClientCredentials block alone, and a client of its own.
+func clientCredentialsOptions(p *fakeProvider, more map[string]any) map[string]any {
+	return map[string]any{"oAuthClientCredentials": mergeClaims(map[string]any{
 		"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "clientConfig": map[string]any{"maxRetries": 0},
 	}, more)}
 }
@@ -39,7 +39,7 @@ func (r *reply) tokenOf() string {
 func TestClientCredentialsOfTheGateway(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	s := start(t, gatewayOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]any{"tenant": "one"}}))
+	s := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]any{"tenant": "one"}}))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	for i := 0; i < 4; i++ { // whoever calls, and with whatever
 		if token := apiCall(t, s, "GET", "/", "", "Authorization: Bearer mine", "Connection: authorization").tokenOf(); token != first {
@@ -56,8 +56,8 @@ func TestClientCredentialsOfTheGateway(t *testing.T) {
 		t.Errorf("a secret is in the log")
 	}
 	// Another middleware of the same client needs no token of its own; one that asks for something else does.
-	same := start(t, gatewayOptions(p, map[string]any{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]any{"X-A": "b"}}))
-	other := start(t, gatewayOptions(p, nil))
+	same := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]any{"X-A": "b"}}))
+	other := start(t, clientCredentialsOptions(p, nil))
 	if apiCall(t, same, "GET", "/", "").tokenOf() != first || apiCall(t, other, "GET", "/", "").tokenOf() == first || p.count("token") != 2 {
 		t.Errorf("%d tokens", p.count("token"))
 	}
@@ -96,7 +96,7 @@ func TestClientCredentialsAnswers(t *testing.T) {
 	t.Parallel()
 	good := map[string]any{"access_token": "good", "token_type": "bearer", "expires_in": 60}
 	with := func(name string, value any) http.HandlerFunc {
-		return answerJSON(200, merge(good, map[string]any{name: value}))
+		return answerJSON(200, mergeClaims(good, map[string]any{name: value}))
 	}
 	for _, row := range []struct {
 		name         string
@@ -131,7 +131,7 @@ func TestClientCredentialsAnswers(t *testing.T) {
 			quick := map[string]any{"timeoutSeconds": 1, "maxRetries": 0}
 			callers := callersOptions(p)
 			callers["oAuthClientCredentials"].(map[string]any)["clientConfig"] = quick
-			for want, s := range map[*testSite]int{start(t, gatewayOptions(p, map[string]any{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
+			for want, s := range map[*testSite]int{start(t, clientCredentialsOptions(p, map[string]any{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
 				r := apiCall(t, want, "GET", "/", "", password("app", "x"))
 				if s == 200 {
 					r.tokenOf()
@@ -155,7 +155,7 @@ func TestClientCredentialsOneCall(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		p.usual("token", rw, req)
 	})
-	b := newBrowser(t, start(t, gatewayOptions(p, nil)))
+	b := newBrowser(t, start(t, clientCredentialsOptions(p, nil)))
 	var wrong int64
 	inParallel(1000, func(int) {
 		if r := b.fetch(http.MethodGet, "/", ""); !r.isUpstream() {
@@ -172,7 +172,7 @@ func TestClientCredentialsRenewal(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.expiresIn = 8
-	s := start(t, gatewayOptions(p, nil))
+	s := start(t, clientCredentialsOptions(p, nil))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	time.Sleep(6100 * time.Millisecond) // three quarters have passed
 	p.answer("token", answerNothing())
@@ -205,7 +205,7 @@ func TestClientCredentialsEndOfJWT(t *testing.T) {
 	p.answer("token", func(rw http.ResponseWriter, _ *http.Request) {
 		p.reply(rw, 200, map[string]any{"access_token": p.sign(map[string]any{"exp": time.Now().Unix() + 2}), "token_type": "Bearer"})
 	})
-	s := start(t, gatewayOptions(p, nil))
+	s := start(t, clientCredentialsOptions(p, nil))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	time.Sleep(2 * time.Second)
 	if apiCall(t, s, "GET", "/", "").tokenOf() == first || strings.Contains(s.logs(), "expires_in") {
@@ -218,7 +218,7 @@ func TestClientCredentialsAfterRefusal(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.away(true)
-	s := start(t, gatewayOptions(p, nil))
+	s := start(t, clientCredentialsOptions(p, nil))
 	began := time.Now()
 	apiCall(t, s, "GET", "/", "").expect(503)
 	apiCall(t, s, "GET", "/", "").expect(503)
@@ -235,7 +235,7 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 	p := newProvider(t)
 	deaf := newFakeRedis(t, func([]string) string { return silence })
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": deaf.address}}
-	s := start(t, gatewayOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 1}}))
+	s := start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 1}}))
 	began := time.Now()
 	apiCall(t, s, "GET", "/", "").tokenOf()
 	if took := time.Since(began); took > 1900*time.Millisecond {
@@ -257,7 +257,7 @@ func TestClientCredentialsStoreOfTwo(t *testing.T) {
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": empty.address}}
 	asked := map[string]bool{}
 	for _, id := range []string{p.clientID, "another", p.clientID} {
-		apiCall(t, start(t, gatewayOptions(p, map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")
+		apiCall(t, start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")
 		for _, command := range strings.Split(empty.heard(), "; ") {
 			if key, isGet := strings.CutPrefix(command, "GET "); isGet {
 				asked[key] = true
@@ -275,16 +275,16 @@ func TestClientCredentialsClaims(t *testing.T) {
 	p := newProvider(t)
 	p.jwtAccessTokens = true
 	options := map[string]any{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]any{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
-	s := start(t, gatewayOptions(p, merge(options, map[string]any{"scopes": "read"})))
+	s := start(t, clientCredentialsOptions(p, mergeClaims(options, map[string]any{"scopes": "read"})))
 	for i := 0; i < 3; i++ {
 		r := apiCall(t, s, "GET", "/", "", "X-Client: root", "X-None: root")
 		if seen := r.upstream(); seen.Headers.Get("X-Client") != p.clientID || seen.Headers["X-None"] != nil || seen.User != p.clientID {
 			t.Errorf("the upstream got %v, %q", seen.Headers, seen.User)
 		}
 	}
-	apiCall(t, start(t, gatewayOptions(p, options)), "GET", "/", "").expect(403)
+	apiCall(t, start(t, clientCredentialsOptions(p, options)), "GET", "/", "").expect(403)
 	p.jwtAccessTokens = false
-	apiCall(t, start(t, gatewayOptions(p, merge(options, map[string]any{"audience": "opaque"}))), "GET", "/", "").expect(403)
+	apiCall(t, start(t, clientCredentialsOptions(p, mergeClaims(options, map[string]any{"audience": "opaque"}))), "GET", "/", "").expect(403)
 }
 
 // TestClientCredentialsAuthentication: the ways in which the gateway's client proves itself.
@@ -300,7 +300,7 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 		{map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("ES256"))}, "ES256"},
 		{map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("EdDSA")), "clientAuthMethod": "private_key_jwt"}, "EdDSA"},
 	} {
-		apiCall(t, start(t, gatewayOptions(p, row.options)), "GET", "/", "").tokenOf()
+		apiCall(t, start(t, clientCredentialsOptions(p, row.options)), "GET", "/", "").tokenOf()
 		form := p.lastCall("token").form
 		if row.alg == "" {
 			if form.Get("client_secret") != p.clientSecret || form.Get("client_id") != p.clientID {
@@ -310,7 +310,7 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 			t.Errorf("%v: the form is %v", err, form)
 		}
 	}
-	if _, err := build(t, gatewayOptions(p, map[string]any{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), ": oAuthClientCredentials.clientKey: must be PEM") {
+	if _, err := build(t, clientCredentialsOptions(p, map[string]any{"clientKey": "x"})); err == nil || !strings.Contains(err.Error(), ": oAuthClientCredentials.clientKey: must be PEM") {
 		t.Errorf("a broken key: %v", err)
 	}
 }
@@ -320,7 +320,7 @@ func TestClientCredentialsBehindSignIn(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	p.jwtAccessTokens = true
-	block := gatewayOptions(p, map[string]any{"forwardHeaders": map[string]any{"X-User": "client_id", "X-Client": "client_id"}})
+	block := clientCredentialsOptions(p, map[string]any{"forwardHeaders": map[string]any{"X-User": "client_id", "X-Client": "client_id"}})
 	s := start(t, p.options(block, map[string]any{"jwt": map[string]any{"audience": "api"}, "usernameClaim": "sub",
 		"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "Bearer {access_token}"}}))
 	apiCall(t, s, "GET", "/", "").challenged(401, noToken)
@@ -362,7 +362,7 @@ func TestClientCredentialsGuessed(t *testing.T) {
 	}
 	from("192.0.2.1", p.clientID, p.clientSecret).tokenOf()
 	asked := p.count("token")
-	for i := 0; i < guessesOfOne; i++ {
+	for i := 0; i < maxGuessesPerCaller; i++ {
 		from("192.0.2.66", "made-up", fmt.Sprint(i)).expect(401)
 	}
 	for i := 0; i < 5; i++ {
@@ -371,16 +371,16 @@ func TestClientCredentialsGuessed(t *testing.T) {
 			t.Errorf("got %q", r.header)
 		}
 	}
-	if got := p.count("token") - asked; got != guessesOfOne {
+	if got := p.count("token") - asked; got != maxGuessesPerCaller {
 		t.Errorf("%d questions of one caller", got)
 	}
 	s.expectLog("429: too many attempts: client credentials: 20 were wrong within a minute, of 192.0.2.66")
 	from("192.0.2.66", p.clientID, p.clientSecret).tokenOf() // known to be good
 	from("192.0.2.2", "other", "x").expect(401)              // of another address
-	for i := 0; i < 2*guessesOfAll; i++ {
+	for i := 0; i < 2*maxGuesses; i++ {
 		from(fmt.Sprintf("2001:db8:%x::%x", i/4, i), "made-up", fmt.Sprint("all", i))
 	}
-	if got := p.count("token") - asked; got != guessesOfAll {
+	if got := p.count("token") - asked; got != maxGuesses {
 		t.Errorf("%d questions of all", got)
 	}
 	from("192.0.2.3", "new", "x").expect(429)

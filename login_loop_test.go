@@ -104,7 +104,7 @@ func TestLoopEndsBesideAnOldSignIn(t *testing.T) {
 	b.copyOf().open(back.String()).upstream()
 	b.drops = regexp.MustCompile(`-session=`)
 	b.open("/page").expect(http.StatusBadRequest, "did not keep the sign-in")
-	if n := p.count("token"); n > 1+maxRounds {
+	if n := p.count("token"); n > 1+maxAttempts {
 		t.Errorf("expected two token requests at most after the first, got %d", n-1)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
-	longName      = 200  // bytes of a cookie's name for which there is room beside that; what a name has more, its value must have less
+	maxNameBeside = 200  // bytes of a cookie's name for which there is room beside that; what a name has more, its value must have less
 	maxChunks     = 8
 	maxCookies    = 3000 // of a request; no browser sends more, and the library reads none then
 	maxCandidates = 4    // cookies of one name that are looked at: a neighbour domain may have planted some before ours
@@ -19,29 +19,29 @@ const (
 
 // cookie says how one of our cookies is written.
 type cookie struct {
-	base     string // the name without its prefix
-	isOwn    bool   // the name is our default: __Host- or __Secure- may go in front of it
-	path     string
-	domain   string
-	sameSite http.SameSite
-	httpOnly bool
-	secure   *bool // nil: by the request's scheme
-	isFramed bool  // Partitioned: for frames
+	baseName      string // the name without its prefix
+	isDefaultName bool   // the name is our default: __Host- or __Secure- may go in front of it
+	path          string
+	domain        string
+	sameSite      http.SameSite
+	httpOnly      bool
+	secure        *bool // nil: by the request's scheme
+	isPartitioned bool  // Partitioned: for frames
 }
 
 // cookieName is the cookie's whole name. A prefixed cookie cannot be planted by another host of the same site (RFC 6265bis 4.1.3).
 func cookieName(c *cookie, https bool) string {
-	if !c.isOwn || !isSecureCookie(c, https) {
-		return c.base
+	if !c.isDefaultName || !isSecureCookie(c, https) {
+		return c.baseName
 	}
 	if c.domain == "" && c.path == "/" {
-		return "__Host-" + c.base
+		return "__Host-" + c.baseName
 	}
-	return "__Secure-" + c.base
+	return "__Secure-" + c.baseName
 }
 
-// isBelow says that a host is in a domain (RFC 6265 5.1.3).
-func isBelow(host, domain string) bool {
+// domainMatches says that a host is in a domain (RFC 6265 5.1.3).
+func domainMatches(host, domain string) bool {
 	host, _, _ = strings.Cut(strings.ToLower(host), ":")
 	domain = strings.ToLower(strings.TrimPrefix(domain, "."))
 	return host == domain || strings.HasSuffix(host, "."+domain)
@@ -67,7 +67,7 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 		Secure: isSecureCookie(c, https), HttpOnly: c.httpOnly, SameSite: c.sameSite,
 	}
 	line := made.String()
-	if c.isFramed {
+	if c.isPartitioned {
 		line += "; Partitioned" // a field of the library that the oldest Traefik's has not
 	}
 	rw.Header().Add("Set-Cookie", line)
@@ -78,12 +78,12 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 // its own for a domain above. What the browser has of a longer one is removed; no value removes all.
 func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, value string, https bool, maxAge int) bool {
 	size := chunkSize
-	if len(name) > longName {
-		size -= len(name) - longName
+	if len(name) > maxNameBeside {
+		size -= len(name) - maxNameBeside
 	}
 	mark, before := "", ""
 	if len(value) > size {
-		mark = chunkMark(value) + "~"
+		mark = chunkTag(value) + "~"
 		size -= len(mark)
 	}
 	if size < 100 || len(value)+2 > maxChunks*size {
@@ -115,8 +115,8 @@ func chunkName(name string, i int) string {
 	return name + "." + strconv.Itoa(i)
 }
 
-// chunkMark tells the chunks of one sealed value from those of another: some of its random nonce.
-func chunkMark(sealed string) string {
+// chunkTag tells the chunks of one sealed value from those of another: some of its random nonce.
+func chunkTag(sealed string) string {
 	if len(sealed) < 10 {
 		return "" // no value of ours
 	}
@@ -146,7 +146,7 @@ func chunkedValues(req *http.Request, name string) []string {
 		if n < 2 || n > maxChunks {
 			continue // it is whole, or will not open
 		}
-		mark := chunkMark(whole)
+		mark := chunkTag(whole)
 		for j := 1; j < n; j++ {
 			chunk, found := chunks[chunkName(name, j)+"~"+mark]
 			if !found {
@@ -179,20 +179,20 @@ func cookies(req *http.Request) []*http.Cookie {
 }
 
 // ownCookies matches what is no cookie of others: ours with any prefix, their chunks (.1) and pending logins (.0123456789ab), and nothing.
-func ownCookies(session, state *cookie) *regexp.Regexp {
-	bases := regexp.QuoteMeta(session.base) + "|" + regexp.QuoteMeta(state.base)
+func ownCookiePattern(session, state *cookie) *regexp.Regexp {
+	bases := regexp.QuoteMeta(session.baseName) + "|" + regexp.QuoteMeta(state.baseName)
 	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)
 }
 
 // stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
-func stripCookies(g *gate, req *http.Request) {
+func stripCookies(m *middleware, req *http.Request) {
 	parts := strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1)
 	if len(parts) > maxCookies {
 		parts = parts[:maxCookies]
 	}
 	var kept []string
 	for _, part := range parts {
-		if !g.ownCookies.MatchString(part) {
+		if !m.ownCookies.MatchString(part) {
 			kept = append(kept, strings.TrimSpace(part))
 		}
 	}

@@ -537,14 +537,14 @@ func TestProviderDownAtStart(t *testing.T) {
 func TestProviderMetadataIsReadAgain(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for i := 0; i < 20; i++ {
-		d := &document{log: newLogger("test", "error"), fetch: func(context.Context) (any, error) { return i, nil }}
+		d := &cachedDocument{log: newLogger("test", "error"), fetch: func(context.Context) (any, error) { return i, nil }}
 		before := time.Now()
-		if _, isNewer, err := renew(context.Background(), d, 0); err != nil || !isNewer {
+		if _, isNewer, err := refetch(context.Background(), d, 0); err != nil || !isNewer {
 			t.Fatalf("expected a document, got %v", err)
 		}
 		lasts := d.until.Sub(before).Round(time.Second)
-		if lasts <= lifetime-jitter-time.Second || lasts > lifetime+time.Second {
-			t.Errorf("expected %s to %s, got %s", lifetime-jitter, lifetime, lasts)
+		if lasts <= documentLifetime-documentJitter-time.Second || lasts > documentLifetime+time.Second {
+			t.Errorf("expected %s to %s, got %s", documentLifetime-documentJitter, documentLifetime, lasts)
 		}
 		seen[lasts] = true
 	}
@@ -557,11 +557,11 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	if s.server == nil {
 		return // its clock can be moved in this process alone
 	}
-	d := testGateOf(s).client.metadata
+	d := testMiddlewareOf(s).client.metadata
 	again := func() {
 		d.mu.Lock()
 		d.until = time.Time{}
-		d.wait = backoff{}
+		d.backoff = backoff{}
 		d.mu.Unlock()
 		newBrowser(t, s).open("/").upstream()
 	}
@@ -575,7 +575,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
 	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
-	if m, err := discover(context.Background(), testGateOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
+	if m, err := discover(context.Background(), testMiddlewareOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
 		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
 	}
 }
@@ -630,7 +630,7 @@ func TestProviderWithoutS256(t *testing.T) {
 				t.Errorf("S256 was not sent: %q", p.lastCall("authorize").form)
 			}
 			if s.server != nil { // its clock can be moved in this process alone
-				d := testGateOf(s).client.metadata
+				d := testMiddlewareOf(s).client.metadata
 				d.mu.Lock()
 				d.until = time.Time{}
 				d.mu.Unlock()
@@ -651,7 +651,7 @@ func TestProviderNamesTwiceInAForm(t *testing.T) {
 		"access_token=a&token_type=bearer&access_token=b":      "form: must not have access_token twice",
 		"access_token=a&token_type=bearer&id_token=&id_token=": "form: must not have id_token twice",
 	} {
-		_, err := readTokens(c, 200, []byte(body))
+		_, err := readTokenResponse(c, 200, []byte(body))
 		wantError(t, err, want)
 	}
 }
@@ -741,7 +741,7 @@ func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
 		{"http://id.example.com", "https://id.example.com/d", ""},
 		{"https://id.example.com", "HTTP://inside/d", ""},
 	} {
-		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, signsIn: true, keys: newFixedKeySet()}, map[string]any{
+		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, hasLogin: true, keys: newFixedKeySet()}, map[string]any{
 			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
 		wantError(t, err, c.want)
 	}
@@ -753,7 +753,7 @@ func TestProviderIsNotWaitedForLong(t *testing.T) {
 	t.Cleanup(broken.Close)
 	c := &client{http: broken.Client(), retries: 5}
 	begin := time.Now()
-	if _, err := get(context.Background(), c, "discovery", broken.URL, nil); err == nil || time.Since(begin) > 4*time.Second {
+	if _, err := getObject(context.Background(), c, "discovery", broken.URL, nil); err == nil || time.Since(begin) > 4*time.Second {
 		t.Errorf("five repetitions took %s: %v", time.Since(begin), err)
 	}
 }
@@ -789,7 +789,7 @@ func TestProviderTokenResponse(t *testing.T) {
 		{"nothing at all", "text/plain", ``, 0, "JSON: must be an object"},
 	} {
 		for _, status := range []int{200, 201} {
-			tokens, err := readTokens(&client{log: newLogger("x", "error")}, status, []byte(row.body))
+			tokens, err := readTokenResponse(&client{log: newLogger("x", "error")}, status, []byte(row.body))
 			wantError(t, err, row.want)
 			if err == nil && (tokens.accessToken != "a" || tokens.expiresIn != row.life) {
 				t.Errorf("%s: got %q for %d s", row.name, tokens.accessToken, tokens.expiresIn)

@@ -43,33 +43,33 @@ func FuzzDiscovery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, mode byte) {
 		const issuer = "https://id.example.com"
 		c := &client{log: newLogger("login0-0@file", "error"), issuer: issuer, id: "app", discoveryURL: issuer + "/.well-known/openid-configuration",
-			signsIn: mode&1 != 0, mutualTLS: mode&2 != 0, rules: &tokenRules{issuers: []string{issuer}, own: &atomic.Value{}}, answers: newMemory(100)}
-		c.keys = &document{fetch: func(context.Context) (any, error) { return nil, nil }}
+			hasLogin: mode&1 != 0, mutualTLS: mode&2 != 0, rules: &tokenRules{issuers: []string{issuer}, providerIssuer: &atomic.Value{}}, answerCache: newBoundedCache(100)}
+		c.keys = &cachedDocument{fetch: func(context.Context) (any, error) { return nil, nil }}
 		if mode&4 != 0 {
-			c.overrides = EndpointsConfig{Token: "http://inside/token", EndSession: "https://id.example.com/bye"}
+			c.endpoints = EndpointsConfig{Token: "http://inside/token", EndSession: "https://id.example.com/bye"}
 		}
 		c.http = &http.Client{}
 		c.http.Transport = &cannedProvider{data}
 		fetched, err := fetchMetadata(context.Background(), c)
 		if err != nil {
-			if said := err.Error(); len(said) > 1000 || control.MatchString(said) {
+			if said := err.Error(); len(said) > 1000 || controlCharacter.MatchString(said) {
 				t.Fatalf("%q", said)
 			}
 			return
 		}
 		m, _ := fetched.(map[string]any)
-		if named := text(m["issuer"]); named != issuer && named != issuer+"/" || issuerOf(c) != named {
+		if named := stringOf(m["issuer"]); named != issuer && named != issuer+"/" || issuerOf(c) != named {
 			t.Fatalf("%q is taken for %s, and tokens must be of %q", named, issuer, issuerOf(c))
 		}
 		for _, name := range strings.Fields("authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint") {
-			isNeeded := c.signsIn && strings.Contains("authorization_endpoint token_endpoint jwks_uri", name)
+			isNeeded := c.hasLogin && strings.Contains("authorization_endpoint token_endpoint jwks_uri", name)
 			address, isText := m[name].(string)
 			switch {
 			case m[name] == nil && !isNeeded:
 				continue
 			case !isText:
 				t.Fatalf("%s is %v", name, m[name])
-			case address == c.overrides.Token || address == c.overrides.EndSession:
+			case address == c.endpoints.Token || address == c.endpoints.EndSession:
 				continue
 			}
 			u, err := url.Parse(address)

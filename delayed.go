@@ -16,39 +16,39 @@ import (
 // time or not: to hang up is to lose the session at a provider that rotates. So the request that asks waits for a while and goes on with the
 // tokens it has; the next one of that session looks whether the answer has come. There is no goroutine: the connection is the memory.
 
-// slowCall is a request to the provider whose answer may come later.
-type slowCall struct {
-	patience time.Duration // of who looks now
-	conn     net.Conn      // nil: not sent
-	reader   *bufio.Reader
-	req      *http.Request
-	end      time.Time // to wait no longer than this
+// delayedCall is a request to the provider whose answer may come later.
+type delayedCall struct {
+	wait   time.Duration // of who looks now
+	conn   net.Conn      // nil: not sent
+	reader *bufio.Reader
+	req    *http.Request
+	end    time.Time // to wait no longer than this
 }
 
 const (
-	slowCallKey = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
-	maxHead     = 64 << 10                                                              // bytes of an answer before its body
-	maxAwaited  = 500                                                                   // connections
-	shortLook   = 20 * time.Millisecond                                                 // of who is not the first
+	delayedCallKey  = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
+	maxResponseHead = 64 << 10                                                              // bytes of an answer before its body
+	maxDelayedConns = 500                                                                   // connections
+	delayedPoll     = 20 * time.Millisecond                                                 // of who is not the first
 )
 
-var errNotYet = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
+var errDelayed = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
 
 // awaited are the connections on which answers may come that nobody has asked for since.
-type awaited struct {
+type delayedConns struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	ends  []time.Time
 }
 
-// mayWait makes room for one more connection, and says whether there is any.
-func mayWait(a *awaited, conn net.Conn, end time.Time) bool {
+// keepDelayed makes room for one more connection, and says whether there is any.
+func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.conns) >= maxAwaited && time.Now().Before(a.ends[0]) {
+	if len(a.conns) >= maxDelayedConns && time.Now().Before(a.ends[0]) {
 		return false
 	}
-	if len(a.conns) >= maxAwaited {
+	if len(a.conns) >= maxDelayedConns {
 		a.conns[0].Close()
 		a.conns = a.conns[1:]
 		a.ends = a.ends[1:]
@@ -58,8 +58,8 @@ func mayWait(a *awaited, conn net.Conn, end time.Time) bool {
 	return true
 }
 
-// sendSlowly sends a request on a connection of its own.
-func sendSlowly(c *client, p *slowCall, req *http.Request) error {
+// sendDelayed sends a request on a connection of its own.
+func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 	port := req.URL.Port()
 	if port == "" {
 		port = req.URL.Scheme // which names it as well
@@ -87,23 +87,23 @@ func sendSlowly(c *client, p *slowCall, req *http.Request) error {
 		return err
 	}
 	p.conn = conn
-	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxHead)) // the library limits the head of answers it asked for alone
+	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits the head of answers it asked for alone
 	p.req = req
 	p.end = time.Now().Add(c.exchangeTimeout)
-	if !mayWait(&c.awaited, conn, p.end) {
-		p.patience = c.http.Timeout
+	if !keepDelayed(&c.delayedConns, conn, p.end) {
+		p.wait = c.http.Timeout
 		p.end = time.Now()
 	}
 	return nil
 }
 
-// receiveSlowly waits a while for the answer. errNotYet: it may come.
-func receiveSlowly(c *client, p *slowCall) (status int, body []byte, err error) {
-	p.conn.SetDeadline(time.Now().Add(p.patience))
-	p.patience = shortLook
+// receiveDelayed waits a while for the answer. errDelayed: it may come.
+func receiveDelayed(c *client, p *delayedCall) (status int, body []byte, err error) {
+	p.conn.SetDeadline(time.Now().Add(p.wait))
+	p.wait = delayedPoll
 	_, err = p.reader.Peek(1)
 	if os.IsTimeout(err) && time.Now().Before(p.end) {
-		return 0, nil, errNotYet
+		return 0, nil, errDelayed
 	}
 	conn := p.conn
 	p.conn = nil

@@ -1,0 +1,349 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// This room obtains tokens for the upstream by the client credentials grant (RFC 6749 4.4): with the gateway's own client, or with the
+// credentials that the caller sends as Basic. One request to the provider however many wait; a token is renewed before it ends,
+// and used to its end while the provider is away.
+
+const (
+	renewLead               = 30 * time.Second // a token is renewed this long before it ends, or at three quarters of a short life
+	defaultUpstreamLifetime = time.Minute      // of a token that nobody says the end of
+	refusalLifetime         = 10 * time.Second // how long a refusal stands before the provider is asked again
+	outageLifetime          = time.Second      // the same for a provider that is away
+)
+
+// What callers may guess in a minute: each attempt costs the provider a question. Credentials that are known to be good are no guess.
+const (
+	maxGuessesPerCaller = 20
+	maxGuesses          = 300
+)
+
+var errTooManyGuesses = errors.New("too many attempts")
+
+// guesses are attempts within a minute that did not end well, or not yet.
+type guesses struct {
+	since time.Time
+	count int
+}
+
+// guess notes an attempt with credentials that are not known, and refuses it when there were too many of that caller or of all. An attempt
+// that is refused counts no more: nobody can use up what others have.
+func countGuess(c *client, caller string) error {
+	now := time.Now()
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
+	all, one := guessesOf(c, "all", now), guessesOf(c, caller, now)
+	if all.count >= maxGuesses {
+		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of all", errTooManyGuesses, maxGuesses)
+	}
+	if one.count >= maxGuessesPerCaller {
+		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooManyGuesses, maxGuessesPerCaller, caller)
+	}
+	all.count++
+	one.count++
+	cacheSet(c.answerCache, "guesses of all", all, 0)
+	cacheSet(c.answerCache, "guesses of "+caller, one, 0)
+	return nil
+}
+
+// guessesOf are those of this minute.
+func guessesOf(c *client, whose string, now time.Time) *guesses {
+	known, _ := cacheGet(c.answerCache, "guesses of "+whose).(*guesses)
+	if known == nil || now.Sub(known.since) > time.Minute {
+		return &guesses{since: now}
+	}
+	return known
+}
+
+// refundGuess takes back what guess noted.
+func refundGuess(c *client, caller string) {
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
+	now := time.Now()
+	guessesOf(c, "all", now).count--
+	guessesOf(c, caller, now).count--
+}
+
+// callerAddress is who sends a request, by address; of an IPv6 address the part that providers give away whole.
+func callerAddress(m *middleware, req *http.Request) string {
+	ip := clientIP(m.ipStrategy, req)
+	if len(ip) == net.IPv6len && ip.To4() == nil {
+		ip = ip.Mask(net.CIDRMask(64, 128))
+	}
+	return ip.String()
+}
+
+// gateway is the oAuthClientCredentials job.
+type clientCredentials struct {
+	client       *client
+	policy       *policy
+	form         string // of the token request
+	hasOwnClient bool   // the gateway has its own client; else callers bring theirs
+	salt         string // with which credentials become the name of their token
+	store        *store // nil: tokens are in memory only
+	sealer       *sealer
+}
+
+// upstreamToken is a token for the upstream, or the provider's no to one, which is remembered as well. The store has it as JSON.
+type upstreamToken struct {
+	Raw            string
+	RenewAt, EndAt time.Time
+	claims         map[string]any `json:"-"` // when it is a JWT; the interpreter exports every field
+	err            error          `json:"-"`
+}
+
+// newClientCredentials makes the job of the oAuthClientCredentials block; nil without one.
+func newClientCredentials(ctx context.Context, m *middleware, p *problems) *clientCredentials {
+	c := m.config.OAuthClientCredentials
+	if c == nil {
+		return nil
+	}
+	const block = "oAuthClientCredentials."
+	cc := &clientCredentials{hasOwnClient: c.ClientID != ""}
+	p.must(cc.hasOwnClient || !m.hasLogin && len(m.tokenVerifiers) == 0, block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
+	form := url.Values{"grant_type": {"client_credentials"}}
+	for name, value := range c.Params {
+		form.Set(name, value)
+	}
+	if c.Audience != "" {
+		form.Set("audience", c.Audience)
+	}
+	if len(c.Scopes) > 0 {
+		form.Set("scope", strings.Join(c.Scopes, " "))
+	}
+	cc.form = form.Encode()
+	cc.policy = newPolicy(&c.PolicyConfig, block, p)
+	format, _ := parseHeaderFormat("Bearer {access_token}")
+	cc.policy.headers = append(cc.policy.headers, &forwardHeader{name: "Authorization", format: format})
+	addManagedHeaders(m, cc.policy)
+	if !cc.hasOwnClient {
+		m.credentialHeaders["Authorization"] = true
+	}
+	at := &Config{ProviderConfig: ProviderConfig{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
+		ClientKeyID: c.ClientKeyID, ClientKeyAlg: c.ClientKeyAlg, ClientCertificate: c.ClientCertificate, ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
+	if m.hasLogin && strings.HasPrefix(c.URL, m.config.Issuer) {
+		at.Issuer = m.config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
+	}
+	for _, alg := range strings.Fields("RS256 ES256 ES384 ES512 EdDSA") { // what the key is for, when nothing is said
+		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); c.ClientKeyAlg == "" && (err == nil || alg == "RS256") {
+			at.ClientKeyAlg = alg
+		}
+	}
+	if c.Store.Redis != nil {
+		var err error
+		cc.store, err = newStore(c.Store.Redis, c.Store.KeyPrefix, nil, c.ClientConfig.TimeoutSeconds)
+		p.addError(block+"store.redis", err)
+		cc.salt = string(deriveKey(c.Store.Secret, c.URL+"\x00"+c.ClientID+"\x00names"))
+		cc.sealer = newSealer([]string{c.Store.Secret}, c.URL, c.ClientID, "token")
+	}
+	if cc.salt == "" {
+		cc.salt = replicaID
+	}
+	cc.client = findClient(ctx, m.log, at, nil, block+"clientConfig", p)
+	return cc
+}
+
+// authenticateClientCredentials lets a request in because there is a token for the upstream: the gateway's own for everybody, or one for the credentials
+// that the caller brings (application level).
+func authenticateClientCredentials(m *middleware, req *http.Request) (*principal, error) {
+	var credential, id, secret string
+	if !m.clientCredentials.hasOwnClient {
+		lines := req.Header["Authorization"]
+		if len(lines) > 1 {
+			return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
+		}
+		var ok bool
+		if id, secret, ok = req.BasicAuth(); !ok || id == "" { // a client has a name (RFC 6749 2.3.1)
+			return nil, errNoCredentials
+		}
+		credential = "Authorization: " + lines[0]
+	}
+	if known := findPrincipal(m, credential); known != nil && time.Until(known.validUntil) > 0 {
+		return known, nil
+	}
+	p := &principal{}
+	until := time.Now().Add(maxRecheckInterval)
+	if !m.clientCredentials.hasOwnClient {
+		var err error
+		if until, err = addUpstreamToken(req.Context(), m, p, id, secret, callerAddress(m, req)); err != nil {
+			return nil, err
+		}
+	}
+	p, err := rememberPrincipal(req.Context(), m, credential, p, until)
+	return p, err
+}
+
+// addUpstreamToken adds the token for the upstream, and the headers made of it, to a pass. Who the user is was said before and stays
+// so; only Authorization is the token's. until is when the token is to be renewed.
+func addUpstreamToken(ctx context.Context, m *middleware, p *principal, id, secret, caller string) (until time.Time, err error) {
+	t, err := obtainToken(ctx, m.clientCredentials, id, secret, caller)
+	if err != nil {
+		return time.Time{}, err
+	}
+	made, err := evaluatePolicy(m.clientCredentials.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
+	}
+	for i, name := range made.names {
+		if name == "Authorization" || !contains(p.names, name) {
+			p.names = append(p.names, name)
+			p.values = append(p.values, made.values[i])
+		}
+	}
+	if p.user == nil {
+		p.user = made.user
+	}
+	return t.RenewAt, nil
+}
+
+// obtainToken returns the token of a client: the remembered one, or a new one.
+func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller string) (*upstreamToken, error) {
+	key := hashText(cc.salt + id + "\x00" + secret + "\x00" + cc.form)
+	c := cc.client
+	now := time.Now()
+	known, _ := cacheGet(c.answerCache, key).(*upstreamToken)
+	if known != nil && now.Before(known.RenewAt) {
+		return known, known.err
+	}
+	if known == nil || !now.Before(known.EndAt) {
+		known = nil
+	} else { // while it is renewed, everybody else goes on with the old one
+		meanwhile := *known
+		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
+		known = &meanwhile
+		cacheSet(c.answerCache, key, known, parsedJSONFactor*len(known.Raw))
+	}
+	value, err := doOnce(ctx, &c.inFlight, key, func(ctx context.Context) (any, error) {
+		found, _ := cacheGet(c.answerCache, key).(*upstreamToken)
+		if found != nil && found != known && time.Now().Before(found.RenewAt) {
+			return found, found.err // of a flight that landed between our look and our turn
+		}
+		isGuess := !cc.hasOwnClient && known == nil
+		if isGuess {
+			if err := countGuess(c, caller); err != nil {
+				return nil, err
+			}
+		}
+		made, err := fetchUpstreamToken(ctx, cc, id, secret, key)
+		isAway := errors.Is(err, errUnavailable)
+		if isGuess && (err == nil || isAway) {
+			refundGuess(c, caller)
+		}
+		if isAway && known != nil {
+			return known, nil
+		}
+		if err != nil {
+			made = &upstreamToken{err: err, RenewAt: time.Now().Add(refusalLifetime)}
+		}
+		if isAway {
+			made.RenewAt = time.Now().Add(outageLifetime)
+		}
+		cacheSet(c.answerCache, key, made, parsedJSONFactor*len(made.Raw)+maxErrorSize)
+		return made, err
+	})
+	made, _ := value.(*upstreamToken)
+	return made, err
+}
+
+// fetchUpstreamToken takes a token from the store, where another replica may have put one, or from the provider. A store that is away costs a
+// request to the provider.
+func fetchUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret, key string) (*upstreamToken, error) {
+	t := &upstreamToken{}
+	sealed, storeErr := tokenStoreDo(ctx, cc, key, "GET")
+	plain, _, err := open(cc.sealer, key, stringOf(sealed))
+	if err != nil || json.Unmarshal(plain, t) != nil || !time.Now().Before(t.RenewAt) {
+		if t, err = requestUpstreamToken(ctx, cc, id, secret); err != nil {
+			return nil, err
+		}
+		plain, _ = json.Marshal(t)              // texts and times
+		if cc.store != nil && storeErr == nil { // or somebody would wait for it once more
+			_, _ = tokenStoreDo(ctx, cc, key, "SET", seal(cc.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
+		}
+	}
+	if parsed, err := parseToken(t.Raw); err == nil {
+		t.claims = parsed.claims
+	}
+	return t, nil
+}
+
+// tokenStoreDo sends a command about a token to the store, if there is one.
+func tokenStoreDo(ctx context.Context, cc *clientCredentials, key, command string, rest ...string) (any, error) {
+	if cc.store == nil {
+		return nil, nil
+	}
+	reply, err := storeDo(ctx, cc.store, "token:{"+key+"}", command, rest...)
+	if err != nil {
+		logf(cc.client.log, levelWarn, "client credentials: %s", err)
+	}
+	return reply, err
+}
+
+// requestUpstreamToken sends the grant.
+func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret string) (*upstreamToken, error) {
+	c := cc.client
+	form, _ := url.ParseQuery(cc.form)
+	var headers map[string]string
+	if !cc.hasOwnClient {
+		headers = map[string]string{"Authorization": basicAuthorization(id, secret)}
+	}
+	now := time.Now()
+	if err := outageOf(c); err != nil && !cc.hasOwnClient {
+		return nil, err
+	}
+	status, body, _, err := request(ctx, c, "client credentials", c.endpoints.Token, form, headers, c.retries)
+	if isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests; err != nil || isAway {
+		recordOutage(c, firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status))))
+	} else {
+		recordOutage(c, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
+		return nil, refusedClient(cc, status, body)
+	}
+	t, err := readTokenResponse(c, status, body)
+	if err != nil {
+		logf(c.log, levelError, "client credentials: %s", err)
+		return nil, err
+	}
+	life := time.Duration(t.expiresIn) * time.Second
+	if life == 0 {
+		if parsed, err := parseToken(t.accessToken); err == nil { // a JWT says it itself
+			exp, _ := numericDate(parsed.claims, "exp")
+			life = time.Unix(exp, 0).Sub(now)
+		}
+	}
+	if life <= 0 {
+		life = defaultUpstreamLifetime
+		logf(c.log, levelInfo, "client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for %s", life)
+	}
+	lead := renewLead
+	if lead > life/4 {
+		lead = life / 4
+	}
+	return &upstreamToken{Raw: t.accessToken, RenewAt: now.Add(life - lead), EndAt: now.Add(life)}, nil
+}
+
+// refusedClient words the provider's no (RFC 6749 5.2). Wrong credentials are the fault of whoever gave them: the caller, or the operator.
+func refusedClient(cc *clientCredentials, status int, body []byte) error {
+	answer, _ := parseObject(body)
+	code := stringOf(answer["error"])
+	reason := fmt.Sprintf("client credentials: POST %s: %d %s %q", cc.client.endpoints.Token, status, forLog(code), forLog(stringOf(answer["error_description"])))
+	if !cc.hasOwnClient && (status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client") {
+		return fmt.Errorf("%w: %s: the caller's credentials are wrong", errInvalidToken, reason)
+	}
+	logf(cc.client.log, levelError, "%s; check clientId, clientSecret, scopes and audience of oAuthClientCredentials", reason)
+	return fmt.Errorf("%w: %s", errRefused, reason)
+}

@@ -1,0 +1,128 @@
+package oidc
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// This room sees to it that nobody goes round in circles. A browser that does not keep the session's cookie signs in, comes back without
+// it, is sent to sign in again, and so on: providers remember their users, so nobody even has to type. The cookie of a pending login does
+// come back, or the sign-in ends at the callback. So a cookie of its kind says for a moment that a sign-in was completed, and how many
+// there were one after the other; after a few the browser gets a page that says what is probably wrong.
+
+const (
+	maxAttempts      = 2
+	attemptsLifetime = 20 // seconds after a sign-in in which the browser must have come with the session
+)
+
+// countAttempt tells the next request of this browser that it has just signed in, and how large the cookies of that are.
+func countAttempt(m *middleware, rw http.ResponseWriter, req *http.Request, rounds int) {
+	size := len(strings.Join(rw.Header()["Set-Cookie"], ""))
+	https := isHTTPS(m, req)
+	setCookie(rw, &m.attemptsCookie, cookieName(&m.attemptsCookie, https), fmt.Sprint(rounds, ".", size), https, attemptsLifetime)
+}
+
+func clearAttempts(m *middleware, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(m, req)
+	setCookie(rw, &m.attemptsCookie, cookieName(&m.attemptsCookie, https), "", https, -1)
+}
+
+// loginAttempts is what countAttempt told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
+func loginAttempts(m *middleware, req *http.Request) (rounds, size int) {
+	rounds, size = 0, 0
+	for _, value := range cookieValues(req, cookieName(&m.attemptsCookie, isHTTPS(m, req))) {
+		count, bytes, _ := strings.Cut(value, ".")
+		rounds, _ = strconv.Atoi(count)
+		size, _ = strconv.Atoi(bytes)
+	}
+	for _, c := range pendingCookies(req, cookieName(&m.stateCookie, isHTTPS(m, req))+".") {
+		content, _, _ := open(m.stateSealer, c.Name, c.Value)
+		pending := readPending(content)
+		if pending != nil && pending.Attempts >= rounds && cacheGet(m.usedStates, hashText(pending.State)) != nil {
+			rounds = pending.Attempts + 1 // that sign-in was completed, and nothing of its answer was kept
+		}
+	}
+	return rounds, size
+}
+
+// stopLoop answers a browser that came back from its last sign-ins without a session, unless it has one and wants another.
+func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo string, rounds, size int) bool {
+	_, reason := authenticateSession(m, rw, req)
+	if !errors.Is(reason, errNoCredentials) {
+		return false
+	}
+	https := isHTTPS(m, req)
+	clearAttempts(m, rw, req) // whoever tries again begins anew
+	for _, c := range pendingCookies(req, cookieName(&m.stateCookie, https)+".") {
+		setCookie(rw, &m.stateCookie, c.Name, "", https, -1)
+	}
+	why := cookieLossCauses(m, &m.sessionCookie, req, size)
+	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
+		why = "the cookie came, and could not be used: " + trouble
+	}
+	refuseLostCookie(m, rw, req, fmt.Errorf("login: stopped: %d sign-ins one after the other, and after each the browser came back without a session", rounds), why, returnTo)
+	return true
+}
+
+// refuseLostCookie answers a browser that did not keep a cookie of ours.
+func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, reason error, why, back string) {
+	res := newResponse("400 cookie", action{text: "Try again", href: back})
+	res.detail = "Probably " + why + ". " + res.detail
+	res.isForOperator = true
+	refuseWith(m, rw, req, res, fmt.Errorf("%w; probably %s", reason, why))
+}
+
+// causes are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
+func cookieLossCauses(m *middleware, c *cookie, req *http.Request, size int) string {
+	proto := req.Header.Get("X-Forwarded-Proto")
+	isPlain := proto != "" && !secureScheme.MatchString(proto)
+	var found []string
+	for _, cause := range []struct {
+		is   bool
+		text string
+	}{
+		{contains(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
+			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
+		{c.sameSite == http.SameSiteStrictMode && isCrossSite(req), "the cookie is sameSite strict, and browsers keep that back when another site leads here, as the provider does"},
+		{isSecureCookie(c, isHTTPS(m, req)) && (isPlain || size == 0 && (c.secure != nil || m.sessionCookie.secure != nil || m.redirect.scheme == "https")), "the cookie is for https alone (secure), and the page came by http"},
+		{c.domain != "" && !domainMatches(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, forLog(req.Host))},
+		{!strings.HasPrefix(externalPath(req, req.URL.Path)+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
+		{m.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
+		{req.Header["Cookie"] == nil, "the browser blocks the cookies of this site, or something on the way takes them out"},
+	} {
+		if cause.is {
+			found = append(found, cause.text)
+		}
+	}
+	if found == nil {
+		return fmt.Sprintf("the browser, or something on the way, drops this cookie and no other: it is blocked, or too large (%d bytes in all)", size)
+	}
+	return strings.Join(found, ", or ")
+}
+
+// speculative matches what browsers and pages say of a load that its user may never see (Fetch: Sec-Purpose; its forerunners; Next.js,
+// Turbo, htmx).
+var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
+
+// isSpeculative says that a request is such a load. It must change nothing: no session ends, and no sign-in begins.
+func isSpeculative(req *http.Request) bool {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return false
+	}
+	for name, values := range req.Header {
+		if len(name) <= maxSafeHeaderLength && speculative.MatchString(name+": "+strings.Join(values, ",")) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendNoContent answers it: the browser asks again when its user does.
+func sendNoContent(rw http.ResponseWriter) {
+	rw.Header().Set("Cache-Control", "no-store")
+	rw.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,464 @@
+package oidc
+
+import (
+	"context"
+	"crypto/cipher"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// This room keeps sessions in the store, for more than one Traefik. The browser's cookie holds a ticket: the name of the session's
+// entry and the key to it. The entry is sealed with that key, which the store never sees: whoever reads Redis reads nothing.
+
+const (
+	ticketName   = 16 // bytes
+	ticketKey    = 32
+	leasePause   = 50 * time.Millisecond
+	briefWait    = time.Second     // that a request waits for tokens which somebody else refreshes, while those it has are good
+	maxClockSkew = 5 * time.Minute // between clocks, that is reckoned with
+
+	clockWarningSkew     = 5 * time.Second  // that is warned about
+	endedSessionsReport  = 10               // of which nothing is said, when they end in one minute
+	replacedSessionGrace = 30 * time.Second // that a replaced session goes on, for what its browser has under way
+)
+
+func ticketID(ticket []byte) string {
+	return base64.RawURLEncoding.EncodeToString(ticket[:ticketName])
+}
+
+// ticketSealer seals one session's entry.
+func ticketSealer(m *middleware, ticket []byte) *sealer {
+	return &sealer{context: m.sessionSealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketName:])}}
+}
+
+// fetchStored reads the session of a ticket.
+func fetchStored(ctx context.Context, m *middleware, ticket []byte) (*session, error) {
+	if len(ticket) != ticketName+ticketKey {
+		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
+	}
+	sealed, err := storeGet(ctx, m.store, ticketID(ticket))
+	if err != nil {
+		return nil, err
+	}
+	return openStored(m, ticket, sealed)
+}
+
+// openStored is the session of a ticket whose entry has this value.
+func openStored(m *middleware, ticket []byte, sealed string) (*session, error) {
+	id := ticketID(ticket)
+	if sealed == "" {
+		countEndedSession(m, "were not in Redis; was it emptied, does it evict, or did it restart without its data?", id)
+		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
+	}
+	var s *session
+	var err error
+	packed, _, err := open(ticketSealer(m, ticket), id, sealed)
+	if err == nil {
+		s, err = unpackSession(packed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
+	}
+	s.ticket = ticket
+	s.validator = storeValidator(sealed)
+	return s, nil
+}
+
+// revalidate is ServeHTTP, with a store, for a session that was seen before, whose local copy is no longer fresh: while its entry begins as
+// it did, there is nothing to open and to judge again, and the copy is good for another while. Every other request goes through serve.
+func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
+	line := req.Header[h.credentialHeader]
+	if len(line) != 1 || req.Trailer != nil || h.endpointPaths[req.URL.Path] {
+		serve(h, rw, req)
+		return
+	}
+	principalsLock.RLock()
+	p := h.hosts[req.Host][line[0]]
+	principalsLock.RUnlock()
+	if p == nil {
+		p = findBySessionCookie(h, req)
+	}
+	now := time.Now()
+	if !now.Before(p.revalidatableUntil) || req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil {
+		serve(h, rw, req)
+		return
+	}
+	c := h.middleware.store.redis
+	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.validation, expectedReply: p.validator, slot: p.redisSlot, now: now, deadline: now.Add(c.timeout)})
+	if answer != p.validator || !extendPrincipal(h.middleware, p, line[0], now) { // answer is nil beside an error
+		serveUnvalidated(h, rw, req, now, err)
+		return
+	}
+	for set := p.headers; set != nil; set = set.next {
+		req.Header[set.name] = set.values
+	}
+	req.URL.User = p.user
+	h.next.ServeHTTP(rw, req)
+}
+
+// serveUnvalidated is serve for a request that has spent time with the store, or has waited for it in vain.
+func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, began time.Time, failed error) {
+	if failed != nil {
+		refuse(h.middleware, rw, req, http.StatusServiceUnavailable, failed)
+		return
+	}
+	serve(h, rw, req.WithContext(withRedisBudget(req.Context(), h.middleware.store.redis, time.Since(began))))
+}
+
+// withStoreBudget is a request that may need the store.
+func withStoreBudget(m *middleware, req *http.Request) *http.Request {
+	return req.WithContext(withRedisBudget(req.Context(), m.store.redis, 0))
+}
+
+// extendPrincipal makes the copy that p was found by good for another while. There is none when somebody logged out while we looked.
+func extendPrincipal(m *middleware, p *principal, line string, now time.Time) bool {
+	again := *p
+	again.validUntil = earlier(p.revalidatableUntil, now.Add(m.localCopyLifetime))
+	principalsLock.Lock()
+	isThere := m.byHeaderLine[line] == p
+	if isThere {
+		m.byHeaderLine[line] = &again
+	}
+	principalsLock.Unlock()
+	return isThere || extendCached(m, &again, line)
+}
+
+// extendCached is extendPrincipal for the pass itself, and for its copy that is found by the session's cookie alone.
+func extendCached(m *middleware, again *principal, line string) bool {
+	principalsLock.Lock()
+	defer principalsLock.Unlock()
+	known := recentPrincipals.byKey[again.cacheKey]
+	if known == nil || known.validator != again.validator {
+		return false
+	}
+	longer := *known
+	longer.validUntil = again.validUntil
+	recentPrincipals.byKey[again.cacheKey] = &longer
+	_, rest, _ := strings.Cut("; "+line, m.sessionCookiePrefix)
+	value, _, _ := strings.Cut(rest, "; ")
+	if alone := m.bySessionCookie[value]; alone != nil && alone.cacheKey == again.cacheKey {
+		m.bySessionCookie[value] = &longer
+	}
+	return true
+}
+
+// writeStored writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
+// while we worked on it, and stays so.
+func writeStored(ctx context.Context, m *middleware, s *session) error {
+	life := remainingLifetime(m, s)
+	before := ""
+	if s.ticket == nil {
+		s.ticket = randomBytes(ticketName + ticketKey)
+	} else {
+		before = redisBody(s.validator)
+	}
+	packed, err := packSession(s)
+	if err != nil {
+		return err
+	}
+	id := ticketID(s.ticket)
+	sealed := seal(ticketSealer(m, s.ticket), id, packed)
+	s.validator = storeValidator(sealed)
+	there, err := storeSet(ctx, m.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
+	if err == nil && !there {
+		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
+	}
+	return err
+}
+
+// endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still, or a
+// request under way, whose answer must not put the old one back.
+func endReplaced(m *middleware, req *http.Request, by *session) {
+	sessions, err := openSessions(m, req)
+	for _, old := range sessions {
+		if old.ID == by.ID {
+			continue // the callback came twice
+		}
+		cacheSet(m.revoked, "replaced:"+old.ID, true, 0)
+		if m.store == nil {
+			continue
+		}
+		old.End = time.Now().Add(replacedSessionGrace).Unix()
+		err = firstError(err, writeStored(req.Context(), m, old))
+	}
+	if err != nil {
+		logf(m.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
+	}
+}
+
+// saveStored is what admit does for a session in the store: a refresh has written it already, a renewal is written here, and the
+// browser gets its ticket anew, for its life has changed. It returns the session as it is kept now.
+func saveStored(m *middleware, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
+	kept := fresh
+	if isDue {
+		renewed, err := renewStored(req.Context(), m, fresh, now)
+		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
+			logf(m.log, levelWarn, "session %s: renewal: %s", s.ID, err)
+			return fresh, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		kept = renewed
+	}
+	if kept == s && current {
+		return s, nil
+	}
+	return kept, setSessionCookie(m, rw, req, kept, kept.ticket, now)
+}
+
+// A session that is there is only written by whoever has its lease and has read it since: two replicas at once would undo each
+// other's work, and bring a spent refresh token back.
+
+// acquireLease tries for a session's lease. known is the session as it is in the store now, with the lease or without.
+func acquireLease(ctx context.Context, m *middleware, s *session, mine string) (held bool, known *session, err error) {
+	held, sealed, err := storeLease(ctx, m.store, ticketID(s.ticket), mine, leaseDuration(m.client), remainingLifetime(m, s))
+	if err != nil {
+		return false, nil, err
+	}
+	known, err = openStored(m, s.ticket, sealed)
+	return held, known, err
+}
+
+// leaseDuration is what a refresh may take at the most: the grant; keys and UserInfo, each with its repetitions; and what is asked of the store.
+func leaseDuration(c *client) time.Duration {
+	question := c.http.Timeout + time.Duration(c.retries)*(retryLimit+retryPause*time.Duration(c.retries))
+	return c.exchangeTimeout + 2*question + 2*c.http.Timeout + 2*time.Second
+}
+
+func remainingLifetime(m *middleware, s *session) time.Duration {
+	return time.Until(time.Unix(sessionEnd(m, s), 0))
+}
+
+func releaseLease(ctx context.Context, m *middleware, s *session, mine string) {
+	_, _, _ = storeLease(ctx, m.store, ticketID(s.ticket), mine, 0, remainingLifetime(m, s)) // or it ends by itself
+}
+
+// renewStored notes that a session was used now, unless another request has done so or is about to.
+func renewStored(ctx context.Context, m *middleware, s *session, now time.Time) (*session, error) {
+	mine := randomText()
+	held, known, err := acquireLease(ctx, m, s, mine)
+	if err != nil || !held {
+		return known, err
+	}
+	if known.Renewed != s.Renewed {
+		releaseLease(ctx, m, s, mine)
+		return known, nil
+	}
+	renewed := *known // sessions are shared among requests: never changed
+	renewed.Renewed = now.Unix()
+	return &renewed, writeStored(ctx, m, &renewed) // which ends the lease
+}
+
+// redeemWithLease is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it, though not
+// longer than patience: they have tokens to go on with. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
+// before, when the store could not be written. A session may come back beside an error: again only the store failed.
+func redeemWithLease(ctx context.Context, m *middleware, s, fresh *session, key string, patience time.Duration) (*session, error) {
+	if m.store == nil {
+		return redeemRefreshToken(ctx, m, s)
+	}
+	if _, err := discover(ctx, m.client); err != nil {
+		return nil, err // before the lease: it may take time
+	}
+	mine := replicaID + key
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		held, known, err := acquireLease(ctx, m, s, mine)
+		if err != nil {
+			return fresh, err
+		}
+		if known.RefreshAt == s.RefreshAt && held {
+			return redeemHoldingLease(ctx, m, known, fresh, mine)
+		}
+		if held {
+			releaseLease(ctx, m, s, mine)
+		}
+		if known.RefreshAt != s.RefreshAt {
+			return known, nil // another replica has refreshed it
+		}
+		time.Sleep(leasePause)
+	}
+	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errInProgress, s.ID)
+}
+
+// redeemHoldingLease refreshes with the lease in hand. If the result cannot be written the lease is kept, so that no other replica spends
+// the refresh token again while this one tries to.
+func redeemHoldingLease(ctx context.Context, m *middleware, s, fresh *session, mine string) (*session, error) {
+	var err error
+	if fresh == nil {
+		fresh, err = redeemRefreshToken(ctx, m, s)
+	}
+	if err == nil {
+		err = writeStored(ctx, m, fresh)
+	}
+	if fresh == nil && !errors.Is(err, errInProgress) { // not while the provider may answer
+		releaseLease(ctx, m, s, mine) // else what was written ended it
+	}
+	return fresh, err
+}
+
+// many are sessions that met the same in one minute.
+type endedSessions struct {
+	since      time.Time
+	sessions   map[string]bool
+	nextReport int // the number that is worth a line
+}
+
+// countEndedSession counts sessions that end without their users' doing. One means nothing; many are the operator's concern.
+func countEndedSession(m *middleware, what, id string) {
+	principalsLock.Lock()
+	ended := m.endedSessions[what]
+	if ended == nil || time.Since(ended.since) > time.Minute {
+		ended = &endedSessions{since: time.Now(), sessions: map[string]bool{}, nextReport: endedSessionsReport}
+		m.endedSessions[what] = ended
+	}
+	if len(ended.sessions) < maxCountedSessions {
+		ended.sessions[id] = true
+	}
+	count := len(ended.sessions)
+	isDue := count == ended.nextReport
+	if isDue {
+		ended.nextReport *= 10
+	}
+	principalsLock.Unlock()
+	if isDue {
+		logf(m.log, levelWarn, "in the last minute %d sessions %s", count, what)
+	}
+}
+
+// deleteStored takes a session away that was logged out, or whose refresh the provider refused: no other replica shall try it again.
+func deleteStored(m *middleware, rw http.ResponseWriter, req *http.Request, s *session) {
+	if m.store == nil {
+		return // the browser may have a newer cookie by now, of another replica
+	}
+	if err := storeDelete(req.Context(), m.store, ticketID(s.ticket)); err != nil {
+		logf(m.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
+	}
+	isOver := cacheGet(m.revoked, "id:"+s.ID) != nil || cacheGet(m.revoked, "replaced:"+s.ID) != nil
+	if !isOver { // else the browser has no cookie of it any more, or that of another session
+		clearCookies(m, rw, req)
+	}
+}
+
+// publishLogouts tells the other replicas which sessions were ended. They are gone from the store as a rule. But where an index was evicted
+// they were not found, and a failover or a restart may bring them back. Marks are sealed: Redis learns no names.
+func publishLogouts(ctx context.Context, m *middleware, marks ...string) error {
+	var told []string
+	for _, mark := range marks {
+		told = append(told, seal(m.sessionSealer, "mark", []byte(fmt.Sprint(sharedClock(m.clientState), " ", mark))))
+	}
+	_, err := syncLogouts(ctx, m, told)
+	if err == nil {
+		recordLogoutMarks(m.store, told)
+	}
+	return err
+}
+
+// syncLogouts tells what is not known yet, says how much that was, and hears what the other replicas tell.
+func syncLogouts(ctx context.Context, m *middleware, told []string) (added int64, err error) {
+	s := m.store
+	s.mu.Lock()
+	since := s.syncedUntil
+	s.mu.Unlock()
+	began := time.Now()
+	at, added, news, err := storeLogouts(ctx, s, since, told)
+	if err != nil {
+		return 0, err
+	}
+	checkClock(m, "Redis", time.UnixMilli(at), began)
+	applyLogouts(m, news)
+	s.mu.Lock()
+	s.syncedUntil = at - 1000 // once more: what another request is about to tell has this time, too
+	s.mu.Unlock()
+	return added, nil
+}
+
+// applyLogouts takes the marks of other replicas.
+func applyLogouts(m *middleware, news []string) {
+	for _, sealed := range news {
+		applyLogout(m, sealed)
+	}
+}
+
+// applyLogout takes a mark of a sign-out, unless it is another middleware's, or known.
+func applyLogout(m *middleware, sealed string) {
+	plain, _, err := open(m.sessionSealer, "mark", sealed)
+	when, mark, _ := strings.Cut(string(plain), " ")
+	at, bad := strconv.ParseInt(when, 10, 64)
+	known, _ := cacheGet(m.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
+	if err == nil && bad == nil && at > known {
+		recordLogoutMarks(m.store, []string{sealed})
+		revoke(m, m.revoked, mark, at)
+	}
+}
+
+// checkClock notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by
+// the store's: else one whose clock is fast would throw out who signs in again after a sign-out.
+func checkClock(m *middleware, whose string, theirs, began time.Time) {
+	now := time.Now()
+	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
+	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
+		return // there is no telling when they looked at it, or whether
+	}
+	if skew.Abs() < maxClockSkew {
+		atomic.StoreInt64(&m.clientState.clockSkew, skew.Milliseconds())
+	}
+	if skew.Abs() > clockWarningSkew && cacheSetIf(m.revoked, false, "clock:"+whose, true, 0) {
+		logf(m.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
+	}
+}
+
+// sharedClock is the time in milliseconds by the clock that all replicas share.
+func sharedClock(c *clientState) int64 { return time.Now().UnixMilli() + clockSkewOf(c) }
+
+func clockSkewOf(c *clientState) int64 { return atomic.LoadInt64(&c.clockSkew) }
+
+// deleteStoredOf ends the sessions that a pushed logout names, for all replicas, and says how many those were.
+func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error) {
+	ids, err := storeFind(ctx, s, sid, sub)
+	for _, id := range ids {
+		if err == nil {
+			err = storeDelete(ctx, s, id)
+		}
+	}
+	return len(ids), err
+}
+
+// clearCookies takes the session's cookies from the browser.
+func clearCookies(m *middleware, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(m, req)
+	setChunked(rw, req, &m.sessionCookie, cookieName(&m.sessionCookie, https), "", https, -1)
+	if m.csrf != nil {
+		setCookie(rw, &m.csrf.cookie, cookieName(&m.csrf.cookie, https), "", https, -1)
+	}
+}
+
+// wasLogoutTokenUsed says whether a logout token was taken before, by any replica.
+func wasLogoutTokenUsed(ctx context.Context, m *middleware, jti string) (bool, error) {
+	if m.store == nil {
+		return cacheGet(m.usedLogoutTokens, jti) != nil, nil
+	}
+	reply, err := storeDo(ctx, m.store, hashedKey(m.store.scopes[0], "seen", "jti "+jti), "GET")
+	return reply != nil, err
+}
+
+// markLogoutTokenUsed keeps a logout token's jti for as long as the token is good. It comes last: a logout that the store failed half-way
+// must be possible to repeat.
+func markLogoutTokenUsed(ctx context.Context, m *middleware, t *token) error {
+	jti := stringOf(t.claims["jti"])
+	if m.store == nil {
+		cacheSet(m.usedLogoutTokens, jti, true, 0)
+		return nil
+	}
+	end, err := numericDate(t.claims, "exp")
+	if err == nil {
+		life := time.Until(time.Unix(end, 0)) + time.Duration(m.client.rules.skew)*time.Second
+		_, err = storeDo(ctx, m.store, hashedKey(m.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
+	}
+	return err
+}
