@@ -60,19 +60,16 @@ type tokenVerifier struct {
 // brings none.
 func authenticateBearer(m *middleware, req *http.Request) (p *principal, found bool, err error) {
 	p = nil
-	raw, credential, err := findToken(m, req)
+	raw, credential, err := findToken(m.tokens, req)
 	if err != nil || credential == "" {
 		return nil, err != nil, err
 	}
 	var headers map[string]string
-	if m.introspection != nil {
-		headers, err = introspectionHeaders(m.introspection, req)
-		if m.introspection.isTemplated {
-			credential = hashedCredential(credential, headers) // another request may get another answer
-		}
+	if m.tokens.introspection != nil {
+		headers, credential, err = introspectionHeaders(m.tokens.introspection, req, credential)
 	}
 	if err == nil {
-		p = findPrincipal(m, credential)
+		p = findPrincipal(m.cache, credential)
 		if p == nil || time.Until(p.validUntil) <= 0 {
 			p, err = verifyBearer(req.Context(), m, raw, credential, headers)
 		}
@@ -82,7 +79,7 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 
 // verifyBearer judges a token that was not seen before.
 func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
-	job, answer, err := inspectToken(ctx, m, raw, headers)
+	job, answer, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)
 	}
@@ -114,11 +111,6 @@ func insufficientScope(claims map[string]any) error {
 // tokenPlace is the header that a token was in, whichever job looks there; no header is called hidden.
 func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
 
-// hashedCredential is a credential that is good with these headers only, in short.
-func hashedCredential(credential string, headers map[string]string) string {
-	return tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
-}
-
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
 // name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
@@ -146,23 +138,23 @@ type tokenInfo struct {
 }
 
 // inspectToken verifies a token here when it is a JWT and that job is on, else asks the provider.
-func inspectToken(ctx context.Context, m *middleware, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
+func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
-	if m.jwt == nil || err != nil && m.introspection != nil {
-		answer, err := introspect(ctx, m.introspection, raw, headers)
-		return m.introspection, answer, err
+	if bt.jwt == nil || err != nil && bt.introspection != nil {
+		answer, err := introspect(ctx, bt.introspection, raw, headers)
+		return bt.introspection, answer, err
 	}
 	if err == nil {
-		err = verifyToken(ctx, m.jwt.keys, t, m.jwt.rules.algorithms)
+		err = verifyToken(ctx, bt.jwt.keys, t, bt.jwt.rules.algorithms)
 	}
 	now := time.Now()
 	if err == nil {
-		err = checkAccessToken(m.jwt.rules, t, now)
+		err = checkAccessToken(bt.jwt.rules, t, now)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return m.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
+	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
 }
 
 // tokenInfoEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
@@ -309,24 +301,28 @@ func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) err
 	return err
 }
 
-// introspectionHeaders fills the templates of the options with the request.
-func introspectionHeaders(job *tokenVerifier, req *http.Request) (map[string]string, error) {
+// introspectionHeaders fills the templates of the options with the request. With templates the credential becomes one that is good with
+// these headers only: another request may get another answer.
+func introspectionHeaders(job *tokenVerifier, req *http.Request, credential string) (map[string]string, string, error) {
 	headers := map[string]string{}
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		err := made.Execute(&value, map[string]any{"Request": req})
 		if err != nil || controlCharacter.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
-			return nil, fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
+			return nil, "", fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()
 	}
-	return headers, nil
+	if job.isTemplated {
+		credential = tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
+	}
+	return headers, credential, nil
 }
 
 // findToken is the token a request brings, and what its pass is remembered by; "" without one. Two are one too many (RFC 6750 2).
-func findToken(m *middleware, req *http.Request) (raw, credential string, err error) {
+func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
 	found := map[string]string{} // by credential: both jobs may look at the same place
-	for _, job := range m.tokenVerifiers {
+	for _, job := range bt.all {
 		for _, name := range job.headerNames {
 			lines := req.Header[name]
 			if len(lines) > 1 { // one of them might be what the upstream reads
@@ -418,8 +414,8 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 }
 
 // removeTokens takes off what brought a token, wherever it was: the upstream has no use for it, and what it logs is read by others.
-func removeTokens(m *middleware, req *http.Request) {
-	for _, job := range m.tokenVerifiers {
+func removeTokens(bt *bearerTokens, req *http.Request) {
+	for _, job := range bt.all {
 		for _, name := range job.headerNames {
 			if !job.forwardsToken {
 				delete(req.Header, name)
@@ -512,7 +508,7 @@ func addChallenge(m *middleware, res *response, reason error) {
 	}
 	var scopes []string
 	metadata := ""
-	for _, job := range m.tokenVerifiers {
+	for _, job := range m.tokens.all {
 		scopes = addScopes(scopes, job.policy.rule)
 		if job.metadataURL != "" && metadata == "" {
 			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
@@ -527,9 +523,9 @@ func addChallenge(m *middleware, res *response, reason error) {
 // useTokenTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
 func useTokenTexts(m *middleware, req *http.Request, res *response, reason error) {
 	isRefused := errors.Is(reason, errInvalidToken)
-	isCaller := !m.hasLogin || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
+	isCaller := m.sessions == nil || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
 	if !isCaller {
-		_, credential, _ := findToken(m, req)
+		_, credential, _ := findToken(m.tokens, req)
 		isCaller = credential != ""
 	}
 	if !isCaller || len(res.actions) > 0 || res.status == http.StatusInternalServerError {
@@ -555,13 +551,13 @@ func useTokenTexts(m *middleware, req *http.Request, res *response, reason error
 // describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
 // from the options: what somebody sends as Host must not lead others to another authorization server. Scripts of any site may read
 // it, as browsers are among those clients.
-func describeResource(m *middleware, rw http.ResponseWriter, req *http.Request) {
+func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Request) {
 	header := rw.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Access-Control-Allow-Headers", "*")
 	header.Set("Cache-Control", "public, max-age=3600")
 	header.Set("Content-Type", "application/json")
-	for _, job := range m.tokenVerifiers {
+	for _, job := range bt.all {
 		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
 			continue
 		}
@@ -597,10 +593,35 @@ func bearerMethods(job *tokenVerifier) []string {
 	return methods
 }
 
+// bearerTokens are the ways in which tokens are judged that requests bring.
+type bearerTokens struct {
+	jwt, introspection *tokenVerifier   // nil without that job
+	all                []*tokenVerifier // those of both that there are
+}
+
+// newBearerTokens makes the jobs of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
+func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p *problems) *bearerTokens {
+	bt := &bearerTokens{jwt: newJWTVerifier(ctx, l, c, login, p), introspection: newIntrospectionVerifier(ctx, l, c, login, p)}
+	for _, v := range []*tokenVerifier{bt.jwt, bt.introspection} {
+		if v != nil {
+			bt.all = append(bt.all, v)
+		}
+	}
+	return bt
+}
+
+// addResourceEndpoints lists the addresses of the documents by which APIs describe themselves.
+func addResourceEndpoints(st *site, bt *bearerTokens) {
+	for _, v := range bt.all {
+		if v.metadataPath != "" {
+			st.endpoints[v.metadataPath] = &endpoint{name: "resource", methods: strings.Fields("GET HEAD OPTIONS")}
+		}
+	}
+}
+
 // newTokenVerifier makes what both jobs have in common.
-func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *tokenVerifier {
+func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *tokenVerifier {
 	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
-	addManagedHeaders(m, by)
 	if source.Header+source.Query+source.Cookie == "" && len(source.Headers) == 0 && !source.WebSocketProtocol {
 		source.Header = "Authorization"
 		source.HeaderAuthScheme = "Bearer"
@@ -608,7 +629,7 @@ func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *to
 	if len(audience) == 0 && resource != "" {
 		audience = []string{resource} // RFC 8707 2.2
 	}
-	job := &tokenVerifier{policy: by, source: source, resource: resource, forwardsToken: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(m.config.ClockSkewSeconds)}}
+	job := &tokenVerifier{policy: by, source: source, resource: resource, forwardsToken: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(clockSkew)}}
 	job.looksBeyondHeaders = source.Query+source.Cookie != "" || source.WebSocketProtocol
 	job.schemes = map[string]string{}
 	for _, name := range source.Headers {
@@ -619,7 +640,6 @@ func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *to
 	}
 	for name := range job.schemes {
 		job.headerNames = append(job.headerNames, name)
-		m.credentialHeaders[name] = true
 	}
 	if at, err := url.Parse(resource); err == nil && resource != "" {
 		if at.Path == "/" {
@@ -629,7 +649,6 @@ func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *to
 		job.metadataPath = protectedResourcePath + at.Path
 	}
 	job.looksInSeveralPlaces = job.looksBeyondHeaders || len(job.headerNames) > 1
-	m.tokenVerifiers = append(m.tokenVerifiers, job)
 	return job
 }
 
@@ -637,22 +656,22 @@ func newTokenVerifier(m *middleware, c *TokenConfig, at string, p *problems) *to
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
 // newJWTVerifier makes the job of the jwt block; nil without one.
-func newJWTVerifier(ctx context.Context, m *middleware, p *problems) *tokenVerifier {
-	j := m.config.JWT
+func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
+	j := c.JWT
 	if j == nil {
 		return nil
 	}
-	job := newTokenVerifier(m, &j.TokenConfig, "jwt.", p)
+	job := newTokenVerifier(&j.TokenConfig, "jwt.", c.ClockSkewSeconds, p)
 	job.tokenKey = j.TokenKey
 	job.looksBeyondHeaders = job.looksBeyondHeaders || j.TokenKey != ""
 	job.looksInSeveralPlaces = job.looksInSeveralPlaces || job.looksBeyondHeaders
 	job.cacheLifetime = maxTokenRecheck
-	if job.rules.audience == nil && m.hasLogin {
-		job.rules.audience = []string{m.config.ClientID}
+	if job.rules.audience == nil && c.Issuer != "" {
+		job.rules.audience = []string{c.ClientID}
 	}
 	job.rules.acceptsIDTokens = j.AcceptIDTokens
-	if m.hasLogin {
-		job.rules.client = m.config.ClientID
+	if c.Issuer != "" {
+		job.rules.client = c.ClientID
 	}
 	for _, alg := range j.Algorithms {
 		job.rules.algorithms = append(job.rules.algorithms, normalizedAlg(alg))
@@ -676,22 +695,22 @@ func newJWTVerifier(ctx context.Context, m *middleware, p *problems) *tokenVerif
 		p.addError("jwt.jwksFile", err)
 		job.keys = newFixedKeySet(keys...)
 	} else {
-		job.keys = remoteKeys(ctx, m, job, p)
+		job.keys = remoteKeys(ctx, l, c, login, job, p)
 	}
 	return job
 }
 
 // remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
-func remoteKeys(ctx context.Context, m *middleware, job *tokenVerifier, p *problems) *cachedDocument {
-	j := m.config.JWT
-	if m.hasLogin && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == m.config.Issuer) {
-		if m.client == nil {
+func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, job *tokenVerifier, p *problems) *cachedDocument {
+	j := c.JWT
+	if c.Issuer != "" && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == c.Issuer) {
+		if login == nil {
 			return nil // its problem is noted
 		}
-		if job.rules.providerIssuer = m.client.rules.providerIssuer; j.Issuer == "" {
-			job.rules.issuers = m.client.rules.issuers
+		if job.rules.providerIssuer = login.rules.providerIssuer; j.Issuer == "" {
+			job.rules.issuers = login.rules.issuers
 		}
-		return m.client.keys
+		return login.keys
 	}
 	at := &Config{}
 	at.ClientConfig = j.ClientConfig.ClientConfig
@@ -700,7 +719,7 @@ func remoteKeys(ctx context.Context, m *middleware, job *tokenVerifier, p *probl
 	} else if j.JWKSURL[0] == '/' {
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
-	if c := findClient(ctx, m.log, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
+	if c := findClient(ctx, l, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
 		job.rules.providerIssuer = c.rules.providerIssuer
 		return c.keys
 	}
@@ -745,13 +764,13 @@ func fileKeys(jwksFile string) ([]*key, error) {
 }
 
 // newIntrospectionVerifier makes the job of the oAuthIntrospection block; nil without one.
-func newIntrospectionVerifier(ctx context.Context, m *middleware, p *problems) *tokenVerifier {
-	i := m.config.OAuthIntrospection
+func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
+	i := c.OAuthIntrospection
 	if i == nil {
 		return nil
 	}
 	const block = "oAuthIntrospection."
-	job := newTokenVerifier(m, &i.TokenConfig, block, p)
+	job := newTokenVerifier(&i.TokenConfig, block, c.ClockSkewSeconds, p)
 	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second
 	asks := &i.ClientConfig
 	job.tokenTypeHint = asks.TokenTypeHint
@@ -763,15 +782,15 @@ func newIntrospectionVerifier(ctx context.Context, m *middleware, p *problems) *
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
-	at := *m.config // whose client proves itself here: the sign-in's, or one for this alone
+	at := *c // whose client proves itself here: the sign-in's, or one for this alone
 	at.ClientConfig = asks.ClientConfig
 	at.Endpoints.Introspection = asks.URL
-	if !m.hasLogin { // with an address, nothing else is needed of the provider, and so nothing discovered
+	if c.Issuer == "" { // with an address, nothing else is needed of the provider, and so nothing discovered
 		at.Issuer = i.Issuer
 		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
-	if job.client = m.client; !m.hasLogin || asks.URL != "" {
-		job.client = findClient(ctx, m.log, &at, nil, block+"clientConfig", p)
+	if job.client = login; c.Issuer == "" || asks.URL != "" {
+		job.client = findClient(ctx, l, &at, nil, block+"clientConfig", p)
 	}
 	if job.client != nil && at.Issuer != "" {
 		job.rules.issuers = job.client.rules.issuers

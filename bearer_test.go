@@ -268,7 +268,7 @@ func TestBearerBlanks(t *testing.T) {
 	}
 	m := testMiddlewareOf(s)
 	for i, blanks := range []string{" ", "  ", "\t", strings.Repeat(" ", 10001)} {
-		if isKnown := findPrincipal(m, "Authorization: Bearer"+blanks+good) != nil; isKnown != (i == 0) {
+		if isKnown := findPrincipal(m.cache, "Authorization: Bearer"+blanks+good) != nil; isKnown != (i == 0) {
 			t.Errorf("with %d blanks it is known: %t", len(blanks), isKnown)
 		}
 	}
@@ -608,7 +608,7 @@ func TestBearerNameAtRefusal(t *testing.T) {
 		req := requestTo(t, "GET", "https://app.example.com/")
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.URL.User = url.User("root")
-		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
+		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 		rw := httptest.NewRecorder()
 		h.ServeHTTP(rw, req)
 		if rw.Code != 403 || req.URL.User.String() != "eve%40example.com" {

@@ -23,7 +23,7 @@ func heapNow() int {
 // sessionsOf are the cookie lines of so many sessions of a gate, as a provider with tokens of usual size makes them.
 func sessionsOf(t *testing.T, p *fakeProvider, m *middleware, count int) []string {
 	t.Helper()
-	name := cookieName(&m.sessionCookie, true)
+	name := cookieName(&m.sessions.cookie, true)
 	now := time.Now()
 	var lines []string
 	for i := 0; i < count; i++ {
@@ -35,7 +35,7 @@ func sessionsOf(t *testing.T, p *fakeProvider, m *middleware, count int) []strin
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines = append(lines, name+"="+seal(m.sessionSealer, name, content))
+		lines = append(lines, name+"="+seal(m.sessions.sealer, name, content))
 	}
 	return lines
 }
@@ -62,11 +62,11 @@ func TestMemoryOfManySessions(t *testing.T) {
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]interface{}{"logLevel": "error"}))
 	m := testMiddlewareOf(s)
 	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
-	h := &handler{middleware: m, next: next, credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
+	h := &handler{middleware: m, next: next, credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 	visit(h, app+"/", "")
 	const count = 20000
 	lines := sessionsOf(t, p, m, count)
-	sealer := m.sessionSealer
+	sealer := m.sessions.sealer
 	rotateHalves()
 	rotateHalves()
 	before := heapNow()
@@ -76,7 +76,7 @@ func TestMemoryOfManySessions(t *testing.T) {
 		}
 	}
 	first := heapNow() - before
-	m.sessionSealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
 	unknown := func(from, to int) (n int) {
 		for _, line := range lines[from:to] {
 			if visit(h, app+"/", line).Code != http.StatusOK {
@@ -102,7 +102,7 @@ func TestMemoryOfManySessions(t *testing.T) {
 		principalsCapacity = whole
 		principalsLock.Unlock()
 	}()
-	m.sessionSealer = sealer
+	m.sessions.sealer = sealer
 	rotateHalves()
 	rotateHalves()
 	lines = lines[:4000]
@@ -111,7 +111,7 @@ func TestMemoryOfManySessions(t *testing.T) {
 		visit(h, app+"/", lines[i%100]) // a hundred who are there all the time
 	}
 	held := heapNow() - before
-	m.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "")
 	if n := unknown(0, 100); n > 0 {
 		t.Errorf("%d of the hundred who are there all the time were forgotten", n)
 	}

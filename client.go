@@ -716,3 +716,84 @@ func forLog(foreign string) string {
 	}
 	return strings.ToValidUTF8(controlCharacter.ReplaceAllString(foreign, " "), "?")
 }
+
+// minHMACKeyBytes are the least numbers of bytes in a key (RFC 7518 3.2).
+var minHMACKeyBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+
+// newClient makes the client that c describes, and notes what is wrong with it.
+func newClient(l *logger, c *Config, at string, p *problems) *client {
+	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
+		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
+		answerCache: newBoundedCache(8 << 20)}
+	var err error
+	made.exchangeTimeout = time.Duration(c.ExchangeTimeoutSeconds) * time.Second
+	made.http, err = newHTTPClient(&c.ClientConfig)
+	p.addError(at, err)
+	if c.ClientKey != "" {
+		made.signerAlg = c.ClientKeyAlg
+		block := strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")
+		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)
+		p.addError(block+"clientKey", err)
+		if err == nil {
+			made.signerHeader, err = keyNames(c.ClientKeyID, c.ClientCertificate, made.signer)
+			p.addError(block+"clientCertificate", err)
+		}
+	}
+	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
+		made.authMethod = "tls_client_auth"
+	}
+	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && c.ClientConfig.TLS.Cert != ""
+	made.rules = &tokenRules{issuers: []string{c.Issuer}, providerIssuer: &atomic.Value{}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
+	if c.TrustedIssuer != "" {
+		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
+	}
+	if c.DisableIssuerCheck {
+		made.rules.issuers = nil
+	}
+	made.metadata = &cachedDocument{log: l, fetch: func(ctx context.Context) (any, error) { return fetchMetadata(ctx, made) }}
+	if alg := c.IDTokenSigningAlg; minHMACKeyBytes[alg] > 0 { // the client's secret is the key (OIDC Core 16.19)
+		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})
+		p.must(err == nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, minHMACKeyBytes[alg])
+		made.keys = newFixedKeySet(secret)
+		return made
+	}
+	made.keys = &cachedDocument{log: l, fetch: func(ctx context.Context) (any, error) { return fetchKeys(ctx, made) }}
+	return made
+}
+
+// discoveryURL is where the provider's metadata is (OpenID Connect Discovery 4.1: the issuer without a final slash, and the well-known
+// path), "" when every endpoint that sign-in needs is configured.
+func discoveryURL(c *Config) string {
+	e := &c.Endpoints
+	at := e.Discovery
+	if at == "" && c.Issuer != "" && (e.Authorization == "" || e.Token == "" || e.JWKS == "") {
+		at = strings.TrimSuffix(c.Issuer, "/") + "/.well-known/openid-configuration"
+	}
+	if at == "" || len(c.DiscoveryParams) == 0 {
+		return at
+	}
+	form := url.Values{}
+	for name, value := range c.DiscoveryParams {
+		form.Set(name, value)
+	}
+	return withQuery(at, form)
+}
+
+// issuerOf is the name of the provider.
+func issuerOf(c *client) string {
+	if names := issuersOf(c.rules); len(names) > 0 {
+		return names[0]
+	}
+	return c.issuer
+}
+
+// isIssuer says that a name is the provider's, byte for byte, in the spelling of its metadata.
+func isIssuer(ctx context.Context, c *client, name string) bool {
+	_, _ = discover(ctx, c) // without it the configured spelling counts
+	return name == issuerOf(c)
+}
+
+// acceptsIssuer says whether tokens and metadata may carry this issuer.
+func acceptsIssuer(c *client, issuer string) bool {
+	return c.rules.issuers == nil || contains(c.rules.issuers, issuer)
+}

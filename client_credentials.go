@@ -76,8 +76,8 @@ func refundGuess(c *client, caller string) {
 }
 
 // callerAddress is who sends a request, by address; of an IPv6 address the part that providers give away whole.
-func callerAddress(m *middleware, req *http.Request) string {
-	ip := clientIP(m.ipStrategy, req)
+func callerAddress(s *ipStrategy, req *http.Request) string {
+	ip := clientIP(s, req)
 	if len(ip) == net.IPv6len && ip.To4() == nil {
 		ip = ip.Mask(net.CIDRMask(64, 128))
 	}
@@ -104,14 +104,14 @@ type upstreamToken struct {
 }
 
 // newClientCredentials makes the job of the oAuthClientCredentials block; nil without one.
-func newClientCredentials(ctx context.Context, m *middleware, p *problems) *clientCredentials {
-	c := m.config.OAuthClientCredentials
+func newClientCredentials(ctx context.Context, l *logger, config *Config, p *problems) *clientCredentials {
+	c := config.OAuthClientCredentials
 	if c == nil {
 		return nil
 	}
 	const block = "oAuthClientCredentials."
 	cc := &clientCredentials{hasOwnClient: c.ClientID != ""}
-	p.must(cc.hasOwnClient || !m.hasLogin && len(m.tokenVerifiers) == 0, block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
+	p.must(cc.hasOwnClient || config.Issuer == "" && config.JWT == nil && config.OAuthIntrospection == nil, block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
 	form := url.Values{"grant_type": {"client_credentials"}}
 	for name, value := range c.Params {
 		form.Set(name, value)
@@ -126,14 +126,10 @@ func newClientCredentials(ctx context.Context, m *middleware, p *problems) *clie
 	cc.policy = newPolicy(&c.PolicyConfig, block, p)
 	format, _ := parseHeaderFormat("Bearer {access_token}")
 	cc.policy.headers = append(cc.policy.headers, &forwardHeader{name: "Authorization", format: format})
-	addManagedHeaders(m, cc.policy)
-	if !cc.hasOwnClient {
-		m.credentialHeaders["Authorization"] = true
-	}
 	at := &Config{ProviderConfig: ProviderConfig{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
 		ClientKeyID: c.ClientKeyID, ClientKeyAlg: c.ClientKeyAlg, ClientCertificate: c.ClientCertificate, ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
-	if m.hasLogin && strings.HasPrefix(c.URL, m.config.Issuer) {
-		at.Issuer = m.config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
+	if config.Issuer != "" && strings.HasPrefix(c.URL, config.Issuer) {
+		at.Issuer = config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
 	}
 	for _, alg := range strings.Fields("RS256 ES256 ES384 ES512 EdDSA") { // what the key is for, when nothing is said
 		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); c.ClientKeyAlg == "" && (err == nil || alg == "RS256") {
@@ -150,7 +146,7 @@ func newClientCredentials(ctx context.Context, m *middleware, p *problems) *clie
 	if cc.salt == "" {
 		cc.salt = replicaID
 	}
-	cc.client = findClient(ctx, m.log, at, nil, block+"clientConfig", p)
+	cc.client = findClient(ctx, l, at, nil, block+"clientConfig", p)
 	return cc
 }
 
@@ -158,6 +154,9 @@ func newClientCredentials(ctx context.Context, m *middleware, p *problems) *clie
 // that the caller brings (application level).
 func authenticateClientCredentials(m *middleware, req *http.Request) (*principal, error) {
 	var credential, id, secret string
+	if m.tokens.all != nil { // a token was wanted, and none came
+		return nil, errNoCredentials
+	}
 	if !m.clientCredentials.hasOwnClient {
 		lines := req.Header["Authorization"]
 		if len(lines) > 1 {
@@ -169,14 +168,14 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 		}
 		credential = "Authorization: " + lines[0]
 	}
-	if known := findPrincipal(m, credential); known != nil && time.Until(known.validUntil) > 0 {
+	if known := findPrincipal(m.cache, credential); known != nil && time.Until(known.validUntil) > 0 {
 		return known, nil
 	}
 	p := &principal{}
 	until := time.Now().Add(maxRecheckInterval)
 	if !m.clientCredentials.hasOwnClient {
 		var err error
-		if until, err = addUpstreamToken(req.Context(), m, p, id, secret, callerAddress(m, req)); err != nil {
+		if until, err = addUpstreamToken(req.Context(), m.clientCredentials, p, id, secret, callerAddress(m.ipStrategy, req)); err != nil {
 			return nil, err
 		}
 	}
@@ -186,12 +185,12 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 
 // addUpstreamToken adds the token for the upstream, and the headers made of it, to a pass. Who the user is was said before and stays
 // so; only Authorization is the token's. until is when the token is to be renewed.
-func addUpstreamToken(ctx context.Context, m *middleware, p *principal, id, secret, caller string) (until time.Time, err error) {
-	t, err := obtainToken(ctx, m.clientCredentials, id, secret, caller)
+func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, id, secret, caller string) (until time.Time, err error) {
+	t, err := obtainToken(ctx, cc, id, secret, caller)
 	if err != nil {
 		return time.Time{}, err
 	}
-	made, err := evaluatePolicy(m.clientCredentials.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
+	made, err := evaluatePolicy(cc.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}

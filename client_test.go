@@ -557,7 +557,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	if s.server == nil {
 		return // its clock can be moved in this process alone
 	}
-	d := testMiddlewareOf(s).client.metadata
+	d := testMiddlewareOf(s).sessions.client.metadata
 	again := func() {
 		d.mu.Lock()
 		d.until = time.Time{}
@@ -575,7 +575,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
 	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
-	if m, err := discover(context.Background(), testMiddlewareOf(s).client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
+	if m, err := discover(context.Background(), testMiddlewareOf(s).sessions.client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
 		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
 	}
 }
@@ -630,7 +630,7 @@ func TestProviderWithoutS256(t *testing.T) {
 				t.Errorf("S256 was not sent: %q", p.lastCall("authorize").form)
 			}
 			if s.server != nil { // its clock can be moved in this process alone
-				d := testMiddlewareOf(s).client.metadata
+				d := testMiddlewareOf(s).sessions.client.metadata
 				d.mu.Lock()
 				d.until = time.Time{}
 				d.mu.Unlock()

@@ -615,6 +615,10 @@ func readConfig(text []byte, p *problems) *Config {
 	if config.StateCookie.Domain == "" { // a sign-in may come back to another host of that domain
 		config.StateCookie.Domain = config.Session.Domain
 	}
+	if !contains(config.Scopes, "openid") { // OIDC Core 3.1.2.1
+		config.Scopes = append([]string{"openid"}, config.Scopes...)
+	}
+	adjustCookies(config)
 	checkClientSecret(config, p)
 	if config.JWT != nil {
 		inherit(&config.JWT.PolicyConfig, &config.PolicyConfig)
@@ -626,6 +630,20 @@ func readConfig(text []byte, p *problems) *Config {
 		}
 	}
 	return config
+}
+
+// adjustCookies gives cookies the attributes without which they would not come along: an answer that is posted comes from another site, and
+// so does whatever is loaded in a frame.
+func adjustCookies(config *Config) {
+	always := true
+	if config.ResponseMode == "form_post" || config.Session.Partitioned {
+		config.StateCookie.SameSite = "none"
+		config.StateCookie.Secure = &always
+	}
+	if config.Session.Partitioned {
+		config.Session.SameSite = "none"
+		config.Session.Secure = &always
+	}
 }
 
 // checkClientSecret asks as much of a client's secret that sessions are sealed with as of any other: who guesses it from a cookie, at

@@ -264,14 +264,14 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 	}
 }
 
-// middlewareOf makes the gate of a sign-in with further options.
+// middlewareOf makes the middleware of a sign-in with further options.
 func middlewareOf(t *testing.T, options string) (*middleware, error) {
 	t.Helper()
 	raw, err := json.Marshal(signIn(t, options))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMiddleware(context.Background(), raw, "login@file")
+	return newMiddleware(context.Background(), raw, "login@file", "key")
 }
 
 // What is wrong with an option keeps nobody from looking at the others, and at what they are made into.

@@ -38,9 +38,9 @@ func read(raw map[string]any) (*Config, *problems) {
 	text, err := json.Marshal(raw)
 	p := &problems{}
 	p.addError("JSON", err)
-	m := &middleware{config: readConfig(text, p), endpoints: map[string]*endpoint{}}
-	buildEndpoints(m, p)
-	return m.config, p
+	c := readConfig(text, p)
+	newSite(c, p)
+	return c, p
 }
 
 // mustRead reads options that have no problem.
@@ -579,7 +579,7 @@ func TestConfigExpandsReferences(t *testing.T) {
 		{"a variable in a map", `{"authParams": {"a": "b ${OIDC_TEST_NUMBER}"}}`, func(c *Config) string { return c.AuthParams["a"] }, "b 77"},
 		{"a variable in a list", `{"scopes": ["openid", "s${OIDC_TEST_NUMBER}"]}`, func(c *Config) string { return c.Scopes[1] }, "s77"},
 		{"variables in a text with commas", `{"session": {"previousSecrets": "${OIDC_TEST_SECRET_ONE}, ${OIDC_TEST_SECRET_TWO}"}}`, func(c *Config) string { return strings.Join(c.Session.PreviousSecrets, "|") }, "the first of two secrets|the second of two secrets"},
-		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "a|b"},
+		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "openid|a|b"},
 		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, func(c *Config) string { return c.PAR }, "auto"},
 		{"a file, not expanded again", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
 		{"a secret that contains what looks like a variable", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "pa${ss}word"}`, func(c *Config) string { return c.ClientSecret }, "pa${ss}word"},

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -27,6 +28,15 @@ type cookie struct {
 	httpOnly      bool
 	secure        *bool // nil: by the request's scheme
 	isPartitioned bool  // Partitioned: for frames
+}
+
+var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
+
+// newCookie makes one of our cookies. A default name may get a prefix; one that the operator chose stays as it is. The middleware's name
+// is escaped: it may have letters and spaces that browsers take in no cookie's name (RFC 6265 4.1.1).
+func newCookie(name, byDefault, middlewareName string, c *CookieConfig, isPartitioned bool) cookie {
+	return cookie{baseName: strings.ReplaceAll(name, "%s", url.QueryEscape(middlewareName)), isDefaultName: name == byDefault, path: c.Path, domain: c.Domain,
+		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure, isPartitioned: isPartitioned}
 }
 
 // cookieName is the cookie's whole name. A prefixed cookie cannot be planted by another host of the same site (RFC 6265bis 4.1.3).
@@ -185,14 +195,14 @@ func ownCookiePattern(session, state *cookie) *regexp.Regexp {
 }
 
 // stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
-func stripCookies(m *middleware, req *http.Request) {
+func stripCookies(hn *headerNames, req *http.Request) {
 	parts := strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1)
 	if len(parts) > maxCookies {
 		parts = parts[:maxCookies]
 	}
 	var kept []string
 	for _, part := range parts {
-		if !m.ownCookies.MatchString(part) {
+		if !hn.ownCookies.MatchString(part) {
 			kept = append(kept, strings.TrimSpace(part))
 		}
 	}

@@ -19,6 +19,25 @@ type csrf struct {
 	keys       [][]byte // the first signs, all verify
 }
 
+// newCSRF makes the protection of the csrf block; nil without one.
+func newCSRF(c *Config, middlewareName string, secrets []string) *csrf {
+	if c.CSRF == nil {
+		return nil
+	}
+	options := c.Session.CookieConfig
+	options.Path = "/"
+	options.HTTPOnly = false // scripts must repeat it
+	if c.CSRF.Secure != nil {
+		options.Secure = c.CSRF.Secure
+	}
+	made := newCookie(c.CSRF.CookieName, "", middlewareName, &options, c.Session.Partitioned)
+	by := &csrf{header: c.CSRF.HeaderName, cookie: made, linePrefix: " " + made.baseName + "="}
+	for _, secret := range secrets {
+		by.keys = append(by.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+	}
+	return by
+}
+
 // newCSRFToken signs a token for a session.
 func newCSRFToken(key []byte, sessionID, salt string) string {
 	mac := hmac.New(sha256.New, key)
@@ -33,28 +52,28 @@ var csrfToken = regexp.MustCompile(`^[\w-]{22}\.[\w-]{43}$`)
 const maxCSRFTokens = 5
 
 // issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
-func issueCSRFToken(m *middleware, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
-	name := cookieName(&m.csrf.cookie, https)
-	value := newCSRFToken(m.csrf.keys[sealingKey(m.sessionSealer)], sessionID, randomText()[:22])
+func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
+	name := cookieName(&sm.csrf.cookie, https)
+	value := newCSRFToken(sm.csrf.keys[sealingKey(sm.sealer)], sessionID, randomText()[:22])
 	beside := 1
 	for _, other := range strings.Split(strings.Join(cookieValues(req, name), "~"), "~") {
-		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(m, other, sessionID) {
+		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(sm, other, sessionID) {
 			value += "~" + other
 			beside++
 		}
 	}
-	maxAge := m.config.Session.Expiry
-	if !m.config.Session.Persistent {
+	maxAge := sm.config.Session.Expiry
+	if !sm.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	setCookie(rw, &m.csrf.cookie, name, value, https, maxAge)
+	setCookie(rw, &sm.csrf.cookie, name, value, https, maxAge)
 }
 
 // isCSRFToken says whether one of the tokens in a cookie's value is for this session.
-func isCSRFToken(m *middleware, value, sessionID string) bool {
+func isCSRFToken(sm *sessionManager, value, sessionID string) bool {
 	for _, token := range strings.SplitN(value, "~", maxCSRFTokens+1) {
 		salt, _, _ := strings.Cut(token, ".")
-		for _, key := range m.csrf.keys {
+		for _, key := range sm.csrf.keys {
 			if hmac.Equal([]byte(token), []byte(newCSRFToken(key, sessionID, salt))) {
 				return true
 			}
@@ -65,8 +84,8 @@ func isCSRFToken(m *middleware, value, sessionID string) bool {
 
 // csrfBinding is what a request's token must be bound to: the session, or who a token names that came in a cookie, as a browser adds
 // that by itself, too. No browser adds other tokens: they need none.
-func csrfBinding(m *middleware, req *http.Request, who *principal) string {
-	for _, job := range m.tokenVerifiers {
+func csrfBinding(bt *bearerTokens, req *http.Request, who *principal) string {
+	for _, job := range bt.all {
 		if who.sessionID == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
 			if who.sub == "" {
 				return "token " + who.credentialHash
@@ -80,19 +99,19 @@ func csrfBinding(m *middleware, req *http.Request, who *principal) string {
 // checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has none that is good, because
 // the option is newer than the session, or another host of the site planted one, gets one with a request that changes nothing.
 func checkCSRF(m *middleware, rw http.ResponseWriter, req *http.Request, who *principal) error {
-	session := csrfBinding(m, req, who)
+	session := csrfBinding(m.tokens, req, who)
 	if session == "" {
 		return nil
 	}
-	https := isHTTPS(m, req)
+	https := isHTTPS(m.site, req)
 	tokens := cookieValues(req, cookieName(&m.csrf.cookie, https))
 	if isSafeMethod(req.Method) {
-		if !isCSRFToken(m, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(m, rw, req, session, https)
+		if !isCSRFToken(m.sessions, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
+			issueCSRFToken(m.sessions, rw, req, session, https)
 		}
 		return nil
 	}
-	if sent := req.Header.Get(m.csrf.header); contains(tokens, sent) && isCSRFToken(m, sent, session) {
+	if sent := req.Header.Get(m.csrf.header); contains(tokens, sent) && isCSRFToken(m.sessions, sent, session) {
 		return nil
 	}
 	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, m.csrf.header, m.csrf.cookie.baseName)
@@ -100,9 +119,9 @@ func checkCSRF(m *middleware, rw http.ResponseWriter, req *http.Request, who *pr
 
 // lacksCSRFToken says that a request brings no token, or one that has to be looked for or at: then it may need a new one. That of a page
 // is always looked at, which is once for all that the page will send.
-func lacksCSRFToken(m *middleware, req *http.Request) bool {
+func lacksCSRFToken(by *csrf, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], m.csrf.linePrefix)
+	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], by.linePrefix)
 }
 
 // isSafeMethod says that a method changes nothing (RFC 9110 9.2.1).

@@ -82,13 +82,6 @@ func foldName(name string) string {
 	return notLetterOrDigit.ReplaceAllString(strings.ToLower(name), "-")
 }
 
-// manage notes the headers that are ours to set, of all policies together.
-func addManagedHeaders(m *middleware, by *policy) {
-	for _, h := range by.headers {
-		m.managedHeaders[foldName(h.name)] = true
-	}
-}
-
 // allowedUpgrades are the protocols that a request may change to: by the option upgrades, and websockets, in lower case.
 func allowedUpgrades(names []string) map[string]string {
 	allowed := map[string]string{"websocket": "websocket"}
@@ -101,11 +94,11 @@ func allowedUpgrades(names []string) map[string]string {
 // restrictUpgrade lets a request ask for one other protocol, and for one that is allowed. Where it changes to HTTP/2 (h2c, RFC 7540 3.2), or
 // to TLS, requests with headers of the client's choice follow that nobody in front of the upstream sees. Without the offer the request
 // goes on as it is, as a server may answer it anyway (RFC 9110 7.8).
-func restrictUpgrade(m *middleware, header http.Header) {
+func restrictUpgrade(hn *headerNames, header http.Header) {
 	if asked := header["Upgrade"]; asked != nil {
 		delete(header, "Upgrade")
 		text := strings.TrimSpace(strings.Join(asked, ","))
-		if protocol := m.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
+		if protocol := hn.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
 			header["Upgrade"] = []string{protocol}
 		}
 	}
@@ -113,17 +106,17 @@ func restrictUpgrade(m *middleware, header http.Header) {
 
 // stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
 // and their mention in Connection, by which a proxy behind us would drop the header we set.
-func stripHeaders(m *middleware, req *http.Request, known map[string]bool) {
-	restrictUpgrade(m, req.Header)
+func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
+	restrictUpgrade(hn, req.Header)
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
-			stripMentions(m, req.Header, name)
-		} else if !known[name] && !m.credentialHeaders[name] && m.managedHeaders[foldName(name)] { // credentials are read first
+			stripMentions(hn, req.Header, name)
+		} else if !known[name] && !hn.credentials[name] && hn.managed[foldName(name)] { // credentials are read first
 			delete(req.Header, name)
 		}
 	}
 	for name := range req.Trailer {
-		if m.managedHeaders[foldName(name)] {
+		if hn.managed[foldName(name)] {
 			delete(req.Trailer, name)
 		}
 	}
@@ -135,10 +128,10 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 }
 
 // stripMentions removes our headers' names from a header that lists names, and what is beyond any use.
-func stripMentions(m *middleware, header http.Header, list string) {
+func stripMentions(hn *headerNames, header http.Header, list string) {
 	var kept []string
 	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
-		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !m.managedHeaders[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
+		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !hn.managed[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
 			kept = append(kept, name)
 		}
 	}
@@ -148,13 +141,58 @@ func stripMentions(m *middleware, header http.Header, list string) {
 	}
 }
 
+// headerNames are the names of headers that are ours to set or to read, and the cookies that are ours.
+type headerNames struct {
+	managed     map[string]bool // folded
+	credentials map[string]bool // that bring tokens: ours to read, though an upstream may get one that we set
+	overwritten []string        // credentials that we set as well
+	upgrades    map[string]string
+	ownCookies  *regexp.Regexp // nil without sign-in
+}
+
+// newHeaderNames gathers the names from all jobs of a middleware.
+func newHeaderNames(m *middleware) *headerNames {
+	hn := &headerNames{managed: map[string]bool{}, credentials: map[string]bool{}, upgrades: allowedUpgrades(m.config.Upgrades)}
+	for _, name := range append([]string{"HTTP2-Settings"}, m.config.RemoveHeaders...) { // RFC 7540 3.2.1: of an upgrade that is never allowed
+		hn.managed[foldName(name)] = true
+	}
+	policies := []*policy{m.policy}
+	for _, v := range m.tokens.all {
+		policies = append(policies, v.policy)
+		for _, name := range v.headerNames {
+			hn.credentials[name] = true
+		}
+	}
+	if m.clientCredentials != nil {
+		policies = append(policies, m.clientCredentials.policy)
+		if !m.clientCredentials.hasOwnClient {
+			hn.credentials["Authorization"] = true
+		}
+	}
+	for _, by := range policies {
+		for _, header := range by.headers {
+			hn.managed[foldName(header.name)] = true
+		}
+	}
+	for name := range hn.credentials {
+		if hn.managed[foldName(name)] {
+			hn.overwritten = append(hn.overwritten, name)
+		}
+		hn.managed[foldName(name)] = true // or X_Token would go on unread beside the X-Token that was judged
+	}
+	if m.sessions != nil {
+		hn.ownCookies = ownCookiePattern(&m.sessions.cookie, &m.logins.cookie)
+	}
+	return hn
+}
+
 // stripOwn takes off what is ours from a request that goes on: cookies, credentials in the name of a header that we set, and a user.
-func stripOwn(m *middleware, req *http.Request) {
-	if m.hasLogin {
-		stripCookies(m, req)
+func stripOwn(hn *headerNames, req *http.Request) {
+	if hn.ownCookies != nil {
+		stripCookies(hn, req)
 	}
 	req.URL.User = nil // `GET http://name@host/` sets it
-	for _, name := range m.overwrittenHeaders {
+	for _, name := range hn.overwritten {
 		delete(req.Header, name)
 	}
 }

@@ -48,6 +48,29 @@ type pendingLogin struct {
 	Attempts    int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
 }
 
+// pendingLogins is all that sign-ins under way need.
+type pendingLogins struct {
+	config         *Config
+	site           *site
+	state          *clientState
+	sealer         *sealer
+	cookie         cookie
+	attemptsCookie cookie // says that a sign-in was completed a moment ago
+	inFlight       inFlight
+	completed      *boundedCache // state (hashed) → *session, of the last ones
+}
+
+// newPendingLogins makes what sign-ins need that lead to these sessions.
+func newPendingLogins(sm *sessionManager, middlewareName string) *pendingLogins {
+	c := sm.config
+	pl := &pendingLogins{config: c, site: sm.site, state: sm.state, sealer: newSealer(sealingSecrets(c), c.Issuer, c.ClientID, "state"), completed: newBoundedCache(1 << 20),
+		cookie: newCookie(c.StateCookie.Name, "%s-state", middlewareName, &c.StateCookie.CookieConfig, c.Session.Partitioned)}
+	pl.sealer.newKeyFrom = &sm.state.newKeyFrom
+	pl.attemptsCookie = pl.cookie
+	pl.attemptsCookie.path = "/" // where pages are
+	return pl
+}
+
 // derive makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
 // tells whether that has expired.
 func deriveValues(pending *pendingLogin, secret string) {
@@ -77,11 +100,11 @@ func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, r
 	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req)
 	logf(m.log, levelDebug, "%s %s: %s", forLog(req.Method), forLog(req.URL.Path), reason)
 	if c.Unauthenticated == "forward" {
-		stripOwn(m, req)
+		stripOwn(m.headers, req)
 		next.ServeHTTP(rw, req)
-	} else if m.hasLogin && isSpeculative(req) {
+	} else if m.sessions != nil && isSpeculative(req) {
 		sendNoContent(rw)
-	} else if signsIn && m.hasLogin && !c.DisableLogin {
+	} else if signsIn && m.sessions != nil && !c.DisableLogin {
 		login(m, rw, req, requestedPage(req), "", "")
 	} else {
 		refuse(m, rw, req, http.StatusUnauthorized, reason)
@@ -90,38 +113,37 @@ func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, r
 
 // login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
 func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
-	rounds, size := loginAttempts(m, req)
+	rounds, size := loginAttempts(m.logins, req)
 	if rounds >= maxAttempts && stopLoop(m, rw, req, returnTo, rounds, size) {
 		return
 	}
-	if !matchesHost(&m.redirect, req) && strings.HasPrefix(returnTo, "/") {
-		returnTo = origin(m, req) + returnTo
+	if !matchesHost(&m.site.redirect, req) && strings.HasPrefix(returnTo, "/") {
+		returnTo = origin(m.site, req) + returnTo
 	}
-	pending := &pendingLogin{RedirectURI: absoluteURL(m, &m.redirect, req), ReturnTo: returnTo, CreatedAt: time.Now().Unix(),
+	pending := &pendingLogin{RedirectURI: absoluteURL(m.site, &m.site.redirect, req), ReturnTo: returnTo, CreatedAt: time.Now().Unix(),
 		MaxAge: m.config.MaxAge, ACRValues: m.config.ACRValues, HasVerifier: m.config.PKCE, Attempts: rounds,
-		IsRetry: req.URL.Path == m.redirect.path && !req.URL.Query().Has("switch")}
+		IsRetry: req.URL.Path == m.site.redirect.path && !req.URL.Query().Has("switch")}
 	secret := string(randomBytes(32))
 	deriveValues(pending, secret)
-	form := authorizationRequest(m, req, pending, prompt, hint)
-	metadata, err := discover(req.Context(), m.client)
+	form := authorizationRequest(m.config, req, pending, prompt, hint)
+	metadata, err := discover(req.Context(), m.sessions.client)
 	if err == nil && (m.config.PAR == "true" || m.config.PAR == "auto" && metadata["require_pushed_authorization_requests"] == true) {
-		form, err = pushAuthorization(req.Context(), m.client, form)
+		form, err = pushAuthorization(req.Context(), m.sessions.client, form)
 	}
 	if err != nil {
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
 	methods := metadata["code_challenge_methods_supported"]
-	if m.config.PKCE && methods != nil && !contains(stringsOf(methods), "S256") && cacheSetIf(m.client.answerCache, false, "S256", true, 0) {
+	if m.config.PKCE && methods != nil && !contains(stringsOf(methods), "S256") && cacheSetIf(m.sessions.client.answerCache, false, "S256", true, 0) {
 		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(methods))
 	}
-	setPending(m, rw, req, pending, secret)
+	setPending(m.logins, rw, req, pending, secret)
 	redirect(rw, req, withQuery(stringOf(metadata["authorization_endpoint"]), form))
 }
 
 // authorizationRequest are the parameters of OIDC Core 3.1.2.1: the protocol's own, then what may be added to them and not replace them.
-func authorizationRequest(m *middleware, req *http.Request, pending *pendingLogin, prompt, hint string) url.Values {
-	c := m.config
+func authorizationRequest(c *Config, req *http.Request, pending *pendingLogin, prompt, hint string) url.Values {
 	form := url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {pending.RedirectURI}, "scope": {strings.Join(c.Scopes, " ")},
 		"state": {pending.State}, "nonce": {pending.Nonce}, "resource": c.Resource, // RFC 8707 2
@@ -172,37 +194,37 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 
 // setPending gives the browser the cookie of this sign-in, and drops the oldest when they are too much: each tab has its own, and a
 // browser that never comes back must not fill up the header. What is too long for a cookie loses its query, or all of its path.
-func setPending(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
-	https := isHTTPS(m, req)
-	base := cookieName(&m.stateCookie, https) + "."
+func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
+	https := isHTTPS(pl.site, req)
+	base := cookieName(&pl.cookie, https) + "."
 	name := base + fmt.Sprintf("%.6x", pending.State)
-	sealed := sealPending(m, name, pending, secret)
+	sealed := sealPending(pl, name, pending, secret)
 	if len(sealed) > chunkSize {
 		pending.IsTruncated = true
 		pending.ReturnTo, _, _ = strings.Cut(pending.ReturnTo, "?")
-		sealed = sealPending(m, name, pending, secret)
+		sealed = sealPending(pl, name, pending, secret)
 	}
 	if len(sealed) > chunkSize {
 		u, _ := url.Parse(pending.ReturnTo) // a path, or an address that login made
 		u.Path = "/"
 		u.RawPath = ""
 		pending.ReturnTo = u.String()
-		sealed = sealPending(m, name, pending, secret)
+		sealed = sealPending(pl, name, pending, secret)
 	}
 	left := maxPendingBytes - len(name) - len(sealed)
 	begun := pendingCookies(req, base)
 	for i := len(begun) - 1; i >= 0; i-- {
 		left -= len(begun[i].Name) + len(begun[i].Value) + len("=; ")
 		if left < 0 {
-			setCookie(rw, &m.stateCookie, begun[i].Name, "", https, -1)
+			setCookie(rw, &pl.cookie, begun[i].Name, "", https, -1)
 		}
 	}
-	setCookie(rw, &m.stateCookie, name, sealed, https, m.config.StateCookie.MaxAge)
+	setCookie(rw, &pl.cookie, name, sealed, https, pl.config.StateCookie.MaxAge)
 }
 
-func sealPending(m *middleware, name string, pending *pendingLogin, secret string) string {
+func sealPending(pl *pendingLogins, name string, pending *pendingLogin, secret string) string {
 	content, _ := json.Marshal(pending) // strings and numbers: cannot fail
-	return seal(m.stateSealer, name, append([]byte(secret), deflate(content)...))
+	return seal(pl.sealer, name, append([]byte(secret), deflate(content)...))
 }
 
 // pendingCookies are the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
@@ -219,15 +241,15 @@ func pendingCookies(req *http.Request, base string) []*http.Cookie {
 
 // takePending finds the pending login of state among the browser's cookies, and removes its cookie.
 // An error says why the answer does not belong to a sign-in of this browser, or not any more.
-func takePending(m *middleware, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
-	https := isHTTPS(m, req)
-	name := cookieName(&m.stateCookie, https) + fmt.Sprintf(".%.6x", state)
+func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
+	https := isHTTPS(pl.site, req)
+	name := cookieName(&pl.cookie, https) + fmt.Sprintf(".%.6x", state)
 	var pending *pendingLogin
 	for _, value := range cookieValues(req, name) {
-		content, _, _ := open(m.stateSealer, name, value)
+		content, _, _ := open(pl.sealer, name, value)
 		pending = readPending(content)
 		if pending != nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
-			setCookie(rw, &m.stateCookie, name, "", https, -1)
+			setCookie(rw, &pl.cookie, name, "", https, -1)
 			break
 		}
 		pending = nil
@@ -236,10 +258,10 @@ func takePending(m *middleware, rw http.ResponseWriter, req *http.Request, state
 		// Fails closed: without the cookie it may be somebody else's answer (login CSRF, RFC 9700 4.7).
 		return nil, errNoPending
 	}
-	if age := time.Now().Unix() - pending.CreatedAt; age > int64(m.config.StateCookie.MaxAge) {
-		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, m.config.StateCookie.MaxAge)
+	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.config.StateCookie.MaxAge) {
+		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.config.StateCookie.MaxAge)
 	}
-	if here := absoluteURL(m, &m.redirect, req); here != pending.RedirectURI {
+	if here := absoluteURL(pl.site, &pl.site.redirect, req); here != pending.RedirectURI {
 		return nil, fmt.Errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)
 	}
 	return pending, nil
@@ -268,19 +290,19 @@ var (
 // same pending login, gets the session that was made.
 func completeOnce(m *middleware, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
 	key := hashText(pending.State)
-	value, err := doOnce(req.Context(), &m.loginsInFlight, key, func(ctx context.Context) (any, error) {
-		if made, _ := cacheGet(m.completedLogins, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
-			return made, checkSession(m, made, time.Now())
+	value, err := doOnce(req.Context(), &m.logins.inFlight, key, func(ctx context.Context) (any, error) {
+		if made, _ := cacheGet(m.logins.completed, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
+			return made, checkSession(m.sessions, made, time.Now())
 		}
-		if !cacheSetIf(m.usedStates, false, key, pending.ReturnTo, len(pending.ReturnTo)) {
+		if !cacheSetIf(m.sessions.state.usedStates, false, key, pending.ReturnTo, len(pending.ReturnTo)) {
 			return nil, errUsedState
 		}
-		s, err := completeLogin(ctx, m, pending, answer)
+		s, err := completeLogin(ctx, m.sessions, pending, answer)
 		if err == nil && m.store != nil {
-			err = writeStored(ctx, m, s)
+			err = writeStored(ctx, m.sessions, s)
 		}
 		if err == nil {
-			cacheSet(m.completedLogins, key, s, sessionCost(s))
+			cacheSet(m.logins.completed, key, s, sessionCost(s))
 		}
 		return s, err
 	})
@@ -301,15 +323,15 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 			login(m, rw, req, localPath(back), "login", "")
 			return
 		}
-		redirect(rw, req, defaultPage(m, req))
+		redirect(rw, req, defaultPage(m.site, req))
 		return
 	}
-	pending, err := takePending(m, rw, req, state)
+	pending, err := takePending(m.logins, rw, req, state)
 	if err != nil {
 		refuseStale(m, rw, req, state, err)
 		return
 	}
-	back := returnURL(m, req, pending.ReturnTo)
+	back := returnURL(m.site, req, pending.ReturnTo)
 	s, err := completeOnce(m, req, pending, answer)
 	if errors.Is(err, errUsedState) {
 		refuseStale(m, rw, req, state, err)
@@ -324,15 +346,15 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		status = http.StatusBadRequest // the code has ended: another one may do
 	}
 	if err == nil {
-		err = saveSession(m, rw, req, s, time.Now())
+		err = saveSession(m.sessions, rw, req, s, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
 	}
 	if err != nil {
 		refuseLogin(m, rw, req, status, err, back)
 		return
 	}
-	endReplaced(m, req, s)
-	countAttempt(m, rw, req, pending.Attempts+1)
+	endReplaced(m.sessions, req, s)
+	countAttempt(m.logins, rw, req, pending.Attempts+1)
 	logf(m.log, levelInfo, "session %s: signed in sub %q", s.ID, forLog(stringOf(s.claims["sub"])))
 	returnToPage(m, rw, req, back, pending.IsTruncated)
 }
@@ -345,7 +367,7 @@ func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back
 		writeResponse(m.pages, rw, req, res)
 		return
 	}
-	if m.sessionCookie.sameSite == http.SameSiteStrictMode {
+	if m.sessions.cookie.sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+back)
 		writeResponse(m.pages, rw, req, res)
@@ -357,20 +379,20 @@ func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back
 // stale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
 // Nobody else is sent to the provider again by itself: an answer that never fits would lead around in circles.
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
-	back := defaultPage(m, req)
+	back := defaultPage(m.site, req)
 	if _, err := authenticateSession(m, rw, req); err != nil {
 		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica may be ahead
 			stateAge(state) < int64(m.config.StateCookie.MaxAge) &&
-			cacheGet(m.usedStates, hashText(state)) == nil
+			cacheGet(m.sessions.state.usedStates, hashText(state)) == nil
 		if isLost {
-			refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.stateCookie.baseName), cookieLossCauses(m, &m.stateCookie, req, 0), back)
+			refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
 			return
 		}
 		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)
 		return
 	}
-	if used := stringOf(cacheGet(m.usedStates, hashText(state))); used != "" {
-		back = returnURL(m, req, used)
+	if used := stringOf(cacheGet(m.sessions.state.usedStates, hashText(state))); used != "" {
+		back = returnURL(m.site, req, used)
 	}
 	redirect(rw, req, back)
 }
@@ -389,18 +411,10 @@ func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pendi
 	return isOld
 }
 
-// defaultPage is where somebody goes who wants nothing in particular: never to an address of ours, which would lead around.
-func defaultPage(m *middleware, req *http.Request) string {
-	if m.config.PostLoginRedirectURL != "" && (endpointAt(m, &m.postLogin) == nil || !matchesHost(&m.postLogin, req)) {
-		return absoluteURL(m, &m.postLogin, req)
-	}
-	return externalPath(req, "/")
-}
-
 // completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer are right, and no token is used before its nonce is.
-func completeLogin(ctx context.Context, m *middleware, pending *pendingLogin, answer url.Values) (*session, error) {
-	metadata, err := discover(ctx, m.client)
+func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, answer url.Values) (*session, error) {
+	metadata, err := discover(ctx, sm.client)
 	if err != nil {
 		return nil, err
 	}
@@ -414,33 +428,33 @@ func completeLogin(ctx context.Context, m *middleware, pending *pendingLogin, an
 	if answer.Get("code") == "" {
 		return nil, fmt.Errorf("%w: callback: no code", errBadResponse)
 	}
-	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": m.config.Resource}
+	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
 	now := time.Now() // when the session starts: a logout that comes while the code is exchanged is later, and ends it
-	t, err := requestTokens(ctx, m.client, form)
+	t, err := requestTokens(ctx, sm.client, form)
 	if err == nil && t.idToken == "" {
-		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, m.config.Issuer)
+		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
 	}
 	if err != nil {
 		return nil, err
 	}
-	verified, err := verifyIDToken(ctx, m.client, t.idToken)
+	verified, err := verifyIDToken(ctx, sm.client, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
 		wanted := &loginExpectations{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: pending.MaxAge, acrValues: pending.ACRValues}
-		err = checkIDToken(m.client.rules, verified, wanted, now)
+		err = checkIDToken(sm.client.rules, verified, wanted, now)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: id token: %w", errBadResponse, err)
 	}
 	var info map[string]any
-	if m.config.Userinfo {
-		info, err = fetchUserinfo(ctx, m.client, t.accessToken, stringOf(verified.claims["sub"]))
+	if sm.config.Userinfo {
+		info, err = fetchUserinfo(ctx, sm.client, t.accessToken, stringOf(verified.claims["sub"]))
 	}
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %w", errBadResponse, err)
 	}
 	s := newSession(t, verified.claims, info, now)
-	s.Start += clockSkewOf(m.clientState)
+	s.Start += clockSkewOf(sm.state)
 	return s, err
 }
 
@@ -448,17 +462,17 @@ func completeLogin(ctx context.Context, m *middleware, pending *pendingLogin, an
 // is asked and where it ends must be ours.
 func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	asked, err := readParameters(req)
-	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.client, issuer) {
-		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(m.client), forLog(issuer))
+	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.sessions.client, issuer) {
+		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(m.sessions.client), forLog(issuer))
 	}
-	ours := origin(m, req)
-	back := defaultPage(m, req)
+	ours := origin(m.site, req)
+	back := defaultPage(m.site, req)
 	addParam(asked, "target_link_uri", asked.Get("rd")) // as oauth2-proxy calls it
 	if target := asked.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
-		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m, to.Host)) {
-			back = returnURL(m, req, target)
+		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m.site, to.Host)) {
+			back = returnURL(m.site, req, target)
 		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: or we were an open redirector
 			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, forLog(target))
 		}

@@ -20,29 +20,29 @@ const (
 )
 
 // countAttempt tells the next request of this browser that it has just signed in, and how large the cookies of that are.
-func countAttempt(m *middleware, rw http.ResponseWriter, req *http.Request, rounds int) {
+func countAttempt(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, rounds int) {
 	size := len(strings.Join(rw.Header()["Set-Cookie"], ""))
-	https := isHTTPS(m, req)
-	setCookie(rw, &m.attemptsCookie, cookieName(&m.attemptsCookie, https), fmt.Sprint(rounds, ".", size), https, attemptsLifetime)
+	https := isHTTPS(pl.site, req)
+	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), fmt.Sprint(rounds, ".", size), https, attemptsLifetime)
 }
 
-func clearAttempts(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	https := isHTTPS(m, req)
-	setCookie(rw, &m.attemptsCookie, cookieName(&m.attemptsCookie, https), "", https, -1)
+func clearAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(pl.site, req)
+	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), "", https, -1)
 }
 
 // loginAttempts is what countAttempt told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
-func loginAttempts(m *middleware, req *http.Request) (rounds, size int) {
+func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 	rounds, size = 0, 0
-	for _, value := range cookieValues(req, cookieName(&m.attemptsCookie, isHTTPS(m, req))) {
+	for _, value := range cookieValues(req, cookieName(&pl.attemptsCookie, isHTTPS(pl.site, req))) {
 		count, bytes, _ := strings.Cut(value, ".")
 		rounds, _ = strconv.Atoi(count)
 		size, _ = strconv.Atoi(bytes)
 	}
-	for _, c := range pendingCookies(req, cookieName(&m.stateCookie, isHTTPS(m, req))+".") {
-		content, _, _ := open(m.stateSealer, c.Name, c.Value)
+	for _, c := range pendingCookies(req, cookieName(&pl.cookie, isHTTPS(pl.site, req))+".") {
+		content, _, _ := open(pl.sealer, c.Name, c.Value)
 		pending := readPending(content)
-		if pending != nil && pending.Attempts >= rounds && cacheGet(m.usedStates, hashText(pending.State)) != nil {
+		if pending != nil && pending.Attempts >= rounds && cacheGet(pl.state.usedStates, hashText(pending.State)) != nil {
 			rounds = pending.Attempts + 1 // that sign-in was completed, and nothing of its answer was kept
 		}
 	}
@@ -55,12 +55,12 @@ func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo
 	if !errors.Is(reason, errNoCredentials) {
 		return false
 	}
-	https := isHTTPS(m, req)
-	clearAttempts(m, rw, req) // whoever tries again begins anew
-	for _, c := range pendingCookies(req, cookieName(&m.stateCookie, https)+".") {
-		setCookie(rw, &m.stateCookie, c.Name, "", https, -1)
+	https := isHTTPS(m.site, req)
+	clearAttempts(m.logins, rw, req) // whoever tries again begins anew
+	for _, c := range pendingCookies(req, cookieName(&m.logins.cookie, https)+".") {
+		setCookie(rw, &m.logins.cookie, c.Name, "", https, -1)
 	}
-	why := cookieLossCauses(m, &m.sessionCookie, req, size)
+	why := cookieLossCauses(m.sessions, &m.sessions.cookie, req, size)
 	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
 		why = "the cookie came, and could not be used: " + trouble
 	}
@@ -77,7 +77,7 @@ func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, 
 }
 
 // causes are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
-func cookieLossCauses(m *middleware, c *cookie, req *http.Request, size int) string {
+func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int) string {
 	proto := req.Header.Get("X-Forwarded-Proto")
 	isPlain := proto != "" && !secureScheme.MatchString(proto)
 	var found []string
@@ -88,10 +88,10 @@ func cookieLossCauses(m *middleware, c *cookie, req *http.Request, size int) str
 		{contains(strings.Fields("iframe frame embed object"), req.Header.Get("Sec-Fetch-Dest")),
 			"the page is in a frame of another site, where browsers keep cookies only if they are made for it (session.partitioned)"},
 		{c.sameSite == http.SameSiteStrictMode && isCrossSite(req), "the cookie is sameSite strict, and browsers keep that back when another site leads here, as the provider does"},
-		{isSecureCookie(c, isHTTPS(m, req)) && (isPlain || size == 0 && (c.secure != nil || m.sessionCookie.secure != nil || m.redirect.scheme == "https")), "the cookie is for https alone (secure), and the page came by http"},
+		{isSecureCookie(c, isHTTPS(sm.site, req)) && (isPlain || size == 0 && (c.secure != nil || sm.cookie.secure != nil || sm.site.redirect.scheme == "https")), "the cookie is for https alone (secure), and the page came by http"},
 		{c.domain != "" && !domainMatches(req.Host, c.domain), fmt.Sprintf("the cookie is for the domain %q, and %q is not in it", c.domain, forLog(req.Host))},
 		{!strings.HasPrefix(externalPath(req, req.URL.Path)+"/", strings.TrimSuffix(c.path, "/")+"/"), fmt.Sprintf("the cookie is for the path %q, and the page is not below it", c.path)},
-		{m.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
+		{sm.site.redirect.host != "" && size == 0, "the sign-in began at another host than it came back to (redirectUrl), and no session.domain covers both"},
 		{req.Header["Cookie"] == nil, "the browser blocks the cookies of this site, or something on the way takes them out"},
 	} {
 		if cause.is {

@@ -41,18 +41,18 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		writeResponse(m.pages, rw, req, newResponse("200 asked", action{text: "Sign out", href: externalPath(req, req.URL.Path), method: http.MethodPost}, stay))
 		return
 	}
-	sessions, err := openSessions(m, req)
+	sessions, err := openSessions(m.sessions, req)
 	if err == nil && sessions == nil {
-		err = deleteUnread(m, req)
+		err = deleteUnread(m.sessions, req)
 	}
 	if err == nil {
-		err = endSessions(m, rw, req, sessions)
+		err = endSessions(m.sessions, rw, req, sessions)
 	}
 	if err != nil { // to say that somebody is signed out whose session may live on would be a lie
 		refuse(m, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	clearAttempts(m, rw, req) // the next sign-in is wanted
+	clearAttempts(m.logins, rw, req) // the next sign-in is wanted
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]
@@ -60,19 +60,19 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	}
 	landing := ""
 	if m.config.PostLogoutRedirectURL != "" {
-		landing = absoluteURL(m, &m.postLogout, req)
+		landing = absoluteURL(m.site, &m.site.postLogout, req)
 	}
-	metadata, _ := discover(req.Context(), m.client) // without it we are signed out here, and there we can do nothing
+	metadata, _ := discover(req.Context(), m.sessions.client) // without it we are signed out here, and there we can do nothing
 	if s.refreshToken != "" && metadata["revocation_endpoint"] != nil {
 		// RFC 7009, a courtesy: the sign-out goes on without it.
 		form := url.Values{"token": {s.refreshToken}, "token_type_hint": {"refresh_token"}}
-		status, _, at, err := request(req.Context(), m.client, "revocation", "revocation_endpoint", form, nil, 0)
+		status, _, at, err := request(req.Context(), m.sessions.client, "revocation", "revocation_endpoint", form, nil, 0)
 		if err == nil && status != http.StatusOK {
 			logf(m.log, levelWarn, "%s: %d %s; the refresh token stays good there", at, status, http.StatusText(status))
 		}
 	}
 	if endSession := stringOf(metadata["end_session_endpoint"]); endSession != "" {
-		form := url.Values{"client_id": {m.client.id}, "state": {randomText()}}
+		form := url.Values{"client_id": {m.sessions.client.id}, "state": {randomText()}}
 		addParam(form, "id_token_hint", s.idToken)
 		addParam(form, "post_logout_redirect_uri", landing)
 		if len(s.idToken) > maxHintInURL && wantsHTML(req) {
@@ -96,15 +96,15 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 
 // openSessions are the sessions a request brings, those first that may go on. The ID token of one that is past its time still tells the
 // provider who leaves.
-func openSessions(m *middleware, req *http.Request) ([]*session, error) {
+func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
 	var sessions []*session
-	name := cookieName(&m.sessionCookie, isHTTPS(m, req))
+	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
 	for _, value := range chunkedValues(req, name) {
-		s, _, err := openSession(req.Context(), m, name, value)
+		s, _, err := openSession(req.Context(), sm, name, value)
 		if errors.Is(err, errUnavailable) {
 			return nil, err
 		}
-		if err == nil && checkSession(m, s, time.Now()) == nil {
+		if err == nil && checkSession(sm, s, time.Now()) == nil {
 			sessions = append([]*session{s}, sessions...)
 		} else if err == nil {
 			sessions = append(sessions, s)
@@ -115,14 +115,14 @@ func openSessions(m *middleware, req *http.Request) ([]*session, error) {
 
 // deleteUnread is for a sign-out whose cookies gave no session. What a ticket names in the store is deleted, whatever it is. A cookie of ours
 // that does not open, or is not complete, may be good at another replica, or as a copy: its session cannot be ended here.
-func deleteUnread(m *middleware, req *http.Request) error {
-	name := cookieName(&m.sessionCookie, isHTTPS(m, req))
+func deleteUnread(sm *sessionManager, req *http.Request) error {
+	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
 	values := chunkedValues(req, name)
 	isUnread := len(values) == 0 && len(cookieValues(req, chunkName(name, 1))) > 0 // the first part is missing
 	for _, value := range values {
-		packed, _, err := open(m.sessionSealer, name, value)
-		if err == nil && m.store != nil && len(packed) == ticketName+ticketKey {
-			if err = storeDelete(req.Context(), m.store, ticketID(packed)); err != nil {
+		packed, _, err := open(sm.sealer, name, value)
+		if err == nil && sm.store != nil && len(packed) == ticketName+ticketKey {
+			if err = storeDelete(req.Context(), sm.store, ticketID(packed)); err != nil {
 				return err
 			}
 			continue
@@ -151,10 +151,10 @@ func isCrossSite(req *http.Request) bool {
 
 // backchannelLogout takes a logout token that the provider posts (Back-Channel Logout 2.5 to 2.8): 200 when the session is gone,
 // also when it was not here, 400 for anything that is not a good token.
-func backchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request) {
+func backchannelLogout(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
-	if err := processLogoutToken(m, req); err != nil {
-		logf(m.log, levelWarn, "back-channel logout: %s", err)   // anybody can post here
+	if err := processLogoutToken(sm, req); err != nil {
+		logf(sm.log, levelWarn, "back-channel logout: %s", err)  // anybody can post here
 		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also when the logout failed
 		return
 	}
@@ -162,7 +162,7 @@ func backchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request)
 }
 
 // processLogoutToken checks the one logout token of a request and does what it says.
-func processLogoutToken(m *middleware, req *http.Request) error {
+func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	form, err := readParameters(req)
 	if err == nil && form.Get("logout_token") == "" {
 		err = errors.New("expected exactly one logout_token")
@@ -170,25 +170,25 @@ func processLogoutToken(m *middleware, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	t, err := verifyIDToken(req.Context(), m.client, form.Get("logout_token"))
+	t, err := verifyIDToken(req.Context(), sm.client, form.Get("logout_token"))
 	if err == nil {
-		err = checkLogoutToken(m.client.rules, t, m.config.BackchannelLogoutSessionsRequired, time.Now())
+		err = checkLogoutToken(sm.client.rules, t, sm.config.BackchannelLogoutSessionsRequired, time.Now())
 	}
 	if err != nil {
 		return err
 	}
-	used, err := wasLogoutTokenUsed(req.Context(), m, stringOf(t.claims["jti"]))
+	used, err := wasLogoutTokenUsed(req.Context(), sm, stringOf(t.claims["jti"]))
 	if used {
 		err = errors.New("jti: this logout token was used before")
 	}
 	if err == nil {
-		err = logoutByProvider(req.Context(), m, m.revoked, stringOf(t.claims["sid"]), stringOf(t.claims["sub"]))
+		err = logoutByProvider(req.Context(), sm, sm.state.revoked, stringOf(t.claims["sid"]), stringOf(t.claims["sub"]))
 	}
 	if err != nil {
 		return err
 	}
-	if err = markLogoutTokenUsed(req.Context(), m, t); err != nil { // the logout is done: to repeat it does no harm
-		logf(m.log, levelWarn, "back-channel logout: its jti could not be kept: %s", err)
+	if err = markLogoutTokenUsed(req.Context(), sm, t); err != nil { // the logout is done: to repeat it does no harm
+		logf(sm.log, levelWarn, "back-channel logout: its jti could not be kept: %s", err)
 	}
 	return nil
 }
@@ -199,13 +199,13 @@ func processLogoutToken(m *middleware, req *http.Request) error {
 func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	query, err := readParameters(req)
 	sid := query.Get("sid")
-	isOurs := isIssuer(req.Context(), m.client, query.Get("iss")) || !query.Has("iss") && len(m.client.rules.issuers) == 1
+	isOurs := isIssuer(req.Context(), m.sessions.client, query.Get("iss")) || !query.Has("iss") && len(m.sessions.client.rules.issuers) == 1
 	isKnown := false
 	if err != nil || !isOurs || sid == "" || len(sid) > maxName {
 		err = errors.New("front-channel logout: sid must be given, once, and iss, if it is, be the provider's; nobody was signed out: without sid there is no telling who is meant")
 	} else {
-		isKnown, err = hasSessionOf(req.Context(), m, sid)
-		err = firstError(err, logoutByProvider(req.Context(), m, m.frontchannelLogouts, sid, ""))
+		isKnown, err = hasSessionOf(req.Context(), m.sessions, sid)
+		err = firstError(err, logoutByProvider(req.Context(), m.sessions, m.sessions.state.frontchannelLogouts, sid, ""))
 	}
 	if err != nil {
 		refuse(m, rw, req, statusOf(err, http.StatusBadRequest), err)
@@ -222,42 +222,42 @@ func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request
 }
 
 // hasSessionOf says whether there is a session of that name here.
-func hasSessionOf(ctx context.Context, m *middleware, sid string) (bool, error) {
-	if m.store == nil {
+func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, error) {
+	if sm.store == nil {
 		principalsLock.RLock()
 		defer principalsLock.RUnlock()
 		for _, p := range append(append([]*principal{}, recentPrincipals.byName[sid]...), formerPrincipals.byName[sid]...) {
-			if p.clientState == m.clientState && p.sid == sid { // not the name of a user
+			if p.clientState == sm.state && p.sid == sid { // not the name of a user
 				return true, nil
 			}
 		}
 		return false, nil
 	}
-	found, err := storeFind(ctx, m.store, sid, "")
+	found, err := storeFind(ctx, sm.store, sid, "")
 	return len(found) > 0, err
 }
 
 // logoutByProvider ends the session sid, if it is that user's where sub is named, too, or with sub alone all sessions of that user, and
 // notes it on a list.
-func logoutByProvider(ctx context.Context, m *middleware, list *boundedCache, sid, sub string) error {
+func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCache, sid, sub string) error {
 	mark := "sid:" + sid
 	if sid == "" {
 		mark = "sub:" + sub
 	} else if sub != "" {
 		mark = "both:" + sid + "\x00" + sub
 	}
-	revoke(m, list, mark, sharedClock(m.clientState))
-	logf(m.log, levelInfo, "logout by the provider: sid %q sub %q", forLog(sid), forLog(sub))
-	if m.store == nil {
+	revoke(sm, list, mark, sharedClock(sm.state))
+	logf(sm.log, levelInfo, "logout by the provider: sid %q sub %q", forLog(sid), forLog(sub))
+	if sm.store == nil {
 		return nil
 	}
-	found, err := deleteStoredOf(ctx, m.store, sid, sub)
-	if err != nil || list != m.revoked {
+	found, err := deleteStoredOf(ctx, sm.store, sid, sub)
+	if err != nil || list != sm.state.revoked {
 		return err // the provider may try again
 	}
-	err = publishLogouts(ctx, m, mark) // last: what is deleted frees a full Redis
+	err = publishLogouts(ctx, sm, mark) // last: what is deleted frees a full Redis
 	if err != nil && found > 0 {
-		logf(m.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
+		logf(sm.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
 		err = nil
 	}
 	return err
@@ -282,19 +282,19 @@ func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
 // revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
-func revoke(m *middleware, list *boundedCache, mark string, at int64) {
+func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 	now := time.Now()
 	cacheSet(list, mark, at, 0)
 	_, name, _ := strings.Cut(mark, ":")
 	name, _, _ = strings.Cut(name, "\x00") // of a sid with its user, which isRevoked compares
-	removeByName(m.clientState, name)
-	m.revoked.mu.RLock()
-	expiry := time.Duration(m.maxExpiry) * time.Second
-	m.revoked.mu.RUnlock()
+	removeByName(sm.state, name)
+	sm.state.revoked.mu.RLock()
+	expiry := time.Duration(sm.state.maxExpiry) * time.Second
+	sm.state.revoked.mu.RUnlock()
 	list.mu.Lock()
 	defer list.mu.Unlock()
 	if now.Sub(list.evictedUpTo) < expiry {
-		logf(m.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
+		logf(sm.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
 		list.evictedUpTo = time.Time{} // said
 	}
 }

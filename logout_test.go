@@ -271,13 +271,13 @@ func TestLogoutOfASessionFromTheFuture(t *testing.T) {
 		t.Skip("a session can be changed in this process alone")
 	}
 	m := testMiddlewareOf(s)
-	opened, _, err := openSession(context.Background(), m, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	opened, _, err := openSession(context.Background(), m.sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	opened.Start = time.Now().Add(time.Minute).UnixMilli()
 	packed, _ := packSession(opened)
-	b.setCookie(s.sessionCookie(), seal(m.sessionSealer, s.sessionCookie(), packed))
+	b.setCookie(s.sessionCookie(), seal(m.sessions.sealer, s.sessionCookie(), packed))
 	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	withHeaders(s, "Cookie: "+line).upstream()
 	b.open("/logout")
@@ -447,20 +447,20 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 		t.Skip("the memory can be filled in this process alone")
 	}
 	c := testMiddlewareOf(s)
-	c.revoked.capacity = 100 * (cacheEntryCost + len("sid:other") + 25)
-	c.frontchannelLogouts.capacity = c.revoked.capacity
+	c.sessions.state.revoked.capacity = 100 * (cacheEntryCost + len("sid:other") + 25)
+	c.sessions.state.frontchannelLogouts.capacity = c.sessions.state.revoked.capacity
 	told := func() int {
 		return strings.Count(s.logs(), " logouts in session.expiry (86400 s)")
 	}
 	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": sidOf(p)}))).expect(http.StatusOK)
 	line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	again := func() int { return b.raw("/", "Cookie: "+line, "Accept: */*").StatusCode }
-	otherLogouts(c.revoked, 150) // all of them are remembered still
+	otherLogouts(c.sessions.state.revoked, 150) // all of them are remembered still
 	sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"sid": "x"}))).expect(http.StatusOK)
 	if told() != 0 {
 		t.Errorf("nothing is forgotten yet:\n%s", s.logs())
 	}
-	otherLogouts(c.revoked, 100)
+	otherLogouts(c.sessions.state.revoked, 100)
 	if again() != http.StatusOK {
 		t.Fatal("this test means a logout that is forgotten")
 	}
@@ -471,14 +471,14 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 		t.Errorf("expected the operator to be told, once:\n%s", s.logs())
 	}
 	// A list whose forgotten entries had no session left says nothing.
-	otherLogouts(c.frontchannelLogouts, 250)
-	c.frontchannelLogouts.evictedUpTo = time.Now().Add(-25 * time.Hour)
+	otherLogouts(c.sessions.state.frontchannelLogouts, 250)
+	c.sessions.state.frontchannelLogouts.evictedUpTo = time.Now().Add(-25 * time.Hour)
 	frame := "/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid="
 	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
 	if told() != 1 {
 		t.Errorf("what is forgotten was over:\n%s", s.logs())
 	}
-	otherLogouts(c.frontchannelLogouts, 100)
+	otherLogouts(c.sessions.state.frontchannelLogouts, 100)
 	newBrowser(t, s).look(frame + "z").expect(http.StatusOK)
 	if told() != 2 {
 		t.Errorf("expected the operator to be told of front-channel logouts, too:\n%s", s.logs())
@@ -727,8 +727,8 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	b.open("/logout")
 	if s.server != nil { // the memory can be filled in this process alone
 		c := testMiddlewareOf(s)
-		for i := 0; i < 3*c.frontchannelLogouts.capacity/cacheEntryCost; i++ {
-			cacheSet(c.frontchannelLogouts, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
+		for i := 0; i < 3*c.sessions.state.frontchannelLogouts.capacity/cacheEntryCost; i++ {
+			cacheSet(c.sessions.state.frontchannelLogouts, fmt.Sprint("sid:", i), time.Now().UnixMilli(), 0)
 		}
 	}
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)

@@ -73,7 +73,7 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{middleware: m, next: next, credentialHeader: m.credentialHeader, hosts: m.hosts, endpointPaths: m.endpointPaths}
+	h := &handler{middleware: m, next: next, credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 	if m.bypass != nil || m.csrf != nil {
 		return &checkedHandler{inner: h}, nil
 	}
@@ -121,7 +121,7 @@ type checkedHandler struct{ inner *handler }
 
 func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	m := w.inner.middleware
-	if m.csrf != nil && (!isSafeMethod(req.Method) || lacksCSRFToken(m, req)) || m.bypass != nil && bypasses(m.bypass, req) {
+	if m.csrf != nil && (!isSafeMethod(req.Method) || lacksCSRFToken(m.csrf, req)) || m.bypass != nil && bypasses(m.bypass, req) {
 		serve(w.inner, rw, req)
 		return
 	}
@@ -132,29 +132,29 @@ func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	if m.store != nil {
-		req = withStoreBudget(m, req)
+		req = withStoreBudget(m.sessions, req)
 	}
 	isOpen := m.bypass != nil && bypasses(m.bypass, req) // a rule sees what the client sent
 	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {
 		return
 	}
-	if harmless, isAll := checkSafeHeaders(m, req.Header); !isAll || req.Trailer != nil {
+	if harmless, isAll := checkSafeHeaders(m.cache, req.Header); !isAll || req.Trailer != nil {
 		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
 			refuseHeaders(m, rw, req)
 			return
 		}
-		stripHeaders(m, req, harmless) // a client never names itself
+		stripHeaders(m.headers, req, harmless) // a client never names itself
 	}
-	at := m.endpoints[req.URL.Path]
+	at := m.site.endpoints[req.URL.Path]
 	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
-		at = externalEndpoint(m, req)
+		at = externalEndpoint(m.site, req)
 	}
 	if at != nil && matchesHost(&at.location, req) {
 		serveEndpoint(m, at, rw, req)
 		return
 	}
 	if isOpen && !m.config.BypassIdentity {
-		stripOwn(m, req)
+		stripOwn(m.headers, req)
 		h.next.ServeHTTP(rw, req)
 		return
 	}
@@ -163,7 +163,7 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 		err = checkCSRF(m, rw, req, who)
 	}
 	if err != nil && isOpen { // as nobody
-		stripOwn(m, req)
+		stripOwn(m.headers, req)
 		h.next.ServeHTTP(rw, req)
 		return
 	}
@@ -185,7 +185,7 @@ func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request,
 	case errors.Is(reason, errNoCredentials):
 		unauthenticated(m, h.next, rw, req, reason)
 	case errors.Is(reason, errCSRF):
-		back := returnURL(m, req, req.Referer()) // which has a token for the next try
+		back := returnURL(m.site, req, req.Referer()) // which has a token for the next try
 		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
 	default:
 		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
@@ -213,16 +213,13 @@ func statusOf(err error, otherwise int) int {
 // authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
 // speaks for whoever asks.
 func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
-	if len(m.tokenVerifiers) > 0 {
+	if m.tokens.all != nil {
 		if p, found, err := authenticateBearer(m, req); found {
 			return p, err
 		}
 	}
-	if m.hasLogin {
+	if m.sessions != nil {
 		return authenticateSession(m, rw, req)
-	}
-	if len(m.tokenVerifiers) > 0 {
-		return nil, errNoCredentials
 	}
 	return authenticateClientCredentials(m, req)
 }
@@ -231,21 +228,21 @@ func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*pr
 func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	line := req.Header[h.credentialHeader]
-	stripOwn(m, req)
+	stripOwn(m.headers, req)
 	delete(req.Header, who.tokenHeader)
 	if who.mayHaveOtherTokens {
-		removeTokens(m, req)
+		removeTokens(m.tokens, req)
 	}
-	harmless, isAll := checkSafeHeaders(m, req.Header)
+	harmless, isAll := checkSafeHeaders(m.cache, req.Header)
 	if !isAll {
-		harmless = addSafeHeaders(m, req.Header, harmless)
+		harmless = addSafeHeaders(m.cache, req.Header, harmless)
 	}
 	for set := who.headers; set != nil; set = set.next {
 		req.Header[set.name] = set.values
 	}
 	req.URL.User = who.user
-	if !m.hasLogin || who.sessionID != "" { // who brought a token beside a sign-in was let in by another header
-		cacheAdmitted(m, who, req.Host, line, req.Header[h.credentialHeader], harmless)
+	if m.sessions == nil || who.sessionID != "" { // who brought a token beside a sign-in was let in by another header
+		cacheAdmitted(m.cache, who, req.Host, line, req.Header[h.credentialHeader], harmless)
 	}
 	h.next.ServeHTTP(rw, req)
 }
@@ -271,13 +268,13 @@ func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http
 	case "redirectUrl":
 		callback(m, rw, req)
 	case "resource":
-		describeResource(m, rw, req)
+		describeResource(m.tokens, rw, req)
 	case "loginUrl":
 		startLogin(m, rw, req)
 	case "logoutUrl":
 		logout(m, rw, req)
 	case "backchannelLogoutUrl":
-		backchannelLogout(m, rw, req)
+		backchannelLogout(m.sessions, rw, req)
 	case "frontchannelLogoutUrl":
 		frontchannelLogout(m, rw, req)
 	}
@@ -338,15 +335,15 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	here := requestedPage(req)
 	switch status {
 	case http.StatusForbidden:
-		if m.hasLogin && !m.config.DisableLogin && matchesHost(&m.redirect, req) {
-			return []action{{text: "Sign in as someone else", href: externalPath(req, m.redirect.path) + "?switch=" + url.QueryEscape(here)}}
+		if m.sessions != nil && !m.config.DisableLogin && matchesHost(&m.site.redirect, req) {
+			return []action{{text: "Sign in as someone else", href: externalPath(req, m.site.redirect.path) + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
 		if at, err := parseLocation(m.config.LoginURL); err == nil {
-			return []action{{text: "Sign in", href: absoluteURL(m, &at, req)}}
+			return []action{{text: "Sign in", href: absoluteURL(m.site, &at, req)}}
 		}
-		if m.hasLogin && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was posted too late
-			return []action{{text: "Sign in", href: defaultPage(m, req)}}
+		if m.sessions != nil && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was posted too late
+			return []action{{text: "Sign in", href: defaultPage(m.site, req)}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
 		return []action{{text: "Try again", href: here}}

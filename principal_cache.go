@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -60,6 +61,55 @@ type cachedLine struct {
 	key, line string
 }
 
+// pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
+// used without another look, and the finished headers. It is shared among requests, and never changed.
+type principal struct {
+	validUntil         time.Time
+	names              []string // of the headers for the upstream, until they are a list
+	values             [][]string
+	headers            *upstreamHeader // that list
+	tokenHeader        string          // the header that brought a token, "" when the upstream gets it
+	mayHaveOtherTokens bool            // it may be elsewhere as well
+	user               *url.Userinfo
+	sessionID          string // the session's id, "" for a token
+	sid, sub           string // by which a pushed logout finds it
+
+	// In the memory of warm.go: the credential's hash, the headers that may come with it, whether the session's cookie is the one looked for.
+	cacheKey        string
+	credentialHash  string // hashed, for the CSRF token of who has no other name
+	clientState     *clientState
+	safeHeaders     map[string]bool
+	hasCookiePrefix bool
+	size            int // bytes
+
+	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
+	validation, validator string
+	redisSlot             int
+	revalidatableUntil    time.Time
+}
+
+// principalCache is one middleware's part of this memory. principalsLock guards what changes in it.
+type principalCache struct {
+	salt              string // of its keys: what one middleware has judged another has not
+	hasLogin          bool
+	headers           *headerNames
+	state             *clientState  // nil without sign-in
+	cookie            *cookie       // of the session, nil without sign-in
+	localCopyLifetime time.Duration // that a session of the store is good for without a look into it: another replica may end it
+	header            string        // whose line says who sends a request, "" for none
+	prefix            string        // that name, and a colon
+	cookieNameStem    string        // with which the names of all our cookies begin
+	endpointPaths     map[string]bool
+	byHeaderLine      map[string]*principal            // the map itself stays: handlers have it
+	hosts             map[string]map[string]*principal // that those lines came to: byHeaderLine, under each; it stays, too
+
+	cookiePrefix       string                // with sign-in: how the session's cookie begins after another
+	bySessionCookie    map[string]*principal // by the value of the session's cookie, where the rest of the line changes
+	safeHeaders        map[string]bool       // replaced as a whole, never changed
+	initialSafeHeaders map[string]bool
+	relearnedAt        time.Time // when safeHeaders were the initial ones for the last time
+}
+
 // setting is a header for the upstream, with those that follow. Lists share their ends, so a request can have its own beginning.
 type upstreamHeader struct {
 	name   string
@@ -70,21 +120,21 @@ type upstreamHeader struct {
 // findBySessionCookie is the pass of a line that is not remembered: by the session's cookie in it, with the other cookies for the upstream, where
 // that is remembered alone.
 func findBySessionCookie(h *handler, req *http.Request) *principal {
-	m := h.middleware
-	if !m.hasLogin {
-		return findByTokenLine(h, req)
+	pc := h.middleware.cache // not where this is called: a selector there costs each request one allocation more
+	if !pc.hasLogin {
+		return findByTokenLine(pc, req)
 	}
 	principalsLock.RLock()
-	before, rest, _ := strings.Cut("; "+req.Header[h.credentialHeader][0], m.sessionCookiePrefix)
+	before, rest, _ := strings.Cut("; "+req.Header[pc.header][0], pc.cookiePrefix)
 	value, after, _ := strings.Cut(rest, "; ")
-	p := m.bySessionCookie[value]
-	if h.hosts[req.Host] == nil {
+	p := pc.bySessionCookie[value]
+	if pc.hosts[req.Host] == nil {
 		p = nil
 	}
 	principalsLock.RUnlock()
 	others := strings.Trim(before+"; "+after, "; ")
-	if p == nil || others == "" || strings.Contains(others, m.cookieNameStem) {
-		return findByCookieLine(h, req)
+	if p == nil || others == "" || strings.Contains(others, pc.cookieNameStem) {
+		return findByCookieLine(pc, req)
 	}
 	among := *p
 	among.headers = &upstreamHeader{"Cookie", []string{others}, p.headers}
@@ -92,66 +142,65 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 }
 
 // findByCookieLine is the pass of a line of cookies of which nothing but the pass is remembered.
-func findByCookieLine(h *handler, req *http.Request) *principal {
-	m, line := h.middleware, req.Header[h.credentialHeader][0]
+func findByCookieLine(pc *principalCache, req *http.Request) *principal {
+	line := req.Header[pc.header][0]
 	principalsLock.RLock()
-	mark := m.sessionCookiePrefix
+	mark := pc.cookiePrefix
 	principalsLock.RUnlock()
 	before, rest, _ := strings.Cut("; "+line, mark)
 	value, after, _ := strings.Cut(rest, "; ")
 	others := strings.Trim(before+"; "+after, "; ")
-	if value == "" || others != "" && strings.Contains(others, m.cookieNameStem) {
+	if value == "" || others != "" && strings.Contains(others, pc.cookieNameStem) {
 		return expiredPrincipal
 	}
-	p := findPrincipal(m, mark[len("; "):]+value)
+	p := findPrincipal(pc, mark[len("; "):]+value)
 	if p == nil {
 		return expiredPrincipal
 	}
-	return withHeaderLine(h, req, p, line, value, others)
+	return withHeaderLine(pc, req, p, line, value, others)
 }
 
 // findByTokenLine is findByCookieLine for a line that is nothing but the credential.
-func findByTokenLine(h *handler, req *http.Request) *principal {
-	line := req.Header[h.credentialHeader][0]
-	p := findPrincipal(h.middleware, h.middleware.credentialPrefix+line)
+func findByTokenLine(pc *principalCache, req *http.Request) *principal {
+	line := req.Header[pc.header][0]
+	p := findPrincipal(pc, pc.prefix+line)
 	if p == nil {
 		return expiredPrincipal
 	}
-	return withHeaderLine(h, req, p, line, "", line)
+	return withHeaderLine(pc, req, p, line, "", line)
 }
 
 // lined is a pass as it is for a line, which is remembered from now on, or the value of the cookie in it when there are others enough.
-func withHeaderLine(h *handler, req *http.Request, p *principal, line, value, others string) *principal {
-	m := h.middleware
+func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, value, others string) *principal {
 	var rest []string
-	if others != "" && (m.hasLogin || p.tokenHeader != m.credentialHeader && !contains(m.overwrittenHeaders, m.credentialHeader)) {
+	if others != "" && (pc.hasLogin || p.tokenHeader != pc.header && !contains(pc.headers.overwritten, pc.header)) {
 		rest = []string{others}
 	}
 	made := *p
-	made.headers = &upstreamHeader{m.credentialHeader, rest, p.headers}
+	made.headers = &upstreamHeader{pc.header, rest, p.headers}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	if recentPrincipals.byKey[p.cacheKey] != p || p.safeHeaders == nil || h.hosts[req.Host] == nil {
+	if recentPrincipals.byKey[p.cacheKey] != p || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
 		return expiredPrincipal // revoked a moment ago, or not known well enough
 	}
 	if len(linesByKey[p.cacheKey]) < maxLinesPerPrincipal {
-		cacheLine(m.byHeaderLine, line, &made)
+		cacheLine(pc.byHeaderLine, line, &made)
 	} else {
-		cacheLine(m.bySessionCookie, value, p)
+		cacheLine(pc.bySessionCookie, value, p)
 	}
 	return &made
 }
 
 // principalKey is what a pass is remembered by.
-func principalKey(m *middleware, credential string) string {
-	sum := sha256.Sum256([]byte(m.registryKey + credential))
+func principalKey(pc *principalCache, credential string) string {
+	sum := sha256.Sum256([]byte(pc.salt + credential))
 	return string(sum[:])
 }
 
 // findPrincipal is the pass remembered for a credential, nil when there is none; it may have to be looked at again. A former one moves to the
 // recent.
-func findPrincipal(m *middleware, credential string) *principal {
-	sum := sha256.Sum256([]byte(m.registryKey + credential))
+func findPrincipal(pc *principalCache, credential string) *principal {
+	sum := sha256.Sum256([]byte(pc.salt + credential))
 	key := string(sum[:])
 	principalsLock.RLock()
 	p := recentPrincipals.byKey[key]
@@ -173,12 +222,12 @@ func promotePrincipal(key string) *principal {
 }
 
 // cachePrincipal remembers a pass by its credential.
-func cachePrincipal(m *middleware, p *principal, credential string) {
-	sum := sha256.Sum256([]byte(m.registryKey + credential))
+func cachePrincipal(pc *principalCache, p *principal, credential string) {
+	sum := sha256.Sum256([]byte(pc.salt + credential))
 	p.cacheKey = string(sum[:])
-	p.clientState = m.clientState
+	p.clientState = pc.state
 	principalsLock.Lock()
-	p.hasCookiePrefix = m.hasLogin && strings.HasPrefix("; "+credential, m.sessionCookiePrefix)
+	p.hasCookiePrefix = pc.hasLogin && strings.HasPrefix("; "+credential, pc.cookiePrefix)
 	insertPrincipal(p)
 	principalsLock.Unlock()
 }
@@ -279,7 +328,7 @@ func evictOldestLine() {
 
 // note remembers which headers may come with who was let in, and the line that said so; that of a token when it comes once more, as most
 // do not.
-func cacheAdmitted(m *middleware, who *principal, host string, line, rest []string, harmless map[string]bool) {
+func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, harmless map[string]bool) {
 	whole := *who
 	whole.safeHeaders = harmless
 	principalsLock.Lock()
@@ -287,34 +336,34 @@ func cacheAdmitted(m *middleware, who *principal, host string, line, rest []stri
 	if isThere {
 		recentPrincipals.byKey[who.cacheKey] = &whole
 	}
-	if m.hosts[host] == nil {
-		cacheHost(m, host)
+	if pc.hosts[host] == nil {
+		cacheHost(pc, host)
 	}
 	principalsLock.Unlock()
-	if isThere && len(line) == 1 && (m.hasLogin || who.safeHeaders != nil) {
-		cacheAdmittedLine(m, &whole, line[0], rest)
+	if isThere && len(line) == 1 && (pc.hasLogin || who.safeHeaders != nil) {
+		cacheAdmittedLine(pc, &whole, line[0], rest)
 	}
 }
 
 // cacheHost remembers what was seen to be a host. The map itself stays: the middlewares have it. The caller holds the lock.
-func cacheHost(m *middleware, host string) {
-	for known := range m.hosts {
-		if len(m.hosts) >= maxHosts {
-			delete(m.hosts, known)
+func cacheHost(pc *principalCache, host string) {
+	for known := range pc.hosts {
+		if len(pc.hosts) >= maxHosts {
+			delete(pc.hosts, known)
 		}
 	}
-	m.hosts[host] = m.byHeaderLine
+	pc.hosts[host] = pc.byHeaderLine
 }
 
 // cacheAdmittedLine remembers a line that came the long way: not one more spelling of a token, nor who was let in by another cookie than is looked
 // for.
-func cacheAdmittedLine(m *middleware, who *principal, line string, rest []string) {
+func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
 	isKey := who.hasCookiePrefix
-	if !m.hasLogin {
-		isKey = len(m.credentialHeaders) == 0 || principalKey(m, m.credentialPrefix+line) == who.cacheKey
+	if !pc.hasLogin {
+		isKey = len(pc.headers.credentials) == 0 || principalKey(pc, pc.prefix+line) == who.cacheKey
 	}
 	made := *who
-	made.headers = &upstreamHeader{m.credentialHeader, rest, who.headers}
+	made.headers = &upstreamHeader{pc.header, rest, who.headers}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	for _, l := range linesByKey[who.cacheKey] { // which know other headers
@@ -322,15 +371,15 @@ func cacheAdmittedLine(m *middleware, who *principal, line string, rest []string
 	}
 	delete(linesByKey, who.cacheKey)
 	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
-		cacheLine(m.byHeaderLine, line, &made)
+		cacheLine(pc.byHeaderLine, line, &made)
 	}
 }
 
 // checkSafeHeaders gives the header names that are known to fold into none of ours, and says whether a header has no others: those that are
 // known are passed over, any other meets the closed writer.
-func checkSafeHeaders(m *middleware, header http.Header) (known map[string]bool, isAll bool) {
+func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]bool, isAll bool) {
 	principalsLock.RLock()
-	known = m.safeHeaders
+	known = pc.safeHeaders
 	principalsLock.RUnlock()
 	return known, header.WriteSubset(failingWriter, known) == nil
 }
@@ -339,18 +388,18 @@ func checkSafeHeaders(m *middleware, header http.Header) (known map[string]bool,
 var neverSafe = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": true}
 
 // learn adds the names of a header, from which everything of ours was taken, to the harmless ones. Those whose values matter are none.
-func addSafeHeaders(m *middleware, header http.Header, known map[string]bool) map[string]bool {
+func addSafeHeaders(pc *principalCache, header http.Header, known map[string]bool) map[string]bool {
 	var fresh []string
 	for name := range header {
-		if !known[name] && !m.credentialHeaders[name] && !neverSafe[name] && len(name) <= maxSafeHeaderLength {
+		if !known[name] && !pc.headers.credentials[name] && !neverSafe[name] && len(name) <= maxSafeHeaderLength {
 			fresh = append(fresh, name)
 		}
 	}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	if len(known)+len(fresh) > maxSafeHeaders && time.Since(m.relearnedAt) > relearnInterval { // or one client's made-up names were the last ones
-		m.relearnedAt = time.Now()
-		known = m.initialSafeHeaders
+	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval { // or one client's made-up names were the last ones
+		pc.relearnedAt = time.Now()
+		known = pc.initialSafeHeaders
 	}
 	if fresh == nil || len(known)+len(fresh) > maxSafeHeaders {
 		return known
@@ -362,21 +411,21 @@ func addSafeHeaders(m *middleware, header http.Header, known map[string]bool) ma
 	for _, name := range fresh {
 		learnt[name] = true
 	}
-	m.safeHeaders = learnt // as a whole: requests are reading the old one
+	pc.safeHeaders = learnt // as a whole: requests are reading the old one
 	return learnt
 }
 
 // useHTTPSCookie looks for the session's prefixed cookie from now on, and forgets what came with another: another host of the site could
 // plant one there.
-func useHTTPSCookie(m *middleware) {
-	mark := "; " + cookieName(&m.sessionCookie, true) + "="
+func useHTTPSCookie(pc *principalCache) {
+	mark := "; " + cookieName(pc.cookie, true) + "="
 	principalsLock.Lock()
-	if m.sessionCookiePrefix != mark {
-		m.sessionCookiePrefix = mark
-		for line := range m.byHeaderLine { // the map itself stays: the middlewares have it
-			delete(m.byHeaderLine, line)
+	if pc.cookiePrefix != mark {
+		pc.cookiePrefix = mark
+		for line := range pc.byHeaderLine { // the map itself stays: the middlewares have it
+			delete(pc.byHeaderLine, line)
 		}
-		m.bySessionCookie = map[string]*principal{}
+		pc.bySessionCookie = map[string]*principal{}
 	}
 	principalsLock.Unlock()
 }
@@ -418,48 +467,54 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 	"Upgrade-Insecure-Requests User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server X-Real-Ip X-Requested-With"
 
 // buildPrincipalCache prepares the memory, and finds the header that says who sends a request: none when it may be said elsewhere as well.
-func buildPrincipalCache(m *middleware) {
-	m.byHeaderLine = map[string]*principal{}
-	m.hosts = map[string]map[string]*principal{}
-	m.bySessionCookie = map[string]*principal{}
-	m.safeHeaders = map[string]bool{}
-	m.endedSessions = map[string]*endedSessions{}
-	m.endpointPaths = map[string]bool{}
-	for path := range m.endpoints {
-		m.endpointPaths[path] = true
+func newPrincipalCache(m *middleware, salt string) *principalCache {
+	pc := &principalCache{salt: salt, hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
+		bySessionCookie: map[string]*principal{}, safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
+	for path := range m.site.endpoints {
+		pc.endpointPaths[path] = true
 		for i := 1; i < len(path); i++ { // what is left of it behind a StripPrefix; but the front page is not looked at each time
 			if path[i] == '/' && i+1 < len(path) {
-				m.endpointPaths[path[i:]] = true
+				pc.endpointPaths[path[i:]] = true
 			}
 		}
 	}
-	for i := 1; i <= len(m.stateCookie.baseName) && strings.HasPrefix(m.sessionCookie.baseName, m.stateCookie.baseName[:i]); i++ {
-		m.cookieNameStem = m.stateCookie.baseName[:i]
-	}
 	for _, name := range strings.Fields(commonHeaders) {
-		if !m.managedHeaders[foldName(name)] { // what a client sends in the name of a header of ours is never harmless
-			m.safeHeaders[name] = true
+		if !pc.headers.managed[foldName(name)] { // what a client sends in the name of a header of ours is never harmless
+			pc.safeHeaders[name] = true
 		}
 	}
-	if m.hasLogin {
-		m.credentialHeader = "Cookie"
-		m.sessionCookiePrefix = "; " + cookieName(&m.sessionCookie, false) + "="
-	} else if len(m.credentialHeaders) == 0 {
-		m.credentialHeader = "X-Forwarded-Server" // everybody gets the gateway's own token, and Traefik sets this on every request
+	if pc.hasLogin {
+		pc.state = m.sessions.state
+		pc.cookie = &m.sessions.cookie
+		pc.localCopyLifetime = time.Duration(m.config.Session.Store.CacheSeconds) * time.Second
+		pc.header = "Cookie"
+		pc.cookiePrefix = "; " + cookieName(pc.cookie, false) + "="
+		state := m.logins.cookie.baseName
+		for i := 1; i <= len(state) && strings.HasPrefix(pc.cookie.baseName, state[:i]); i++ {
+			pc.cookieNameStem = state[:i]
+		}
+	} else if len(pc.headers.credentials) == 0 {
+		pc.header = "X-Forwarded-Server" // everybody gets the gateway's own token, and Traefik sets this on every request
 	}
-	for name := range m.credentialHeaders {
-		if !m.hasLogin {
-			m.credentialHeader = name
-			m.safeHeaders[name] = true
+	for name := range pc.headers.credentials {
+		if !pc.hasLogin {
+			pc.header = name
+			pc.safeHeaders[name] = true
 		}
 	}
-	isHidden := len(m.credentialHeaders) > 1
-	for _, job := range m.tokenVerifiers {
+	isHidden := len(pc.headers.credentials) > 1
+	for _, job := range m.tokens.all {
 		isHidden = isHidden || job.looksBeyondHeaders || job.isTemplated
 	}
 	if isHidden {
-		m.credentialHeader = ""
+		pc.header = ""
 	}
-	m.credentialPrefix = m.credentialHeader + ": "
-	m.initialSafeHeaders = m.safeHeaders
+	pc.prefix = pc.header + ": "
+	pc.initialSafeHeaders = pc.safeHeaders
+	principalsLock.Lock()
+	if m.config.Memory<<20 > principalsCapacity {
+		principalsCapacity = m.config.Memory << 20
+	}
+	principalsLock.Unlock()
+	return pc
 }

@@ -79,9 +79,9 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 			b := newBrowser(t, s)
 			b.open("/oidc/callback?switch=/").upstream() // signs in, also where strangers go on
 			_, m := knownBy(t, s, nil, "error")
-			c := b.cookie(cookieName(&m.sessionCookie, true)) // alone: beside any other of ours nobody is known
+			c := b.cookie(cookieName(&m.sessions.cookie, true)) // alone: beside any other of ours nobody is known
 			line := c.Name + "=" + c.Value
-			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&m.sessionCookie, true), "STATE", cookieName(&m.stateCookie, true), "BARE", m.sessionCookie.baseName)
+			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&m.sessions.cookie, true), "STATE", cookieName(&m.logins.cookie, true), "BARE", m.sessions.cookie.baseName)
 			row.cookies = append([]string{}, row.cookies...)
 			for i, text := range row.cookies {
 				row.cookies[i] = names.Replace(text)
@@ -111,7 +111,7 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 			}
 			mu.Unlock()
 		}
-		for _, p := range known.byHeaderLine {
+		for _, p := range known.cache.byHeaderLine {
 			id = p.sessionID
 		}
 		switch i % 60 {
@@ -125,13 +125,13 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 		case 38: // signed out here, while a request looks
 			redis.say(func(args []string) string {
 				if args[0] == "GETRANGE" {
-					revoke(known, known.revoked, "id:"+id, sharedClock(known.clientState))
+					revoke(known.sessions, known.sessions.state.revoked, "id:"+id, sharedClock(known.sessions.state))
 				}
 				return keeping(args)
 			})
 		case 41: // signed in again
 			redis.say(keeping)
-			cacheDelete(known.revoked, "id:"+id)
+			cacheDelete(known.sessions.state.revoked, "id:"+id)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	second.signIn("/")
 	isServed := false
 	h, m := knownBy(t, s, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { isServed = true }), "error")
-	name := cookieName(&m.sessionCookie, true)
+	name := cookieName(&m.sessions.cookie, true)
 	lines := []string{name + "=" + first.cookie(name).Value, name + "=" + second.cookie(name).Value}
 	ask := func(line string) (*http.Request, bool) {
 		isServed = false
@@ -196,15 +196,15 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	}
 	end := func(i int, by func(s *session)) {
 		req, _ := ask(lines[i])
-		sessions, err := openSessions(m, req)
+		sessions, err := openSessions(m.sessions, req)
 		if err != nil || len(sessions) != 1 {
 			t.Fatal(sessions, err)
 		}
 		by(sessions[0])
 	}
 	end(0, func(s *session) { // by itself: nobody forgets a pass whose time is over
-		cacheSet(m.revoked, "id:"+s.ID, int64(1), 0)
-		for _, known := range []map[string]*principal{m.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
+		cacheSet(m.sessions.state.revoked, "id:"+s.ID, int64(1), 0)
+		for _, known := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 			for _, p := range known {
 				if p.sessionID == s.ID {
 					p.validUntil = time.Now()
@@ -217,7 +217,7 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 			t.Error("the second session is not looked at")
 		}
 	}
-	end(1, func(s *session) { revoke(m, m.revoked, "id:"+s.ID, time.Now().UnixMilli()) })
+	end(1, func(s *session) { revoke(m.sessions, m.sessions.state.revoked, "id:"+s.ID, time.Now().UnixMilli()) })
 	if _, is := ask(both); is {
 		t.Error("the line of a session that was logged out is still good")
 	}
@@ -251,10 +251,10 @@ func TestPrincipalCacheByHeader(t *testing.T) {
 			withHeaders(s, line).upstream()
 		}
 		principalsLock.RLock()
-		count := len(m.byHeaderLine)
+		count := len(m.cache.byHeaderLine)
 		principalsLock.RUnlock()
-		if m.credentialHeader != want || (count > 0) != (want != "") {
-			t.Errorf("%q: found by %q, %d lines are known", want, m.credentialHeader, count)
+		if m.cache.header != want || (count > 0) != (want != "") {
+			t.Errorf("%q: found by %q, %d lines are known", want, m.cache.header, count)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			row.before(i, known)
 		}
 		if i == requestsKnown-requestsKnown/10 {
-			remembered = len(known.byHeaderLine)
+			remembered = len(known.cache.byHeaderLine)
 			endAll(known)
 			endAll(unknown)
 		}
@@ -291,7 +291,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			served++
 		}
 	}
-	if !t.Failed() && ((remembered == 0) != (known.credentialHeader == "") || served < requestsKnown/10) {
+	if !t.Failed() && ((remembered == 0) != (known.cache.header == "") || served < requestsKnown/10) {
 		t.Errorf("seed %d is a bad one: %d requests reached the upstream, %d lines were remembered", seedKnown, served, remembered)
 	}
 }
@@ -313,26 +313,26 @@ func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (htt
 
 // forgetAll takes from a gate whatever it remembers. No header is harmless then.
 func forgetAll(m *middleware) {
-	m.registryKey = randomText() // by which all its passes were found
-	m.safeHeaders = map[string]bool{}
-	for line := range m.byHeaderLine {
-		delete(m.byHeaderLine, line)
+	m.cache.salt = randomText() // by which all its principals were found
+	m.cache.safeHeaders = map[string]bool{}
+	for line := range m.cache.byHeaderLine {
+		delete(m.cache.byHeaderLine, line)
 	}
 }
 
 // endAll lets the time of all that a gate remembers be over, and gives it other keys: nobody who comes again is let in.
 func endAll(m *middleware) {
-	for _, seen := range []map[string]*principal{m.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
+	for _, seen := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 		for _, p := range seen {
 			p.validUntil = time.Now()
 			p.revalidatableUntil = p.validUntil
 		}
 	}
-	if m.hasLogin {
-		m.sessionSealer = newSealer([]string{"another secret"}, "", "", "")
+	if m.sessions != nil {
+		m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "")
 	}
-	if m.jwt != nil {
-		m.jwt.keys = newFixedKeySet(&key{kind: "oct", public: []byte("another secret")})
+	if m.tokens.jwt != nil {
+		m.tokens.jwt.keys = newFixedKeySet(&key{kind: "oct", public: []byte("another secret")})
 	}
 }
 
@@ -523,7 +523,10 @@ func TestPrincipalCacheForgedHeaders(t *testing.T) {
 
 func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 	inThisProcess(t)
-	m := &middleware{hasLogin: true, byHeaderLine: map[string]*principal{}, credentialHeader: "Cookie", sessionCookiePrefix: "; s=", cookieNameStem: "s", credentialPrefix: "Cookie: ", clientState: newClientState(), registryKey: randomText(), bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
+	state := newClientState()
+	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: state, header: "Cookie", prefix: "Cookie: ", cookiePrefix: "; s=", cookieNameStem: "s",
+		byHeaderLine: map[string]*principal{}, bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
+	m := &middleware{cache: pc, sessions: &sessionManager{state: state}}
 	keep := func(credential, session string) *principal {
 		p, err := rememberPrincipal(context.Background(), m, credential, &principal{sessionID: session}, time.Now().Add(time.Hour))
 		if err != nil {
@@ -532,38 +535,38 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 		return p
 	}
 	noteOf := func(p *principal, line ...string) *principal {
-		cacheAdmitted(m, p, "", line, nil, map[string]bool{"Cookie": true})
+		cacheAdmitted(m.cache, p, "", line, nil, map[string]bool{"Cookie": true})
 		return recentPrincipals.byKey[p.cacheKey]
 	}
 	p := keep("s=1", "one")
 	p = noteOf(p, strings.Repeat("a", 100000))
 	p = noteOf(p, "s=1", "s=1")
-	if len(m.byHeaderLine) != 0 {
-		t.Errorf("expected none of them, got %d", len(m.byHeaderLine))
+	if len(m.cache.byHeaderLine) != 0 {
+		t.Errorf("expected none of them, got %d", len(m.cache.byHeaderLine))
 	}
-	h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.cache.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	for i := 0; i < 10; i++ { // other cookies change each time
 		line := fmt.Sprint("s=1; a=", i)
 		for repeated := 0; repeated < 3; repeated++ {
 			h.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
 		}
-		if isKept := m.byHeaderLine[line] != nil; isKept != (i < maxLinesPerPrincipal) || isKept && m.byHeaderLine[line].headers.values[0] != fmt.Sprint("a=", i) {
-			t.Errorf("line %d: %v", i, m.byHeaderLine[line])
+		if isKept := m.cache.byHeaderLine[line] != nil; isKept != (i < maxLinesPerPrincipal) || isKept && m.cache.byHeaderLine[line].headers.values[0] != fmt.Sprint("a=", i) {
+			t.Errorf("line %d: %v", i, m.cache.byHeaderLine[line])
 		}
 	}
 	for _, other := range []*principal{keep("Authorization: Bearer t", ""), keep("t=1", "two")} {
-		if noteOf(other, "a=1"); m.byHeaderLine["a=1"] != nil {
+		if noteOf(other, "a=1"); m.cache.byHeaderLine["a=1"] != nil {
 			t.Error("a cookie line was kept for who was let in by another credential")
 		}
 	}
-	removeByName(m.clientState, "nobody")
+	removeByName(m.sessions.state, "nobody")
 	removeByName(newClientState(), "one")
-	if len(m.byHeaderLine) != maxLinesPerPrincipal {
-		t.Errorf("the logout of somebody else took a line: %d", len(m.byHeaderLine))
+	if len(m.cache.byHeaderLine) != maxLinesPerPrincipal {
+		t.Errorf("the logout of somebody else took a line: %d", len(m.cache.byHeaderLine))
 	}
-	removeByName(m.clientState, "one") // logged out after it was looked up
-	if noteOf(p, "s=1; b=1"); len(m.byHeaderLine) != 0 || recentPrincipals.byKey[p.cacheKey] != nil {
-		t.Errorf("of a pass that is gone %d lines were kept", len(m.byHeaderLine))
+	removeByName(m.sessions.state, "one") // logged out after it was looked up
+	if noteOf(p, "s=1; b=1"); len(m.cache.byHeaderLine) != 0 || recentPrincipals.byKey[p.cacheKey] != nil {
+		t.Errorf("of a pass that is gone %d lines were kept", len(m.cache.byHeaderLine))
 	}
 }
 
@@ -608,8 +611,8 @@ func TestPrincipalCacheForgetsMadeUpHeaders(t *testing.T) {
 	if s.server == nil {
 		return // what is known can be looked at in this process alone
 	}
-	if m := testMiddlewareOf(s); !m.safeHeaders["Sec-Ch-Ua-Arch"] {
-		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(m.safeHeaders))
+	if m := testMiddlewareOf(s); !m.cache.safeHeaders["Sec-Ch-Ua-Arch"] {
+		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(m.cache.safeHeaders))
 	}
 }
 
@@ -623,25 +626,25 @@ func TestPrincipalCacheKeepsOneSpellingOfAToken(t *testing.T) {
 	if s.server == nil {
 		return
 	}
-	if m := testMiddlewareOf(s); len(m.byHeaderLine) > maxLinesPerPrincipal {
-		t.Errorf("%d lines", len(m.byHeaderLine))
+	if m := testMiddlewareOf(s); len(m.cache.byHeaderLine) > maxLinesPerPrincipal {
+		t.Errorf("%d lines", len(m.cache.byHeaderLine))
 	}
 }
 
 func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
 	for round := 0; round < 50; round++ {
-		m := &middleware{hasLogin: true, sessionCookie: cookie{baseName: "app-session", isDefaultName: true, path: "/"}}
-		buildPrincipalCache(m)
-		h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.hosts}
+		session := cookie{baseName: "app-session", isDefaultName: true, path: "/"}
+		m := &middleware{config: &Config{}, site: &site{}, tokens: &bearerTokens{}, headers: &headerNames{}, sessions: &sessionManager{cookie: session}, logins: &pendingLogins{}}
+		pc := newPrincipalCache(m, "key")
 		inParallel(4, func(i int) {
 			if i == 2 {
-				useHTTPSCookie(m)
+				useHTTPSCookie(pc)
 			}
-			if p := findBySessionCookie(h, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
+			if p := findBySessionCookie(&handler{middleware: &middleware{cache: pc}}, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")
 			}
-			if i == 3 && extendPrincipal(m, &principal{cacheKey: "none"}, "__Host-app-session=x", time.Now()) {
+			if i == 3 && extendPrincipal(pc, &principal{cacheKey: "none"}, "__Host-app-session=x", time.Now()) {
 				t.Error("went on with no pass")
 			}
 		})

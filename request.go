@@ -32,35 +32,8 @@ func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isO
 	return true
 }
 
-// isHTTPS says how the browser came. Where TLS ends before Traefik nobody may have told it, but an operator who wants secure cookies, or
-// registered an https address for this host, has.
-//
-// Traefik's entry point sets X-Forwarded-Proto on every request, and keeps what was there only from proxies it was told to trust
-// (forwardedHeaders.trustedIPs).
-func isHTTPS(m *middleware, req *http.Request) bool {
-	if secure := m.sessionCookie.secure; secure != nil && *secure || m.redirect.scheme == "https" && matchesHost(&m.redirect, req) {
-		return true
-	}
-	if proto := req.Header.Get("X-Forwarded-Proto"); proto != "" {
-		return secureScheme.MatchString(proto)
-	}
-	return req.TLS != nil
-}
-
 // secureScheme matches the way a browser came, in what a chain of proxies may make of it ("https, http").
 var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
-
-// origin is the scheme and host the request came to. Where redirectUrl names this host it is known better than a proxy tells it.
-func origin(m *middleware, req *http.Request) string {
-	host := req.Host
-	if m.redirect.host != "" && matchesHost(&m.redirect, req) {
-		host = m.redirect.host
-	}
-	if isHTTPS(m, req) {
-		return "https://" + host
-	}
-	return "http://" + host
-}
 
 // isRequestHost says that a browser which sent this request may have come to host. Many a proxy leaves the port out of Host.
 func isRequestHost(host string, req *http.Request) bool {
@@ -76,23 +49,6 @@ func isRequestHost(host string, req *http.Request) bool {
 }
 
 var defaultPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, wherever it was written
-
-// matchesHost says that a request came to the host of an address that names one.
-func matchesHost(at *location, req *http.Request) bool {
-	return at.host == "" || isRequestHost(at.host, req)
-}
-
-// address is an address of ours as a complete URL; what the option leaves open is taken from the request.
-func absoluteURL(m *middleware, at *location, req *http.Request) string {
-	if at.host == "" {
-		return origin(m, req) + externalPath(req, at.path)
-	}
-	scheme, _, _ := strings.Cut(origin(m, req), "://")
-	if at.scheme != "" {
-		scheme = at.scheme
-	}
-	return scheme + "://" + at.host + at.path
-}
 
 const maxPrefix = 256 // bytes
 
@@ -118,11 +74,6 @@ func externalPath(req *http.Request, path string) string {
 	return before + path
 }
 
-// externalEndpoint is the address of ours that a request behind a StripPrefix is for, if it was written as browsers call it.
-func externalEndpoint(m *middleware, req *http.Request) *endpoint {
-	return m.endpoints[forwardedPrefix(req)+req.URL.Path]
-}
-
 // requestedPage is the page that was asked for, as a path.
 func requestedPage(req *http.Request) string {
 	return localPath(forwardedPrefix(req) + req.URL.RequestURI())
@@ -137,28 +88,3 @@ func localPath(address string) string {
 }
 
 var nonASCII = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8, which JSON cannot hold
-
-// returnURL is where somebody is sent who was at address before: a path, and so on the origin the browser is at, whatever address was
-// made of. Only where hosts share a cookie for sign-ins, because one of them has the callback of all, it may lead to another of these.
-func returnURL(m *middleware, req *http.Request, address string) string {
-	if strings.HasPrefix(address, "/") {
-		return localPath(address)
-	}
-	u, err := url.Parse(address)
-	if err != nil || address == "" || u.Opaque != "" {
-		return defaultPage(m, req)
-	}
-	back := localPath(u.RequestURI())
-	if isRequestHost(u.Host, req) {
-		return back
-	}
-	if !contains([]string{"http", "https"}, u.Scheme) || !sharesStateCookie(m, u.Host) {
-		return defaultPage(m, req)
-	}
-	return u.Scheme + "://" + u.Host + back
-}
-
-// sharesStateCookie says that a host is one of those that have one cookie for sign-ins.
-func sharesStateCookie(m *middleware, host string) bool {
-	return m.stateCookie.domain != "" && hostName.MatchString(host) && domainMatches(host, m.stateCookie.domain)
-}

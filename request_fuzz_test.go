@@ -59,11 +59,11 @@ func FuzzRequestWayBack(f *testing.F) {
 		f.Add("/page", address)
 	}
 	f.Fuzz(func(t *testing.T, address, taken string) {
-		m := &middleware{config: &Config{}}
+		st := &site{config: &Config{}}
 		req := httptest.NewRequest(http.MethodGet, "https://app.example.com/x", nil)
 		req.Header["X-Forwarded-Prefix"] = []string{taken}
 		origin := mustParse("https://app.example.com/oidc/callback")
-		for _, back := range []string{returnURL(m, req, address), requestedPage(req), externalPath(req, "/oidc/callback"), defaultPage(m, req)} {
+		for _, back := range []string{returnURL(st, req, address), requestedPage(req), externalPath(req, "/oidc/callback"), defaultPage(st, req)} {
 			to, err := origin.Parse(back)
 			if err != nil && back == localPath(address) && strings.Contains(back, "%") {
 				continue // a path that was asked for with a broken escape; it has one slash in front all the same
@@ -75,8 +75,8 @@ func FuzzRequestWayBack(f *testing.F) {
 		if before := forwardedPrefix(req); before != "" && (path.Clean(before) != before || len(before) > maxPrefix) {
 			t.Fatalf("%q is the prefix %q", taken, before)
 		}
-		m.stateCookie.domain = "example.com"
-		back := returnURL(m, req, address)
+		st.stateDomain = "example.com"
+		back := returnURL(st, req, address)
 		if to, err := origin.Parse(back); back[0] != '/' && (err != nil || to.User != nil || !strings.HasPrefix(to.Scheme, "http") || to.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(to.Hostname()), ".example.com")) {
 			t.Fatalf("%q: with hosts that share the callback it leads to %q", address, back)
 		}
@@ -90,9 +90,9 @@ func FuzzRequestUpgrade(f *testing.F) {
 		f.Add(upgrade, "upgrade,close,upgrade", "http2_settings")
 	}
 	f.Fuzz(func(t *testing.T, upgrade, connection, settings string) {
-		m := &middleware{upgrades: allowedUpgrades([]string{"SPDY/3.1", "tcp"}), managedHeaders: map[string]bool{"http2-settings": true}}
+		hn := &headerNames{upgrades: allowedUpgrades([]string{"SPDY/3.1", "tcp"}), managed: map[string]bool{"http2-settings": true}}
 		req := &http.Request{Header: http.Header{"Upgrade": strings.Split(upgrade, "\n"), "Connection": {connection}, http.CanonicalHeaderKey(settings): {"AAMAAABkAARAAAAAAAIAAAAA"}}}
-		stripHeaders(m, req, nil)
+		stripHeaders(hn, req, nil)
 		got := req.Header["Upgrade"]
 		if got != nil && (len(got) != 1 || !contains([]string{"websocket", "SPDY/3.1", "tcp"}, got[0]) || http.CanonicalHeaderKey(settings) != "Upgrade" && !strings.EqualFold(strings.Trim(upgrade, " \t\n\v\f\r\u0085\u00a0"), got[0])) {
 			t.Fatalf("%q became %q", upgrade, got)

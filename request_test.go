@@ -75,17 +75,17 @@ func TestRequestReturnsHere(t *testing.T) {
 		"https://evil.example.net/a": "/", "https://app.example.com@evil.example.net/a": "/", "https://app.example.com:x@evil.example.net/": "/", "javascript:alert(1)": "/",
 		"https:evil.example.net": "/", "": "/", "https://other.example.com/a": "/", "/%zz": "/%zz", "\t//evil.example.net": "/",
 	} {
-		if got := returnURL(m, req, address); got != want {
+		if got := returnURL(m.site, req, address); got != want {
 			t.Errorf("%q: expected %q, got %q", address, want, got)
 		}
 	}
-	m.stateCookie.domain = "example.com" // of a callback for several hosts
+	m.site.stateDomain = "example.com" // of a callback for several hosts
 	for address, want := range map[string]string{
 		"https://other.example.com/a?b": "https://other.example.com/a?b", "https://other.example.com:8443/": "https://other.example.com:8443/", "https://example.com/": "https://example.com/",
 		"https://evil.example.net/a": "/", "https://notexample.com/": "/", "https://x@evil.example.net:1/": "/", "javascript://other.example.com/%0aalert(1)": "/", "https://app.example.com/a": "/a",
 		"https://u:p@other.example.com/a": "https://other.example.com/a",
 	} {
-		if got := returnURL(m, req, address); got != want {
+		if got := returnURL(m.site, req, address); got != want {
 			t.Errorf("with a domain, %q: expected %q, got %q", address, want, got)
 		}
 	}
@@ -261,7 +261,7 @@ func TestRequestUpgrade(t *testing.T) {
 	}
 	for _, harmless := range []string{"Upgrade", "Http2-Settings", "Connection", "Trailer"} {
 		for _, site := range []*testSite{s, anonymous} {
-			if _, m := knownBy(t, site, nil, "info"); m.safeHeaders[harmless] || m.initialSafeHeaders[harmless] {
+			if _, m := knownBy(t, site, nil, "info"); m.cache.safeHeaders[harmless] || m.cache.initialSafeHeaders[harmless] {
 				t.Errorf("%s counts as harmless", harmless)
 			}
 		}

@@ -35,31 +35,53 @@ type sessionRecord struct {
 	Userinfo  map[string]any `json:"u,omitempty"`
 }
 
-// pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
-// used without another look, and the finished headers. It is shared among requests, and never changed.
-type principal struct {
-	validUntil         time.Time
-	names              []string // of the headers for the upstream, until they are a list
-	values             [][]string
-	headers            *upstreamHeader // that list
-	tokenHeader        string          // the header that brought a token, "" when the upstream gets it
-	mayHaveOtherTokens bool            // it may be elsewhere as well
-	user               *url.Userinfo
-	sessionID          string // the session's id, "" for a token
-	sid, sub           string // by which a pushed logout finds it
+// sessionManager is all that the sessions of one configuration need.
+type sessionManager struct {
+	config *Config
+	log    *logger
+	site   *site
+	client *client
+	state  *clientState
+	store  *store // nil: sessions are in cookies
+	cookie cookie
+	sealer *sealer
+	csrf   *csrf                     // nil: off
+	ended  map[string]*endedSessions // by why; principalsLock guards it
+}
 
-	// In the memory of warm.go: the credential's hash, the headers that may come with it, whether the session's cookie is the one looked for.
-	cacheKey        string
-	credentialHash  string // hashed, for the CSRF token of who has no other name
-	clientState     *clientState
-	safeHeaders     map[string]bool
-	hasCookiePrefix bool
-	size            int // bytes
+// newSessionManager makes what sessions need. Without a secret of its own a session is sealed with the client's, so that configurations of
+// Traefik Hub start as they are and all replicas have the same key.
+func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, middlewareName string, p *problems) *sessionManager {
+	secrets := sealingSecrets(c)
+	// Middlewares that know a secret find by its name what they share: issuer and client anybody can write down, beside another provider.
+	var secretNames []string
+	for _, secret := range secrets {
+		secretNames = append(secretNames, hashText(string(deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00shared"))))
+	}
+	purpose := "session"
+	if c.Session.Store.Redis != nil {
+		purpose = "ticket"
+	}
+	sm := &sessionManager{config: c, log: l, site: st, state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
+		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
+		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
+	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
+	sm.store = findStore(ctx, sm, secretNames, p)
+	sm.state.revoked.mu.Lock()
+	if sm.store == nil && c.Session.Expiry > sm.state.maxExpiry {
+		sm.state.maxExpiry = c.Session.Expiry
+	}
+	sm.state.revoked.mu.Unlock()
+	return sm
+}
 
-	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
-	validation, validator string
-	redisSlot             int
-	revalidatableUntil    time.Time
+// sealingSecrets are what sessions are sealed with: the first one seals, all of them open.
+func sealingSecrets(c *Config) []string {
+	secret := c.Session.Secret
+	if secret == "" {
+		secret = c.ClientSecret
+	}
+	return append([]string{secret}, c.Session.PreviousSecrets...)
 }
 
 const (
@@ -101,24 +123,24 @@ func refreshTime(t *tokenResponse, claims map[string]any, now time.Time) (at, en
 // authenticateSession finds the session a request brings and lets it in, refreshing and renewing it where it is time.
 // What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
 func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
-	https := isHTTPS(m, req)
+	https := isHTTPS(m.site, req)
 	if https {
-		useHTTPSCookie(m)
+		useHTTPSCookie(m.cache)
 	}
-	name := cookieName(&m.sessionCookie, https)
+	name := cookieName(&m.sessions.cookie, https)
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
 		credential := name + "=" + value // a session is good under its own cookie's name only
-		if p := findPrincipal(m, credential); p != nil && time.Until(p.validUntil) > 0 {
+		if p := findPrincipal(m.cache, credential); p != nil && time.Until(p.validUntil) > 0 {
 			return p, nil
 		}
 		var p *principal
-		s, current, err := openSession(req.Context(), m, name, value)
+		s, current, err := openSession(req.Context(), m.sessions, name, value)
 		if err == nil {
 			p, err = authorizeSession(m, rw, req, s, credential, current)
 		}
 		if errors.Is(err, errSessionEnded) {
-			deleteStored(m, rw, req, s)
+			deleteStored(m.sessions, rw, req, s)
 		}
 		if !errors.Is(err, errNoCredentials) {
 			return p, err
@@ -131,29 +153,29 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 // admit takes an opened session through everything that may end or change it, and judges it.
 func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*principal, error) {
 	now := time.Now()
-	if err := checkSession(m, s, now); err != nil {
+	if err := checkSession(m.sessions, s, now); err != nil {
 		return nil, err
 	}
-	fresh, err := refreshIfDue(req.Context(), m, s, now)
+	fresh, err := refreshIfDue(req.Context(), m.sessions, s, now)
 	if err == nil {
-		err = checkSession(m, fresh, now) // logged out while it was refreshed
+		err = checkSession(m.sessions, fresh, now) // logged out while it was refreshed
 	}
 	if err != nil {
 		return nil, err
 	}
-	isDue := s.End == 0 && now.Unix() >= partEnd(m, fresh, renewFraction) // one that was replaced must not take its cookie's place back
+	isDue := s.End == 0 && now.Unix() >= partEnd(m.sessions, fresh, renewFraction) // one that was replaced must not take its cookie's place back
 	kept := fresh
-	until := recheckTime(m, fresh, now)
+	until := recheckTime(m.sessions, fresh, now)
 	if m.store != nil {
-		kept, err = saveStored(m, rw, req, s, fresh, current, isDue, now)
+		kept, err = saveStored(m.sessions, rw, req, s, fresh, current, isDue, now)
 	} else if fresh != s || !current || isDue {
-		err = saveSession(m, rw, req, fresh, now)
+		err = saveSession(m.sessions, rw, req, fresh, now)
 		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
-		until = earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(m, s), 0))
+		until = earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(m.sessions, s), 0))
 	}
 	var p *principal
 	if err == nil { // when the rule says no the session stays, for pages with another rule
-		p, err = evaluateSession(m, kept) // the copy that the pass is good for: another replica may have written it meanwhile
+		p, err = evaluateSession(m.policy, kept) // the copy that the pass is good for: another replica may have written it meanwhile
 	}
 	if err != nil {
 		return p, err
@@ -161,14 +183,14 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	if m.store != nil {
 		p.validation, p.redisSlot = storeValidation(m.store, ticketID(kept.ticket))
 		p.validator = kept.validator
-		p.revalidatableUntil = recheckTime(m, kept, now)
-		until = earlier(p.revalidatableUntil, now.Add(m.localCopyLifetime))
+		p.revalidatableUntil = recheckTime(m.sessions, kept, now)
+		until = earlier(p.revalidatableUntil, now.Add(m.cache.localCopyLifetime))
 	}
 	if p, err = rememberPrincipal(req.Context(), m, credential, p, until); err != nil {
 		return nil, err
 	}
-	if err = checkSession(m, kept, now); err != nil { // logged out before there was a pass to drop
-		removeByName(m.clientState, kept.ID)
+	if err = checkSession(m.sessions, kept, now); err != nil { // logged out before there was a pass to drop
+		removeByName(m.sessions.state, kept.ID)
 		return nil, err
 	}
 	return p, nil
@@ -177,7 +199,7 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 // rememberPrincipal finishes the pass of a credential that was judged good, and remembers it.
 func rememberPrincipal(ctx context.Context, m *middleware, credential string, p *principal, until time.Time) (*principal, error) {
 	if m.clientCredentials != nil && m.clientCredentials.hasOwnClient {
-		renewAt, err := addUpstreamToken(ctx, m, p, "", "", "")
+		renewAt, err := addUpstreamToken(ctx, m.clientCredentials, p, "", "", "")
 		if err != nil {
 			return nil, err
 		}
@@ -195,7 +217,7 @@ func rememberPrincipal(ctx context.Context, m *middleware, credential string, p 
 	p.names = nil
 	p.values = nil
 	p.validUntil = until
-	cachePrincipal(m, p, credential)
+	cachePrincipal(m.cache, p, credential)
 	return p, nil
 }
 
@@ -207,26 +229,26 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // checkSession says why a session has ended, or nil.
-func checkSession(m *middleware, s *session, now time.Time) error {
-	if now.Unix() >= sessionEnd(m, s) {
+func checkSession(sm *sessionManager, s *session, now time.Time) error {
+	if now.Unix() >= sessionEnd(sm, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
 	}
-	if isRevoked(m.clientState, s.ID, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]), s.Start) {
+	if isRevoked(sm.state, s.ID, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]), s.Start) {
 		return fmt.Errorf("%w: session %s was logged out", errSessionEnded, s.ID)
 	}
 	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
-	if err := firstError(checkACR(m.config.ACRValues, s.claims), checkAuthTime(m.client.rules, m.config.MaxAge, s.claims, s.Start/1000)); err != nil {
+	if err := firstError(checkACR(sm.config.ACRValues, s.claims), checkAuthTime(sm.client.rules, sm.config.MaxAge, s.claims, s.Start/1000)); err != nil {
 		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
 	}
 	return nil
 }
 
 // sessionEnd is when a session ends by this middleware's options, in Unix seconds.
-func sessionEnd(m *middleware, s *session) int64 { return partEnd(m, s, 1) }
+func sessionEnd(sm *sessionManager, s *session) int64 { return partEnd(sm, s, 1) }
 
 // partEnd is when a part of the time has passed that a session may be idle, or its whole life.
-func partEnd(m *middleware, s *session, share int) int64 {
-	options := &m.config.Session
+func partEnd(sm *sessionManager, s *session, share int) int64 {
+	options := &sm.config.Session
 	idle := options.IdleTimeout
 	life := options.MaxLifetime
 	if options.Sliding && (idle == 0 || options.Expiry < idle) {
@@ -246,13 +268,13 @@ func partEnd(m *middleware, s *session, share int) int64 {
 }
 
 // recheckTime is when a session must be looked at again: before it ends, is renewed or is refreshed.
-func recheckTime(m *middleware, s *session, now time.Time) time.Time {
-	end := partEnd(m, s, renewFraction)
+func recheckTime(sm *sessionManager, s *session, now time.Time) time.Time {
+	end := partEnd(sm, s, renewFraction)
 	if end <= now.Unix() { // it could not be renewed just now
-		end = sessionEnd(m, s)
+		end = sessionEnd(sm, s)
 	}
 	until := earlier(time.Unix(end, 0), now.Add(maxRecheckInterval))
-	if canRefresh(m, s) {
+	if canRefresh(sm, s) {
 		again := time.Unix(s.RefreshAt, 0)
 		if again.Before(now) { // the provider is away: the next attempt is the back-off's business
 			again = now.Add(time.Second)
@@ -263,17 +285,17 @@ func recheckTime(m *middleware, s *session, now time.Time) time.Time {
 }
 
 // canRefresh says whether a session has tokens to refresh.
-func canRefresh(m *middleware, s *session) bool {
-	return s.RefreshAt > 0 && s.refreshToken != "" && m.config.Session.Refresh && s.End == 0
+func canRefresh(sm *sessionManager, s *session) bool {
+	return s.RefreshAt > 0 && s.refreshToken != "" && sm.config.Session.Refresh && s.End == 0
 }
 
 // refreshIfDue refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
 // refresh token does.
-func refreshIfDue(ctx context.Context, m *middleware, s *session, now time.Time) (*session, error) {
-	if !canRefresh(m, s) || now.Unix() < s.RefreshAt {
+func refreshIfDue(ctx context.Context, sm *sessionManager, s *session, now time.Time) (*session, error) {
+	if !canRefresh(sm, s) || now.Unix() < s.RefreshAt {
 		return s, nil
 	}
-	fresh, err := refreshSession(ctx, m, s)
+	fresh, err := refreshSession(ctx, sm, s)
 	if errors.Is(err, errUnavailable) {
 		return s, nil
 	}
@@ -292,21 +314,21 @@ type refreshResult struct {
 
 // refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
 // old cookie get the session it became, also when the client that paid for it went away.
-func refreshSession(ctx context.Context, m *middleware, s *session) (*session, error) {
+func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
 	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
-	patience := m.client.http.Timeout
+	patience := sm.client.http.Timeout
 	if time.Now().Unix() < s.TokenEnd {
 		patience = briefWait
 	}
 	waiting, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	value, err := doOnce(waiting, &m.refreshesInFlight, key, func(ctx context.Context) (any, error) {
-		known, _ := cacheGet(m.refreshed, key).(*refreshResult)
+	value, err := doOnce(waiting, &sm.state.refreshesInFlight, key, func(ctx context.Context) (any, error) {
+		known, _ := cacheGet(sm.state.refreshed, key).(*refreshResult)
 		if known == nil {
 			known = &refreshResult{call: &delayedCall{}}
-			cacheSet(m.refreshed, key, known, 0) // only this flight looks into it
+			cacheSet(sm.state.refreshed, key, known, 0) // only this flight looks into it
 		}
-		if known.fresh != nil && m.store == nil {
+		if known.fresh != nil && sm.store == nil {
 			return known.fresh, nil
 		}
 		if known.fresh == nil && time.Now().Before(known.failed.until) {
@@ -316,10 +338,10 @@ func refreshSession(ctx context.Context, m *middleware, s *session) (*session, e
 			known.call.wait = patience
 		}
 		//lint:ignore SA1029 the interpreter takes all types of ours for one
-		fresh, err := redeemWithLease(context.WithValue(ctx, delayedCallKey, known.call), m, s, known.fresh, key, patience)
+		fresh, err := redeemWithLease(context.WithValue(ctx, delayedCallKey, known.call), sm, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // also when the store could not be written: the refresh token is spent
-			cacheSet(m.refreshed, key, known, sessionCost(fresh))
+			cacheSet(sm.state.refreshed, key, known, sessionCost(fresh))
 		} else if known.call.conn == nil {
 			backOff(&known.failed, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
@@ -332,9 +354,9 @@ func refreshSession(ctx context.Context, m *middleware, s *session) (*session, e
 				level = levelWarn
 			}
 			if errors.Is(err, errRefused) || errors.Is(err, errNotAllowed) {
-				countEndedSession(m, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
+				countEndedSession(sm, "were ended by the provider, which refused their refresh; is it new, or has it lost them?", s.ID)
 			}
-			logf(m.log, level, "session %s: refresh: %s", s.ID, err)
+			logf(sm.log, level, "session %s: refresh: %s", s.ID, err)
 		}
 		return fresh, err
 	})
@@ -349,9 +371,9 @@ func sessionCost(s *session) int {
 }
 
 // redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
-func redeemRefreshToken(ctx context.Context, m *middleware, s *session) (*session, error) {
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": m.config.Resource}
-	t, err := requestTokens(ctx, m.client, form)
+func redeemRefreshToken(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": sm.config.Resource}
+	t, err := requestTokens(ctx, sm.client, form)
 	if err != nil {
 		return nil, err
 	}
@@ -363,14 +385,14 @@ func redeemRefreshToken(ctx context.Context, m *middleware, s *session) (*sessio
 		fresh.refreshToken = t.refreshToken
 	}
 	if t.idToken != "" {
-		if err := replaceIDToken(ctx, m, fresh, t, now); err != nil {
+		if err := replaceIDToken(ctx, sm.client, fresh, t, now); err != nil {
 			return nil, err
 		}
 	}
 	fresh.Renewed = now.Unix()
 	fresh.RefreshAt, fresh.TokenEnd = refreshTime(t, fresh.claims, now)
 	if s.Userinfo != nil {
-		info, err := fetchUserinfo(ctx, m.client, fresh.accessToken, stringOf(s.claims["sub"]))
+		info, err := fetchUserinfo(ctx, sm.client, fresh.accessToken, stringOf(s.claims["sub"]))
 		if err != nil && !errors.Is(err, errUnavailable) {
 			return nil, err
 		}
@@ -383,13 +405,13 @@ func redeemRefreshToken(ctx context.Context, m *middleware, s *session) (*sessio
 
 // replaceIDToken puts a refreshed ID token in the place of the session's. When the keys cannot be had right now the old ID token stays:
 // the refresh token is spent already, and the answer came from the provider itself.
-func replaceIDToken(ctx context.Context, m *middleware, fresh *session, t *tokenResponse, now time.Time) error {
-	verified, err := verifyIDToken(ctx, m.client, t.idToken)
+func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResponse, now time.Time) error {
+	verified, err := verifyIDToken(ctx, c, t.idToken)
 	if errors.Is(err, errUnavailable) {
 		return nil
 	}
 	if err == nil {
-		err = checkRefreshedIDToken(m.client.rules, verified, fresh.claims, fresh.accessToken, now)
+		err = checkRefreshedIDToken(c.rules, verified, fresh.claims, fresh.accessToken, now)
 	}
 	if err != nil {
 		return fmt.Errorf("refreshed id token: %w", err)
@@ -419,13 +441,13 @@ func mergeClaims(under, over map[string]any) map[string]any {
 }
 
 // evaluateSession applies the rule to a session and finishes the headers for it.
-func evaluateSession(m *middleware, s *session) (*principal, error) {
+func evaluateSession(by *policy, s *session) (*principal, error) {
 	claims := mergeClaims(s.Userinfo, s.claims)
 	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]any{"id_token": s.idToken, "access_token": s.accessToken}}
 	if t, err := parseToken(s.accessToken); err == nil {
 		id["access_token"] = t.claims // it came from the token endpoint itself, so its claims are the provider's word
 	}
-	p, err := evaluatePolicy(m.policy, id)
+	p, err := evaluatePolicy(by, id)
 	if err != nil {
 		return p, fmt.Errorf("%w (sub %q)", err, forLog(stringOf(s.claims["sub"])))
 	}
@@ -436,11 +458,11 @@ func evaluateSession(m *middleware, s *session) (*principal, error) {
 }
 
 // openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
-func openSession(ctx context.Context, m *middleware, name, value string) (s *session, current bool, err error) {
+func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, current bool, err error) {
 	s = nil
-	packed, current, err := open(m.sessionSealer, name, value)
-	if err == nil && m.store != nil {
-		s, err = fetchStored(ctx, m, packed)
+	packed, current, err := open(sm.sealer, name, value)
+	if err == nil && sm.store != nil {
+		s, err = fetchStored(ctx, sm, packed)
 		return s, current, err
 	}
 	if err == nil {
@@ -469,9 +491,9 @@ func unpackSession(packed []byte) (*session, error) {
 }
 
 // saveSession writes the session to the browser as used now; the store, if there is one, has it already.
-func saveSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
-	if m.store != nil {
-		return setSessionCookie(m, rw, req, s, s.ticket, now)
+func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	if sm.store != nil {
+		return setSessionCookie(sm, rw, req, s, s.ticket, now)
 	}
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
@@ -479,49 +501,49 @@ func saveSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *se
 	if err != nil {
 		return err
 	}
-	return setSessionCookie(m, rw, req, &renewed, content, now)
+	return setSessionCookie(sm, rw, req, &renewed, content, now)
 }
 
 // setSessionCookie seals content, the session or its ticket, into the browser's cookie.
-func setSessionCookie(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
-	if cacheGet(m.revoked, "replaced:"+s.ID) != nil {
+func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
+	if cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil {
 		return nil // the browser has a newer one
 	}
-	https := isHTTPS(m, req)
-	name := cookieName(&m.sessionCookie, https)
-	sealed := seal(m.sessionSealer, name, content)
-	maxAge := int(sessionEnd(m, s) - now.Unix())
-	if !m.config.Session.Persistent {
+	https := isHTTPS(sm.site, req)
+	name := cookieName(&sm.cookie, https)
+	sealed := seal(sm.sealer, name, content)
+	maxAge := int(sessionEnd(sm, s) - now.Unix())
+	if !sm.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	if !setChunked(rw, req, &m.sessionCookie, name, sealed, https, maxAge) {
+	if !setChunked(rw, req, &sm.cookie, name, sealed, https, maxAge) {
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}
-	if m.csrf != nil {
-		issueCSRFToken(m, rw, req, s.ID, https)
+	if sm.csrf != nil {
+		issueCSRFToken(sm, rw, req, s.ID, https)
 	}
-	logf(m.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
+	logf(sm.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
 	return nil
 }
 
 // endSessions forgets the sessions of a browser here: its cookies, their passes, and any copies of them that may still be around.
-func endSessions(m *middleware, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
+func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
 	for _, s := range sessions {
-		if m.store == nil {
+		if sm.store == nil {
 			break
 		}
-		if err := storeDelete(req.Context(), m.store, ticketID(s.ticket)); err != nil {
+		if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
 			return err // or the session would live on without its owner's knowledge
 		}
 	}
-	clearCookies(m, rw, req)
+	clearCookies(sm, rw, req)
 	var marks []string
 	for _, s := range sessions {
-		revoke(m, m.revoked, "id:"+s.ID, sharedClock(m.clientState))
+		revoke(sm, sm.state.revoked, "id:"+s.ID, sharedClock(sm.state))
 		marks = append(marks, "id:"+s.ID)
 	}
-	if m.store != nil && marks != nil {
-		_ = publishLogouts(req.Context(), m, marks...) // in case Redis loses the deletion; the session is gone
+	if sm.store != nil && marks != nil {
+		_ = publishLogouts(req.Context(), sm, marks...) // in case Redis loses the deletion; the session is gone
 	}
 	return nil
 }

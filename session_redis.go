@@ -33,32 +33,32 @@ func ticketID(ticket []byte) string {
 }
 
 // ticketSealer seals one session's entry.
-func ticketSealer(m *middleware, ticket []byte) *sealer {
-	return &sealer{context: m.sessionSealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketName:])}}
+func ticketSealer(sm *sessionManager, ticket []byte) *sealer {
+	return &sealer{context: sm.sealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketName:])}}
 }
 
 // fetchStored reads the session of a ticket.
-func fetchStored(ctx context.Context, m *middleware, ticket []byte) (*session, error) {
+func fetchStored(ctx context.Context, sm *sessionManager, ticket []byte) (*session, error) {
 	if len(ticket) != ticketName+ticketKey {
 		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
 	}
-	sealed, err := storeGet(ctx, m.store, ticketID(ticket))
+	sealed, err := storeGet(ctx, sm.store, ticketID(ticket))
 	if err != nil {
 		return nil, err
 	}
-	return openStored(m, ticket, sealed)
+	return openStored(sm, ticket, sealed)
 }
 
 // openStored is the session of a ticket whose entry has this value.
-func openStored(m *middleware, ticket []byte, sealed string) (*session, error) {
+func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, error) {
 	id := ticketID(ticket)
 	if sealed == "" {
-		countEndedSession(m, "were not in Redis; was it emptied, does it evict, or did it restart without its data?", id)
+		countEndedSession(sm, "were not in Redis; was it emptied, does it evict, or did it restart without its data?", id)
 		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
 	var s *session
 	var err error
-	packed, _, err := open(ticketSealer(m, ticket), id, sealed)
+	packed, _, err := open(ticketSealer(sm, ticket), id, sealed)
 	if err == nil {
 		s, err = unpackSession(packed)
 	}
@@ -91,7 +91,7 @@ func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	c := h.middleware.store.redis
 	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.validation, expectedReply: p.validator, slot: p.redisSlot, now: now, deadline: now.Add(c.timeout)})
-	if answer != p.validator || !extendPrincipal(h.middleware, p, line[0], now) { // answer is nil beside an error
+	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, line[0], now) { // answer is nil beside an error
 		serveUnvalidated(h, rw, req, now, err)
 		return
 	}
@@ -112,25 +112,25 @@ func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, beg
 }
 
 // withStoreBudget is a request that may need the store.
-func withStoreBudget(m *middleware, req *http.Request) *http.Request {
-	return req.WithContext(withRedisBudget(req.Context(), m.store.redis, 0))
+func withStoreBudget(sm *sessionManager, req *http.Request) *http.Request {
+	return req.WithContext(withRedisBudget(req.Context(), sm.store.redis, 0))
 }
 
 // extendPrincipal makes the copy that p was found by good for another while. There is none when somebody logged out while we looked.
-func extendPrincipal(m *middleware, p *principal, line string, now time.Time) bool {
+func extendPrincipal(pc *principalCache, p *principal, line string, now time.Time) bool {
 	again := *p
-	again.validUntil = earlier(p.revalidatableUntil, now.Add(m.localCopyLifetime))
+	again.validUntil = earlier(p.revalidatableUntil, now.Add(pc.localCopyLifetime))
 	principalsLock.Lock()
-	isThere := m.byHeaderLine[line] == p
+	isThere := pc.byHeaderLine[line] == p
 	if isThere {
-		m.byHeaderLine[line] = &again
+		pc.byHeaderLine[line] = &again
 	}
 	principalsLock.Unlock()
-	return isThere || extendCached(m, &again, line)
+	return isThere || extendCached(pc, &again, line)
 }
 
 // extendCached is extendPrincipal for the pass itself, and for its copy that is found by the session's cookie alone.
-func extendCached(m *middleware, again *principal, line string) bool {
+func extendCached(pc *principalCache, again *principal, line string) bool {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	known := recentPrincipals.byKey[again.cacheKey]
@@ -140,18 +140,18 @@ func extendCached(m *middleware, again *principal, line string) bool {
 	longer := *known
 	longer.validUntil = again.validUntil
 	recentPrincipals.byKey[again.cacheKey] = &longer
-	_, rest, _ := strings.Cut("; "+line, m.sessionCookiePrefix)
+	_, rest, _ := strings.Cut("; "+line, pc.cookiePrefix)
 	value, _, _ := strings.Cut(rest, "; ")
-	if alone := m.bySessionCookie[value]; alone != nil && alone.cacheKey == again.cacheKey {
-		m.bySessionCookie[value] = &longer
+	if alone := pc.bySessionCookie[value]; alone != nil && alone.cacheKey == again.cacheKey {
+		pc.bySessionCookie[value] = &longer
 	}
 	return true
 }
 
 // writeStored writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
 // while we worked on it, and stays so.
-func writeStored(ctx context.Context, m *middleware, s *session) error {
-	life := remainingLifetime(m, s)
+func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
+	life := remainingLifetime(sm, s)
 	before := ""
 	if s.ticket == nil {
 		s.ticket = randomBytes(ticketName + ticketKey)
@@ -163,9 +163,9 @@ func writeStored(ctx context.Context, m *middleware, s *session) error {
 		return err
 	}
 	id := ticketID(s.ticket)
-	sealed := seal(ticketSealer(m, s.ticket), id, packed)
+	sealed := seal(ticketSealer(sm, s.ticket), id, packed)
 	s.validator = storeValidator(sealed)
-	there, err := storeSet(ctx, m.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
+	there, err := storeSet(ctx, sm.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
 	if err == nil && !there {
 		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
@@ -174,32 +174,32 @@ func writeStored(ctx context.Context, m *middleware, s *session) error {
 
 // endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still, or a
 // request under way, whose answer must not put the old one back.
-func endReplaced(m *middleware, req *http.Request, by *session) {
-	sessions, err := openSessions(m, req)
+func endReplaced(sm *sessionManager, req *http.Request, by *session) {
+	sessions, err := openSessions(sm, req)
 	for _, old := range sessions {
 		if old.ID == by.ID {
 			continue // the callback came twice
 		}
-		cacheSet(m.revoked, "replaced:"+old.ID, true, 0)
-		if m.store == nil {
+		cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
+		if sm.store == nil {
 			continue
 		}
 		old.End = time.Now().Add(replacedSessionGrace).Unix()
-		err = firstError(err, writeStored(req.Context(), m, old))
+		err = firstError(err, writeStored(req.Context(), sm, old))
 	}
 	if err != nil {
-		logf(m.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
+		logf(sm.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
 	}
 }
 
 // saveStored is what admit does for a session in the store: a refresh has written it already, a renewal is written here, and the
 // browser gets its ticket anew, for its life has changed. It returns the session as it is kept now.
-func saveStored(m *middleware, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
+func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
 	kept := fresh
 	if isDue {
-		renewed, err := renewStored(req.Context(), m, fresh, now)
+		renewed, err := renewStored(req.Context(), sm, fresh, now)
 		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
-			logf(m.log, levelWarn, "session %s: renewal: %s", s.ID, err)
+			logf(sm.log, levelWarn, "session %s: renewal: %s", s.ID, err)
 			return fresh, nil
 		}
 		if err != nil {
@@ -210,19 +210,19 @@ func saveStored(m *middleware, rw http.ResponseWriter, req *http.Request, s, fre
 	if kept == s && current {
 		return s, nil
 	}
-	return kept, setSessionCookie(m, rw, req, kept, kept.ticket, now)
+	return kept, setSessionCookie(sm, rw, req, kept, kept.ticket, now)
 }
 
 // A session that is there is only written by whoever has its lease and has read it since: two replicas at once would undo each
 // other's work, and bring a spent refresh token back.
 
 // acquireLease tries for a session's lease. known is the session as it is in the store now, with the lease or without.
-func acquireLease(ctx context.Context, m *middleware, s *session, mine string) (held bool, known *session, err error) {
-	held, sealed, err := storeLease(ctx, m.store, ticketID(s.ticket), mine, leaseDuration(m.client), remainingLifetime(m, s))
+func acquireLease(ctx context.Context, sm *sessionManager, s *session, mine string) (held bool, known *session, err error) {
+	held, sealed, err := storeLease(ctx, sm.store, ticketID(s.ticket), mine, leaseDuration(sm.client), remainingLifetime(sm, s))
 	if err != nil {
 		return false, nil, err
 	}
-	known, err = openStored(m, s.ticket, sealed)
+	known, err = openStored(sm, s.ticket, sealed)
 	return held, known, err
 }
 
@@ -232,51 +232,51 @@ func leaseDuration(c *client) time.Duration {
 	return c.exchangeTimeout + 2*question + 2*c.http.Timeout + 2*time.Second
 }
 
-func remainingLifetime(m *middleware, s *session) time.Duration {
-	return time.Until(time.Unix(sessionEnd(m, s), 0))
+func remainingLifetime(sm *sessionManager, s *session) time.Duration {
+	return time.Until(time.Unix(sessionEnd(sm, s), 0))
 }
 
-func releaseLease(ctx context.Context, m *middleware, s *session, mine string) {
-	_, _, _ = storeLease(ctx, m.store, ticketID(s.ticket), mine, 0, remainingLifetime(m, s)) // or it ends by itself
+func releaseLease(ctx context.Context, sm *sessionManager, s *session, mine string) {
+	_, _, _ = storeLease(ctx, sm.store, ticketID(s.ticket), mine, 0, remainingLifetime(sm, s)) // or it ends by itself
 }
 
 // renewStored notes that a session was used now, unless another request has done so or is about to.
-func renewStored(ctx context.Context, m *middleware, s *session, now time.Time) (*session, error) {
+func renewStored(ctx context.Context, sm *sessionManager, s *session, now time.Time) (*session, error) {
 	mine := randomText()
-	held, known, err := acquireLease(ctx, m, s, mine)
+	held, known, err := acquireLease(ctx, sm, s, mine)
 	if err != nil || !held {
 		return known, err
 	}
 	if known.Renewed != s.Renewed {
-		releaseLease(ctx, m, s, mine)
+		releaseLease(ctx, sm, s, mine)
 		return known, nil
 	}
 	renewed := *known // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
-	return &renewed, writeStored(ctx, m, &renewed) // which ends the lease
+	return &renewed, writeStored(ctx, sm, &renewed) // which ends the lease
 }
 
 // redeemWithLease is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it, though not
 // longer than patience: they have tokens to go on with. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
 // before, when the store could not be written. A session may come back beside an error: again only the store failed.
-func redeemWithLease(ctx context.Context, m *middleware, s, fresh *session, key string, patience time.Duration) (*session, error) {
-	if m.store == nil {
-		return redeemRefreshToken(ctx, m, s)
+func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session, key string, patience time.Duration) (*session, error) {
+	if sm.store == nil {
+		return redeemRefreshToken(ctx, sm, s)
 	}
-	if _, err := discover(ctx, m.client); err != nil {
+	if _, err := discover(ctx, sm.client); err != nil {
 		return nil, err // before the lease: it may take time
 	}
 	mine := replicaID + key
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		held, known, err := acquireLease(ctx, m, s, mine)
+		held, known, err := acquireLease(ctx, sm, s, mine)
 		if err != nil {
 			return fresh, err
 		}
 		if known.RefreshAt == s.RefreshAt && held {
-			return redeemHoldingLease(ctx, m, known, fresh, mine)
+			return redeemHoldingLease(ctx, sm, known, fresh, mine)
 		}
 		if held {
-			releaseLease(ctx, m, s, mine)
+			releaseLease(ctx, sm, s, mine)
 		}
 		if known.RefreshAt != s.RefreshAt {
 			return known, nil // another replica has refreshed it
@@ -288,16 +288,16 @@ func redeemWithLease(ctx context.Context, m *middleware, s, fresh *session, key 
 
 // redeemHoldingLease refreshes with the lease in hand. If the result cannot be written the lease is kept, so that no other replica spends
 // the refresh token again while this one tries to.
-func redeemHoldingLease(ctx context.Context, m *middleware, s, fresh *session, mine string) (*session, error) {
+func redeemHoldingLease(ctx context.Context, sm *sessionManager, s, fresh *session, mine string) (*session, error) {
 	var err error
 	if fresh == nil {
-		fresh, err = redeemRefreshToken(ctx, m, s)
+		fresh, err = redeemRefreshToken(ctx, sm, s)
 	}
 	if err == nil {
-		err = writeStored(ctx, m, fresh)
+		err = writeStored(ctx, sm, fresh)
 	}
 	if fresh == nil && !errors.Is(err, errInProgress) { // not while the provider may answer
-		releaseLease(ctx, m, s, mine) // else what was written ended it
+		releaseLease(ctx, sm, s, mine) // else what was written ended it
 	}
 	return fresh, err
 }
@@ -310,12 +310,12 @@ type endedSessions struct {
 }
 
 // countEndedSession counts sessions that end without their users' doing. One means nothing; many are the operator's concern.
-func countEndedSession(m *middleware, what, id string) {
+func countEndedSession(sm *sessionManager, what, id string) {
 	principalsLock.Lock()
-	ended := m.endedSessions[what]
+	ended := sm.ended[what]
 	if ended == nil || time.Since(ended.since) > time.Minute {
 		ended = &endedSessions{since: time.Now(), sessions: map[string]bool{}, nextReport: endedSessionsReport}
-		m.endedSessions[what] = ended
+		sm.ended[what] = ended
 	}
 	if len(ended.sessions) < maxCountedSessions {
 		ended.sessions[id] = true
@@ -327,41 +327,41 @@ func countEndedSession(m *middleware, what, id string) {
 	}
 	principalsLock.Unlock()
 	if isDue {
-		logf(m.log, levelWarn, "in the last minute %d sessions %s", count, what)
+		logf(sm.log, levelWarn, "in the last minute %d sessions %s", count, what)
 	}
 }
 
 // deleteStored takes a session away that was logged out, or whose refresh the provider refused: no other replica shall try it again.
-func deleteStored(m *middleware, rw http.ResponseWriter, req *http.Request, s *session) {
-	if m.store == nil {
+func deleteStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session) {
+	if sm.store == nil {
 		return // the browser may have a newer cookie by now, of another replica
 	}
-	if err := storeDelete(req.Context(), m.store, ticketID(s.ticket)); err != nil {
-		logf(m.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
+	if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
+		logf(sm.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
 	}
-	isOver := cacheGet(m.revoked, "id:"+s.ID) != nil || cacheGet(m.revoked, "replaced:"+s.ID) != nil
+	isOver := cacheGet(sm.state.revoked, "id:"+s.ID) != nil || cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil
 	if !isOver { // else the browser has no cookie of it any more, or that of another session
-		clearCookies(m, rw, req)
+		clearCookies(sm, rw, req)
 	}
 }
 
 // publishLogouts tells the other replicas which sessions were ended. They are gone from the store as a rule. But where an index was evicted
 // they were not found, and a failover or a restart may bring them back. Marks are sealed: Redis learns no names.
-func publishLogouts(ctx context.Context, m *middleware, marks ...string) error {
+func publishLogouts(ctx context.Context, sm *sessionManager, marks ...string) error {
 	var told []string
 	for _, mark := range marks {
-		told = append(told, seal(m.sessionSealer, "mark", []byte(fmt.Sprint(sharedClock(m.clientState), " ", mark))))
+		told = append(told, seal(sm.sealer, "mark", []byte(fmt.Sprint(sharedClock(sm.state), " ", mark))))
 	}
-	_, err := syncLogouts(ctx, m, told)
+	_, err := syncLogouts(ctx, sm, told)
 	if err == nil {
-		recordLogoutMarks(m.store, told)
+		recordLogoutMarks(sm.store, told)
 	}
 	return err
 }
 
 // syncLogouts tells what is not known yet, says how much that was, and hears what the other replicas tell.
-func syncLogouts(ctx context.Context, m *middleware, told []string) (added int64, err error) {
-	s := m.store
+func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added int64, err error) {
+	s := sm.store
 	s.mu.Lock()
 	since := s.syncedUntil
 	s.mu.Unlock()
@@ -370,8 +370,8 @@ func syncLogouts(ctx context.Context, m *middleware, told []string) (added int64
 	if err != nil {
 		return 0, err
 	}
-	checkClock(m, "Redis", time.UnixMilli(at), began)
-	applyLogouts(m, news)
+	checkClock(sm, "Redis", time.UnixMilli(at), began)
+	applyLogouts(sm, news)
 	s.mu.Lock()
 	s.syncedUntil = at - 1000 // once more: what another request is about to tell has this time, too
 	s.mu.Unlock()
@@ -379,37 +379,37 @@ func syncLogouts(ctx context.Context, m *middleware, told []string) (added int64
 }
 
 // applyLogouts takes the marks of other replicas.
-func applyLogouts(m *middleware, news []string) {
+func applyLogouts(sm *sessionManager, news []string) {
 	for _, sealed := range news {
-		applyLogout(m, sealed)
+		applyLogout(sm, sealed)
 	}
 }
 
 // applyLogout takes a mark of a sign-out, unless it is another middleware's, or known.
-func applyLogout(m *middleware, sealed string) {
-	plain, _, err := open(m.sessionSealer, "mark", sealed)
+func applyLogout(sm *sessionManager, sealed string) {
+	plain, _, err := open(sm.sealer, "mark", sealed)
 	when, mark, _ := strings.Cut(string(plain), " ")
 	at, bad := strconv.ParseInt(when, 10, 64)
-	known, _ := cacheGet(m.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
+	known, _ := cacheGet(sm.state.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
 	if err == nil && bad == nil && at > known {
-		recordLogoutMarks(m.store, []string{sealed})
-		revoke(m, m.revoked, mark, at)
+		recordLogoutMarks(sm.store, []string{sealed})
+		revoke(sm, sm.state.revoked, mark, at)
 	}
 }
 
 // checkClock notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by
 // the store's: else one whose clock is fast would throw out who signs in again after a sign-out.
-func checkClock(m *middleware, whose string, theirs, began time.Time) {
+func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	now := time.Now()
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
 	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
 		return // there is no telling when they looked at it, or whether
 	}
 	if skew.Abs() < maxClockSkew {
-		atomic.StoreInt64(&m.clientState.clockSkew, skew.Milliseconds())
+		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
 	}
-	if skew.Abs() > clockWarningSkew && cacheSetIf(m.revoked, false, "clock:"+whose, true, 0) {
-		logf(m.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
+	if skew.Abs() > clockWarningSkew && cacheSetIf(sm.state.revoked, false, "clock:"+whose, true, 0) {
+		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
 	}
 }
 
@@ -430,35 +430,35 @@ func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error)
 }
 
 // clearCookies takes the session's cookies from the browser.
-func clearCookies(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	https := isHTTPS(m, req)
-	setChunked(rw, req, &m.sessionCookie, cookieName(&m.sessionCookie, https), "", https, -1)
-	if m.csrf != nil {
-		setCookie(rw, &m.csrf.cookie, cookieName(&m.csrf.cookie, https), "", https, -1)
+func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(sm.site, req)
+	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)
+	if sm.csrf != nil {
+		setCookie(rw, &sm.csrf.cookie, cookieName(&sm.csrf.cookie, https), "", https, -1)
 	}
 }
 
 // wasLogoutTokenUsed says whether a logout token was taken before, by any replica.
-func wasLogoutTokenUsed(ctx context.Context, m *middleware, jti string) (bool, error) {
-	if m.store == nil {
-		return cacheGet(m.usedLogoutTokens, jti) != nil, nil
+func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bool, error) {
+	if sm.store == nil {
+		return cacheGet(sm.state.usedLogoutTokens, jti) != nil, nil
 	}
-	reply, err := storeDo(ctx, m.store, hashedKey(m.store.scopes[0], "seen", "jti "+jti), "GET")
+	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "GET")
 	return reply != nil, err
 }
 
 // markLogoutTokenUsed keeps a logout token's jti for as long as the token is good. It comes last: a logout that the store failed half-way
 // must be possible to repeat.
-func markLogoutTokenUsed(ctx context.Context, m *middleware, t *token) error {
+func markLogoutTokenUsed(ctx context.Context, sm *sessionManager, t *token) error {
 	jti := stringOf(t.claims["jti"])
-	if m.store == nil {
-		cacheSet(m.usedLogoutTokens, jti, true, 0)
+	if sm.store == nil {
+		cacheSet(sm.state.usedLogoutTokens, jti, true, 0)
 		return nil
 	}
 	end, err := numericDate(t.claims, "exp")
 	if err == nil {
-		life := time.Until(time.Unix(end, 0)) + time.Duration(m.client.rules.skew)*time.Second
-		_, err = storeDo(ctx, m.store, hashedKey(m.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
+		life := time.Until(time.Unix(end, 0)) + time.Duration(sm.client.rules.skew)*time.Second
+		_, err = storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
 	}
 	return err
 }

@@ -196,11 +196,11 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 	s, b := signedIn(t, p, headersFor("X-Role", "role"), map[string]any{"session": map[string]any{"expiry": 20, "refresh": false,
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
 	m := testMiddlewareOf(s)
-	ticket, _, err := open(m.sessionSealer, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	ticket, _, err := open(m.sessions.sealer, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := fetchStored(context.Background(), m, ticket)
+	known, err := fetchStored(context.Background(), m.sessions, ticket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 		if args[0] == "EVAL" && args[1] == leaseScript && !wrote {
 			wrote = true
 			mu.Lock()
-			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(m, ticket), ticketID(ticket), packed)
+			kept["session:{"+ticketID(ticket)+"}"] = seal(ticketSealer(m.sessions, ticket), ticketID(ticket), packed)
 			mu.Unlock()
 		}
 		return keep(args)
@@ -256,7 +256,7 @@ func TestReplicaLogoutRefused(t *testing.T) {
 		mu.Lock()
 		refused = script
 		mu.Unlock()
-		if err := logoutByProvider(context.Background(), m, m.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
+		if err := logoutByProvider(context.Background(), m.sessions, m.sessions.state.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
 			t.Errorf("Redis refuses %.40q: %v", script, err)
 		}
 	}
@@ -281,15 +281,15 @@ func TestReplicaClocks(t *testing.T) {
 		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})
 	b.open("/oidc/callback?switch=/").upstream() // again: with the first one nothing is known of Redis
 	m := testMiddlewareOf(s)
-	if err := logoutByProvider(context.Background(), m, m.revoked, "", "ada"); err != nil {
+	if err := logoutByProvider(context.Background(), m.sessions, m.sessions.state.revoked, "", "ada"); err != nil {
 		t.Fatal(err)
 	}
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 	other := time.Now().Add(-fast + 50*time.Millisecond).UnixMilli() // a sign-in there, a moment later
-	if isRevoked(m.clientState, "new", "new", "ada", other) {
+	if isRevoked(m.sessions.state, "new", "new", "ada", other) {
 		t.Error("who signed in after the logout is thrown out")
 	}
-	if !isRevoked(m.clientState, "old", "old", "ada", other-200) {
+	if !isRevoked(m.sessions.state, "old", "old", "ada", other-200) {
 		t.Error("who signed in before the logout is not")
 	}
 	b.forgetCookies() // or it looked as if the browser kept none
@@ -344,13 +344,13 @@ func TestReplicaClockOfTheProvider(t *testing.T) {
 
 // TestReplicaHearsEveryMark: a sign-out that is news counts whatever was heard before it, also one that is told late or by a slow clock.
 func TestReplicaHearsEveryMark(t *testing.T) {
-	m := &middleware{clientState: newClientState(), store: &store{}, sessionSealer: newSealer([]string{"a secret"}, "", "", "")}
-	mark := func(text string) string { return seal(m.sessionSealer, "mark", []byte(text)) }
-	cacheSet(m.revoked, "id:known", int64(2000), 0)
+	sm := &sessionManager{state: newClientState(), store: &store{}, sealer: newSealer([]string{"a secret"}, "", "", "")}
+	mark := func(text string) string { return seal(sm.sealer, "mark", []byte(text)) }
+	cacheSet(sm.state.revoked, "id:known", int64(2000), 0)
 	news := []string{mark("2000 id:known"), mark("1990 id:late"), "another's", mark("2000 id:same"), mark("1000 id:known")}
-	applyLogouts(m, news)
+	applyLogouts(sm, news)
 	for name, at := range map[string]int64{"id:known": 2000, "id:late": 1990, "id:same": 2000} {
-		if got := cacheGet(m.revoked, name); got != at {
+		if got := cacheGet(sm.state.revoked, name); got != at {
 			t.Errorf("%s: heard %v", name, got)
 		}
 	}
@@ -368,18 +368,18 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
 	m := testMiddlewareOf(s)
 	ctx := context.Background()
-	old, _, err := openSession(ctx, m, "taken", b.cookie("taken").Value)
+	old, _, err := openSession(ctx, m.sessions, "taken", b.cookie("taken").Value)
 	if err != nil {
 		t.Fatal(err)
 	}
 	newer := *old
 	newer.RefreshAt++
-	if err := writeStored(ctx, m, &newer); err != nil {
+	if err := writeStored(ctx, m.sessions, &newer); err != nil {
 		t.Fatal(err)
 	}
 	calls := p.count("token")
 	heardOf(redis)
-	got, err := redeemWithLease(ctx, m, old, nil, "key", time.Second)
+	got, err := redeemWithLease(ctx, m.sessions, old, nil, "key", time.Second)
 	if err != nil || got.RefreshAt != newer.RefreshAt {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -388,10 +388,10 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	}
 	newest := newer
 	newest.RefreshAt++
-	if got, err = redeemWithLease(ctx, m, &newer, &newest, "key", time.Second); err != nil || got != &newest {
+	if got, err = redeemWithLease(ctx, m.sessions, &newer, &newest, "key", time.Second); err != nil || got != &newest {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if known, _, err := openSession(ctx, m, "taken", b.cookie("taken").Value); err != nil || known.RefreshAt != newest.RefreshAt {
+	if known, _, err := openSession(ctx, m.sessions, "taken", b.cookie("taken").Value); err != nil || known.RefreshAt != newest.RefreshAt {
 		t.Errorf("it was not written: %v", err)
 	}
 	if p.count("token") != calls {
@@ -400,7 +400,7 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	mu.Lock()
 	delete(kept, "session:{"+ticketID(newest.ticket)+"}")
 	mu.Unlock()
-	if err := writeStored(ctx, m, &newest); !errors.Is(err, errNoCredentials) {
+	if err := writeStored(ctx, m.sessions, &newest); !errors.Is(err, errNoCredentials) {
 		t.Errorf("a session that was logged out meanwhile is written: %v", err)
 	}
 }
@@ -410,11 +410,11 @@ func TestReplicaGoesOn(t *testing.T) {
 	now := time.Now()
 	p := &principal{cacheKey: "of nobody", revalidatableUntil: now.Add(time.Hour)}
 	other := &principal{cacheKey: "of nobody else"}
-	m := &middleware{localCopyLifetime: time.Minute, sessionCookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "changed": other}}
-	if !extendPrincipal(m, p, "known", now) || m.byHeaderLine["known"] == p || !m.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
+	pc := &principalCache{localCopyLifetime: time.Minute, cookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "changed": other}}
+	if !extendPrincipal(pc, p, "known", now) || pc.byHeaderLine["known"] == p || !pc.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
 		t.Error("it does not go on")
 	}
-	if extendPrincipal(m, p, "changed", now) || extendPrincipal(m, p, "gone", now) || m.byHeaderLine["changed"] != other || m.byHeaderLine["gone"] != nil {
+	if extendPrincipal(pc, p, "changed", now) || extendPrincipal(pc, p, "gone", now) || pc.byHeaderLine["changed"] != other || pc.byHeaderLine["gone"] != nil {
 		t.Error("it goes on in the place of another")
 	}
 }

@@ -74,7 +74,7 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 		t.Error("the cookie was not sealed anew")
 	}
 	if second.server != nil { // the memory can be seen in this process alone
-		old := findPrincipal(testMiddlewareOf(second), "kept="+before)
+		old := findPrincipal(testMiddlewareOf(second).cache, "kept="+before)
 		if left := time.Until(old.validUntil); left <= 0 || left > replacedCookieGrace {
 			t.Errorf("the replaced cookie is good for %s without another look", left)
 		}
@@ -110,15 +110,15 @@ func TestSessionSecretRollout(t *testing.T) {
 		return // the memory can be emptied in this process alone
 	}
 	m := testMiddlewareOf(ahead)
-	if _, current, err := open(m.sessionSealer, "rolled", before); !current || err != nil {
+	if _, current, err := open(m.sessions.sealer, "rolled", before); !current || err != nil {
 		t.Errorf("current %v, %v", current, err)
 	}
-	_, _, _ = open(m.sessionSealer, "rolled", seal(newSealer([]string{newer}, p.issuer, p.clientID, "session"), "rolled", []byte("x"))) // another replica is done with it
-	known, _, err := openSession(context.Background(), m, "rolled", before)
+	_, _, _ = open(m.sessions.sealer, "rolled", seal(newSealer([]string{newer}, p.issuer, p.clientID, "session"), "rolled", []byte("x"))) // another replica is done with it
+	known, _, err := openSession(context.Background(), m.sessions, "rolled", before)
 	if err != nil {
 		t.Fatal(err)
 	}
-	removeByName(m.clientState, known.ID) // so that it is looked at
+	removeByName(m.sessions.state, known.ID) // so that it is looked at
 	b.fetch(http.MethodGet, "/", "").upstream()
 	if b.cookie("rolled").Value == before {
 		t.Error("the cookie was not sealed anew")

@@ -18,8 +18,8 @@ func settlingStore(t *testing.T, config *RedisConfig, timeout time.Duration) *st
 	_, port, _ := net.SplitHostPort(config.Endpoints[0])
 	s.log = newLogger("login0-"+port+"@file", "warn")
 	s.logoutLifetime = time.Hour
-	m := &middleware{log: s.log, store: s, clientState: newClientState(), sessionSealer: newSealer([]string{"secret"}, "issuer", "client", "ticket")}
-	s.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return syncLogouts(ctx, m, told) }
+	sm := &sessionManager{log: s.log, store: s, state: newClientState(), sealer: newSealer([]string{"secret"}, "issuer", "client", "ticket")}
+	s.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return syncLogouts(ctx, sm, told) }
 	s.redis.maintain = func(isLost bool) error { return replayChanges(s, isLost) }
 	return s
 }

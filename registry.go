@@ -1,0 +1,188 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// What outlives a reload. Traefik calls New once for each router, and again for each router at every change of any configuration. So
+// middlewares are found by their name and configuration, clients by issuer, client and connection, in registries that belong to the
+// process: package variables are shared by all routers, as one interpreter runs them.
+
+// registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
+// a reload, in which contexts end before their successors come.
+type registry struct {
+	mu        sync.Mutex
+	entries   map[string]*registryEntry
+	idleLimit time.Duration
+	lastSweep time.Time // when all were looked at
+}
+
+type registryEntry struct {
+	value     any
+	ctx       context.Context // of the last configuration that asked
+	idleSince time.Time       // when that context was first seen to have ended
+}
+
+var (
+	middlewares = registry{entries: map[string]*registryEntry{}, idleLimit: 10 * time.Minute}
+	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // and stores, and ledgers, which hold the logout list
+)
+
+const sweepInterval = time.Minute // each look at all entries: a look-up costs the same however many there are
+
+// sweep drops the entries that no configuration has asked for in a while. The caller holds the lock.
+func sweep(r *registry, now time.Time) {
+	for key, entry := range r.entries {
+		if entry.ctx.Err() == nil {
+			continue
+		}
+		if entry.idleSince.IsZero() {
+			entry.idleSince = now
+		} else if now.Sub(entry.idleSince) > r.idleLimit {
+			delete(r.entries, key)
+		}
+	}
+}
+
+// register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
+// the first one's.
+func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.Sub(r.lastSweep) > sweepInterval {
+		r.lastSweep = now
+		sweep(r, now)
+	}
+	entry := r.entries[key]
+	if entry == nil {
+		if made == nil {
+			return nil
+		}
+		entry = &registryEntry{value: made}
+		r.entries[key] = entry
+	}
+	entry.ctx = ctx
+	entry.idleSince = time.Time{}
+	return entry.value
+}
+
+// optionsKey is a name for what has these options.
+func optionsKey(options ...any) string {
+	text, _ := json.Marshal(options)
+	return hashText(string(text))
+}
+
+// namedFilePaths finds the paths of files in the JSON of the options: in a reference, in jwksFile, and in errorPages as a block and as text.
+var namedFilePaths = regexp.MustCompile(`(?i)\$\{file:((?:[^}"\\]|\\.)+)\}|"(?:jwksFile|[45]\d\d)":"((?:[^"\\]|\\.)+)"|[45]\d\d *= *([^," ]+)`)
+
+// findMiddleware returns the middleware that has these options.
+func findMiddleware(ctx context.Context, raw map[string]any, name string) (*middleware, error) {
+	text, err := json.Marshal(raw) // keys come out sorted
+	if err != nil {
+		return nil, fmt.Errorf("%s: the options cannot be read: %w", name, err)
+	}
+	key := name + " " + string(text)
+	for _, match := range namedFilePaths.FindAllStringSubmatch(key, -1) {
+		var path string
+		_ = json.Unmarshal([]byte(`"`+strings.Join(match[1:], "")+`"`), &path) // JSON writes & as \u0026
+		if file, err := os.Stat(os.ExpandEnv(path)); err == nil {              // a changed file is a changed configuration
+			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
+		}
+	}
+	key = hashText(key)
+	known := loadOrStore(ctx, &middlewares, key, nil)
+	if known == nil {
+		made, err := newMiddleware(ctx, text, name, key)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		known = loadOrStore(ctx, &middlewares, key, made)
+	}
+	m, _ := known.(*middleware)
+	return m, nil
+}
+
+// findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
+// It is nil when there are problems, which are added to p; at is the path of the connection's options.
+// headers go with the requests for its documents.
+func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
+	signsIn := at == "clientConfig"
+	key := optionsKey(c.ProviderConfig, headers, signsIn)
+	known := loadOrStore(ctx, &sharedParts, key, nil)
+	if known == nil {
+		before := p.count
+		made := newClient(l, c, at, p)
+		if p.count > before {
+			return nil
+		}
+		made.headers = headers
+		made.hasLogin = signsIn
+		known = loadOrStore(ctx, &sharedParts, key, made)
+	}
+	found, _ := known.(*client)
+	return found
+}
+
+// findClientState returns the state that is registered under the first of these names that has one. From now on the others lead to it, too:
+// whoever replaces a secret names the old one beside it.
+func findClientState(ctx context.Context, secretNames []string) *clientState {
+	var known any
+	for _, name := range secretNames {
+		if known == nil {
+			known = loadOrStore(ctx, &sharedParts, "state "+name, nil)
+		}
+	}
+	if known == nil {
+		made := newClientState()
+		if len(secretNames) > 1 { // else this Traefik has just learnt the new secret, as all do
+			made.newKeyFrom = time.Now().Add(keyHandover).Unix()
+		}
+		known = made
+	}
+	for _, name := range secretNames {
+		loadOrStore(ctx, &sharedParts, "state "+name, known)
+	}
+	found, _ := known.(*clientState)
+	return found
+}
+
+func newClientState() *clientState {
+	return &clientState{refreshed: newBoundedCache(8 << 20), usedStates: newBoundedCache(2 << 20), revoked: newBoundedCache(12 << 20), frontchannelLogouts: newBoundedCache(2 << 20),
+		usedLogoutTokens: newBoundedCache(2 << 20)}
+}
+
+// findStore returns the store of these sessions, which all middlewares share that name the same one; nil when sessions are in cookies.
+func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p *problems) *store {
+	at, c := &sm.config.Session.Store, sm.config
+	if at.Redis == nil {
+		return nil
+	}
+	key := optionsKey(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
+	known := loadOrStore(ctx, &sharedParts, key, nil)
+	if known == nil {
+		made, err := newStore(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
+		if err != nil {
+			p.addError("session.store.redis", err)
+			return nil
+		}
+		made.log = sm.log
+		made.redis.maintain = func(isLost bool) error { return replayChanges(made, isLost) }
+		made.redis.mayHaveLostWrites = true // nothing is known of it yet
+		known = loadOrStore(ctx, &sharedParts, key, made)
+	}
+	found, _ := known.(*store)
+	found.mu.Lock()
+	defer found.mu.Unlock()
+	found.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return syncLogouts(ctx, sm, told) }
+	if life := time.Duration(c.Session.Expiry) * time.Second; life > found.logoutLifetime {
+		found.logoutLifetime = life
+	}
+	return found
+}
