@@ -10,24 +10,31 @@ import (
 
 func TestCallbackIsRefused(t *testing.T) {
 	// What arrives at the callback of a browser with one pending login. None of it may reach the token endpoint.
+	type bend func(b *browser, s *testSite, back *url.URL)
+	with := func(name, value string) bend {
+		return func(_ *browser, _ *testSite, back *url.URL) { replaceQuery(back, name, value) }
+	}
+	adding := func(query string) bend {
+		return func(_ *browser, _ *testSite, back *url.URL) { back.RawQuery += query }
+	}
 	for _, c := range []struct {
 		name  string
-		bend  func(b *browser, s *testSite, back *url.URL)
+		bend  bend
 		wants []string // in the log
 	}{
 		{"another browser", func(b *browser, s *testSite, back *url.URL) { b.forgetCookies() }, []string{"no pending login"}},
-		{"another state", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "state", strings.Repeat("A", 43)) }, []string{"no pending login"}},
-		{"no state", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "state", "") }, []string{"callback"}},
-		{"no code", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "code", "") }, []string{"code"}},
-		{"two states", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&state=x" }, []string{"state", "more than once"}},
-		{"two codes", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&code=x" }, []string{"code", "more than once"}},
-		{"two issuers", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&iss=a&iss=b" }, []string{"iss", "more than once"}},
-		{"an escape that is none", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&x=%zz" }, []string{"cannot be read"}},
-		{"another provider's answer", func(b *browser, s *testSite, back *url.URL) { replaceQuery(back, "iss", "https://evil.example.com") }, []string{"iss", "evil.example.com"}},
+		{"another state", with("state", strings.Repeat("A", 43)), []string{"no pending login"}},
+		{"no state", with("state", ""), []string{"callback"}},
+		{"no code", with("code", ""), []string{"code"}},
+		{"two states", adding("&state=x"), []string{"state", "more than once"}},
+		{"two codes", adding("&code=x"), []string{"code", "more than once"}},
+		{"two issuers", adding("&iss=a&iss=b"), []string{"iss", "more than once"}},
+		{"an escape that is none", adding("&x=%zz"), []string{"cannot be read"}},
+		{"another provider's answer", with("iss", "https://evil.example.com"), []string{"iss", "evil.example.com"}},
 		{"an issuer in another spelling", func(b *browser, s *testSite, back *url.URL) {
 			replaceQuery(back, "iss", strings.ToUpper(s.options["issuer"].(string)))
 		}, []string{"iss"}},
-		{"an issuer that is empty", func(b *browser, s *testSite, back *url.URL) { back.RawQuery += "&iss=" }, []string{"iss", `got ""`}},
+		{"an issuer that is empty", adding("&iss="), []string{"iss", `got ""`}},
 		{"state cookie with one character changed", func(b *browser, s *testSite, back *url.URL) {
 			name := b.cookieNames(s.stateCookie())[0]
 			b.setCookie(name, flipped(b.cookie(name).Value))

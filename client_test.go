@@ -22,9 +22,19 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 	edited := func(edit func(d map[string]any)) func(p *fakeProvider) {
 		return func(p *fakeProvider) { p.edit("discovery", edit) }
 	}
+	set := func(name string, value any) func(p *fakeProvider) {
+		return edited(func(d map[string]any) { d[name] = value })
+	}
+	without := func(name string) func(p *fakeProvider) {
+		return edited(func(d map[string]any) { delete(d, name) })
+	}
+	withIssuer := func(more string) func(p *fakeProvider) {
+		return func(p *fakeProvider) { set("issuer", p.issuer+more)(p) }
+	}
 	answered := func(answer http.HandlerFunc) func(p *fakeProvider) {
 		return func(p *fakeProvider) { p.answer("discovery", answer) }
 	}
+	deep := strings.Repeat("[", 100000) + strings.Repeat("]", 100000)
 	const away, wrong = http.StatusServiceUnavailable, http.StatusInternalServerError
 	for _, c := range []struct {
 		name   string
@@ -32,21 +42,21 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		bend   func(p *fakeProvider)
 		want   []string
 	}{
-		{"it names another issuer", wrong, edited(func(d map[string]any) { d["issuer"] = "https://other.example.com" }), []string{"configuration: discovery: issuer: expected", "other.example.com"}},
-		{"it names the issuer with two slashes", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "//" }), []string{"configuration: discovery: issuer: expected"}},
-		{"it names the issuer with another path", wrong, edited(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/x" }), []string{"configuration: discovery: issuer: expected"}},
-		{"it names no issuer", wrong, edited(func(d map[string]any) { delete(d, "issuer") }), []string{"issuer"}},
+		{"it names another issuer", wrong, set("issuer", "https://other.example.com"), []string{"configuration: discovery: issuer: expected", "other.example.com"}},
+		{"it names the issuer with two slashes", wrong, withIssuer("//"), []string{"configuration: discovery: issuer: expected"}},
+		{"it names the issuer with another path", wrong, withIssuer("/x"), []string{"configuration: discovery: issuer: expected"}},
+		{"it names no issuer", wrong, without("issuer"), []string{"issuer"}},
 		{"it names a list of issuers", wrong, edited(func(d map[string]any) { d["issuer"] = []any{d["issuer"]} }), []string{"issuer"}},
-		{"it names no authorization endpoint", wrong, edited(func(d map[string]any) { delete(d, "authorization_endpoint") }), []string{"authorization_endpoint", "got null", "endpoints"}},
-		{"it names no token endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = nil }), []string{"token_endpoint", "got null"}},
-		{"it names no keys", wrong, edited(func(d map[string]any) { d["jwks_uri"] = "" }), []string{"jwks_uri"}},
-		{"an endpoint without host", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "/token" }), []string{"token_endpoint"}},
-		{"an endpoint that is a number", wrong, edited(func(d map[string]any) { d["jwks_uri"] = 5 }), []string{"jwks_uri", "got 5"}},
-		{"an endpoint with a password", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "https://a:b@example.com/" }), []string{"token_endpoint"}},
-		{"an endpoint that is a script", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }), []string{"authorization_endpoint"}},
-		{"an endpoint with the beginning of a fragment", wrong, edited(func(d map[string]any) { d["authorization_endpoint"] = "http://127.0.0.1/#" }), []string{"authorization_endpoint"}},
-		{"a huge issuer", wrong, edited(func(d map[string]any) { d["issuer"] = strings.Repeat("i", 900000) }), []string{"issuer: expected", "iii…"}},
-		{"a huge endpoint", wrong, edited(func(d map[string]any) { d["token_endpoint"] = "ftp://a/" + strings.Repeat("e", 900000) }), []string{"token_endpoint", "eee…"}},
+		{"it names no authorization endpoint", wrong, without("authorization_endpoint"), []string{"authorization_endpoint", "got null", "endpoints"}},
+		{"it names no token endpoint", wrong, set("token_endpoint", nil), []string{"token_endpoint", "got null"}},
+		{"it names no keys", wrong, set("jwks_uri", ""), []string{"jwks_uri"}},
+		{"an endpoint without host", wrong, set("token_endpoint", "/token"), []string{"token_endpoint"}},
+		{"an endpoint that is a number", wrong, set("jwks_uri", 5), []string{"jwks_uri", "got 5"}},
+		{"an endpoint with a password", wrong, set("token_endpoint", "https://a:b@example.com/"), []string{"token_endpoint"}},
+		{"an endpoint that is a script", wrong, set("authorization_endpoint", "javascript:alert(1)"), []string{"authorization_endpoint"}},
+		{"an endpoint with the beginning of a fragment", wrong, set("authorization_endpoint", "http://127.0.0.1/#"), []string{"authorization_endpoint"}},
+		{"a huge issuer", wrong, set("issuer", strings.Repeat("i", 900000)), []string{"issuer: expected", "iii…"}},
+		{"a huge endpoint", wrong, set("token_endpoint", "ftp://a/"+strings.Repeat("e", 900000)), []string{"token_endpoint", "eee…"}},
 		{"a huge header", away, answered(answerRaw("HTTP/1.1 200 OK\r\n" + strings.Repeat("h", 50000) + "\r\n\r\n{}")), []string{"discovery", "…"}},
 		{"HTML", away, answered(answerHTML()), []string{"discovery", "issuer"}},
 		{"404", away, answered(answerText(404, "text/plain", "")), []string{"404", "is the issuer right?"}},
@@ -58,7 +68,7 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		{"broken connection", away, answered(answerBroken()), []string{"discovery"}},
 		{"array", away, answered(answerText(200, "application/json", "[]")), []string{"discovery"}},
 		{"an issuer twice", away, answered(answerText(200, "application/json", `{"issuer":"a","issuer":"b"}`)), []string{"discovery"}},
-		{"nested too deep", away, answered(answerText(200, "application/json", `{"a":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+`}`)), []string{"discovery"}},
+		{"nested too deep", away, answered(answerText(200, "application/json", `{"a":`+deep+`}`)), []string{"discovery"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -68,7 +78,8 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 			s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"}))
 			b := newBrowser(t, s)
 			r := b.open("/page").expect(c.status, "<html")
-			if (r.header.Get("Retry-After") == "") != (c.status == wrong) || strings.Contains(r.body, "moments") != (c.status == away) || strings.Contains(r.body, "configuration") != (c.status == wrong) {
+			passes, isOurFault := strings.Contains(r.body, "moments"), strings.Contains(r.body, "configuration")
+			if (r.header.Get("Retry-After") != "") != passes || passes != (c.status == away) || isOurFault != (c.status == wrong) {
 				t.Errorf("the page of %d: %q %s", c.status, r.header, r.body)
 			}
 			if r.header.Get("Cache-Control") != "no-store" {

@@ -2,10 +2,12 @@ package oidc
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -94,80 +96,97 @@ func TestConfigHasTheDocumentedDefaults(t *testing.T) {
 	}
 }
 
+// optionOf is the value of an option by its path: a list with | between its items, a map as fmt prints it, a block as "a block"; nil where
+// nothing is set.
+func optionOf(c *Config, path string) any {
+	v := reflect.ValueOf(c)
+	for _, name := range strings.Split(path, ".") {
+		name := name
+		v = reflect.Indirect(v)
+		switch v.Kind() {
+		case reflect.Map:
+			v = v.MapIndex(reflect.ValueOf(name))
+		case reflect.Slice:
+			i, _ := strconv.Atoi(name)
+			v = v.Index(i)
+		default:
+			v = v.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) })
+		}
+	}
+	if v.Kind() == reflect.Ptr && v.IsNil() {
+		return nil
+	}
+	switch v = reflect.Indirect(v); v.Kind() {
+	case reflect.Struct:
+		return "a block"
+	case reflect.Map:
+		return fmt.Sprint(v.Interface())
+	case reflect.Slice:
+		return strings.Join(v.Interface().([]string), "|")
+	}
+	return v.Interface()
+}
+
 // Values arrive typed from Kubernetes, as text from everywhere else, and `{}` and `[]` as empty text.
 func TestConfigReadsWhatProvidersWrite(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		options string
-		read    func(c *Config) any
-		want    any
+		name, options string
+		option        string
+		want          any
 	}{
-		{"a bool", `{"disableLogin": true}`, func(c *Config) any { return c.DisableLogin }, true},
-		{"a bool as text", `{"disableLogin": "true"}`, func(c *Config) any { return c.DisableLogin }, true},
-		{"a bool as YAML 1.1 in Python writes it", `{"pkce": "False"}`, func(c *Config) any { return c.PKCE }, false},
-		{"a bool as number", `{"disableLogin": 1}`, func(c *Config) any { return c.DisableLogin }, true},
-		{"a bool as 0 in text", `{"pkce": "0"}`, func(c *Config) any { return c.PKCE }, false},
-		{"an empty bool keeps its default", `{"pkce": ""}`, func(c *Config) any { return c.PKCE }, true},
-		{"null keeps the default", `{"pkce": null}`, func(c *Config) any { return c.PKCE }, true},
-		{"a number", `{"session": {"expiry": 7}}`, func(c *Config) any { return c.Session.Expiry }, 7},
-		{"a large number is not written as 1e+06", `{"session": {"expiry": 1000000}}`, func(c *Config) any { return c.Session.Expiry }, 1000000},
-		{"a number as text", `{"session": {"expiry": "7"}}`, func(c *Config) any { return c.Session.Expiry }, 7},
-		{"a number as Traefik writes a YAML float", `{"session": {"expiry": "7.000000"}}`, func(c *Config) any { return c.Session.Expiry }, 7},
-		{"a number in white space", `{"session": {"expiry": " 7 "}}`, func(c *Config) any { return c.Session.Expiry }, 7},
-		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, func(c *Config) any { return c.Session.Expiry }, 86400},
-		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, func(c *Config) any { return c.ClientConfig.MaxRetries }, 0},
-		{"zero where none is the default", `{"maxAge": 0}`, func(c *Config) any { is := c.MaxAge != nil && *c.MaxAge == 0; return is }, true},
-		{"a switch with three states, off", `{"session": {"secure": "false"}}`, func(c *Config) any { is := c.Session.Secure != nil && !*c.Session.Secure; return is }, true},
-		{"a switch with three states, empty", `{"session": {"secure": ""}}`, func(c *Config) any { is := c.Session.Secure == nil; return is }, true},
-		{"text from a number", `{"clientId": 123456789}`, func(c *Config) any { return c.ClientID }, "123456789"},
-		{"text from a bool", `{"par": true}`, func(c *Config) any { return c.PAR }, "true"},
-		{"white space around text is dropped", `{"clientSecret": "secret with a line end\n"}`, func(c *Config) any { return c.ClientSecret }, "secret with a line end"},
-		{"a word of a fixed set in another case", `{"session": {"sameSite": "Strict"}}`, func(c *Config) any { return c.Session.SameSite }, "strict"},
-		{"a list", `{"scopes": ["openid", "groups"]}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|groups"},
-		{"a list as text", `{"scopes": "openid, groups ,"}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|groups"},
-		{"a list of one", `{"scopes": "openid"}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid"},
-		{"an item with a comma is not split", `{"acrValues": ["a,b", 2]}`, func(c *Config) any { return strings.Join(c.ACRValues, "|") }, "a,b|2"},
-		{"an empty list keeps the default", `{"scopes": ""}`, func(c *Config) any { return strings.Join(c.Scopes, "|") }, "openid|profile|email"},
-		{"a map", `{"authParams": {"prompt": "", "Max": 5}}`, func(c *Config) any { return len(c.AuthParams) == 2 && c.AuthParams["Max"] == "5" }, true},
-		{"a map as text", `{"errorPages": "401=/a.html, 403=/b.html"}`, func(c *Config) any { return c.ErrorPages["401"] + c.ErrorPages["403"] }, "/a.html/b.html"},
-		{"an empty map", `{"authParams": ""}`, func(c *Config) any { return len(c.AuthParams) }, 0},
-		{"an empty block changes nothing", `{"session": ""}`, func(c *Config) any { return c.Session.Expiry }, 86400},
-		{"a block that is there is on", `{"csrf": {}}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block that is there is on, from YAML", `{"csrf": ""}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block switched on by a label", `{"csrf": "true"}`, func(c *Config) any { return c.CSRF.HeaderName }, "Hub-Csrf-Token"},
-		{"a block switched on by Kubernetes", `{"jwt": true}`, func(c *Config) any { return c.JWT.ClientConfig.TimeoutSeconds }, 5},
-		{"a block switched off", `{"jwt": "false"}`, func(c *Config) any { is := c.JWT == nil; return is }, true},
-		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, func(c *Config) any { return c.CSRF.HeaderName + c.CSRF.CookieName }, "Hub-Csrf-Tokenx"},
-		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, func(c *Config) any {
-			is := c.Session.Store.Redis.Cluster != nil && c.Session.Store.Redis.TLS != nil
-			return is
-		}, true},
-		{"names in any case", `{"SESSION": {"EXPIRY": 5}}`, func(c *Config) any { return c.Session.Expiry }, 5},
-		{"Hub's clientID", `{"oAuthClientCredentials": {"url": "https://id/token", "clientID": "gateway", "clientSecret": "s"}}`, func(c *Config) any {
-			return c.OAuthClientCredentials.ClientID
-		}, "gateway"},
-		{"Hub's caBundle", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, func(c *Config) any { return c.ClientConfig.TLS.CA }, "PEM"},
-		{"Hub's caBundle of Redis", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caBundle": "PEM"}}}}}`, func(c *Config) any {
-			return c.Session.Store.Redis.TLS.CA
-		}, "PEM"},
-		{"Hub's tokenTypeHint", `{"oAuthIntrospection": {"clientConfig": {"tokenTypeHint": "access_token"}}}`, func(c *Config) any {
-			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
-		}, "access_token"},
-		{"Hub's older tokenTypeHint", `{"oAuthIntrospection": {"tokenTypeHint": "access_token"}}`, func(c *Config) any {
-			return c.OAuthIntrospection.ClientConfig.TokenTypeHint
-		}, "access_token"},
-		{"Enterprise's secret at another place", `{"secret": "sixteen bytes or more"}`, func(c *Config) any { return c.Session.Secret }, "sixteen bytes or more"},
-		{"a token block takes the top level's rule", `{"jwt": {"forwardHeaders": {"X-A": "a"}}, "claims": "Exists(x)"}`, func(c *Config) any { return c.JWT.Claims }, "Exists(x)"},
-		{"a token block takes the top level's headers", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, func(c *Config) any {
-			return c.JWT.Claims + c.JWT.ForwardHeaders["X-A"]
-		}, "Exists(y)a"},
-		{"introspection takes the top level's user name", `{"oAuthIntrospection": true, "usernameClaim": "email"}`, func(c *Config) any {
-			return c.OAuthIntrospection.UsernameClaim
-		}, "email"},
+		{"a bool", `{"disableLogin": true}`, "disableLogin", true},
+		{"a bool as text", `{"disableLogin": "true"}`, "disableLogin", true},
+		{"a bool as YAML 1.1 in Python writes it", `{"pkce": "False"}`, "pkce", false},
+		{"a bool as number", `{"disableLogin": 1}`, "disableLogin", true},
+		{"a bool as 0 in text", `{"pkce": "0"}`, "pkce", false},
+		{"an empty bool keeps its default", `{"pkce": ""}`, "pkce", true},
+		{"null keeps the default", `{"pkce": null}`, "pkce", true},
+		{"a number", `{"session": {"expiry": 7}}`, "session.expiry", 7},
+		{"a large number is not written as 1e+06", `{"session": {"expiry": 1000000}}`, "session.expiry", 1000000},
+		{"a number as text", `{"session": {"expiry": "7"}}`, "session.expiry", 7},
+		{"a number as Traefik writes a YAML float", `{"session": {"expiry": "7.000000"}}`, "session.expiry", 7},
+		{"a number in white space", `{"session": {"expiry": " 7 "}}`, "session.expiry", 7},
+		{"an empty number keeps its default", `{"session": {"expiry": ""}}`, "session.expiry", 86400},
+		{"zero where it means something", `{"clientConfig": {"maxRetries": "0"}}`, "clientConfig.maxRetries", 0},
+		{"zero where none is the default", `{"maxAge": 0}`, "maxAge", 0},
+		{"a switch with three states, off", `{"session": {"secure": "false"}}`, "session.secure", false},
+		{"a switch with three states, empty", `{"session": {"secure": ""}}`, "session.secure", nil},
+		{"text from a number", `{"clientId": 123456789}`, "clientId", "123456789"},
+		{"text from a bool", `{"par": true}`, "par", "true"},
+		{"white space around text is dropped", `{"clientSecret": "secret with a line end\n"}`, "clientSecret", "secret with a line end"},
+		{"a word of a fixed set in another case", `{"session": {"sameSite": "Strict"}}`, "session.sameSite", "strict"},
+		{"a list", `{"scopes": ["openid", "groups"]}`, "scopes", "openid|groups"},
+		{"a list as text", `{"scopes": "openid, groups ,"}`, "scopes", "openid|groups"},
+		{"a list of one", `{"scopes": "openid"}`, "scopes", "openid"},
+		{"an item with a comma is not split", `{"acrValues": ["a,b", 2]}`, "acrValues", "a,b|2"},
+		{"an empty list keeps the default", `{"scopes": ""}`, "scopes", "openid|profile|email"},
+		{"a map", `{"authParams": {"prompt": "", "Max": 5}}`, "authParams", "map[Max:5 prompt:]"},
+		{"a map as text", `{"errorPages": "401=/a.html, 403=/b.html"}`, "errorPages", "map[401:/a.html 403:/b.html]"},
+		{"an empty map", `{"authParams": ""}`, "authParams", "map[]"},
+		{"an empty block changes nothing", `{"session": ""}`, "session.expiry", 86400},
+		{"a block that is there is on", `{"csrf": {}}`, "csrf.headerName", "Hub-Csrf-Token"},
+		{"a block that is there is on, from YAML", `{"csrf": ""}`, "csrf.headerName", "Hub-Csrf-Token"},
+		{"a block switched on by a label", `{"csrf": "true"}`, "csrf.headerName", "Hub-Csrf-Token"},
+		{"a block switched on by Kubernetes", `{"jwt": true}`, "jwt.clientConfig.timeoutSeconds", 5},
+		{"a block switched off", `{"jwt": "false"}`, "jwt", nil},
+		{"a block keeps the defaults it does not set", `{"csrf": {"cookieName": "x"}}`, "csrf.headerName", "Hub-Csrf-Token"},
+		{"a block has what it sets", `{"csrf": {"cookieName": "x"}}`, "csrf.cookieName", "x"},
+		{"a block in a block", `{"session": {"store": {"redis": {"endpoints": "a:1", "cluster": "true", "tls": ""}}}}`, "session.store.redis", "a block"},
+		{"names in any case", `{"SESSION": {"EXPIRY": 5}}`, "session.expiry", 5},
+		{"Hub's clientID", `{"oAuthClientCredentials": {"url": "https://id/token", "clientID": "gateway", "clientSecret": "s"}}`, "oAuthClientCredentials.clientId", "gateway"},
+		{"Hub's caBundle", `{"clientConfig": {"tls": {"caBundle": "PEM"}}}`, "clientConfig.tls.ca", "PEM"},
+		{"Hub's caBundle of Redis", `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": {"caBundle": "PEM"}}}}}`, "session.store.redis.tls.ca", "PEM"},
+		{"Hub's tokenTypeHint", `{"oAuthIntrospection": {"clientConfig": {"tokenTypeHint": "access_token"}}}`, "oAuthIntrospection.clientConfig.tokenTypeHint", "access_token"},
+		{"Hub's older tokenTypeHint", `{"oAuthIntrospection": {"tokenTypeHint": "access_token"}}`, "oAuthIntrospection.clientConfig.tokenTypeHint", "access_token"},
+		{"Enterprise's secret at another place", `{"secret": "sixteen bytes or more"}`, "session.secret", "sixteen bytes or more"},
+		{"a token block takes the top level's rule", `{"jwt": {"forwardHeaders": {"X-A": "a"}}, "claims": "Exists(x)"}`, "jwt.claims", "Exists(x)"},
+		{"a token block takes the top level's headers", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, "jwt.forwardHeaders.X-A", "a"},
+		{"a token block with headers of the top level has its own rule", `{"jwt": {"claims": "Exists(y)"}, "forwardHeaders": {"X-A": "a"}}`, "jwt.claims", "Exists(y)"},
+		{"introspection takes the top level's user name", `{"oAuthIntrospection": true, "usernameClaim": "email"}`, "oAuthIntrospection.usernameClaim", "email"},
 	} {
 		test := test
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.read(mustRead(t, signIn(t, test.options))); got != test.want {
+			if got := optionOf(mustRead(t, signIn(t, test.options)), test.option); got != test.want {
 				t.Errorf("expected %v, got %v", test.want, got)
 			}
 		})
@@ -570,24 +589,24 @@ func TestConfigExpandsReferences(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name, options string
-		read          func(c *Config) string
-		want          string
+		option        string
+		want          any
 	}{
-		{"a variable", `{"clientId": "${OIDC_TEST_TEXT}"}`, func(c *Config) string { return c.ClientID }, "from the environment"},
-		{"a variable for a secret", `{"clientSecret": "${OIDC_TEST_TEXT}"}`, func(c *Config) string { return c.ClientSecret }, "from the environment"},
-		{"a variable within a text", `{"issuer": "https://id.example.com/${OIDC_TEST_NUMBER}/x"}`, func(c *Config) string { return c.Issuer }, "https://id.example.com/77/x"},
-		{"a variable in a map", `{"authParams": {"a": "b ${OIDC_TEST_NUMBER}"}}`, func(c *Config) string { return c.AuthParams["a"] }, "b 77"},
-		{"a variable in a list", `{"scopes": ["openid", "s${OIDC_TEST_NUMBER}"]}`, func(c *Config) string { return c.Scopes[1] }, "s77"},
-		{"variables in a text with commas", `{"session": {"previousSecrets": "${OIDC_TEST_SECRET_ONE}, ${OIDC_TEST_SECRET_TWO}"}}`, func(c *Config) string { return strings.Join(c.Session.PreviousSecrets, "|") }, "the first of two secrets|the second of two secrets"},
-		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, func(c *Config) string { return strings.Join(c.Scopes, "|") }, "openid|a|b"},
-		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, func(c *Config) string { return c.PAR }, "auto"},
-		{"a file, not expanded again", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "${file:` + file + `}"}`, func(c *Config) string { return c.ClientSecret }, "from a file, with $ and ${HOME}"},
-		{"a secret that contains what looks like a variable", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "pa${ss}word"}`, func(c *Config) string { return c.ClientSecret }, "pa${ss}word"},
-		{"a regular expression is no variable", `{"bypass": "PathRegexp(^/a{2}$|^${1}$)"}`, func(c *Config) string { return c.Bypass }, "PathRegexp(^/a{2}$|^${1}$)"},
+		{"a variable", `{"clientId": "${OIDC_TEST_TEXT}"}`, "clientId", "from the environment"},
+		{"a variable for a secret", `{"clientSecret": "${OIDC_TEST_TEXT}"}`, "clientSecret", "from the environment"},
+		{"a variable within a text", `{"issuer": "https://id.example.com/${OIDC_TEST_NUMBER}/x"}`, "issuer", "https://id.example.com/77/x"},
+		{"a variable in a map", `{"authParams": {"a": "b ${OIDC_TEST_NUMBER}"}}`, "authParams.a", "b 77"},
+		{"a variable in a list", `{"scopes": ["openid", "s${OIDC_TEST_NUMBER}"]}`, "scopes.1", "s77"},
+		{"variables in a text with commas", `{"session": {"previousSecrets": "${OIDC_TEST_SECRET_ONE}, ${OIDC_TEST_SECRET_TWO}"}}`, "session.previousSecrets", "the first of two secrets|the second of two secrets"},
+		{"a variable that is a list", `{"scopes": "${OIDC_TEST_LIST}"}`, "scopes", "openid|a|b"},
+		{"an empty variable keeps the default", `{"par": "${OIDC_TEST_EMPTY}"}`, "par", "auto"},
+		{"a file, not expanded again", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "${file:` + file + `}"}`, "clientSecret", "from a file, with $ and ${HOME}"},
+		{"a secret that contains what looks like a variable", `{"session": {"secret": "Kq3vT9zXw7LmN2pR"}, "clientSecret": "pa${ss}word"}`, "clientSecret", "pa${ss}word"},
+		{"a regular expression is no variable", `{"bypass": "PathRegexp(^/a{2}$|^${1}$)"}`, "bypass", "PathRegexp(^/a{2}$|^${1}$)"},
 	} {
 		test := test
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.read(mustRead(t, signIn(t, test.options))); got != test.want {
+			if got := optionOf(mustRead(t, signIn(t, test.options)), test.option); got != test.want {
 				t.Errorf("expected %q, got %q", test.want, got)
 			}
 		})

@@ -15,6 +15,12 @@ func TestIDToken(t *testing.T) {
 	set := func(name string, value any) func(map[string]any) {
 		return func(c map[string]any) { c[name] = value }
 	}
+	without := func(name string) func(map[string]any) {
+		return func(c map[string]any) { delete(c, name) }
+	}
+	of := func(audience ...string) func(map[string]any) {
+		return func(c map[string]any) { c["aud"], c["azp"] = audience, "app" }
+	}
 	for _, c := range []struct {
 		name    string
 		edit    func(map[string]any)
@@ -22,8 +28,8 @@ func TestIDToken(t *testing.T) {
 		want    string // in the log; "": the sign-in succeeds
 	}{
 		{"for someone else", set("aud", "other-app"), nil, `audience: expected "app"`},
-		{"for several, one a stranger", func(c map[string]any) { c["aud"] = []string{"app", "stranger"}; c["azp"] = "app" }, nil, "audience"},
-		{"for several, all trusted", func(c map[string]any) { c["aud"] = []string{"app", "friend"}; c["azp"] = "app" }, map[string]any{"trustedAudiences": "friend"}, ""},
+		{"for several, one a stranger", of("app", "stranger"), nil, "audience"},
+		{"for several, all trusted", of("app", "friend"), map[string]any{"trustedAudiences": "friend"}, ""},
 		{"for nobody", set("aud", []string{}), nil, "audience"},
 		{"no audience", set("aud", nil), nil, "audience"},
 		{"made for another party", set("azp", "other-app"), nil, "azp"},
@@ -34,17 +40,17 @@ func TestIDToken(t *testing.T) {
 		{"a number for a subject", set("sub", 7), nil, "sub"},
 		{"a subject of 300 bytes", set("sub", strings.Repeat("a", 300)), nil, "sub"},
 		{"ended", set("exp", now-hour), nil, "exp"},
-		{"no end", func(c map[string]any) { delete(c, "exp") }, nil, "exp"},
+		{"no end", without("exp"), nil, "exp"},
 		{"an end beyond numbers", set("exp", 1e300), nil, "exp"},
 		{"issued in an hour", set("iat", now+hour), nil, "iat"},
 		{"issued 30 s ahead of us", set("iat", now+30), nil, ""},
 		{"issued an hour ago", set("iat", now-hour), nil, "iat"},
-		{"no time of issue", func(c map[string]any) { delete(c, "iat") }, nil, "iat"},
+		{"no time of issue", without("iat"), nil, "iat"},
 		{"another nonce", set("nonce", "other"), nil, "nonce"},
-		{"no nonce", func(c map[string]any) { delete(c, "nonce") }, nil, "nonce"},
+		{"no nonce", without("nonce"), nil, "nonce"},
 		{"hash of another access token", set("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), nil, "at_hash"},
 		{"a logout token", set("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}), nil, "events"},
-		{"no authentication time though asked", func(c map[string]any) { delete(c, "auth_time") }, map[string]any{"maxAge": 60}, "auth_time"},
+		{"no authentication time though asked", without("auth_time"), map[string]any{"maxAge": 60}, "auth_time"},
 		{"signed in too long ago", set("auth_time", now-hour), map[string]any{"maxAge": 60}, "auth_time"},
 		{"signed in lately", set("auth_time", now-30), map[string]any{"maxAge": 60}, ""},
 		{"level too low", set("acr", "bronze"), map[string]any{"acrValues": "gold,silver"}, "acr"},

@@ -93,6 +93,9 @@ func TestLogoutFromAnotherSite(t *testing.T) {
 
 func TestLogoutWithoutTheProvider(t *testing.T) {
 	t.Parallel()
+	revocation := func(answer http.HandlerFunc) func(p *fakeProvider) {
+		return func(p *fakeProvider) { p.answer("revocation", answer) }
+	}
 	for _, c := range []struct {
 		name string
 		told string // to the operator, of the refresh token
@@ -102,9 +105,9 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		{"it has no end_session_endpoint", "", func(p *fakeProvider) {
 			p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
 		}},
-		{"its revocation endpoint is broken", "500 Internal Server Error; the refresh token stays good there", func(p *fakeProvider) { p.answer("revocation", answerText(500, "text/plain", "")) }},
-		{"its revocation endpoint refuses", "400 Bad Request; the refresh token stays good there", func(p *fakeProvider) { p.answer("revocation", answerText(400, "text/plain", "")) }},
-		{"its revocation endpoint says nothing", "", func(p *fakeProvider) { p.answer("revocation", answerNothing()) }},
+		{"its revocation endpoint is broken", "500 Internal Server Error; the refresh token stays good there", revocation(answerText(500, "text/plain", ""))},
+		{"its revocation endpoint refuses", "400 Bad Request; the refresh token stays good there", revocation(answerText(400, "text/plain", ""))},
+		{"its revocation endpoint says nothing", "", revocation(answerNothing())},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
