@@ -263,23 +263,7 @@ func signed(t *testing.T, alg string, key crypto.Signer, claims with) string {
 			delete(all, name)
 		}
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: jose.JSONWebKey{Key: key, KeyID: "k1"}}, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jws, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := jws.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return compact(t, alg, jose.JSONWebKey{Key: key, KeyID: "k1"}, "JWT", all)
 }
 
 // readRecipe is the one middleware of a file in examples/apis/.

@@ -47,6 +47,32 @@ func newLoad(t *testing.T, a *app) *load {
 	return l
 }
 
+// tally counts the answers of many clients.
+type tally struct {
+	mu      sync.Mutex
+	answers map[string]int
+	slowest time.Duration
+}
+
+func (y *tally) add(answer string, took time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.answers[answer]++
+	y.slowest = max(y.slowest, took)
+}
+
+// people are so many visitors, each with a session of her own.
+func people(t *testing.T, a *app, count int) []*visitor {
+	t.Helper()
+	var made []*visitor
+	for range count {
+		v := a.visitor(t)
+		v.signIn("/", provider.Alice)
+		made = append(made, v)
+	}
+	return made
+}
+
 func (l *load) run(address string, clients []*browser.Browser) {
 	for i := 0; ; i++ {
 		select {

@@ -314,42 +314,31 @@ func TestReplicaSlowProvider(t *testing.T) {
 				replicas = 1 // nothing tells a second one what the first one has spent
 			}
 			r := serveReplicas(t, replicas, s)
-			var people []*visitor
-			for range 12 {
-				v := r.apps[0].visitor(t)
-				v.signIn("/", provider.Alice)
-				people = append(people, v)
-			}
-			var mu sync.Mutex
-			answers := map[string]int{}
-			var slowest time.Duration
+			got := tally{answers: map[string]int{}}
 			var all sync.WaitGroup
 			began := time.Now()
-			for i, v := range people {
+			for i, v := range people(t, r.apps[0], 12) {
 				all.Go(func() {
 					for n := i; time.Since(began) < 22*time.Second; n++ {
 						healthy.Store(time.Since(began) > 12*time.Second)
 						start := time.Now()
 						page, err := v.Fetch(http.MethodGet, r.apps[n%len(r.apps)].URL+"/", "", nil)
-						got := "no answer"
+						answer := "no answer"
 						if err == nil {
-							got = fmt.Sprint(page.Status)
+							answer = fmt.Sprint(page.Status)
 						}
-						mu.Lock()
-						answers[got]++
-						slowest = max(slowest, time.Since(start))
-						mu.Unlock()
+						got.add(answer, time.Since(start))
 						time.Sleep(300 * time.Millisecond)
 					}
 				})
 			}
 			all.Wait()
-			t.Logf("%v, the slowest after %s, %d tokens used twice", answers, slowest.Round(10*time.Millisecond), own.Reused())
-			if len(answers) != 1 || answers["200"] == 0 || own.Reused() > 0 {
-				t.Errorf("%v, %d tokens used twice", answers, own.Reused())
+			t.Logf("%v, the slowest after %s, %d tokens used twice", got.answers, got.slowest.Round(10*time.Millisecond), own.Reused())
+			if len(got.answers) != 1 || got.answers["200"] == 0 || own.Reused() > 0 {
+				t.Errorf("%v, %d tokens used twice", got.answers, own.Reused())
 			}
-			if slowest > 4*time.Second { // timeoutSeconds is two
-				t.Errorf("a request took %s", slowest)
+			if got.slowest > 4*time.Second { // timeoutSeconds is two
+				t.Errorf("a request took %s", got.slowest)
 			}
 		})
 	}

@@ -34,16 +34,24 @@ func h2cBackend(t *testing.T) string {
 			handler(rw, req)
 			return
 		}
-		conn, buffered, err := http.NewResponseController(rw).Hijack()
+		conn, buffered, err := switched(rw, req)
 		if err != nil {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", req.Header.Get("Upgrade"))
 		(&http2.Server{}).ServeConn(&buffering{conn, buffered.Reader}, &http2.ServeConnOpts{Handler: handler, UpgradeRequest: req, Settings: settings})
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// switched is the connection of a request whose upgrade was agreed to.
+func switched(rw http.ResponseWriter, req *http.Request) (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
+	if err == nil {
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", req.Header.Get("Upgrade"))
+	}
+	return conn, buffered, err
 }
 
 // buffering is a connection of which some was read already.
@@ -160,12 +168,11 @@ func TestRequestUpgradeOptions(t *testing.T) {
 			fmt.Fprint(rw, "as it is")
 			return
 		}
-		conn, buffered, err := http.NewResponseController(rw).Hijack()
+		conn, buffered, err := switched(rw, req)
 		if err != nil {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", req.Header.Get("Upgrade"))
 		line, _ := buffered.ReadString('\n')
 		fmt.Fprint(conn, line)
 	}))

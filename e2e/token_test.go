@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,15 +63,21 @@ const (
 // newToken signs claims of an access token.
 func newToken(t *testing.T, alg string, key any, claims map[string]any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: key}, (&jose.SignerOptions{}).WithType("at+jwt"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	all := map[string]any{"sub": "user-alice", "exp": time.Now().Add(time.Hour).Unix()}
 	for name, value := range claims {
 		all[name] = value
 	}
-	payload, err := json.Marshal(all)
+	return compact(t, alg, key, "at+jwt", all)
+}
+
+// compact signs claims as a JWT with a typ.
+func compact(t *testing.T, alg string, key any, typ jose.ContentType, claims map[string]any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: key}, (&jose.SignerOptions{}).WithType(typ))
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +90,22 @@ func newToken(t *testing.T, alg string, key any, claims map[string]any) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// thousandAtOnce sends a thousand requests at once, and counts those that do not get in.
+func thousandAtOnce(v *visitor, app *app) int64 {
+	var all sync.WaitGroup
+	var refused atomic.Int64
+	for range 1000 {
+		all.Go(func() {
+			page, err := v.Fetch(http.MethodGet, app.URL+"/", "", nil)
+			if err != nil || v.outcome(page) != in {
+				refused.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return refused.Load()
 }
 
 // ownToken is a token of a client for itself, by the client credentials grant at a real provider.

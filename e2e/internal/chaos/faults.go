@@ -318,7 +318,7 @@ var ofRedis = []fault{
 		n.args = before
 		x.last(0)
 		return err
-	}, limits: map[promise]string{gone: snapshot, pushed: snapshot, stay: snapshot, once: snapshot}},
+	}, limits: limitOfAll(snapshot)},
 	{name: "Redis empty", does: "FLUSHALL", stores: inRedis, do: func(x *scene) error {
 		for _, n := range x.store.nodes {
 			if n.isMaster() {
@@ -432,15 +432,7 @@ var ofTLS = []fault{
 // Sentinel
 
 var ofSentinel = []fault{
-	{name: "master killed", does: "kill -9; Sentinel finds another; it comes back", stores: []string{sentinel}, do: func(x *scene) error {
-		old := x.store.master()
-		old.Kill()
-		if err := x.store.newMaster(old); err != nil {
-			return err
-		}
-		x.last(0)
-		return old.run()
-	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
+	{name: "master killed", does: "kill -9; Sentinel finds another; it comes back", stores: []string{sentinel}, do: killed, limits: limitOfAll(lateReplicas)},
 	{name: "planned failover", does: "SENTINEL FAILOVER", stores: []string{sentinel}, short: sentinel, do: func(x *scene) error {
 		old := x.store.master()
 		if _, err := x.store.sentinels[0].do("SENTINEL", "FAILOVER", masterSet); err != nil {
@@ -452,20 +444,12 @@ var ofSentinel = []fault{
 		x.last(0)
 		return nil
 	}, limits: map[promise]string{stay: lateReplicas, once: lateReplicas}},
-	{name: "master stands still", does: "SIGSTOP for 10 s; Sentinel finds another meanwhile", stores: []string{sentinel}, do: func(x *scene) error {
-		old := x.store.master()
-		old.signal(syscall.SIGSTOP)
-		err := x.store.newMaster(old)
-		x.last(3 * time.Second)
-		old.signal(syscall.SIGCONT)
-		x.last(0)
-		return err
-	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
-	{name: "split network", does: "Traefik reaches the old master, Sentinels and replicas do not", stores: []string{sentinel}, do: splitting(nil),
-		limits: map[promise]string{stay: twoMasters, gone: twoMasters, pushed: twoMasters, once: twoMasters}},
+	{name: "master stands still", does: "SIGSTOP for 10 s; Sentinel finds another meanwhile", stores: []string{sentinel}, do: standsStill, limits: limitOfAll(lateReplicas)},
+	{name: "split network", does: "Traefik reaches the old master, Sentinels and replicas do not", stores: []string{sentinel}, do: isApart,
+		limits: limitOfAll(twoMasters)},
 	{name: "split network, min-replicas-to-write 1", does: "the same; the old master stops taking writes after min-replicas-max-lag 3", stores: []string{sentinel},
 		do:     splitting(map[string]string{"min-replicas-to-write": "1", "min-replicas-max-lag": "3"}),
-		limits: map[promise]string{stay: twoMasters, gone: twoMasters, pushed: twoMasters, once: twoMasters}},
+		limits: limitOfAll(twoMasters)},
 	{name: "a Sentinel dies", does: "kill -9 of one of three", stores: []string{sentinel}, do: func(x *scene) error {
 		x.store.sentinels[0].Kill()
 		x.last(0)
@@ -476,13 +460,60 @@ var ofSentinel = []fault{
 			n.Kill()
 		}
 		x.last(0)
-		for _, n := range x.store.sentinels {
-			if err := n.run(); err != nil {
-				return err
-			}
-		}
-		return nil
+		return runAll(x.store.sentinels)
 	}},
+}
+
+// limitOfAll is a limit of every promise about sessions.
+func limitOfAll(limit string) map[promise]string {
+	return map[promise]string{stay: limit, gone: limit, pushed: limit, once: limit}
+}
+
+// killed is a master that dies, and comes back when another has its place.
+func killed(x *scene) error {
+	old := x.store.master()
+	old.Kill()
+	if err := x.store.failedOver(old); err != nil {
+		return err
+	}
+	x.last(0)
+	return old.run()
+}
+
+func standsStill(x *scene) error {
+	return withoutMaster(x, func(old *node) { old.signal(syscall.SIGSTOP) }, func(old *node) { old.signal(syscall.SIGCONT) })
+}
+
+func isApart(x *scene) error {
+	return withoutMaster(x, func(old *node) { x.store.isolate(old, true) }, func(old *node) { x.store.isolate(old, false) })
+}
+
+// withoutMaster takes the master away until another has its place, and a while longer.
+func withoutMaster(x *scene, take, giveBack func(old *node)) error {
+	old := x.store.master()
+	take(old)
+	err := x.store.failedOver(old)
+	x.last(3 * time.Second)
+	giveBack(old)
+	x.last(0)
+	return err
+}
+
+func runAll(nodes []*node) error {
+	for _, n := range nodes {
+		if err := n.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failedOver waits until another master has the place of the old one.
+func (s *store) failedOver(old *node) error {
+	if len(s.sentinels) > 0 {
+		return s.newMaster(old)
+	}
+	return s.taken(old)
 }
 
 // newMaster waits until Sentinel names another master than the old one.
@@ -495,7 +526,7 @@ func (s *store) newMaster(old *node) error {
 	})
 }
 
-// splitting takes the master away from its peers until they have another, and a while longer.
+// splitting is isApart with settings of all servers.
 func splitting(settings map[string]string) func(x *scene) error {
 	return func(x *scene) error {
 		for name, value := range settings {
@@ -503,12 +534,7 @@ func splitting(settings map[string]string) func(x *scene) error {
 				return err
 			}
 		}
-		old := x.store.master()
-		x.store.isolate(old, true)
-		err := x.store.newMaster(old)
-		x.last(3 * time.Second)
-		x.store.isolate(old, false)
-		x.last(0)
+		err := isApart(x)
 		for name := range settings {
 			_ = all(x.store.nodes, "CONFIG", "SET", name, map[string]string{"min-replicas-to-write": "0", "min-replicas-max-lag": "10"}[name])
 		}
@@ -519,18 +545,7 @@ func splitting(settings map[string]string) func(x *scene) error {
 // Cluster
 
 var ofCluster = []fault{
-	{name: "master killed", does: "kill -9; its replica takes over; it comes back", stores: []string{cluster}, do: func(x *scene) error {
-		old := x.store.nodes[0]
-		if !old.isMaster() {
-			old = x.store.nodes[1]
-		}
-		old.Kill()
-		if err := x.store.taken(old); err != nil {
-			return err
-		}
-		x.last(0)
-		return old.run()
-	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
+	{name: "master killed", does: "kill -9; its replica takes over; it comes back", stores: []string{cluster}, do: killed, limits: limitOfAll(lateReplicas)},
 	{name: "planned failover", does: "CLUSTER FAILOVER on a replica", stores: []string{cluster}, do: func(x *scene) error {
 		for _, n := range x.store.nodes {
 			if !n.isMaster() {
@@ -557,24 +572,8 @@ var ofCluster = []fault{
 		}
 		return nil
 	}},
-	{name: "split network", does: "Traefik reaches a master, the rest of the cluster does not", stores: []string{cluster}, do: func(x *scene) error {
-		old := x.store.master()
-		x.store.isolate(old, true)
-		err := x.store.taken(old)
-		x.last(3 * time.Second)
-		x.store.isolate(old, false)
-		x.last(0)
-		return err
-	}, limits: map[promise]string{stay: twoMasters, gone: twoMasters, pushed: twoMasters, once: twoMasters}},
-	{name: "master stands still", does: "SIGSTOP for 10 s; its replica takes over meanwhile", stores: []string{cluster}, do: func(x *scene) error {
-		old := x.store.master()
-		old.signal(syscall.SIGSTOP)
-		err := x.store.taken(old)
-		x.last(3 * time.Second)
-		old.signal(syscall.SIGCONT)
-		x.last(0)
-		return err
-	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
+	{name: "split network", does: "Traefik reaches a master, the rest of the cluster does not", stores: []string{cluster}, do: isApart, limits: limitOfAll(twoMasters)},
+	{name: "master stands still", does: "SIGSTOP for 10 s; its replica takes over meanwhile", stores: []string{cluster}, do: standsStill, limits: limitOfAll(lateReplicas)},
 	{name: "two masters killed", does: "no quorum: the cluster is down until they come back", stores: []string{cluster}, do: func(x *scene) error {
 		var dead []*node
 		for _, n := range x.store.nodes {
@@ -584,13 +583,8 @@ var ofCluster = []fault{
 			}
 		}
 		x.last(5 * time.Second)
-		for _, n := range dead {
-			if err := n.run(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, limits: map[promise]string{stay: lateReplicas, gone: lateReplicas, pushed: lateReplicas, once: lateReplicas}},
+		return runAll(dead)
+	}, limits: limitOfAll(lateReplicas)},
 }
 
 // reshard moves slots with everything in them. All servers have to know of the move before.

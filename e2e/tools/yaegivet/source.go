@@ -238,6 +238,19 @@ func functionAround(path []ast.Node) ast.Node {
 	return nil
 }
 
+// isInLoop says whether a loop of the same function is around.
+func isInLoop(path []ast.Node) bool {
+	for i := len(path) - 1; i >= 0; i-- {
+		switch path[i].(type) {
+		case *ast.ForStmt, *ast.RangeStmt:
+			return true
+		case *ast.FuncLit, *ast.FuncDecl:
+			return false
+		}
+	}
+	return false
+}
+
 func treeHolds(n ast.Node, is func(ast.Node) bool) bool {
 	found := false
 	ast.Inspect(n, func(n ast.Node) bool {

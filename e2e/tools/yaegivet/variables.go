@@ -56,18 +56,8 @@ func findNilAmongValues(s *source, n ast.Node, path []ast.Node) bool {
 }
 
 func findDeferInLoop(s *source, n ast.Node, path []ast.Node) bool {
-	if _, ok := n.(*ast.DeferStmt); !ok {
-		return false
-	}
-	for i := len(path) - 1; i >= 0; i-- {
-		switch path[i].(type) {
-		case *ast.ForStmt, *ast.RangeStmt:
-			return true
-		case *ast.FuncLit, *ast.FuncDecl:
-			return false
-		}
-	}
-	return false
+	_, ok := n.(*ast.DeferStmt)
+	return ok && isInLoop(path)
 }
 
 func findDeferredVariable(s *source, n ast.Node, path []ast.Node) bool {
@@ -132,18 +122,8 @@ func findUnasked(_ *source, n ast.Node, path []ast.Node) bool {
 	asked, isAsked := a.Lhs[1].(*ast.Ident)
 	_, isAssertion := a.Rhs[0].(*ast.TypeAssertExpr)
 	_, isLookUp := a.Rhs[0].(*ast.IndexExpr)
-	if !isValue || value.Name == "_" || !isAsked || asked.Name != "_" || !isAssertion && !isLookUp {
-		return false
-	}
-	for i := len(path) - 1; i >= 0; i-- {
-		switch path[i].(type) {
-		case *ast.ForStmt, *ast.RangeStmt:
-			return true
-		case *ast.FuncLit, *ast.FuncDecl:
-			return false
-		}
-	}
-	return false
+	isUnasked := isValue && value.Name != "_" && isAsked && asked.Name == "_" && (isAssertion || isLookUp)
+	return isUnasked && isInLoop(path)
 }
 
 // findNamedResult finds the first node on a way through a function that reads a named result before anything is assigned to it.
