@@ -1,10 +1,8 @@
 package oidc
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -103,11 +101,6 @@ func verifyBearer(ctx context.Context, m *middleware, raw, credential string, he
 	return p, err
 }
 
-// insufficientScope says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
-func insufficientScope(claims map[string]any) error {
-	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
-}
-
 // tokenPlace is the header that a token was in, whichever job looks there; no header is called hidden.
 func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
 
@@ -172,152 +165,8 @@ func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	return end
 }
 
-// introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
-// is too old for job.
-func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
-	if raw == "" || len(raw) > maxTokenSize {
-		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
-	}
-	if !printableASCII.MatchString(raw) {
-		return nil, errors.New("token: must be printable ASCII")
-	}
-	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
-	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
-	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
-		if known, _ := cacheGet(job.client.answerCache, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
-			return known, known.err
-		}
-		if err := outageOf(job.client); err != nil {
-			return nil, err
-		}
-		answer, err := askIntrospection(ctx, job, raw, headers)
-		recordOutage(job.client, err)
-		if err != nil {
-			return nil, err
-		}
-		cacheSet(job.client.answerCache, key, answer, answer.size+maxErrorSize)
-		return answer, answer.err
-	})
-	if err != nil {
-		return nil, err
-	}
-	answer, _ := value.(*tokenInfo)
-	if !answer.isActive {
-		return nil, fmt.Errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
-	}
-	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
-}
-
-// askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
-func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
-	c := job.client
-	form := url.Values{"token": {raw}}
-	if job.tokenTypeHint != "" {
-		form.Set("token_type_hint", job.tokenTypeHint)
-	}
-	now := time.Now()
-	status, body, at, err := request(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
-	if err != nil {
-		return nil, err
-	}
-	claims, err := parseObject(body)
-	if status == http.StatusOK && err == nil {
-		warnDuplicates(c, "introspection", body, claims)
-		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
-	}
-	code := forLog(stringOf(claims["error"]))
-	if status != http.StatusOK {
-		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
-	}
-	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
-	if whose == "token" {
-		return &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}, nil
-	}
-	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
-	if whose == "question" {
-		return &tokenInfo{err: err, checkedAt: now}, nil
-	}
-	logf(c.log, levelError, "%s", err)
-	return nil, err
-}
-
-// faults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
-// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
-// cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
-// them. docs/apis.md has the same table.
-var introspectionFaults = [][]string{
-	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
-	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
-	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
-	{"500 .*", "question", "this question alone, as it seems"},
-	{".*", "address", "is this the introspection endpoint?"},
-}
-
-func introspectionFault(answer string) (whose, cure string) {
-	for _, row := range introspectionFaults {
-		if compiledPattern(row[0]).MatchString(answer) {
-			return row[1], row[2]
-		}
-	}
-	return "", ""
-}
-
-// outage is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
-func outageOf(c *client) error {
-	c.outageLock.Lock()
-	defer c.outageLock.Unlock()
-	if time.Now().Before(c.outage.until) {
-		return c.outage.err
-	}
-	return nil
-}
-
-// recordOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
-func recordOutage(c *client, err error) {
-	now := time.Now()
-	c.outageLock.Lock()
-	defer c.outageLock.Unlock()
-	if err == nil {
-		c.outage = backoff{}
-	} else if !now.Before(c.outage.until) {
-		backOff(&c.outage, err, now)
-	}
-}
-
 // printable is what a token may be made of (RFC 6749 A.12).
 var printableASCII = regexp.MustCompile(`^[ -~]+$`)
-
-// checkIntrospection checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
-// are active, too.
-func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) error {
-	t := &token{claims: claims}
-	err := firstError(checkKind(r, claims), checkNotFuture(r, t, "nbf", false, unlimitedAge, now), checkAudience(r, t))
-	if err == nil && claims["exp"] != nil {
-		err = checkExpiry(r, t, now)
-	}
-	if err == nil && claims["iss"] != nil {
-		err = checkIssuer(r, t)
-	}
-	return err
-}
-
-// introspectionHeaders fills the templates of the options with the request. With templates the credential becomes one that is good with
-// these headers only: another request may get another answer.
-func introspectionHeaders(job *tokenVerifier, req *http.Request, credential string) (map[string]string, string, error) {
-	headers := map[string]string{}
-	for name, made := range job.headers {
-		var value bytes.Buffer
-		err := made.Execute(&value, map[string]any{"Request": req})
-		if err != nil || controlCharacter.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
-			return nil, "", fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
-		}
-		headers[name] = value.String()
-	}
-	if job.isTemplated {
-		credential = tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
-	}
-	return headers, credential, nil
-}
 
 // findToken is the token a request brings, and what its pass is remembered by; "" without one. Two are one too many (RFC 6750 2).
 func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
@@ -486,113 +335,6 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 	return raw, strings.EqualFold(word, scheme)
 }
 
-// challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
-// (RFC 6750 3). Nothing is told of a token that did not come.
-func addChallenge(m *middleware, res *response, reason error) {
-	code := ""
-	for _, outcome := range []error{errInvalidToken, errInvalidRequest, errInsufficientScope} {
-		if errors.Is(reason, outcome) {
-			code = outcome.Error()
-		}
-	}
-	if code == "" && res.status != http.StatusUnauthorized {
-		return
-	}
-	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient {
-		res.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", m.shortName) // RFC 7617 2
-		return
-	}
-	res.challenge = fmt.Sprintf("Bearer realm=%q", m.shortName)
-	if code != "" {
-		res.challenge += fmt.Sprintf(", error=%q", code)
-	}
-	var scopes []string
-	metadata := ""
-	for _, job := range m.tokens.all {
-		scopes = addScopes(scopes, job.policy.rule)
-		if job.metadataURL != "" && metadata == "" {
-			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
-		}
-	}
-	if res.status != http.StatusBadRequest && scopes != nil {
-		res.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
-	}
-	res.challenge += metadata
-}
-
-// useTokenTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
-func useTokenTexts(m *middleware, req *http.Request, res *response, reason error) {
-	isRefused := errors.Is(reason, errInvalidToken)
-	isCaller := m.sessions == nil || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
-	if !isCaller {
-		_, credential, _ := findToken(m.tokens, req)
-		isCaller = credential != ""
-	}
-	if !isCaller || len(res.actions) > 0 || res.status == http.StatusInternalServerError {
-		return
-	}
-	name := fmt.Sprint(res.status, " token")
-	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient && res.status <= http.StatusUnauthorized {
-		name = fmt.Sprint(res.status, " client")
-	}
-	if isRefused {
-		name += " refused"
-	} else if errors.Is(reason, errNotAllowed) {
-		name = "403 gateway"
-	} else if errors.Is(reason, errMisconfigured) {
-		name = "500 token"
-	}
-	if words := newResponse(name); words.title != "" {
-		res.title = words.title
-		res.detail = words.detail
-	}
-}
-
-// describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
-// from the options: what somebody sends as Host must not lead others to another authorization server. Scripts of any site may read
-// it, as browsers are among those clients.
-func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Request) {
-	header := rw.Header()
-	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Access-Control-Allow-Headers", "*")
-	header.Set("Cache-Control", "public, max-age=3600")
-	header.Set("Content-Type", "application/json")
-	for _, job := range bt.all {
-		if job.metadataPath != req.URL.Path || req.Method == http.MethodOptions {
-			continue
-		}
-		document := map[string]any{"resource": job.resource}
-		if methods := bearerMethods(job); methods != nil {
-			document["bearer_methods_supported"] = methods
-		}
-		if issuers := issuersOf(job.rules); len(issuers) > 0 {
-			document["authorization_servers"] = issuers[:1]
-		}
-		if scopes := addScopes(nil, job.policy.rule); scopes != nil {
-			document["scopes_supported"] = scopes
-		}
-		body, _ := json.Marshal(document) // texts only
-		_, _ = rw.Write(body)
-		return
-	}
-	rw.WriteHeader(http.StatusNoContent)
-}
-
-// bearerMethods are those of RFC 6750 2 that a job takes: other places have no name there.
-func bearerMethods(job *tokenVerifier) []string {
-	var methods []string
-	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
-		methods = append(methods, "header")
-	}
-	if job.tokenKey == "access_token" {
-		methods = append(methods, "body")
-	}
-	if job.tokenKey == "access_token" || job.source.Query == "access_token" {
-		methods = append(methods, "query")
-	}
-	return methods
-}
-
 // bearerTokens are the ways in which tokens are judged that requests bring.
 type bearerTokens struct {
 	jwt, introspection *tokenVerifier   // nil without that job
@@ -608,15 +350,6 @@ func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p
 		}
 	}
 	return bt
-}
-
-// addResourceEndpoints lists the addresses of the documents by which APIs describe themselves.
-func addResourceEndpoints(st *site, bt *bearerTokens) {
-	for _, v := range bt.all {
-		if v.metadataPath != "" {
-			st.endpoints[v.metadataPath] = &endpoint{name: "resource", methods: strings.Fields("GET HEAD OPTIONS")}
-		}
-	}
 }
 
 // newTokenVerifier makes what both jobs have in common.
@@ -761,40 +494,4 @@ func fileKeys(jwksFile string) ([]*key, error) {
 		return nil, err
 	}
 	return readKeySet(set)
-}
-
-// newIntrospectionVerifier makes the job of the oAuthIntrospection block; nil without one.
-func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
-	i := c.OAuthIntrospection
-	if i == nil {
-		return nil
-	}
-	const block = "oAuthIntrospection."
-	job := newTokenVerifier(&i.TokenConfig, block, c.ClockSkewSeconds, p)
-	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second
-	asks := &i.ClientConfig
-	job.tokenTypeHint = asks.TokenTypeHint
-	job.headers = map[string]*template.Template{}
-	for name, written := range asks.Headers {
-		made, err := template.New(name).Option("missingkey=error").Parse(written)
-		p.addError(block+"clientConfig.headers."+name, err)
-		p.must(!controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
-		job.headers[http.CanonicalHeaderKey(name)] = made
-		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
-	}
-	at := *c // whose client proves itself here: the sign-in's, or one for this alone
-	at.ClientConfig = asks.ClientConfig
-	at.Endpoints.Introspection = asks.URL
-	if c.Issuer == "" { // with an address, nothing else is needed of the provider, and so nothing discovered
-		at.Issuer = i.Issuer
-		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
-	}
-	if job.client = login; c.Issuer == "" || asks.URL != "" {
-		job.client = findClient(ctx, l, &at, nil, block+"clientConfig", p)
-	}
-	if job.client != nil && at.Issuer != "" {
-		job.rules.issuers = job.client.rules.issuers
-		job.rules.providerIssuer = job.client.rules.providerIssuer
-	}
-	return job
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand"
 	"sync"
 	"time"
 )
@@ -192,4 +193,68 @@ func backOff(b *backoff, err error, now time.Time) {
 	b.failures++
 	b.until = now.Add(wait)
 	b.err = err
+}
+
+// document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
+type cachedDocument struct {
+	log   *logger
+	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
+
+	fetching sync.Mutex // held while somebody fetches; nobody else changes the rest
+	backoff  backoff    // until there may be another fetch, and how the last one failed
+	mu       sync.Mutex // of what follows
+	value    any        // the last good one; replaced as a whole, never changed, so it is read without the lock
+	version  int        // how many have come
+	until    time.Time  // when it is to be fetched anew
+}
+
+// peek is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
+func cached(d *cachedDocument) (value any, version int, isOld bool) {
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if isOld = d.value == nil || now.After(d.until); isOld {
+		d.until = now.Add(time.Minute)
+	}
+	return d.value, d.version, isOld
+}
+
+// renew fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
+// had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
+// fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
+func refetch(ctx context.Context, d *cachedDocument, version int) (value any, isNewer bool, err error) {
+	d.fetching.Lock() // who has to wait here finds what the one before brought
+	defer d.fetching.Unlock()
+	now := time.Now()
+	if d.version != version || now.Before(d.backoff.until) {
+		return d.value, d.version != version, d.backoff.err
+	}
+	fetched, err := d.fetch(context.WithoutCancel(ctx)) // also when this client goes away: others wait
+	if err != nil {
+		if !errors.Is(err, errUnavailable) {
+			err = fmt.Errorf("%w: %w", errUnavailable, err)
+		}
+		logf(d.log, levelError, "%s", err)
+		backOff(&d.backoff, err, time.Now())
+		return d.value, false, err
+	}
+	least := now.Add(-(fetchBurst - 1) * fetchInterval)
+	if d.backoff.err != nil || d.backoff.until.Before(least) {
+		d.backoff.until = least
+	}
+	d.backoff = backoff{until: d.backoff.until.Add(fetchInterval)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.value = fetched
+	d.version++
+	d.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // not all replicas at once
+	return fetched, true, nil
+}
+
+// refundFetch takes a fetch that brought what was wanted off those that are counted: however often a provider changes its keys, tokens of
+// its new ones are taken at once.
+func refundFetch(d *cachedDocument) {
+	d.fetching.Lock()
+	d.backoff.until = d.backoff.until.Add(-fetchInterval)
+	d.fetching.Unlock()
 }

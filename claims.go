@@ -265,30 +265,6 @@ func itemTextsSlow(item any) []string {
 	return []string{text}
 }
 
-// addScopes adds to scopes those that a rule asks of the claims scope and scp (RFC 6749 3.3, RFC 9068 2.2.3): of alternatives all, as
-// there is no telling which of them a client may have.
-func addScopes(scopes []string, r rule) []string {
-	for _, c := range r {
-		if c.isNegated || c.isFolded || !contains(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
-			!strings.Contains("AllOf Contains Equals OneOf SplitContains", c.name) {
-			continue
-		}
-		values := c.args[1:]
-		if c.name == "SplitContains" {
-			values = c.args[2:]
-		}
-		for _, scope := range strings.Fields(strings.Join(values, " ")) {
-			if scopeToken.MatchString(scope) && !contains(scopes, scope) {
-				scopes = append(scopes, scope)
-			}
-		}
-	}
-	return scopes
-}
-
-// scopeToken is what a scope may be made of (RFC 6749 3.3).
-var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
-
 // headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
 type headerFormat struct {
 	texts     []string

@@ -123,8 +123,3 @@ func lacksCSRFToken(by *csrf, req *http.Request) bool {
 	lines := req.Header["Cookie"]
 	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], by.linePrefix)
 }
-
-// isSafeMethod says that a method changes nothing (RFC 9110 9.2.1).
-func isSafeMethod(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
-}

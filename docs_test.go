@@ -104,7 +104,7 @@ func logWords(set *syntax.FileSet, file *ast.File) []wordOf {
 				collect(node.Args[at])
 			}
 		case *ast.ValueSpec:
-			if node.Names[0].Name == "rules" { // config.go
+			if node.Names[0].Name == "rules" { // rules.go
 				words = append(words, ruleWords(set, node.Values[0])...)
 			}
 		}

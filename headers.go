@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -120,11 +119,6 @@ func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
 			delete(req.Trailer, name)
 		}
 	}
-}
-
-// refuseHeaders answers a request with more headers than can be looked at.
-func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
 // stripMentions removes our headers' names from a header that lists names, and what is beyond any use.

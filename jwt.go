@@ -212,46 +212,6 @@ func isShallow(written string) bool {
 	return json.Valid([]byte(strings.Repeat("[", outside) + written + strings.Repeat("]", outside)))
 }
 
-// shown is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
-func quoteJSON(value any) string {
-	written, _ := json.Marshal(value)
-	return forLog(string(written))
-}
-
-// wrong is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
-// what came, as JSON.
-func failIf(failed bool, name, problem string, values ...any) error {
-	if !failed {
-		return nil
-	}
-	for i, value := range values {
-		list, ok := value.([]string)
-		if ok && len(list) == 1 {
-			value = list[0]
-		}
-		if values[i] = quoteJSON(value); ok && len(list) != 1 {
-			values[i] = fmt.Sprintf("one of %q", list)
-		}
-	}
-	return fmt.Errorf(name+": "+problem, values...)
-}
-
-// firstError is the first of several checks that failed. All of them are made, so each must stand by itself.
-func firstError(checks ...error) error {
-	for _, err := range checks {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// hasKey tells whether there is a member of that name, also null.
-func hasKey(object map[string]any, name string) bool {
-	_, found := object[name]
-	return found
-}
-
 // checkIDToken judges an ID token by which someone signs in. The steps are those of OIDC Core 3.1.3.7; step 6, the signature, and 7,
 // the algorithm, are verifyToken's.
 func checkIDToken(r *tokenRules, t *token, e *loginExpectations, now time.Time) error {

@@ -484,28 +484,6 @@ func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	login(m, rw, req, back, "", asked.Get("login_hint"))
 }
 
-// parameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
-func readParameters(req *http.Request) (url.Values, error) {
-	sent := req.URL.RawQuery
-	if req.Method == http.MethodPost {
-		body, err := readForm(req)
-		if err != nil {
-			return nil, err
-		}
-		sent = body
-	}
-	form, err := url.ParseQuery(sent)
-	if err != nil {
-		return nil, fmt.Errorf("the parameters cannot be read: %s", err)
-	}
-	for _, name := range strings.Fields("state code iss error sid logout_token target_link_uri rd") {
-		if len(form[name]) > 1 { // RFC 6749 3.1
-			return nil, fmt.Errorf("%s was given more than once", name)
-		}
-	}
-	return form, nil
-}
-
 // withQuery adds parameters to an address that may have some already (RFC 6749 3.1).
 func withQuery(address string, form url.Values) string {
 	separator := "?"

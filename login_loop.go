@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -102,23 +101,6 @@ func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int
 		return fmt.Sprintf("the browser, or something on the way, drops this cookie and no other: it is blocked, or too large (%d bytes in all)", size)
 	}
 	return strings.Join(found, ", or ")
-}
-
-// speculative matches what browsers and pages say of a load that its user may never see (Fetch: Sec-Purpose; its forerunners; Next.js,
-// Turbo, htmx).
-var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
-
-// isSpeculative says that a request is such a load. It must change nothing: no session ends, and no sign-in begins.
-func isSpeculative(req *http.Request) bool {
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
-		return false
-	}
-	for name, values := range req.Header {
-		if len(name) <= maxSafeHeaderLength && speculative.MatchString(name+": "+strings.Join(values, ",")) {
-			return true
-		}
-	}
-	return false
 }
 
 // sendNoContent answers it: the browser asks again when its user does.

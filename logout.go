@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,19 +18,6 @@ const (
 	maxForm      = 64 << 10 // bytes of a form that is posted to us
 	maxHintInURL = 1500     // bytes of an ID token that an address can be asked to carry; the provider takes a form as well (RP-Initiated Logout 2)
 )
-
-// readForm is the body of a posted form, as text.
-func readForm(req *http.Request) (string, error) {
-	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if kind != "application/x-www-form-urlencoded" {
-		return "", fmt.Errorf("form: expected application/x-www-form-urlencoded, got %q", forLog(kind))
-	}
-	body, err := io.ReadAll(io.LimitReader(req.Body, maxForm+1))
-	if err == nil && len(body) > maxForm {
-		err = fmt.Errorf("form: larger than %d bytes", maxForm)
-	}
-	return string(body), err
-}
 
 // logout ends the session here first, whatever the provider does, and then sends the browser there.
 // What another site started gets a question instead: such a request proves no wish of the user's.
@@ -133,20 +119,6 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
 	}
 	return nil
-}
-
-// isCrossSite says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and
-// Referer have to do, and a request that has none of them was typed or is no browser's.
-func isCrossSite(req *http.Request) bool {
-	if site := req.Header.Get("Sec-Fetch-Site"); site != "" {
-		return site == "cross-site"
-	}
-	sent := req.Header.Get("Origin")
-	if sent == "" {
-		sent = req.Header.Get("Referer")
-	}
-	from, err := url.Parse(sent)
-	return sent != "" && (err != nil || !isRequestHost(from.Host, req))
 }
 
 // backchannelLogout takes a logout token that the provider posts (Back-Channel Logout 2.5 to 2.8): 200 when the session is gone,

@@ -28,8 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -174,42 +172,6 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	forward(h, who, rw, req)
 }
 
-// deny answers whoever may not pass.
-func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request, reason error) {
-	m := h.middleware
-	req.URL.User = nil // `GET http://name@host/` sets it
-	if who != nil {
-		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
-	}
-	switch {
-	case errors.Is(reason, errNoCredentials):
-		unauthenticated(m, h.next, rw, req, reason)
-	case errors.Is(reason, errCSRF):
-		back := returnURL(m.site, req, req.Referer()) // which has a token for the next try
-		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
-	default:
-		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
-	}
-}
-
-// statusOf is the answer to an outcome; otherwise is that to one which is not listed.
-func statusOf(err error, otherwise int) int {
-	for _, outcome := range []struct {
-		reason error
-		status int
-	}{
-		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
-		{errTooManyGuesses, http.StatusTooManyRequests}, {errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
-		{errMisconfigured, http.StatusInternalServerError}, // which is an errUnavailable, too
-		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errBadResponse, http.StatusBadGateway},
-	} {
-		if errors.Is(err, outcome.reason) {
-			return outcome.status
-		}
-	}
-	return otherwise
-}
-
 // authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
 // speaks for whoever asks.
 func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
@@ -278,75 +240,4 @@ func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http
 	case "frontchannelLogoutUrl":
 		frontchannelLogout(m, rw, req)
 	}
-}
-
-// refuse answers with an error. The reason goes to the log under the id that the visitor sees.
-func refuse(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error) {
-	refuseWith(m, rw, req, newResponse(strconv.Itoa(status)), reason)
-}
-
-// refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
-func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
-	name := strconv.Itoa(status)
-	if status < http.StatusInternalServerError {
-		name += " sign-in" // 400 and 403 have words for it
-	}
-	res := newResponse(name, action{text: "Sign in again", href: back})
-	if status == http.StatusServiceUnavailable {
-		rw.Header().Set("Retry-After", "5") // but the page does not sign in again by itself: it might go on for ever
-	}
-	refuseWith(m, rw, req, res, reason)
-}
-
-func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *response, reason error) {
-	res.id = newRequestID()
-	level := levelInfo
-	switch res.status {
-	case http.StatusInternalServerError, http.StatusBadGateway:
-		level = levelError
-	case http.StatusTooManyRequests:
-		res.retryAfter = "60"
-	case http.StatusServiceUnavailable:
-		level = levelWarn
-		if len(res.actions) == 0 {
-			res.retryAfter = "5"
-		}
-	}
-	if res.isForOperator {
-		level = levelWarn
-	}
-	if errors.Is(reason, errMisconfigured) {
-		level = levelWarn // the same for everybody who comes, and some of it anybody can cause
-		words := newResponse("500 configuration")
-		res.title = words.title
-		res.detail = words.detail
-	}
-	useTokenTexts(m, req, res, reason)
-	addChallenge(m, res, reason)
-	if len(res.actions) == 0 {
-		res.actions = suggestedActions(m, req, res.status)
-	}
-	logf(m.log, level, "%s %s: %d: %s (reference %s)", forLog(req.Method), forLog(req.URL.Path), res.status, reason, res.id)
-	writeResponse(m.pages, rw, req, res)
-}
-
-// suggestedActions is what a visitor can do about an answer.
-func suggestedActions(m *middleware, req *http.Request, status int) []action {
-	here := requestedPage(req)
-	switch status {
-	case http.StatusForbidden:
-		if m.sessions != nil && !m.config.DisableLogin && matchesHost(&m.site.redirect, req) {
-			return []action{{text: "Sign in as someone else", href: externalPath(req, m.site.redirect.path) + "?switch=" + url.QueryEscape(here)}}
-		}
-	case http.StatusUnauthorized:
-		if at, err := parseLocation(m.config.LoginURL); err == nil {
-			return []action{{text: "Sign in", href: absoluteURL(m.site, &at, req)}}
-		}
-		if m.sessions != nil && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was posted too late
-			return []action{{text: "Sign in", href: defaultPage(m.site, req)}}
-		}
-	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
-		return []action{{text: "Try again", href: here}}
-	}
-	return nil
 }

@@ -94,18 +94,6 @@ func newRequestID() string {
 
 var requestIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// wantsHTML tells a browser's page load from a program's call. Browsers of today say it (Fetch Metadata, on https and localhost);
-// when nothing is said, asking for HTML has to do.
-func wantsHTML(req *http.Request) bool {
-	mode := req.Header.Get("Sec-Fetch-Mode")
-	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
-}
-
-// isNavigation says that the request loads a page and loses nothing when it is sent elsewhere first: it may be redirected to the provider.
-func isNavigation(req *http.Request) bool {
-	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && wantsHTML(req)
-}
-
 // setHeaders sets headers given as name and value in turns. One without a value is left as it is.
 func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
 	for i := 1; i < len(namesAndValues); i += 2 {

@@ -1,7 +1,9 @@
 package oidc
 
 import (
-	"errors"
+	"fmt"
+	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"path"
@@ -21,16 +23,6 @@ import (
 
 // hostName is what a host may be: a name, or an IPv6 address in brackets, and a port (RFC 9110 4.2.3, without escapes and empty ports).
 var hostName = regexp.MustCompile(`^([0-9A-Za-z._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
-
-// refuseBadHost answers a request whose host is none, of which nothing is made. Only what needs no sign-in may come without any, such as a
-// balancer's health check by HTTP/1.0.
-func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isOpen bool) bool {
-	if isOpen && req.Host == "" {
-		return false
-	}
-	refuse(m, rw, req, http.StatusBadRequest, errors.New("host: the request's Host (:authority) is no name of a host"))
-	return true
-}
 
 // secureScheme matches the way a browser came, in what a chain of proxies may make of it ("https, http").
 var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
@@ -88,3 +80,86 @@ func localPath(address string) string {
 }
 
 var nonASCII = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8, which JSON cannot hold
+
+// readForm is the body of a posted form, as text.
+func readForm(req *http.Request) (string, error) {
+	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	if kind != "application/x-www-form-urlencoded" {
+		return "", fmt.Errorf("form: expected application/x-www-form-urlencoded, got %q", forLog(kind))
+	}
+	body, err := io.ReadAll(io.LimitReader(req.Body, maxForm+1))
+	if err == nil && len(body) > maxForm {
+		err = fmt.Errorf("form: larger than %d bytes", maxForm)
+	}
+	return string(body), err
+}
+
+// isCrossSite says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and
+// Referer have to do, and a request that has none of them was typed or is no browser's.
+func isCrossSite(req *http.Request) bool {
+	if site := req.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "cross-site"
+	}
+	sent := req.Header.Get("Origin")
+	if sent == "" {
+		sent = req.Header.Get("Referer")
+	}
+	from, err := url.Parse(sent)
+	return sent != "" && (err != nil || !isRequestHost(from.Host, req))
+}
+
+// wantsHTML tells a browser's page load from a program's call. Browsers of today say it (Fetch Metadata, on https and localhost);
+// when nothing is said, asking for HTML has to do.
+func wantsHTML(req *http.Request) bool {
+	mode := req.Header.Get("Sec-Fetch-Mode")
+	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
+}
+
+// isNavigation says that the request loads a page and loses nothing when it is sent elsewhere first: it may be redirected to the provider.
+func isNavigation(req *http.Request) bool {
+	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && wantsHTML(req)
+}
+
+// isSafeMethod says that a method changes nothing (RFC 9110 9.2.1).
+func isSafeMethod(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
+}
+
+// speculative matches what browsers and pages say of a load that its user may never see (Fetch: Sec-Purpose; its forerunners; Next.js,
+// Turbo, htmx).
+var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
+
+// isSpeculative says that a request is such a load. It must change nothing: no session ends, and no sign-in begins.
+func isSpeculative(req *http.Request) bool {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return false
+	}
+	for name, values := range req.Header {
+		if len(name) <= maxSafeHeaderLength && speculative.MatchString(name+": "+strings.Join(values, ",")) {
+			return true
+		}
+	}
+	return false
+}
+
+// parameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
+func readParameters(req *http.Request) (url.Values, error) {
+	sent := req.URL.RawQuery
+	if req.Method == http.MethodPost {
+		body, err := readForm(req)
+		if err != nil {
+			return nil, err
+		}
+		sent = body
+	}
+	form, err := url.ParseQuery(sent)
+	if err != nil {
+		return nil, fmt.Errorf("the parameters cannot be read: %s", err)
+	}
+	for _, name := range strings.Fields("state code iss error sid logout_token target_link_uri rd") {
+		if len(form[name]) > 1 { // RFC 6749 3.1
+			return nil, fmt.Errorf("%s was given more than once", name)
+		}
+	}
+	return form, nil
+}

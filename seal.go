@@ -1,20 +1,13 @@
 package oidc
 
 import (
-	"bytes"
-	"compress/flate"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/asn1"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -98,88 +91,6 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 		}
 	}
 	return nil, false, errOtherSecret
-}
-
-// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They
-// go in decoded, so that deflate sees the JSON that three tokens of one user share. A token that is no JWT is a payload alone.
-
-const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
-
-// pack writes a session's record and its tokens as bytes.
-func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
-	head, err := json.Marshal(record)
-	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	parts := [][]byte{head}
-	for _, raw := range rawTokens {
-		parts = append(parts, splitJWT(raw)...)
-	}
-	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
-	if len(text) > maxUnpacked {
-		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
-	}
-	return deflate(text), nil
-}
-
-func deflate(text []byte) []byte {
-	var out bytes.Buffer
-	w, _ := flate.NewWriter(&out, flate.BestCompression)
-	w.Write(text)
-	w.Close()
-	return out.Bytes()
-}
-
-// inflate is the opposite, and refuses a bomb.
-func inflate(packed []byte) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
-	if err != nil || len(text) > maxUnpacked {
-		return nil, errors.New("session: does not inflate")
-	}
-	return text, nil
-}
-
-// unpack is the opposite of pack for a known number of tokens.
-func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
-	text, err := inflate(packed)
-	if err != nil {
-		return nil, nil, err
-	}
-	var parts [][]byte
-	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*count {
-		return nil, nil, errors.New("session: cut short")
-	}
-	record := &sessionRecord{}
-	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
-	numbers.UseNumber() // claims compare as text
-	if err := numbers.Decode(record); err != nil {
-		return nil, nil, fmt.Errorf("session: %w", err)
-	}
-	var rawTokens []string
-	for i := 1; i < len(parts); i += 3 {
-		raw := string(parts[i+1])
-		if len(parts[i]) > 0 {
-			encode := base64.RawURLEncoding.EncodeToString
-			raw = encode(parts[i]) + "." + encode(parts[i+1]) + "." + encode(parts[i+2])
-		}
-		rawTokens = append(rawTokens, raw)
-	}
-	return record, rawTokens, nil
-}
-
-// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else all of it is the second part.
-func splitJWT(raw string) [][]byte {
-	var decoded [][]byte
-	for _, part := range strings.Split(raw, ".") {
-		bytes, err := base64.RawURLEncoding.DecodeString(part)
-		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
-			decoded = append(decoded, bytes)
-		}
-	}
-	if len(decoded) != 3 || strings.Count(raw, ".") != 2 {
-		return [][]byte{nil, []byte(raw), nil}
-	}
-	return decoded
 }
 
 // randomBytes comes from the system's generator, which does not fail on the systems Traefik runs on; a panic is better than a guessable key.

@@ -429,15 +429,6 @@ func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error)
 	return len(ids), err
 }
 
-// clearCookies takes the session's cookies from the browser.
-func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
-	https := isHTTPS(sm.site, req)
-	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)
-	if sm.csrf != nil {
-		setCookie(rw, &sm.csrf.cookie, cookieName(&sm.csrf.cookie, https), "", https, -1)
-	}
-}
-
 // wasLogoutTokenUsed says whether a logout token was taken before, by any replica.
 func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bool, error) {
 	if sm.store == nil {

@@ -1,0 +1,163 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414) and keys: fetched by the request that needs them, checked, corrected by
+// the endpoints that are configured.
+
+// discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
+// last good document goes on, and without one the error wraps errUnavailable.
+func discover(ctx context.Context, c *client) (map[string]any, error) {
+	value, version, isOld := cached(c.metadata)
+	var err error
+	if isOld {
+		value, _, err = refetch(ctx, c.metadata, version)
+	}
+	if m, ok := value.(map[string]any); ok {
+		return m, nil
+	}
+	return nil, err
+}
+
+// fetchMetadata fetches the discovery document, puts what is configured in the place of its own, and checks what is left.
+func fetchMetadata(ctx context.Context, c *client) (any, error) {
+	m := map[string]any{"issuer": c.issuer}
+	if c.discoveryURL != "" {
+		found, err := getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
+		if err != nil && !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
+			err = fmt.Errorf("%w; is the issuer right?", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err = checkMetadataIssuer(c, stringOf(found["issuer"])); err != nil {
+			return nil, err
+		}
+		m = found
+	}
+	aliases, _ := m["mtls_endpoint_aliases"].(map[string]any)
+	for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
+		if alias := stringOf(aliases[name]); alias != "" && c.mutualTLS {
+			m[name] = alias // RFC 8705 5
+		}
+	}
+	return m, checkEndpoints(c, m)
+}
+
+// checkMetadataIssuer refuses a document of another issuer, whose keys would be a stranger's (OpenID Connect Discovery 4.3), and notes
+// how the provider spells its name. Who can answer at that address with a slash more or less can as well without: that difference
+// protects nobody, and the provider's spelling counts from then on.
+func checkMetadataIssuer(c *client, issuer string) error {
+	isOther := !acceptsIssuer(c, issuer)
+	if isOther {
+		if strings.TrimSuffix(issuer, "/") != strings.TrimSuffix(c.issuer, "/") {
+			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, forLog(issuer))
+		}
+		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", issuer, c.issuer)
+	}
+	if isOther || c.rules.providerIssuer.Load() != nil {
+		c.rules.providerIssuer.Store(issuer)
+	}
+	return nil
+}
+
+// checkEndpoints puts the addresses that are configured in the place of the provider's, leaves out those of its own that nobody can use,
+// and stops where the sign-in cannot do without.
+func checkEndpoints(c *client, m map[string]any) error {
+	o := &c.endpoints
+	configured := map[string]string{"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
+		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession}
+	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
+		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
+		if configured[name] != "" {
+			m[name] = configured[name]
+		} else if isEndpoint(c, stringOf(m[name])) {
+			continue
+		} else if c.hasLogin && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
+			return fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, quoteJSON(m[name]))
+		} else if m[name] != nil {
+			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, quoteJSON(m[name]))
+			delete(m, name)
+		}
+	}
+	return nil
+}
+
+// isEndpoint says that an address of the metadata can be used: a plain absolute URL, with https unless the operator reads the metadata, or
+// names the issuer, without.
+func isEndpoint(c *client, address string) bool {
+	u, err := url.Parse(address)
+	isPlain := strings.HasPrefix(strings.ToLower(c.discoveryURL), "http:") || !strings.HasPrefix(strings.ToLower(c.issuer), "https:")
+	return err == nil && u.Host != "" && u.User == nil && !strings.Contains(address, "#") && (u.Scheme == "https" || u.Scheme == "http" && isPlain)
+}
+
+// discoveryURL is where the provider's metadata is (OpenID Connect Discovery 4.1: the issuer without a final slash, and the well-known
+// path), "" when every endpoint that sign-in needs is configured.
+func discoveryURL(c *Config) string {
+	e := &c.Endpoints
+	at := e.Discovery
+	if at == "" && c.Issuer != "" && (e.Authorization == "" || e.Token == "" || e.JWKS == "") {
+		at = strings.TrimSuffix(c.Issuer, "/") + "/.well-known/openid-configuration"
+	}
+	if at == "" || len(c.DiscoveryParams) == 0 {
+		return at
+	}
+	form := url.Values{}
+	for name, value := range c.DiscoveryParams {
+		form.Set(name, value)
+	}
+	return withQuery(at, form)
+}
+
+// issuerOf is the name of the provider.
+func issuerOf(c *client) string {
+	if names := issuersOf(c.rules); len(names) > 0 {
+		return names[0]
+	}
+	return c.issuer
+}
+
+// isIssuer says that a name is the provider's, byte for byte, in the spelling of its metadata.
+func isIssuer(ctx context.Context, c *client, name string) bool {
+	_, _ = discover(ctx, c) // without it the configured spelling counts
+	return name == issuerOf(c)
+}
+
+// acceptsIssuer says whether tokens and metadata may carry this issuer.
+func acceptsIssuer(c *client, issuer string) bool {
+	return c.rules.issuers == nil || contains(c.rules.issuers, issuer)
+}
+
+// signingAlgorithm is the one that ID and logout tokens must have: the configured one, else RS256 where the provider lists it, else
+// what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
+func signingAlgorithm(c *client, listed []string) string {
+	if c.pinnedAlg != "" {
+		return normalizedAlg(c.pinnedAlg)
+	}
+	for _, alg := range listed {
+		if kind := algorithms[alg]; kind != "" && kind != "oct" && !contains(listed, "RS256") {
+			return normalizedAlg(alg)
+		}
+	}
+	return "RS256"
+}
+
+// fetchKeys reads the provider's key set.
+func fetchKeys(ctx context.Context, c *client) (any, error) {
+	set, err := getObject(ctx, c, "key set", "jwks_uri", c.headers)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := readKeySet(set)
+	if err != nil {
+		known, _, _ := cached(c.metadata)
+		m, _ := known.(map[string]any)
+		err = fmt.Errorf("%w, at %s", err, forLog(stringOf(m["jwks_uri"])))
+	}
+	return keys, err
+}

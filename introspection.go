@@ -1,0 +1,196 @@
+package oidc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// Introspection (RFC 7662): the provider is asked what a token is worth, once however many requests bring it, and its answer is believed for
+// a while.
+
+// newIntrospectionVerifier makes the job of the oAuthIntrospection block; nil without one.
+func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
+	i := c.OAuthIntrospection
+	if i == nil {
+		return nil
+	}
+	const block = "oAuthIntrospection."
+	job := newTokenVerifier(&i.TokenConfig, block, c.ClockSkewSeconds, p)
+	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second
+	asks := &i.ClientConfig
+	job.tokenTypeHint = asks.TokenTypeHint
+	job.headers = map[string]*template.Template{}
+	for name, written := range asks.Headers {
+		made, err := template.New(name).Option("missingkey=error").Parse(written)
+		p.addError(block+"clientConfig.headers."+name, err)
+		p.must(!controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
+		job.headers[http.CanonicalHeaderKey(name)] = made
+		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
+	}
+	at := *c // whose client proves itself here: the sign-in's, or one for this alone
+	at.ClientConfig = asks.ClientConfig
+	at.Endpoints.Introspection = asks.URL
+	if c.Issuer == "" { // with an address, nothing else is needed of the provider, and so nothing discovered
+		at.Issuer = i.Issuer
+		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
+	}
+	if job.client = login; c.Issuer == "" || asks.URL != "" {
+		job.client = findClient(ctx, l, &at, nil, block+"clientConfig", p)
+	}
+	if job.client != nil && at.Issuer != "" {
+		job.rules.issuers = job.client.rules.issuers
+		job.rules.providerIssuer = job.client.rules.providerIssuer
+	}
+	return job
+}
+
+// introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
+// is too old for job.
+func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
+	if raw == "" || len(raw) > maxTokenSize {
+		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
+	}
+	if !printableASCII.MatchString(raw) {
+		return nil, errors.New("token: must be printable ASCII")
+	}
+	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
+	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
+	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
+		if known, _ := cacheGet(job.client.answerCache, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
+			return known, known.err
+		}
+		if err := outageOf(job.client); err != nil {
+			return nil, err
+		}
+		answer, err := askIntrospection(ctx, job, raw, headers)
+		recordOutage(job.client, err)
+		if err != nil {
+			return nil, err
+		}
+		cacheSet(job.client.answerCache, key, answer, answer.size+maxErrorSize)
+		return answer, answer.err
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer, _ := value.(*tokenInfo)
+	if !answer.isActive {
+		return nil, fmt.Errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
+	}
+	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
+}
+
+// askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
+func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
+	c := job.client
+	form := url.Values{"token": {raw}}
+	if job.tokenTypeHint != "" {
+		form.Set("token_type_hint", job.tokenTypeHint)
+	}
+	now := time.Now()
+	status, body, at, err := request(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := parseObject(body)
+	if status == http.StatusOK && err == nil {
+		warnDuplicates(c, "introspection", body, claims)
+		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
+	}
+	code := forLog(stringOf(claims["error"]))
+	if status != http.StatusOK {
+		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
+	}
+	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
+	if whose == "token" {
+		return &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}, nil
+	}
+	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
+	if whose == "question" {
+		return &tokenInfo{err: err, checkedAt: now}, nil
+	}
+	logf(c.log, levelError, "%s", err)
+	return nil, err
+}
+
+// faults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
+// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
+// cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
+// them. docs/apis.md has the same table.
+var introspectionFaults = [][]string{
+	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
+	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
+	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
+	{"500 .*", "question", "this question alone, as it seems"},
+	{".*", "address", "is this the introspection endpoint?"},
+}
+
+func introspectionFault(answer string) (whose, cure string) {
+	for _, row := range introspectionFaults {
+		if compiledPattern(row[0]).MatchString(answer) {
+			return row[1], row[2]
+		}
+	}
+	return "", ""
+}
+
+// outage is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
+func outageOf(c *client) error {
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
+	if time.Now().Before(c.outage.until) {
+		return c.outage.err
+	}
+	return nil
+}
+
+// recordOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
+func recordOutage(c *client, err error) {
+	now := time.Now()
+	c.outageLock.Lock()
+	defer c.outageLock.Unlock()
+	if err == nil {
+		c.outage = backoff{}
+	} else if !now.Before(c.outage.until) {
+		backOff(&c.outage, err, now)
+	}
+}
+
+// checkIntrospection checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
+// are active, too.
+func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) error {
+	t := &token{claims: claims}
+	err := firstError(checkKind(r, claims), checkNotFuture(r, t, "nbf", false, unlimitedAge, now), checkAudience(r, t))
+	if err == nil && claims["exp"] != nil {
+		err = checkExpiry(r, t, now)
+	}
+	if err == nil && claims["iss"] != nil {
+		err = checkIssuer(r, t)
+	}
+	return err
+}
+
+// introspectionHeaders fills the templates of the options with the request. With templates the credential becomes one that is good with
+// these headers only: another request may get another answer.
+func introspectionHeaders(job *tokenVerifier, req *http.Request, credential string) (map[string]string, string, error) {
+	headers := map[string]string{}
+	for name, made := range job.headers {
+		var value bytes.Buffer
+		err := made.Execute(&value, map[string]any{"Request": req})
+		if err != nil || controlCharacter.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
+			return nil, "", fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
+		}
+		headers[name] = value.String()
+	}
+	if job.isTemplated {
+		credential = tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
+	}
+	return headers, credential, nil
+}

@@ -1,0 +1,178 @@
+package oidc
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// How a session is kept at the browser: sealed in a cookie or several, or as a ticket for an entry in Redis (session_redis.go).
+
+// openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
+func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, current bool, err error) {
+	s = nil
+	packed, current, err := open(sm.sealer, name, value)
+	if err == nil && sm.store != nil {
+		s, err = fetchStored(ctx, sm, packed)
+		return s, current, err
+	}
+	if err == nil {
+		s, err = unpackSession(packed)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
+	}
+	return s, current, nil
+}
+
+func packSession(s *session) ([]byte, error) {
+	return pack(&s.sessionRecord, []string{s.idToken, s.accessToken, s.refreshToken})
+}
+
+func unpackSession(packed []byte) (*session, error) {
+	record, raw, err := unpack(packed, 3)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseToken(raw[0])
+	if err != nil {
+		return nil, err
+	}
+	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: mergeClaims(record.Carried, t.claims)}, nil
+}
+
+// saveSession writes the session to the browser as used now; the store, if there is one, has it already.
+func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
+	if sm.store != nil {
+		return setSessionCookie(sm, rw, req, s, s.ticket, now)
+	}
+	renewed := *s // sessions are shared among requests: never changed
+	renewed.Renewed = now.Unix()
+	content, err := packSession(&renewed)
+	if err != nil {
+		return err
+	}
+	return setSessionCookie(sm, rw, req, &renewed, content, now)
+}
+
+// setSessionCookie seals content, the session or its ticket, into the browser's cookie.
+func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
+	if cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil {
+		return nil // the browser has a newer one
+	}
+	https := isHTTPS(sm.site, req)
+	name := cookieName(&sm.cookie, https)
+	sealed := seal(sm.sealer, name, content)
+	maxAge := int(sessionEnd(sm, s) - now.Unix())
+	if !sm.config.Session.Persistent {
+		maxAge = 0 // with the browser
+	}
+	if !setChunked(rw, req, &sm.cookie, name, sealed, https, maxAge) {
+		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
+	}
+	if sm.csrf != nil {
+		issueCSRFToken(sm, rw, req, s.ID, https)
+	}
+	logf(sm.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
+	return nil
+}
+
+// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They
+// go in decoded, so that deflate sees the JSON that three tokens of one user share. A token that is no JWT is a payload alone.
+
+const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
+
+// pack writes a session's record and its tokens as bytes.
+func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
+	head, err := json.Marshal(record)
+	if err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	parts := [][]byte{head}
+	for _, raw := range rawTokens {
+		parts = append(parts, splitJWT(raw)...)
+	}
+	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
+	if len(text) > maxUnpacked {
+		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
+	}
+	return deflate(text), nil
+}
+
+func deflate(text []byte) []byte {
+	var out bytes.Buffer
+	w, _ := flate.NewWriter(&out, flate.BestCompression)
+	w.Write(text)
+	w.Close()
+	return out.Bytes()
+}
+
+// inflate is the opposite, and refuses a bomb.
+func inflate(packed []byte) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	if err != nil || len(text) > maxUnpacked {
+		return nil, errors.New("session: does not inflate")
+	}
+	return text, nil
+}
+
+// unpack is the opposite of pack for a known number of tokens.
+func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
+	text, err := inflate(packed)
+	if err != nil {
+		return nil, nil, err
+	}
+	var parts [][]byte
+	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*count {
+		return nil, nil, errors.New("session: cut short")
+	}
+	record := &sessionRecord{}
+	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
+	numbers.UseNumber() // claims compare as text
+	if err := numbers.Decode(record); err != nil {
+		return nil, nil, fmt.Errorf("session: %w", err)
+	}
+	var rawTokens []string
+	for i := 1; i < len(parts); i += 3 {
+		raw := string(parts[i+1])
+		if len(parts[i]) > 0 {
+			encode := base64.RawURLEncoding.EncodeToString
+			raw = encode(parts[i]) + "." + encode(parts[i+1]) + "." + encode(parts[i+2])
+		}
+		rawTokens = append(rawTokens, raw)
+	}
+	return record, rawTokens, nil
+}
+
+// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else all of it is the second part.
+func splitJWT(raw string) [][]byte {
+	var decoded [][]byte
+	for _, part := range strings.Split(raw, ".") {
+		bytes, err := base64.RawURLEncoding.DecodeString(part)
+		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
+			decoded = append(decoded, bytes)
+		}
+	}
+	if len(decoded) != 3 || strings.Count(raw, ".") != 2 {
+		return [][]byte{nil, []byte(raw), nil}
+	}
+	return decoded
+}
+
+// clearCookies takes the session's cookies from the browser.
+func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
+	https := isHTTPS(sm.site, req)
+	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)
+	if sm.csrf != nil {
+		setCookie(rw, &sm.csrf.cookie, cookieName(&sm.csrf.cookie, https), "", https, -1)
+	}
+}

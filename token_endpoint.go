@@ -1,0 +1,132 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// The token endpoint: grants go out, tokens or a reason come back (RFC 6749 5).
+
+// tokens is the successful answer of a token endpoint (RFC 6749 5.1).
+type tokenResponse struct {
+	accessToken, refreshToken, idToken string
+	expiresIn                          int64 // seconds; 0 when the provider did not say
+}
+
+// requestTokens sends one grant to the token endpoint, with the client's authentication.
+// A definite no to the grant wraps errRefused, errNotAllowed or errBadResponse, everything that may pass wraps errUnavailable.
+func requestTokens(ctx context.Context, c *client, form url.Values) (*tokenResponse, error) {
+	status, body, _, err := request(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readTokenResponse(c, status, body)
+}
+
+// problems of the provider's answers, by whose they are (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 8707 2). All other words are a
+// no to this grant, which another one may not get: providers have many for it, also whole sentences.
+const (
+	temporaryErrors = "temporarily_unavailable server_error slow_down"
+	clientErrors    = "invalid_client unauthorized_client"
+	requestErrors   = "invalid_scope invalid_target unsupported_grant_type unsupported_response_type request_not_supported request_uri_not_supported"
+	userErrors      = "access_denied not_allowed"
+)
+
+// isOneOf says that a code is one of words.
+func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
+
+// outcomeOf says what an authorization request has come to that was refused with a code.
+func outcomeOf(code string, otherwise error) error {
+	if isOneOf(temporaryErrors, code) {
+		return errUnavailable
+	}
+	if isOneOf("invalid_request "+clientErrors+" "+requestErrors, code) {
+		return errMisconfigured // it was ours, made of the options
+	}
+	if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
+		return errNotAllowed
+	}
+	return otherwise
+}
+
+// tokenError words an answer of a token endpoint that is an error; some providers send one with 200.
+func tokenError(c *client, status int, code, description string) error {
+	outcome := errRefused
+	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || isOneOf(temporaryErrors, code) || code == "" && !isPlainNo {
+		outcome = errUnavailable // also a page of something in between, or an address that moved: no word about the grant
+	} else if isOneOf(clientErrors, code) {
+		outcome = errMisconfigured
+	} else if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
+		outcome = errNotAllowed
+	} else if isOneOf(requestErrors, code) || code == "" && status != http.StatusBadRequest {
+		outcome = errBadResponse
+	}
+	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, forLog(code), forLog(description))
+	if isOneOf(clientErrors, code) || code == "" && status == http.StatusUnauthorized {
+		err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
+		logf(c.log, levelError, "%s", err)
+	}
+	return err
+}
+
+// readTokenResponse reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
+func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, error) {
+	answer, err := parseGrant(body)
+	warnDuplicates(c, "token endpoint", body, answer)
+	if status > http.StatusOK && status < http.StatusMultipleChoices {
+		status = http.StatusOK
+	}
+	code, kind := stringOf(answer["error"]), stringOf(answer["token_type"])
+	if status != http.StatusOK || code != "" {
+		return nil, tokenError(c, status, code, stringOf(answer["error_description"]))
+	}
+	if err == nil && stringOf(answer["access_token"]) == "" {
+		err = errors.New("the answer has no access_token")
+	}
+	// RFC 6749 7.1: a type we do not understand must not be used. Providers have more names for Bearer than can be listed, and some none.
+	if err == nil && proofOfPossession.MatchString(kind) {
+		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", forLog(kind))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
+	}
+	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
+	if !visibleASCII.MatchString(t.accessToken) { // which no header can carry as it is
+		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
+	}
+	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // also written as text
+	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
+		t.expiresIn = seconds
+	}
+	return t, nil
+}
+
+// proofOfPossession are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
+var proofOfPossession = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
+
+// graphic is what a Bearer token may be made of (RFC 6750 2.1, generously).
+var visibleASCII = regexp.MustCompile("^[!-~]+$")
+
+// parseGrant reads the answer of a token endpoint: JSON, or a form, as some still write it.
+func parseGrant(body []byte) (map[string]any, error) {
+	answer, err := parseObject(body)
+	form, formErr := url.ParseQuery(string(body))
+	if err == nil || formErr != nil || form.Get("access_token")+form.Get("error") == "" {
+		return answer, err
+	}
+	answer = map[string]any{}
+	for name, values := range form {
+		if len(values) > 1 && contains(decisiveNames, name) {
+			return nil, fmt.Errorf("form: must not have %s twice", name)
+		}
+		answer[name] = values[len(values)-1]
+	}
+	return answer, nil
+}

@@ -1,0 +1,59 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// UserInfo (OIDC Core 5.3): more claims about a user, in JSON or as a signed JWT.
+
+// fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
+func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
+	headers := map[string]string{"Authorization": "Bearer " + accessToken}
+	status, body, at, err := request(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
+	if err != nil {
+		return nil, err
+	}
+	var info map[string]any
+	if raw := strings.TrimSpace(string(body)); status == http.StatusOK && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
+		info, err = readSignedUserinfo(ctx, c, raw)
+	} else if isOneOf("401 403 404", fmt.Sprint(status)) { // with a token that it has just given
+		err = fmt.Errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
+	} else {
+		info, err = readObject(c, "userinfo", at, status, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// OIDC Core 5.3.2: without this comparison somebody else's claims could be handed in.
+	if stringOf(info["sub"]) != subject {
+		return nil, errors.New("userinfo: sub: expected the ID token's, got another one")
+	}
+	return info, nil
+}
+
+// readSignedUserinfo reads UserInfo that is a JWT, as the provider's registration of this client may ask for (OIDC Core 5.3.2): iss and aud
+// should be there, and exp may be.
+func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]any, error) {
+	t, err := verifyIDToken(ctx, c, raw)
+	if err == nil && t.claims["iss"] != nil {
+		err = checkIssuer(c.rules, t)
+	}
+	if err == nil && t.claims["aud"] != nil {
+		err = checkAudience(c.rules, t)
+	}
+	if err == nil && t.claims["exp"] != nil {
+		err = checkExpiry(c.rules, t, time.Now())
+	}
+	if err == nil {
+		err = failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("userinfo: %w", err)
+	}
+	return t.claims, nil
+}
