@@ -22,10 +22,10 @@ func publicPEM(t *testing.T, private any) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
-// TestJWTKeySources: a token signed with the key is let in, and one signed with another is not.
-func TestJWTKeySources(t *testing.T) {
+// TestBearerJWTKeySources: a token signed with the key is let in, and one signed with another is not.
+func TestBearerJWTKeySources(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	ec := &providerKey{kid: "ec", alg: "ES256", private: commonKey("ES256")}
 	ed := &providerKey{kid: "ed", alg: "EdDSA", private: commonKey("EdDSA")}
 	set, _ := json.Marshal(map[string]any{"keys": []any{ec.public(), ed.public()}})
@@ -70,8 +70,8 @@ func TestJWTKeySources(t *testing.T) {
 	}
 }
 
-// TestJWTOptions: what cannot work is refused before the first request.
-func TestJWTOptions(t *testing.T) {
+// TestBearerJWTOptions: what cannot work is refused before the first request.
+func TestBearerJWTOptions(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name    string
@@ -103,19 +103,19 @@ func TestJWTOptions(t *testing.T) {
 	}
 }
 
-// TestJWTBesideBrokenSignIn: what is wrong with the sign-in is said, also when its keys are wanted.
-func TestJWTBesideBrokenSignIn(t *testing.T) {
+// TestBearerJWTBesideBrokenSignIn: what is wrong with the sign-in is said, also when its keys are wanted.
+func TestBearerJWTBesideBrokenSignIn(t *testing.T) {
 	t.Parallel()
-	_, err := build(t, newProvider(t).options(map[string]any{"jwt": true, "clientConfig": map[string]any{"tls": map[string]any{"ca": "x"}}}))
+	_, err := build(t, newFakeProvider(t).options(map[string]any{"jwt": true, "clientConfig": map[string]any{"tls": map[string]any{"ca": "x"}}}))
 	if err == nil || strings.Contains(err.Error(), "a bug") || !strings.Contains(err.Error(), "clientConfig: tls.ca: no certificate found") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestJWTBesideSignIn: an empty block means this issuer, this client.
-func TestJWTBesideSignIn(t *testing.T) {
+// TestBearerJWTBesideSignIn: an empty block means this issuer, this client.
+func TestBearerJWTBesideSignIn(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, on := range []any{map[string]any{}, true, "true"} {
 		s := start(t, p.options(map[string]any{"jwt": on, "forwardHeaders": map[string]any{"X-User": "sub", "X-ID": "id_token.sub"}}))
 		claims := map[string]any{"iss": p.issuer, "aud": p.clientID}
@@ -133,10 +133,10 @@ func TestJWTBesideSignIn(t *testing.T) {
 	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": []string{"x", "other"}})).accepted("ada")
 }
 
-// TestJWTProviderAway: while the keys cannot be had nobody can say whether a token is good, so it is neither let in nor refused.
-func TestJWTProviderAway(t *testing.T) {
+// TestBearerJWTProviderAway: while the keys cannot be had nobody can say whether a token is good, so it is neither let in nor refused.
+func TestBearerJWTProviderAway(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.away(true)
 	s := start(t, jwtOptions(map[string]any{"issuer": p.issuer, "clientConfig": map[string]any{"maxRetries": 0}}))
 	token := signed(p.key, nil, map[string]any{"iss": p.issuer})

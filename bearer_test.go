@@ -141,7 +141,7 @@ func TestBearerChallenges(t *testing.T) {
 // TestBearerAlgorithms: what the token says of its own signature counts for nothing.
 func TestBearerAlgorithms(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
 	claims := map[string]any{"iss": p.issuer}
 	good := signed(p.key, nil, claims)
@@ -250,7 +250,7 @@ func TestBearerHeaders(t *testing.T) {
 // it is judged, and remembered once.
 func TestBearerBlanks(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"jwt": map[string]any{}})
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	for i := 0; i < 3; i++ {
@@ -322,7 +322,7 @@ func TestBearerBesideASession(t *testing.T) {
 	for _, job := range []string{"jwt", "oAuthIntrospection"} {
 		job := job
 		t.Run(job, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.jwtAccessTokens = true
 			p.edit("access_token", func(claims map[string]any) { claims["aud"] = p.clientID })
 			s := start(t, p.options(map[string]any{job: map[string]any{}, "claims": "Exists(`sub`)",
@@ -374,7 +374,7 @@ func TestBearerBesideASession(t *testing.T) {
 // TestBearerBesideAuthorizationOfOthers: the access token of whoever comes in goes on as Authorization, and nobody can bring another.
 func TestBearerBesideAuthorizationOfOthers(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	p.edit("access_token", func(claims map[string]any) { claims["aud"] = p.clientID })
 	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "unauthenticated": "forward", "bypass": "Path(`/open`)", "loginUrl": "/login",
@@ -400,7 +400,7 @@ func TestBearerBesideAuthorizationOfOthers(t *testing.T) {
 // TestBearerOfTwoJobs: JWTs are verified here, the provider is asked about all other tokens.
 func TestBearerOfTwoJobs(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "oAuthIntrospection": map[string]any{},
 		"forwardHeaders": map[string]any{"X-User": "sub"}}))
 	bearer(t, s, p.sign(map[string]any{"iss": p.issuer, "aud": p.clientID, "sub": "ada", "exp": time.Now().Unix() + 60})).accepted("ada")
@@ -512,7 +512,7 @@ func TestBearerTokensAreTaken(t *testing.T) {
 		}
 	}
 	// A request that is judged by its session keeps what it has.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, map[string]any{"jwt": map[string]any{"tokenSource": map[string]any{"query": "t"}}})
 	if seen := b.fetch("GET", "/?t=&x", "").upstream(); seen.URI != "/?t=&x" {
 		t.Errorf("the upstream got %q", seen.URI)
@@ -545,7 +545,7 @@ func TestBearerMethods(t *testing.T) {
 // TestBearerWords: whoever writes a program reads what is wrong with the request, and nothing of sessions and sign-ins.
 func TestBearerWords(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	api := jwtOptions(map[string]any{"signingSecret": tokenSecret, "claims": "SplitContains(`scope`, ` `, `orders:read`)"})
 	good := "Authorization: Bearer " + sharedToken(nil)
 	callers := callersOptions(p)

@@ -342,7 +342,7 @@ func TestBypassTakes(t *testing.T) {
 
 // With bypassIdentity whoever is signed in is named on open paths, too; nobody else is sent anywhere, or named.
 func TestBypassIdentity(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, on := range []bool{false, true} {
 		s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/open`)", "bypassIdentity": on, "forwardHeaders": map[string]any{"X-User": "sub"}, "csrf": map[string]any{},
 			"claims": "Equals(`sub`, `ada`)"}))
@@ -374,7 +374,7 @@ func TestBypassIdentity(t *testing.T) {
 }
 
 func TestBypassBesideSignIn(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.away(true)
 	s := start(t, p.options(headersFor("X-User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`) || Method(`OPTIONS`)"}))
 	b := newBrowser(t, s)

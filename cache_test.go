@@ -54,11 +54,11 @@ func visit(h http.Handler, target, cookie string, header ...string) *httptest.Re
 	return rw
 }
 
-// TestMemoryOfManySessions: twenty thousand people who come in turn are all remembered, in so many bytes each; of more than there is room
+// TestCacheOfManySessions: twenty thousand people who come in turn are all remembered, in so many bytes each; of more than there is room
 // for, those are forgotten who were not seen for the longest time.
-func TestMemoryOfManySessions(t *testing.T) {
+func TestCacheOfManySessions(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]interface{}{"logLevel": "error"}))
 	m := testMiddlewareOf(s)
 	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
@@ -126,11 +126,11 @@ func TestMemoryOfManySessions(t *testing.T) {
 	}
 }
 
-// TestMemoryOfStrangers: whatever a stranger sends, as long as it may be and as often, what is kept of it has a bound. The table in
+// TestCacheOfStrangers: whatever a stranger sends, as long as it may be and as often, what is kept of it has a bound. The table in
 // docs/security.md has them all.
-func TestMemoryOfStrangers(t *testing.T) {
+func TestCacheOfStrangers(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	quiet := map[string]interface{}{"logLevel": "error"}
 	login := start(t, p.options(map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel", "unauthenticated": "login"}, quiet))
 	callers := callersOptions(p)
@@ -188,10 +188,10 @@ func TestMemoryOfStrangers(t *testing.T) {
 	}
 }
 
-// TestMemoryCountsAllLines: a header of many lines takes as many bytes as they have.
-func TestMemoryCountsAllLines(t *testing.T) {
+// TestCacheCountsAllLines: a header of many lines takes as many bytes as they have.
+func TestCacheCountsAllLines(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var groups []any
 	for i := 0; i < 1000; i++ {
 		groups = append(groups, fmt.Sprint("a group with some name ", i))
@@ -212,8 +212,8 @@ func TestMemoryCountsAllLines(t *testing.T) {
 	}
 }
 
-// TestMemoryKeepsWhatIsRead: an entry that is read now and then stays, however many others come; one that is not is forgotten.
-func TestMemoryKeepsWhatIsRead(t *testing.T) {
+// TestCacheKeepsWhatIsRead: an entry that is read now and then stays, however many others come; one that is not is forgotten.
+func TestCacheKeepsWhatIsRead(t *testing.T) {
 	m := newBoundedCache(4 * (cacheEntryCost + 10))
 	cacheSet(m, "read", "kept", 0)
 	cacheSet(m, "left", "kept", 0)
@@ -228,7 +228,7 @@ func TestMemoryKeepsWhatIsRead(t *testing.T) {
 	}
 }
 
-func TestMemoryForgets(t *testing.T) {
+func TestCacheForgets(t *testing.T) {
 	// Whoever looks an entry up while it is forgotten must not bring it back.
 	for i := 0; i < 3000; i++ {
 		m := newBoundedCache(1)

@@ -68,7 +68,7 @@ func TestCallbackIsRefused(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			s := start(t, p.options())
 			b := newBrowser(t, s)
 			back := b.answered(b.begin("/page"))
@@ -109,7 +109,7 @@ func flipped(text string) string {
 
 func TestCallbackStateWorksOnce(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
@@ -130,7 +130,7 @@ func TestCallbackStateWorksOnce(t *testing.T) {
 
 func TestCallbackStateExpires(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"stateCookie": map[string]any{"maxAge": 1}}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
@@ -151,7 +151,7 @@ func TestCallbackTwice(t *testing.T) {
 	for _, kept := range []string{"in cookies", "in Redis"} {
 		kept := kept
 		t.Run(kept, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			options := map[string]any{"logoutUrl": "/logout"}
 			redis := ""
 			if kept == "in Redis" {
@@ -197,7 +197,7 @@ func TestCallbackTwice(t *testing.T) {
 
 // What went wrong goes wrong for the second callback as well, and costs nothing more.
 func TestCallbackTwiceInVain(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("token", answerText(400, "application/json", `{"error":"invalid_grant"}`))
 	s := start(t, p.options())
 	b := newBrowser(t, s)
@@ -211,7 +211,7 @@ func TestCallbackTwiceInVain(t *testing.T) {
 }
 
 func TestCallbackBookmarked(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options()))
 	if seen := b.open("/oidc/callback").upstream(); seen.URI != "/" {
 		t.Errorf("expected the front page after a sign-in, got %q", seen.URI)
@@ -222,7 +222,7 @@ func TestCallbackBookmarked(t *testing.T) {
 }
 
 func TestCallbackIssuer(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
 	s := start(t, p.options())
 	b := newBrowser(t, s)
@@ -256,7 +256,7 @@ func TestCallbackProviderRefuses(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.code, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.refuse(c.code, "because <b>we</b> say so")
 			s := start(t, p.options())
 			b := newBrowser(t, s)
@@ -276,7 +276,7 @@ func TestCallbackProviderRefuses(t *testing.T) {
 
 func TestCallbackTokenEndpointTroubles(t *testing.T) {
 	t.Parallel()
-	thief := newProvider(t) // where a redirect would take the code and the secret
+	thief := newFakeProvider(t) // where a redirect would take the code and the secret
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc
@@ -308,7 +308,7 @@ func TestCallbackTokenEndpointTroubles(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.answer("token", c.answer)
 			s := start(t, p.options(map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}}))
 			b := newBrowser(t, s)
@@ -335,7 +335,7 @@ func TestCallbackTokenEndpointTroubles(t *testing.T) {
 }
 
 func TestCallbackFormPost(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"responseMode": "form_post"}))
 	b := newBrowser(t, s)
 	b.signIn("/page")
@@ -354,7 +354,7 @@ func TestCallbackFormPost(t *testing.T) {
 }
 
 func TestCallbackMethods(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch} {
@@ -367,7 +367,7 @@ func TestCallbackMethods(t *testing.T) {
 
 func TestCallbackIsNotRetriedByItself(t *testing.T) {
 	// A page that signs in again by itself would lead around in circles while the provider is in trouble.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	p.answer("token", answerText(500, "text/plain", ""))
 	r := newBrowser(t, s).open("/page").expect(http.StatusServiceUnavailable, "Sign in again")
@@ -377,7 +377,7 @@ func TestCallbackIsNotRetriedByItself(t *testing.T) {
 }
 
 func TestCallbackAnswersTellNobody(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))

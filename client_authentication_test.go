@@ -41,7 +41,7 @@ func TestClientAuthentication(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			newBrowser(t, start(t, p.options(c.options))).signIn("/")
 			if problem := c.check(p.lastCall("token")); problem != "" {
 				t.Errorf("%s, got %q %q", problem, p.lastCall("token").form, p.lastCall("token").header)
@@ -49,12 +49,12 @@ func TestClientAuthentication(t *testing.T) {
 		})
 	}
 	t.Run("none", func(t *testing.T) {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.clientSecret = ""
 		newBrowser(t, start(t, p.options(map[string]any{"session": map[string]any{"secret": "the-secret-of-sixteen-bytes"}}))).signIn("/")
 	})
 	t.Run("a name and a secret with every kind of character", func(t *testing.T) { // RFC 6749 2.3.1
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.clientID = "urn:app %+&=/é~"
 		p.clientSecret = "a:b %+&=/é\"'~"
 		newBrowser(t, start(t, p.options(sessionOptions("secret", "the-secret-of-sixteen-bytes")))).signIn("/")
@@ -66,7 +66,7 @@ func TestClientAuthenticationKeyNames(t *testing.T) {
 	t.Parallel()
 	private := newPrivateKey("ES256")
 	certificate := certificateOf(t, private.(crypto.Signer))
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientKey": pemOf(t, private),
 		"clientKeyId": "mine", "clientKeyAlg": "ES256", "clientCertificate": certificate}})
 	apiCall(t, s, "GET", "/", "")

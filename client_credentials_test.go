@@ -38,7 +38,7 @@ func (r *reply) tokenOf() string {
 
 func TestClientCredentialsOfTheGateway(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]any{"tenant": "one"}}))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	for i := 0; i < 4; i++ { // whoever calls, and with whatever
@@ -65,7 +65,7 @@ func TestClientCredentialsOfTheGateway(t *testing.T) {
 
 func TestClientCredentialsOfTheCaller(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, callersOptions(p))
 	challenge := `Basic realm="NAME", charset="UTF-8"`
 	apiCall(t, s, "GET", "/", "").challenged(401, challenge, "GET /: 401: not signed in")
@@ -126,7 +126,7 @@ func TestClientCredentialsAnswers(t *testing.T) {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.answer("token", row.answer)
 			quick := map[string]any{"timeoutSeconds": 1, "maxRetries": 0}
 			callers := callersOptions(p)
@@ -150,7 +150,7 @@ func TestClientCredentialsAnswers(t *testing.T) {
 // TestClientCredentialsOneCall: a thousand requests that need a new token are one request for it.
 func TestClientCredentialsOneCall(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
 		time.Sleep(200 * time.Millisecond)
 		p.usual("token", rw, req)
@@ -170,7 +170,7 @@ func TestClientCredentialsOneCall(t *testing.T) {
 // TestClientCredentialsRenewal: a token is renewed before it ends; while the provider is away the old one goes on, and nobody waits.
 func TestClientCredentialsRenewal(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 8
 	s := start(t, clientCredentialsOptions(p, nil))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
@@ -201,7 +201,7 @@ func TestClientCredentialsRenewal(t *testing.T) {
 // TestClientCredentialsEndOfJWT: where the provider does not say how long a token lasts, the token may.
 func TestClientCredentialsEndOfJWT(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("token", func(rw http.ResponseWriter, _ *http.Request) {
 		p.reply(rw, 200, map[string]any{"access_token": p.sign(map[string]any{"exp": time.Now().Unix() + 2}), "token_type": "Bearer"})
 	})
@@ -216,7 +216,7 @@ func TestClientCredentialsEndOfJWT(t *testing.T) {
 // TestClientCredentialsAfterRefusal: a provider that was away is asked again within seconds.
 func TestClientCredentialsAfterRefusal(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.away(true)
 	s := start(t, clientCredentialsOptions(p, nil))
 	began := time.Now()
@@ -232,7 +232,7 @@ func TestClientCredentialsAfterRefusal(t *testing.T) {
 // TestClientCredentialsStoreHangs: a store that does not answer is waited for once.
 func TestClientCredentialsStoreHangs(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	deaf := newFakeRedis(t, func([]string) string { return silence })
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": deaf.address}}
 	s := start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 1}}))
@@ -252,7 +252,7 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 // TestClientCredentialsStoreOfTwo: two clients of one store keep their tokens apart, and do not push out each other's.
 func TestClientCredentialsStoreOfTwo(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	empty := newFakeRedis(t, answering(map[string]string{"GET": "$-1\r\n", "": "+OK\r\n"}))
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": empty.address}}
 	asked := map[string]bool{}
@@ -272,7 +272,7 @@ func TestClientCredentialsStoreOfTwo(t *testing.T) {
 // TestClientCredentialsClaims: rule, headers and user name read the token when it is a JWT.
 func TestClientCredentialsClaims(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	options := map[string]any{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]any{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
 	s := start(t, clientCredentialsOptions(p, mergeClaims(options, map[string]any{"scopes": "read"})))
@@ -290,7 +290,7 @@ func TestClientCredentialsClaims(t *testing.T) {
 // TestClientCredentialsAuthentication: the ways in which the gateway's client proves itself.
 func TestClientCredentialsAuthentication(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, row := range []struct {
 		options map[string]any
 		alg     string
@@ -318,7 +318,7 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 // TestClientCredentialsBehindSignIn: sign-in first, then the gateway's token to the upstream, which still learns who the user is.
 func TestClientCredentialsBehindSignIn(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	block := clientCredentialsOptions(p, map[string]any{"forwardHeaders": map[string]any{"X-User": "client_id", "X-Client": "client_id"}})
 	s := start(t, p.options(block, map[string]any{"jwt": map[string]any{"audience": "api"}, "usernameClaim": "sub",
@@ -353,7 +353,7 @@ func TestClientCredentialsBehindSignIn(t *testing.T) {
 // all; who has good ones goes on, and who is new is told when to come again.
 func TestClientCredentialsGuessed(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	options := callersOptions(p)
 	options["ipStrategy"] = map[string]any{"depth": 1}
 	s := start(t, options)

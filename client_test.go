@@ -73,7 +73,7 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			c.bend(p)
 			s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"}))
 			b := newBrowser(t, s)
@@ -117,7 +117,7 @@ func answerRaw(text string) http.HandlerFunc {
 
 // A token endpoint of any length is called, and named in short.
 func TestProviderLongEndpoint(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) {
 		d["token_endpoint"] = "http://127.0.0.1:1/" + strings.Repeat("e", 5000)
 	})
@@ -136,7 +136,7 @@ func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"userinfo_endpoint", "introspection_endpoint", "revocation_endpoint", "end_session_endpoint", "pushed_authorization_request_endpoint"} {
 		for _, value := range []any{"/end", "", "javascript:alert(1)", "https://a:b@id.example.com/", "https://id.example.com/#x", []any{"https://id.example.com/"}, 5} {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.edit("discovery", func(d map[string]any) { d[name] = value })
 			s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
 			if told := strings.Count(s.logs(), "discovery: "+name+" is left out"); told != 1 {
@@ -149,14 +149,14 @@ func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 	}
 	// What the options need is missing then: that is no outage.
 	for name, options := range map[string]map[string]any{"userinfo_endpoint": {"userinfo": true}, "pushed_authorization_request_endpoint": {"par": true}} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.edit("discovery", func(d map[string]any) { d[name] = "/relative" })
 		s := start(t, p.options(options))
 		newBrowser(t, s).open("/").expect(http.StatusInternalServerError, "configuration")
 		s.expectLog("configuration", "the provider names no "+name+"; see endpoints")
 	}
 	// Addresses that are configured are not even looked at in the document.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) {
 		d["authorization_endpoint"], d["token_endpoint"], d["userinfo_endpoint"] = "/a", nil, "ftp://x"
 	})
@@ -171,7 +171,7 @@ func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 func TestProviderFinalSlash(t *testing.T) {
 	t.Parallel()
 	for _, slash := range []string{"", "/"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.issuer = p.URL + slash
 		written := p.URL + strings.TrimPrefix("/", slash)
 		p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
@@ -220,7 +220,7 @@ func withIss(p *fakeProvider, issuer func() string) http.HandlerFunc {
 
 func TestProviderIssuerSpellings(t *testing.T) {
 	for _, path := range []string{"/", "/realms/one", "/realms/one/"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.issuer = p.URL + path
 		newBrowser(t, start(t, p.options())).signIn("/")
 	}
@@ -228,7 +228,7 @@ func TestProviderIssuerSpellings(t *testing.T) {
 
 func TestProviderIsLeftAloneAfterFailures(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("discovery", answerText(500, "text/plain", ""))
 	s := start(t, p.options(impatient))
 	begin := time.Now()
@@ -244,7 +244,7 @@ func TestProviderIsLeftAloneAfterFailures(t *testing.T) {
 func TestProviderIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	// What only reads is tried again within one request.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var failures int64 = 2
 	fail := func(endpoint string) http.HandlerFunc {
 		return func(rw http.ResponseWriter, req *http.Request) {
@@ -263,7 +263,7 @@ func TestProviderIsAskedAgain(t *testing.T) {
 }
 
 func TestProviderFirstRequests(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("discovery", func(rw http.ResponseWriter, req *http.Request) {
 		time.Sleep(200 * time.Millisecond)
 		p.usual("discovery", rw, req)
@@ -292,7 +292,7 @@ func TestProviderFirstRequests(t *testing.T) {
 
 func TestProviderRotatesItsKeys(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.useAlg("ES256")
 	s := start(t, p.options())
 	newBrowser(t, s).signIn("/")
@@ -308,7 +308,7 @@ func TestProviderRotatesItsKeys(t *testing.T) {
 
 func TestProviderIsNotHammeredForUnknownKeys(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.useAlg("ES256")
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	known := p.key
@@ -366,7 +366,7 @@ func TestProviderKeySetTroubles(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			c.bend(p)
 			s := start(t, p.options(impatient))
 			b := newBrowser(t, s)
@@ -383,7 +383,7 @@ func TestProviderKeySetTroubles(t *testing.T) {
 }
 
 func TestProviderEndpointsByHand(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("discovery", answerText(404, "text/plain", ""))
 	at := p.issuer
 	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
@@ -391,8 +391,8 @@ func TestProviderEndpointsByHand(t *testing.T) {
 	if p.count("discovery") != 0 {
 		t.Errorf("there was nothing to discover: %d", p.count("discovery"))
 	}
-	q := newProvider(t)
-	inside := newProvider(t) // the same provider by another name
+	q := newFakeProvider(t)
+	inside := newFakeProvider(t) // the same provider by another name
 	inside.answer("token", func(rw http.ResponseWriter, req *http.Request) { q.usual("token", rw, req) })
 	newBrowser(t, start(t, q.options(map[string]any{"endpoints": map[string]string{"token": inside.URL + "/token"}}))).signIn("/")
 	if inside.count("token") != 1 || q.count("token") != 0 {
@@ -401,8 +401,8 @@ func TestProviderEndpointsByHand(t *testing.T) {
 }
 
 func TestProviderDiscoveryByHand(t *testing.T) {
-	p := newProvider(t)
-	elsewhere := newProvider(t)
+	p := newFakeProvider(t)
+	elsewhere := newFakeProvider(t)
 	elsewhere.answer("discovery", func(rw http.ResponseWriter, req *http.Request) { p.usual("discovery", rw, req) })
 	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
 	newBrowser(t, s).signIn("/")
@@ -466,7 +466,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 	trusted := x509.NewCertPool()
 	trusted.AddCert(parsedCertificate(t, ca.pem))
 	for _, method := range []string{"tls_client_auth", "private_key_jwt", "private_key_jwt without certificate", "client_secret_post"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		var shown int64
 		aliases := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 			atomic.AddInt64(&shown, 1)
@@ -503,7 +503,7 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 			t.Errorf("%s: expected %d calls with a certificate, got %d", method, want, shown)
 		}
 	}
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) {
 		d["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "ftp://127.0.0.1/"}
 	})
@@ -523,13 +523,13 @@ func parsedCertificate(t *testing.T, text string) *x509.Certificate {
 }
 
 func TestProviderWarnsOfPlainHTTP(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	start(t, p.options()).expectLog("plain http")
 }
 
 func TestProviderDownAtStart(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.away(true)
 	s := start(t, p.options(impatient, map[string]any{"bypass": "Path(`/public`)"})) // needs no network
 	b := newBrowser(t, s)
@@ -562,7 +562,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	if len(seen) < 3 {
 		t.Errorf("all documents are read again at the same time: %v", seen)
 	}
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(impatient))
 	newBrowser(t, s).signIn("/")
 	if s.server == nil {
@@ -582,7 +582,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	p.edit("discovery", func(m map[string]any) { m["issuer"] = "https://other.example.com" })
 	again()
 	s.expectLog("issuer", "other.example.com")
-	moved := newProvider(t)
+	moved := newFakeProvider(t)
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
 	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
@@ -594,7 +594,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 // TestProviderWithoutS256Shared: the first middleware of a client has PKCE off, and its second sends what the metadata deny.
 func TestProviderWithoutS256Shared(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) { d["code_challenge_methods_supported"] = []string{"plain"} })
 	off, on := start(t, p.options(map[string]any{"pkce": false})), start(t, p.options())
 	for i := 0; i < 2; i++ {
@@ -628,7 +628,7 @@ func TestProviderWithoutS256(t *testing.T) {
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.edit("discovery", func(d map[string]any) {
 				d["code_challenge_methods_supported"] = row.methods
 				if row.methods == nil {
@@ -705,7 +705,7 @@ func TestProviderNamesTwice(t *testing.T) {
 		{"id token", "", `"\u0073ub":"eve"`, 502},
 		{"id token", "", `"nonce":"x"`, 502},
 	} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		if c.endpoint == "" {
 			idToken(p, c.members)
 		} else {
@@ -734,7 +734,7 @@ func TestProviderNamesTwice(t *testing.T) {
 
 // A key set that has moved: what is redirected is not followed, and the line says what to do.
 func TestProviderRedirects(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.answer("jwks", func(rw http.ResponseWriter, req *http.Request) {
 		http.Redirect(rw, req, "https://elsewhere.example.com/", http.StatusFound)
 	})

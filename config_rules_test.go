@@ -422,7 +422,7 @@ func TestConfigLogoutGetsTheSession(t *testing.T) {
 }
 
 func TestConfigDomainCoversOurHosts(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, c := range []struct{ option, at, domain, problem string }{
 		{"redirectUrl", "https://auth.example.com/cb", "example.com", ""},
 		{"redirectUrl", "https://example.com:8443/cb", ".Example.com", ""},

@@ -8,7 +8,7 @@ import (
 )
 
 func TestCSRF(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{}})
 	c := b.cookie("hub-csrf-token")
 	if c == nil || c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode {
@@ -63,7 +63,7 @@ func TestCSRF(t *testing.T) {
 }
 
 func TestCSRFOptions(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, map[string]any{"csrf": map[string]any{"headerName": "X-Token", "cookieName": "token"}})
 	req := b.request(http.MethodPost, "/", "a=1")
 	req.Header.Set("X-Token", b.cookie("token").Value)
@@ -74,7 +74,7 @@ func TestCSRFOptions(t *testing.T) {
 
 // A token that a browser adds by itself, from a cookie, is no better than a session.
 func TestCSRFOfTokensInCookies(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"csrf": map[string]any{}}, map[string]any{"jwt": map[string]any{"signingSecret": tokenSecret, "audience": "api",
 		"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
 	b := newBrowser(t, s)
@@ -99,7 +99,7 @@ func TestCSRFOfTokensInCookies(t *testing.T) {
 
 // Two middlewares of one host have one CSRF cookie, and a neighbour may plant one: the next page mends it, and nobody is locked out.
 func TestCSRFBesideOthers(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	on := map[string]any{"csrf": map[string]any{}}
 	_, one := signedIn(t, p, on)
 	_, two := signedIn(t, p, on)

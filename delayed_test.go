@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// TestExchangeIsAwaited: a provider that is slower than timeoutSeconds has rotated the refresh token by the time it answers. Who began the
+// TestDelayedIsAwaited: a provider that is slower than timeoutSeconds has rotated the refresh token by the time it answers. Who began the
 // refresh goes on with the tokens there are, and the next request takes the answer, over https as well, whatever else is asked meanwhile.
-func TestExchangeIsAwaited(t *testing.T) {
+func TestDelayedIsAwaited(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	options := map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}}
 	s, b := signedIn(t, p, headersFor("X-Token", "access_token"), map[string]any{"forwardHeaders": map[string]any{"X-Token": "{access_token}"}}, options)
@@ -41,8 +41,8 @@ func TestExchangeIsAwaited(t *testing.T) {
 	s.expectLog("no answer in time yet")
 }
 
-// TestExchangeBesideHTTP2: nearly every provider offers HTTP/2 in the TLS handshake, and its documents are fetched with it.
-func TestExchangeBesideHTTP2(t *testing.T) {
+// TestDelayedBesideHTTP2: nearly every provider offers HTTP/2 in the TLS handshake, and its documents are fetched with it.
+func TestDelayedBesideHTTP2(t *testing.T) {
 	t.Parallel()
 	p := unstartedProvider()
 	p.Server.EnableHTTP2 = true
@@ -61,11 +61,11 @@ func TestExchangeBesideHTTP2(t *testing.T) {
 	}
 }
 
-// TestExchangeHasASize: an answer without an end is not read to it, whichever part of it has none.
-func TestExchangeHasASize(t *testing.T) {
+// TestDelayedHasASize: an answer without an end is not read to it, whichever part of it has none.
+func TestDelayedHasASize(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{"X-A: " + strings.Repeat("a", 1000) + "\r\n", "\r\nHTTP/1.1 103 Early Hints\r\n", "\r\n" + strings.Repeat("b", 1000)} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.expiresIn = 2
 		_, b := signedIn(t, p, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 5}})
 		sent := make(chan int, 1)
@@ -90,10 +90,10 @@ func TestExchangeHasASize(t *testing.T) {
 	}
 }
 
-// TestExchangeHasAnEnd: an answer that never comes is given up, and asked for again.
-func TestExchangeHasAnEnd(t *testing.T) {
+// TestDelayedHasAnEnd: an answer that never comes is given up, and asked for again.
+func TestDelayedHasAnEnd(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	s, b := signedIn(t, p, map[string]any{"exchangeTimeoutSeconds": 2, "clientConfig": map[string]any{"timeoutSeconds": 1}})
 	p.answer("token", answerNothing())
@@ -110,8 +110,8 @@ func TestExchangeHasAnEnd(t *testing.T) {
 	}
 }
 
-// TestExchangeIsBounded: not more than maxDelayedConns connections are kept for answers that nobody asks for.
-func TestExchangeIsBounded(t *testing.T) {
+// TestDelayedIsBounded: not more than maxDelayedConns connections are kept for answers that nobody asks for.
+func TestDelayedIsBounded(t *testing.T) {
 	a := &delayedConns{}
 	now := time.Now()
 	for i := 0; i < maxDelayedConns; i++ {

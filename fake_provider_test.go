@@ -71,8 +71,8 @@ type providerGrant struct {
 	used    bool
 }
 
-// newProvider starts a provider with the client app, whose secret is a good one.
-func newProvider(t *testing.T) *fakeProvider {
+// newFakeProvider starts a provider with the client app, whose secret is a good one.
+func newFakeProvider(t *testing.T) *fakeProvider {
 	t.Helper()
 	p := unstartedProvider()
 	p.Server.Start()

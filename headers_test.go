@@ -12,7 +12,7 @@ import (
 )
 
 func TestHeadersForTheUpstream(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	p.user["nested"] = map[string]any{"a.b": "deep", "list": []any{"one", "two,three"}}
 	_, b := signedIn(t, p, headersFor("X-User", "sub", "X-Groups", "groups", "X-Nested", `nested.a\.b`, "X-List", "nested.list", "X-Missing", "none",
@@ -37,7 +37,7 @@ func TestHeadersForTheUpstream(t *testing.T) {
 }
 
 func TestHeadersForgedOnesAreRemoved(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`)"}))
 	b := newBrowser(t, s)
 	b.signIn("/")
@@ -74,7 +74,7 @@ func TestHeadersForgedOnesAreRemoved(t *testing.T) {
 }
 
 func TestHeadersForgedTrailersAreRemoved(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub")))
 	b := newBrowser(t, s)
 	b.signIn("/")
@@ -111,7 +111,7 @@ func TestHeadersForgedTrailersAreRemoved(t *testing.T) {
 
 func TestHeadersUserOfTheRequestLine(t *testing.T) {
 	// `GET http://eve@host/` names a user to Traefik's access log: with usernameClaim that is ours to say.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options(map[string]any{"usernameClaim": "no_such_claim", "unauthenticated": "forward", "bypass": "Path(`/x`)"})))
 	b.open("/oidc/callback?switch=/") // signs in
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
@@ -129,7 +129,7 @@ func TestHeadersUserOfTheRequestLine(t *testing.T) {
 
 // What a visitor sends costs little, however much of it there is: every name would be looked at.
 func TestHeadersInThousands(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, headersFor("X-User", "sub"), map[string]any{"bypass": "Path(`/public`)", "backchannelLogoutUrl": "/back"})
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	var many []string

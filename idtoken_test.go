@@ -59,7 +59,7 @@ func TestIDToken(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.edit("id_token", c.edit)
 			s := start(t, p.options(map[string]any{"userinfo": true}, c.options))
 			b := newBrowser(t, s)
@@ -80,7 +80,7 @@ func TestIDTokenAlgorithms(t *testing.T) {
 	for _, alg := range []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"} {
 		alg := alg
 		t.Run(alg, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.useAlg(alg)
 			newBrowser(t, start(t, p.options())).signIn("/") // what the provider lists
 			s := start(t, p.options(map[string]any{"idTokenSigningAlg": alg, "clientConfig": map[string]any{"timeoutSeconds": 4}}))
@@ -89,7 +89,7 @@ func TestIDTokenAlgorithms(t *testing.T) {
 		})
 	}
 	t.Run("HS256 when it is named", func(t *testing.T) {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.clientSecret = strings.Repeat("long-enough-", 4)
 		p.useAlg("HS256")
 		s := start(t, p.options(map[string]any{"idTokenSigningAlg": "HS256"}))
@@ -150,7 +150,7 @@ func TestIDTokenSignatureIsRefused(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			c.bend(p)
 			s := start(t, p.options(map[string]any{"userinfo": true}))
 			b := newBrowser(t, s)
@@ -178,11 +178,11 @@ func refusesBadSignature(t *testing.T, p *fakeProvider, s *testSite) {
 func TestIDTokenClockDifference(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{-30 * time.Second, 30 * time.Second} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.clockSkew = skew
 		newBrowser(t, start(t, p.options())).signIn("/")
 	}
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.clockSkew = 5 * time.Minute
 	s := start(t, p.options())
 	newBrowser(t, s).open("/").expect(http.StatusBadGateway)

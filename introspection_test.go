@@ -27,7 +27,7 @@ func (p *fakeProvider) opaque(subject string) string {
 
 func TestIntrospection(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, introspectionOptions(p, map[string]any{"claims": "Contains(`scope`, `read`)", "tokenTypeHint": "access_token"}))
 	token := p.opaque("ada")
 	for i := 0; i < 5; i++ {
@@ -96,7 +96,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.answer("introspection", row.answer)
 			s := start(t, introspectionOptions(p, map[string]any{"audience": "api", "clientConfig": map[string]any{
 				"url": p.issuer + "/introspect", "timeoutSeconds": 1, "maxRetries": 0}}))
@@ -118,7 +118,7 @@ func TestIntrospectionAnswers(t *testing.T) {
 // TestIntrospectionOneCall: a thousand requests with one new token are one question.
 func TestIntrospectionOneCall(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, introspectionOptions(p, nil))
 	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
 		time.Sleep(200 * time.Millisecond)
@@ -155,7 +155,7 @@ func TestIntrospectionCache(t *testing.T) {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.edit("introspection", func(answer map[string]any) { answer["exp"] = time.Now().Add(row.life).Unix() })
 			s := start(t, introspectionOptions(p, map[string]any{"cacheSeconds": row.cacheSeconds}))
 			token := p.opaque("ada")
@@ -169,7 +169,7 @@ func TestIntrospectionCache(t *testing.T) {
 		})
 	}
 	// A token that was revoked is refused when its answer ends, and while the provider is away the answer goes on to its end.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, introspectionOptions(p, map[string]any{"cacheSeconds": 2}))
 	token, other := p.opaque("ada"), p.opaque("bob")
 	bearer(t, s, token).accepted("ada")
@@ -191,7 +191,7 @@ func TestIntrospectionCache(t *testing.T) {
 // TestIntrospectionSharedAnswers: two middlewares that ask the same share answers, and judge them each by its own rules.
 func TestIntrospectionSharedAnswers(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("introspection", func(answer map[string]any) { answer["aud"] = "first" })
 	first := start(t, introspectionOptions(p, map[string]any{"audience": "first"}))
 	second := start(t, introspectionOptions(p, map[string]any{"audience": "second"}))
@@ -217,7 +217,7 @@ func templated(t *testing.T, p *fakeProvider, header, value string, headers map[
 // TestIntrospectionTemplates: headers of the question are made of the request, whose answer is then for such requests only.
 func TestIntrospectionTemplates(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := templated(t, p, "X-Tenant", "one", map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"})
 	for i := 0; i < 3; i++ {
 		bearer(t, s, "token", "Tenant: one").accepted("ada")
@@ -239,7 +239,7 @@ func TestIntrospectionTemplates(t *testing.T) {
 // nor fail at the provider.
 func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := templated(t, p, "X-Zone", "c", map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`})
 	for i := 0; i < 2; i++ {
 		apiCall(t, s, "GET", "/?tenant=a+X-Zone:b&zone=c", "", "Authorization: Bearer token").accepted("ada")
@@ -266,7 +266,7 @@ func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 // TestIntrospectionRetries: asking changes nothing, so a failure that comes at once is tried again.
 func TestIntrospectionRetries(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var calls int64
 	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
 		if atomic.AddInt64(&calls, 1) < 3 {
@@ -285,7 +285,7 @@ func TestIntrospectionRetries(t *testing.T) {
 func TestIntrospectionClientAuthentication(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"client_secret_basic", "client_secret_post", "private_key_jwt", "none"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		options := map[string]any{"clientAuthMethod": method, "forwardHeaders": map[string]any{"X-User": "sub"}}
 		alone := introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect"}})
 		alone = mergeClaims(alone, map[string]any{"clientAuthMethod": method, "clientId": p.clientID})
@@ -314,7 +314,7 @@ func TestIntrospectionClientAuthentication(t *testing.T) {
 // TestIntrospectionAlone: what a middleware that only asks needs to know of the provider.
 func TestIntrospectionAlone(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	key := pemOf(t, commonKey("RS256"))
 	audience := func() any {
 		parsed, err := parseToken(p.lastCall("introspection").form.Get("client_assertion"))
@@ -369,7 +369,7 @@ func TestIntrospectionAlone(t *testing.T) {
 // TestIntrospectionAloneRefuses: what cannot be meant is said when Traefik starts.
 func TestIntrospectionAloneRefuses(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, row := range []struct {
 		name  string
 		top   map[string]any
@@ -434,7 +434,7 @@ func TestIntrospectionFaults(t *testing.T) {
 		row := row
 		t.Run(fmt.Sprint(row.status, row.code), func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			body := map[string]any{"error": row.code}
 			if row.code == "" {
 				body = nil
@@ -475,7 +475,7 @@ func TestIntrospectionFaults(t *testing.T) {
 // TestIntrospectionOutage: in an outage the provider is asked now and then, however many tokens callers make up.
 func TestIntrospectionOutage(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect", "maxRetries": 0}}))
 	p.answer("introspection", answerText(503, "text/html", "<h1>Back soon</h1>"))
 	began := time.Now()
@@ -497,7 +497,7 @@ func TestIntrospectionOutage(t *testing.T) {
 	bearer(t, s, p.opaque("bob")).accepted("bob")
 
 	// The same of callers with credentials of their own.
-	p = newProvider(t)
+	p = newFakeProvider(t)
 	s = start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientConfig": map[string]any{"maxRetries": 0}}})
 	p.answer("token", answerJSON(503, nil))
 	began = time.Now()
@@ -529,7 +529,7 @@ func patiently(t *testing.T, is func() bool) {
 // TestIntrospectionOddTokens: what no token is made of is not asked about.
 func TestIntrospectionOddTokens(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, introspectionOptions(p, map[string]any{"tokenSource": map[string]any{"query": "token"}}))
 	for _, odd := range []string{"gr%C3%B6%C3%9Fe", "a%7Fb", "a%80b", "a%0Ab", "%00"} {
 		apiCall(t, s, "GET", "/?token="+odd, "").challenged(401, badToken, "token: must be printable ASCII")

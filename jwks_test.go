@@ -482,7 +482,7 @@ func BenchmarkJWTES256(b *testing.B) { benchmarkJWT(b, "ES256") }
 // TestJWKSLarge: a thousand keys of all uses with certificates, of which one is the token's.
 func TestJWKSLarge(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	chain := strings.Repeat("TUlJ", 400)
 	var all []any
 	for i := 0; i < 1000; i++ {
@@ -516,14 +516,14 @@ func TestJWKSLarge(t *testing.T) {
 func TestJWKSCertificates(t *testing.T) {
 	t.Parallel()
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.key = &providerKey{kid: "k", alg: alg, private: newPrivateKey(alg)}
 		kty := p.key.public()["kty"]
 		p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{map[string]any{"kty": kty, "kid": "k", "x5c": []string{linesOf(certificateOf(t, p.key.private.(crypto.Signer)))}}}}))
 		s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
 		bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).accepted("ada")
 	}
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	broken := p.key.public()
 	broken["n"] = "+/" + broken["n"].(string)
 	for want, keys := range map[string]any{
@@ -550,7 +550,7 @@ func linesOf(text string) string {
 // TestJWKSHeaders: keys that are not public are asked for with headers.
 func TestJWKSHeaders(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, headers := range []map[string]any{{"authorization": "Bearer one"}, {"Authorization": "Bearer two"}} {
 		s := start(t, jwtOptions(map[string]any{"issuer": p.issuer, "clientConfig": map[string]any{"headers": headers}}))
 		bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).accepted("ada")

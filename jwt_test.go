@@ -122,7 +122,7 @@ func exactly(header string, size int) string {
 	return short + strings.Repeat("A", size-len(short))
 }
 
-func TestTokenParse(t *testing.T) {
+func TestJWTParse(t *testing.T) {
 	const header, payload = `{"alg":"RS256","kid":"k1","typ":"JWT"}`, `{"sub":"alice"}`
 	good := jwtOf(header, payload)
 	encode := base64url.EncodeToString
@@ -189,8 +189,8 @@ func TestTokenParse(t *testing.T) {
 	}
 }
 
-// TestTokenSameHeader: what is kept of a header is kept within bounds, and shares nothing between two tokens.
-func TestTokenSameHeader(t *testing.T) {
+// TestJWTSameHeader: what is kept of a header is kept within bounds, and shares nothing between two tokens.
+func TestJWTSameHeader(t *testing.T) {
 	one, err := parseToken(jwtOf(`{"alg":"RS256","kid":"same"}`, `{"sub":"alice"}`))
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestTokenSameHeader(t *testing.T) {
 	}
 }
 
-func TestTokenStrictJSON(t *testing.T) {
+func TestJWTStrictJSON(t *testing.T) {
 	for _, row := range []struct{ name, text, wantErr string }{
 		{"empty object", `{}`, ""},
 		{"white space around", " \r\n\t{ \"a\" : 1 }\n", ""},
@@ -304,7 +304,7 @@ var idTokenBase = map[string]any{
 	"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "nonce": "n-0S6", "exp": 1700000300, "iat": 1699999990,
 }
 
-func TestTokenID(t *testing.T) {
+func TestJWTID(t *testing.T) {
 	age := 300
 	hash := sha256.Sum256([]byte("the-access-token"))
 	wide := sha512.Sum512([]byte("the-access-token"))
@@ -433,7 +433,7 @@ func TestTokenID(t *testing.T) {
 	}
 }
 
-func TestTokenRefreshedID(t *testing.T) {
+func TestJWTRefreshedID(t *testing.T) {
 	hash := sha256.Sum256([]byte("the-access-token"))
 	for _, row := range []struct{ name, first, change, wantErr string }{
 		{"nothing wrong", ``, `{"nonce":null}`, ""},
@@ -490,7 +490,7 @@ func TestTokenRefreshedID(t *testing.T) {
 	wantError(t, err, "iss: not what it was before the refresh")
 }
 
-func TestTokenLogout(t *testing.T) {
+func TestJWTLogout(t *testing.T) {
 	base := map[string]any{
 		"iss": "https://id.example.com/", "aud": "my-app", "sub": "alice", "sid": "s1", "jti": "j1", "exp": 1700000100, "iat": 1700000000,
 		"events": map[string]any{logoutEvent: map[string]any{}},
@@ -539,7 +539,7 @@ func TestTokenLogout(t *testing.T) {
 	}
 }
 
-func TestTokenAccess(t *testing.T) {
+func TestJWTAccess(t *testing.T) {
 	base := map[string]any{"iss": "https://id.example.com/", "aud": "https://api.example.com", "sub": "alice", "exp": 1700000100}
 	const plain = `{"alg":"RS256"}`
 	for _, row := range []struct{ name, header, change, wantErr string }{
@@ -579,8 +579,8 @@ func TestTokenAccess(t *testing.T) {
 	}
 }
 
-// TestTokenErrorsAreShort sees to it that a claim of a stranger cannot fill the log.
-func TestTokenErrorsAreShort(t *testing.T) {
+// TestJWTErrorsAreShort sees to it that a claim of a stranger cannot fill the log.
+func TestJWTErrorsAreShort(t *testing.T) {
 	r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/"}, audience: []string{"my-app"}}
 	long := strings.Repeat("x\\n", 9000)
 	for _, change := range []string{`{"iss":"` + long + `"}`, `{"aud":["` + long + `"]}`, `{"exp":"` + long + `"}`, `{"sub":"` + long + `"}`} {
@@ -599,8 +599,8 @@ func jwtMAC(secret []byte, alg, payload string) string {
 	return signed + "." + base64url.EncodeToString(mac.Sum(nil))
 }
 
-// TestTokenDates: the first and the last second that a date can name are dates (RFC 7519 2).
-func TestTokenDates(t *testing.T) {
+// TestJWTDates: the first and the last second that a date can name are dates (RFC 7519 2).
+func TestJWTDates(t *testing.T) {
 	for _, row := range []struct {
 		number string
 		want   int64
@@ -613,8 +613,8 @@ func TestTokenDates(t *testing.T) {
 	}
 }
 
-// TestTokenClockSkew: how far clocks may differ is the operator's to say.
-func TestTokenClockSkew(t *testing.T) {
+// TestJWTClockSkew: how far clocks may differ is the operator's to say.
+func TestJWTClockSkew(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		skew any
@@ -711,8 +711,8 @@ var tokenKinds = []struct{ provider, kind, header, claims, wantErr string }{
 	{"every provider", "answer of introspection", `{"typ":"token-introspection+jwt"}`, `{"aud":"x"}`, `typ: expected`},
 }
 
-// TestTokenKinds: an access token is let in, everything else is not. The documentation names every provider of this table.
-func TestTokenKinds(t *testing.T) {
+// TestJWTKinds: an access token is let in, everything else is not. The documentation names every provider of this table.
+func TestJWTKinds(t *testing.T) {
 	page, err := os.ReadFile("docs/apis.md")
 	if err != nil {
 		t.Fatal(err)
@@ -737,10 +737,10 @@ func TestTokenKinds(t *testing.T) {
 	}
 }
 
-// TestTokenKindsBesideSignIn: the ID token that a sign-out shows to the whole world is no access token, also one without nonce.
-func TestTokenKindsBesideSignIn(t *testing.T) {
+// TestJWTKindsBesideSignIn: the ID token that a sign-out shows to the whole world is no access token, also one without nonce.
+func TestJWTKindsBesideSignIn(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	now := time.Now().Unix()
 	refreshed := map[string]any{"iss": p.issuer, "aud": p.clientID, "iat": now, "auth_time": now, "email": "ada@example.com"}
 	s := start(t, p.options(map[string]any{"jwt": map[string]any{}, "forwardHeaders": map[string]any{"X-User": "sub"}}))

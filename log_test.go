@@ -74,7 +74,7 @@ func TestLogOfFaults(t *testing.T) {
 		name, answer := name, answer
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.expiresIn = 1
 			s, b := signedIn(t, p, map[string]any{"logLevel": "warn"})
 			people := []*browser{b}
@@ -100,7 +100,7 @@ func TestLogOfFaults(t *testing.T) {
 }
 
 func TestLogHidesTheCallback(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page?token=abc"))
@@ -114,7 +114,7 @@ func TestLogHidesTheCallback(t *testing.T) {
 }
 
 func TestLogHasOneLinePerRequest(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"logLevel": "debug"}))
 	b := newBrowser(t, s)
 	for _, end := range []string{"%0a", "%0d", "%c2%85", "%e2%80%a8", "%e2%80%a9", "%1b[2K", "%e2%80%ae"} { // also what readers of logs take for the end of a line

@@ -10,7 +10,7 @@ import (
 )
 
 // Whatever keeps a cookie of ours from coming back: after two sign-ins at most there is a page that says why, and so does the log.
-func TestLoopEnds(t *testing.T) {
+func TestLoginLoopEnds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		options map[string]any
@@ -36,7 +36,7 @@ func TestLoopEnds(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			session, state := map[string]any{}, map[string]any{}
 			options := p.options(map[string]any{"session": session, "stateCookie": state})
 			for name, value := range c.options {
@@ -78,9 +78,9 @@ func TestLoopEnds(t *testing.T) {
 }
 
 // A page after the sign-in that is an address of ours, as can be seen at some hosts only, is not gone to there.
-func TestLoopOfLandings(t *testing.T) {
+func TestLoginLoopOfLandings(t *testing.T) {
 	for _, landing := range []string{app + "/login", app + "/login?x=1", app + "/oidc/callback", app + "/logout"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s := start(t, p.options(map[string]any{"loginUrl": "/login", "logoutUrl": "/logout", "postLoginRedirectUrl": landing}))
 		b := newBrowser(t, s)
 		if r := b.open("/login").upstream(); r.URI != "/" || p.count("token") != 1 {
@@ -89,7 +89,7 @@ func TestLoopOfLandings(t *testing.T) {
 		b.open("/oidc/callback").upstream()
 	}
 	elsewhere := "https://portal.example.org/login" // is another application's
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options(map[string]any{"loginUrl": "/login", "postLoginRedirectUrl": elsewhere})))
 	if r := b.look(b.answered(b.begin("/login")).String()); r.header.Get("Location") != elsewhere {
 		t.Errorf("expected to end at %s, got %s", elsewhere, r.trail)
@@ -97,8 +97,8 @@ func TestLoopOfLandings(t *testing.T) {
 }
 
 // A sign-in that was once cut off and completed elsewhere does not hide that the next ones lead around.
-func TestLoopEndsBesideAnOldSignIn(t *testing.T) {
-	p := newProvider(t)
+func TestLoginLoopEndsBesideAnOldSignIn(t *testing.T) {
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options()))
 	back := b.answered(b.begin("/old"))
 	b.copyOf().open(back.String()).upstream()
@@ -110,8 +110,8 @@ func TestLoopEndsBesideAnOldSignIn(t *testing.T) {
 }
 
 // Sessions may end soon, and people may sign in again and again: that is no loop.
-func TestLoopIsNone(t *testing.T) {
-	p := newProvider(t)
+func TestLoginLoopIsNone(t *testing.T) {
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "loginUrl": "/login", "unauthenticated": "auto"}))
 	b := newBrowser(t, s)
 	for i := 0; i < 5; i++ {
@@ -136,9 +136,9 @@ func TestLoopIsNone(t *testing.T) {
 }
 
 // What is no sign-in of this browser, or not any more, is not called a matter of cookies.
-func TestLoopWordsAreForLostCookies(t *testing.T) {
+func TestLoginLoopWordsAreForLostCookies(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"stateCookie": map[string]any{"maxAge": 2}}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
@@ -163,8 +163,8 @@ var speculations = []string{
 	"X-Prerender: 1",
 }
 
-func TestLoopSpeculativeLoadsChangeNothing(t *testing.T) {
-	p := newProvider(t)
+func TestLoginLoopSpeculativeLoadsChangeNothing(t *testing.T) {
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "loginUrl": "/login", "frontchannelLogoutUrl": "/gone", "unauthenticated": "auto"}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))

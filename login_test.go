@@ -12,7 +12,7 @@ import (
 )
 
 func TestLoginRequest(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options()))
 	r := b.look("/")
 	first, second := r.location().Query(), b.begin("/").Query()
@@ -58,7 +58,7 @@ func TestLoginRequestOptions(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			sent := newBrowser(t, start(t, p.options(c.options))).begin(c.address).Query()
 			for name, want := range c.want {
 				if got := strings.Join(sent[name], "|"); got != want {
@@ -70,7 +70,7 @@ func TestLoginRequestOptions(t *testing.T) {
 }
 
 func TestLoginRequestKeepsProtocolParameters(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, name := range []string{"state", "nonce", "redirect_uri", "client_id", "response_type", "code_challenge", "scope"} {
 		s, err := build(t, p.options(map[string]any{"authParams": map[string]string{name: "theirs"}, "loginParams": []string{name}}))
 		if err != nil {
@@ -116,7 +116,7 @@ func sendAs(b *browser, kind string) *reply {
 
 // Who posts a form after the session has ended is not sent away with it, but shown the way in.
 func TestLoginWayIn(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, c := range []struct {
 		name    string
 		options map[string]any
@@ -153,7 +153,7 @@ func TestLoginUnauthenticated(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			s := start(t, p.options(c.options))
 			var got []string
 			for _, kind := range kinds {
@@ -181,7 +181,7 @@ func sendAsWithoutFollowing(b *browser, kind string) *reply {
 }
 
 func TestLoginAnswerFormats(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options(map[string]any{"unauthenticated": "deny"})))
 	page := b.look("/").expect(http.StatusUnauthorized, "<html")
 	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") {
@@ -194,7 +194,7 @@ func TestLoginAnswerFormats(t *testing.T) {
 }
 
 func TestLoginTabs(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"maxAge": 3600, "acrValues": []string{"gold"}}))
 	p.user["acr"] = "gold"
 	p.user["auth_time"] = time.Now().Unix()
@@ -230,7 +230,7 @@ func TestLoginTabs(t *testing.T) {
 // A pending login must fit into one cookie whatever address it began with, or the browser drops it and the sign-in never ends. What does not
 // fit is not lost without a word.
 func TestLoginFromLongAddresses(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	for path, want := range map[string]string{
 		"/?" + strings.Repeat("a=b&", 250): "", "/a?" + strings.Repeat("a=b&", 480): "", "/a?" + strings.Repeat("&", 1900): "", "/a?b=\xe9&c=é": "/a?b=%E9&c=%C3%A9",
@@ -256,7 +256,7 @@ func TestLoginFromLongAddresses(t *testing.T) {
 }
 
 func TestLoginBackButton(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page"))
@@ -278,7 +278,7 @@ func TestLoginBackButton(t *testing.T) {
 // begins once more, and only once.
 func TestLoginOvertakenByAnotherTab(t *testing.T) {
 	for _, mode := range []string{"query", "form_post"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s := start(t, p.options(map[string]any{"responseMode": mode}))
 		b := newBrowser(t, s)
 		b.open("/first").upstream()
@@ -313,7 +313,7 @@ func TestLoginOvertakenByAnotherTab(t *testing.T) {
 		newBrowser(t, s).open("/sixth").expect(http.StatusServiceUnavailable, "/sixth")
 	}
 	// A code that is refused is no trouble for who is signed in: Keycloak mixes up the codes of two tabs.
-	refusing := newProvider(t)
+	refusing := newFakeProvider(t)
 	site := start(t, refusing.options())
 	mixed := newBrowser(t, site)
 	back := mixed.begin("/second")
@@ -324,7 +324,7 @@ func TestLoginOvertakenByAnotherTab(t *testing.T) {
 	}
 	newBrowser(t, site).open("/third").expect(http.StatusBadRequest, "/third")
 	// An answer of another issuer is not believed in this, either (RFC 9207).
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
 	p.refuse("temporarily_unavailable", "authentication_expired")
 	newBrowser(t, start(t, p.options())).open("/").expect(http.StatusBadGateway)
@@ -338,7 +338,7 @@ func TestLoginStaysOnOurOwnOrigin(t *testing.T) {
 		"//evil.example.com/", "///evil.example.com", "/\\evil.example.com", "/%5cevil.example.com", "/%09/evil.example.com", "/.//evil.example.com",
 		"/@evil.example.com", "/page?next=https://evil.example.com", "/;//evil.example.com", "/%2f%2fevil.example.com", "//evil.example.com/%2f..",
 	} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s := start(t, p.options())
 		b := newBrowser(t, s)
 		res := b.raw(path, "Sec-Fetch-Mode: navigate")
@@ -358,7 +358,7 @@ func TestLoginStaysOnOurOwnOrigin(t *testing.T) {
 }
 
 func TestLoginURL(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	options := p.options(map[string]any{"loginUrl": "/login", "postLoginRedirectUrl": "/welcome"})
 	s := start(t, options)
 	b := newBrowser(t, s)
@@ -407,7 +407,7 @@ func TestLoginPushedRequest(t *testing.T) {
 		required bool
 		calls    int
 	}{{"auto", false, 0}, {"auto", true, 1}, {"true", false, 1}, {"false", true, 0}} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.edit("discovery", func(d map[string]any) { d["require_pushed_authorization_requests"] = c.required })
 		b := newBrowser(t, start(t, p.options(map[string]any{"par": c.par})))
 		sent := b.begin("/page")
@@ -434,7 +434,7 @@ func TestLoginPushedRequest(t *testing.T) {
 		"not accepted, with request_uri": {answerJSON(400, map[string]any{"request_uri": "urn:x", "expires_in": 60}), 503},
 		"HTML":                           {answerText(201, "text/html", "<p>"), 503},
 	} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.answer("par", c.answer)
 		s := start(t, p.options(map[string]any{"par": true}))
 		newBrowser(t, s).open("/page").expect(c.status)
@@ -443,7 +443,7 @@ func TestLoginPushedRequest(t *testing.T) {
 			t.Errorf("%s: the browser was sent on", name)
 		}
 	}
-	p := newProvider(t) // RFC 9126 2.2 says 201; some say 200
+	p := newFakeProvider(t) // RFC 9126 2.2 says 201; some say 200
 	p.answer("par", func(rw http.ResponseWriter, req *http.Request) {
 		recorder := httptest.NewRecorder()
 		p.usual("par", recorder, req)
@@ -453,7 +453,7 @@ func TestLoginPushedRequest(t *testing.T) {
 }
 
 func TestLoginNeverMixesPeople(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"forwardHeaders": map[string]string{"X-User": "sub", "X-Page": "page"}}))
 	// The page a person asked for goes to the provider as a hint and comes back as a claim.
 	p.answer("authorize", func(rw http.ResponseWriter, req *http.Request) { p.usual("authorize", rw, req) })
@@ -474,7 +474,7 @@ func TestLoginNeverMixesPeople(t *testing.T) {
 }
 
 func TestLoginSwitchesTheUser(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)"}))
 	b := newBrowser(t, s)
 	page := b.open("/page?a=1").expect(http.StatusForbidden)
@@ -495,7 +495,7 @@ func TestLoginSwitchesTheUser(t *testing.T) {
 // What the operator has set as prompt goes before ours, also when it is none: not all providers know prompt=login.
 func TestLoginSwitchesTheUserAsTheOperatorSays(t *testing.T) {
 	for _, want := range []string{"select_account", ""} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s := start(t, p.options(map[string]any{"claims": "Equals(`sub`, `grace`)", "authParams": map[string]any{"prompt": want}}))
 		b := newBrowser(t, s)
 		page := b.open("/page").expect(http.StatusForbidden)
@@ -510,7 +510,7 @@ func TestLoginSwitchesTheUserAsTheOperatorSays(t *testing.T) {
 
 // An address may name the port that browsers leave out.
 func TestLoginURLWithTheUsualPort(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback", "logoutUrl": "APP.example.com:443/logout", "loginUrl": "https://app.example.com/login"}))
 	b := newBrowser(t, s)
 	authorization := b.begin("/login")
@@ -531,7 +531,7 @@ func TestLoginURLWithTheUsualPort(t *testing.T) {
 
 // One host may have the callback of all, and every page is returned to.
 func TestLoginAtOneHostForAll(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"redirectUrl": "https://auth.example.com/oidc/callback", "loginUrl": "/login", "unauthenticated": "auto"}, sessionOptions("domain", "example.com")))
 	b := newBrowser(t, s)
 	for _, host := range []string{"https://auth.example.com", "https://wiki.example.com", "https://evil.example.org"} {
@@ -577,7 +577,7 @@ func TestLoginQueryOfAnAddress(t *testing.T) {
 }
 
 func TestLoginRedirectsWithoutTheBody(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"unauthenticated": "login"}))
 	b := newBrowser(t, s)
 	for method, status := range map[string]int{http.MethodGet: 302, http.MethodHead: 302, http.MethodPost: 303, http.MethodPut: 303, http.MethodPatch: 303, http.MethodDelete: 303} {
@@ -589,7 +589,7 @@ func TestLoginRedirectsWithoutTheBody(t *testing.T) {
 
 func TestLoginSwitchesTheUserOnAnotherHost(t *testing.T) {
 	// The callback is on another host: the page cannot lead there with a path.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)", "session": map[string]any{"domain": "example.com"},
 		"stateCookie": map[string]any{"domain": "example.com"}}))
 	b := newBrowser(t, s)

@@ -16,7 +16,7 @@ func TestLogout(t *testing.T) {
 	for _, how := range []string{"a link of the same site", "a form of the same site", "typed"} {
 		how := how
 		t.Run(how, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			issued := ""
 			p.edit("token", func(d map[string]any) { issued = d["id_token"].(string) })
 			s, b := signedIn(t, p, logoutOptions)
@@ -52,7 +52,7 @@ func TestLogout(t *testing.T) {
 }
 
 func TestLogoutFromAnotherSite(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, logoutOptions)
 	for _, try := range []struct {
 		name string
@@ -111,7 +111,7 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			c.bend(p)
 			s, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
 			if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
@@ -126,13 +126,13 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		})
 	}
 	t.Run("nothing says where to land", func(t *testing.T) {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint") })
 		_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
 		b.open("/logout").expect(http.StatusOK, "signed out", `href="/"`)
 	})
 	t.Run("a restarted Traefik cannot reach it", func(t *testing.T) {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		_, b := signedIn(t, p, logoutOptions, sessionOptions("name", "kept"))
 		cookie := b.cookie("kept").Value
 		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}))
@@ -147,7 +147,7 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 }
 
 func TestLogoutOfNobody(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options(logoutOptions)))
 	r := b.open("/logout")
 	if r.status >= 400 {
@@ -157,7 +157,7 @@ func TestLogoutOfNobody(t *testing.T) {
 
 func TestLogoutLanding(t *testing.T) {
 	// The provider may come back without state, or with one we do not know.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "postLogoutRedirectUrl": app + "/bye", "bypass": "Path(`/bye`)"})
 	b.open("/logout")
 	for _, path := range []string{"/bye", "/bye?state=unknown", "/bye?state="} {
@@ -166,7 +166,7 @@ func TestLogoutLanding(t *testing.T) {
 }
 
 func TestLogoutOfLargeSession(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.user["filler"] = incompressible(9000)
 	s, b := signedIn(t, p, logoutOptions)
 	if len(b.cookieNames(s.sessionCookie())) < 3 {
@@ -179,7 +179,7 @@ func TestLogoutOfLargeSession(t *testing.T) {
 }
 
 func TestLogoutCookiesOfADomain(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, logoutOptions, sessionOptions("domain", "example.com"), map[string]any{"csrf": map[string]any{}})
 	b.open("/logout")
 	if names := b.cookieNames(""); len(names) > 0 {
@@ -219,7 +219,7 @@ func sidOf(p *fakeProvider) string {
 }
 
 func TestLogoutByTheProvider(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel", "logoutUrl": "/logout"})
 	first := sidOf(p)
 	other := newBrowser(t, s)
@@ -250,7 +250,7 @@ func TestLogoutByTheProvider(t *testing.T) {
 
 // Who was signed out stays so when a reload changes how the provider is called, and in a middleware that calls it in another way.
 func TestLogoutIsKnownToEveryConnection(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	shared := sessionOptions("name", "shared", "secret", "a-secret-of-32-bytes-or-so-at-all")
 	_, b := signedIn(t, p, shared, logoutOptions)
 	other := start(t, p.options(shared, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 4}}))
@@ -268,7 +268,7 @@ func TestLogoutIsKnownToEveryConnection(t *testing.T) {
 
 // A session that was begun by a replica whose clock is ahead, or before this clock was set back, is signed out as any other.
 func TestLogoutOfASessionFromTheFuture(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
 	if s.server == nil {
 		t.Skip("a session can be changed in this process alone")
@@ -291,7 +291,7 @@ func TestLogoutOfASessionFromTheFuture(t *testing.T) {
 
 // The provider may end a session before we have heard that it began.
 func TestLogoutByTheProviderDuringTheSignIn(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel"}))
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/"))
@@ -307,7 +307,7 @@ func TestLogoutByTheProviderDuringTheSignIn(t *testing.T) {
 }
 
 func TestLogoutTokenIsRefused(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	sid := sidOf(p)
 	claims := func(pairs ...any) string {
@@ -373,7 +373,7 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 
 // TestLogoutJunkIsLoggedNowAndThen: anybody can post to the back channel, and must not fill the operator's log.
 func TestLogoutJunkIsLoggedNowAndThen(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "logLevel": "warn"}))
 	for i := 0; i < 5; i++ {
 		sendLogoutToken(s, "logout_token=abc").expect(http.StatusBadRequest)
@@ -385,7 +385,7 @@ func TestLogoutJunkIsLoggedNowAndThen(t *testing.T) {
 
 // A logout token that names a session and a user ends the session if it is that user's (Back-Channel Logout 2.5): both must fit.
 func TestLogoutOfOneUsersSessionAsAnothers(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	sid := sidOf(p)
 	for _, claims := range []map[string]any{{"sid": sid, "sub": "eve"}, {"sid": "other", "sub": "ada"}, {"sid": sid + "\x00ada"}, {"sub": sid}, {"sid": "ada"}} {
@@ -400,7 +400,7 @@ func TestLogoutOfOneUsersSessionAsAnothers(t *testing.T) {
 
 func TestLogoutByTheProvidersPage(t *testing.T) {
 	for _, trusted := range []string{"", "https://other.example.com"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "trustedIssuer": trusted})
 		sid := sidOf(p)
 		frame := newBrowser(t, s) // a third-party frame without cookies
@@ -444,7 +444,7 @@ func otherLogouts(list *boundedCache, count int) {
 }
 
 func TestLogoutListTellsWhenItForgets(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"})
 	if s.server == nil {
 		t.Skip("the memory can be filled in this process alone")
@@ -491,7 +491,7 @@ func TestLogoutListTellsWhenItForgets(t *testing.T) {
 func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 	// Anybody may load that page, with any sid. One that no session here has must not make us look through all of them, nor hold up
 	// the requests of those who are signed in: it takes no lock of theirs.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})
 	if s.server == nil {
 		t.Skip("the lock can be held in this process alone")
@@ -518,7 +518,7 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 }
 
 func TestLogoutWarnsOfCookieSessions(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	endless := "renewed for ever"
 	for _, c := range []struct {
 		options map[string]any
@@ -535,7 +535,7 @@ func TestLogoutWarnsOfCookieSessions(t *testing.T) {
 // Anybody who may write a middleware can name our issuer and our client, beside a secret and a provider of his own. What that provider
 // says, and what happens at his addresses, is nothing to our sessions.
 func TestLogoutByAStrangersMiddleware(t *testing.T) {
-	p, evil := newProvider(t), newProvider(t)
+	p, evil := newFakeProvider(t), newFakeProvider(t)
 	evil.rotateKeys("evil")
 	addresses := map[string]any{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"}
 	s, b := signedIn(t, p, addresses)
@@ -552,7 +552,7 @@ func TestLogoutByAStrangersMiddleware(t *testing.T) {
 
 // Who signed out stays out when the secret is replaced, whichever of the two sealed the cookie.
 func TestLogoutSurvivesANewSecret(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	old, fresh := "a secret of 2025, and a long one", "a secret of 2026, and a long one"
 	before := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", old)))
 	after := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", fresh, "previousSecrets", []string{old})))
@@ -571,7 +571,7 @@ func TestLogoutSurvivesANewSecret(t *testing.T) {
 
 // An ID token with many groups does not fit into an address: it is posted, by a page that does so by itself.
 func TestLogoutWithALargeToken(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var groups []any
 	for i := 0; i < 100; i++ {
 		groups = append(groups, incompressible(30))
@@ -616,7 +616,7 @@ func TestLogoutWithALargeToken(t *testing.T) {
 // cookie, may still be let in. What is no cookie of ours stands in nobody's way.
 func TestLogoutOfWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	const secret = "the-secret-of-what-cannot-be-read-1"
 	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "unread", "secret", secret))
 	p.user["filler"] = incompressible(9000)
@@ -668,7 +668,7 @@ func TestLogoutOfWhatCannotBeRead(t *testing.T) {
 
 func TestLogoutDuringARefresh(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	p.expiresIn = 300
@@ -697,7 +697,7 @@ func TestLogoutDuringARefresh(t *testing.T) {
 
 func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
 	// Redis is away, the logout fails with 400; when the provider tries again, its token is not "used".
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	away := newFakeRedis(t, answering(map[string]string{"": hangUp}))
 	s := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "session": map[string]any{
 		"store": map[string]any{"redis": map[string]any{"endpoints": []string{away.address}}}}}))
@@ -722,7 +722,7 @@ func TestLogoutTokenMayBeSentAgainAfterAFailure(t *testing.T) {
 
 func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	// Anybody may load that page: what it leaves in memory is small, and pushes no other logout out.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
 	frame := newBrowser(t, s)
 	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)

@@ -14,7 +14,7 @@ import (
 // visitors is a site for administrators, and a browser in which nobody has signed in.
 func visitors(t *testing.T) (*fakeProvider, *testSite, *browser) {
 	t.Helper()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{ // issuer, clientId, clientSecret
 		"claims":                "Contains(`groups`, `admins`)",
 		"forwardHeaders":        map[string]any{"X-User": "sub", "X-Mail": "{name} <{email}>", "X-Token": "{access_token}"},

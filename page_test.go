@@ -579,7 +579,7 @@ func TestPagesReflectNothing(t *testing.T) {
 		}},
 	} {
 		for kind, more := range map[string]map[string]any{"built in": nil, "of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			res := c.send(newBrowser(t, start(t, p.options(c.options, more))), p)
 			text, _ := io.ReadAll(res.Body)
 			if res.StatusCode != c.status || !strings.Contains(string(text), c.want) && !(kind != "built in" && c.status == 200) {
@@ -608,7 +608,7 @@ func TestPagesWords(t *testing.T) {
 	)
 	page := []string{"Sec-Fetch-Mode: navigate"}
 	token := "Authorization: Bearer " + sharedToken(nil)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	signIn, api := p.options(map[string]any{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}), jwtOptions(map[string]any{"signingSecret": tokenSecret})
 	for _, row := range []struct {
 		name    string

@@ -50,7 +50,7 @@ var changingLines = []string{"SESSION; c=%d", "c=%d; SESSION", "c=%d; SESSION; d
 
 func TestPrincipalCacheOfSessions(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	var mu sync.Mutex
 	kept := map[string]string{}
@@ -138,7 +138,7 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 
 func TestPrincipalCacheOfTokens(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	good, other, ended := sharedToken(map[string]interface{}{"name": "Ada"}), sharedToken(map[string]interface{}{"sub": "eve"}), sharedToken(map[string]interface{}{"exp": 1})
 	bearers := []string{"Bearer " + good, "Bearer " + good, "Bearer " + good, "Bearer " + other, "bearer " + good, "Bearer   " + good, "Bearer\t" + good, " Bearer " + good, "Bearer " + good + " ",
@@ -175,7 +175,7 @@ func TestPrincipalCacheOfTokens(t *testing.T) {
 // TestPrincipalCacheOfTwoSessions: a line with two sessions stands for the second one when the first is over, and is forgotten with that.
 func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	inThisProcess(t)
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, first := signedIn(t, p)
 	second := newBrowser(t, s)
 	second.signIn("/")
@@ -428,7 +428,7 @@ func answerTo(h http.Handler, req *http.Request, seen **http.Request) *knownAnsw
 
 func TestPrincipalCacheOpensNothingElse(t *testing.T) {
 	// What was remembered for one request must not open another that only looks like it.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "bypass": "Path(`/public`)"}, headersFor("X-User", "sub"))
 	line := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 3; i++ {
@@ -460,7 +460,7 @@ func TestPrincipalCacheOpensNothingElse(t *testing.T) {
 
 func TestPrincipalCacheTellsHTTPFromHTTPS(t *testing.T) {
 	// A session of http stands under another name than one of https, and the one is not the other, also when it is remembered.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	b.plainHTTP = true
@@ -480,7 +480,7 @@ func TestPrincipalCacheTellsHTTPFromHTTPS(t *testing.T) {
 
 func TestPrincipalCacheTellsCookiesFromTokens(t *testing.T) {
 	// A neighbour's host can plant a cookie without a name. It must not stand for the token of whoever planted it.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	s := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": "api"}}))
 	token := "Bearer " + p.accessToken(&providerGrant{kind: "access", form: url.Values{}, subject: "mallory"})
@@ -494,7 +494,7 @@ func TestPrincipalCacheTellsCookiesFromTokens(t *testing.T) {
 
 func TestPrincipalCacheForgedHeaders(t *testing.T) {
 	// Once a cookie line is remembered, and with it the names of other headers, a name that folds into one of ours is still not passed over.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim"), map[string]any{"bypass": "Path(`/public`)"}))
 	b := newBrowser(t, s)
 	b.signIn("/")
@@ -573,7 +573,7 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 // Other cookies that change with each request are passed on from memory, and none of ours among them: a sign-in under way in another
 // tab, a second session of the same name, a chunk.
 func TestPrincipalCacheHidesOwnCookies(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(nil))
 	b := newBrowser(t, s)
 	b.signIn("/")
@@ -595,7 +595,7 @@ func TestPrincipalCacheHidesOwnCookies(t *testing.T) {
 
 // One client may send as many made-up names as are learnt: then all are learnt anew, or everybody's others would go the long way for ever.
 func TestPrincipalCacheForgetsMadeUpHeaders(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	for j := 0; j < 6; j++ {

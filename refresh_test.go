@@ -12,7 +12,7 @@ import (
 
 func TestRefreshOnce(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	s, b := signedIn(t, p, headersFor("X-User", "sub"))
 	p.expiresIn = 300
@@ -50,7 +50,7 @@ func TestRefreshOnce(t *testing.T) {
 
 func TestRefreshByTwoMiddlewares(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	options := p.options(sessionOptions("name", "shared"))
 	one, other := start(t, options), start(t, options)
@@ -158,7 +158,7 @@ func TestRefreshTroubles(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			hasInfo := !c.stays || strings.HasPrefix(c.name, "UserInfo ")
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.expiresIn = 2
 			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"), map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
 			p.expiresIn = 300
@@ -193,7 +193,7 @@ func refusedWith(status int, body string) func(p *fakeProvider) {
 // Who was refused stays so when the provider is away later on: an outage must not let in who was locked out.
 func TestRefreshRefusedStaysRefused(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	_, b := signedIn(t, p)
 	refusedWith(403, `{"error":"access_denied"}`)(p)
@@ -210,7 +210,7 @@ func TestRefreshRefusedStaysRefused(t *testing.T) {
 
 func TestRefreshWhileTheProviderIsAway(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	s, b := signedIn(t, p, map[string]any{"bypass": "Path(`/public`)"})
 	p.away(true)
@@ -234,7 +234,7 @@ func TestRefreshWhileTheProviderIsAway(t *testing.T) {
 
 func TestRefreshIsNotLostWithItsClient(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	s, b := signedIn(t, p)
 	p.expiresIn = 300
@@ -260,7 +260,7 @@ func TestRefreshIsNotLostWithItsClient(t *testing.T) {
 
 func TestRefreshJudgesTheRuleAnew(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 2
 	_, b := signedIn(t, p, map[string]any{"claims": "Contains(`groups`, `admins`)"})
 	p.user["groups"] = []any{"staff"}

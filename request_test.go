@@ -36,7 +36,7 @@ var badHosts = []string{"app.example.com:x@evil.example.net", "app.example.com@e
 	"app.example.com;", "<b>", "a'b", "", ":443", "@", strings.Repeat("a", 254), "app.example.com:" + strings.Repeat("0", 6), "\u212a.example.com"}
 
 func TestRequestHost(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/public/`)", "logoutUrl": "/logout", "loginUrl": "/login", "unauthenticated": "login"}))
 	for _, host := range []string{"app.example.com", "APP.example.com", "app.example.com.", "app.example.com:8443", "app_1.example-2.com", "localhost", "127.0.0.1:80", "[::1]", "[2001:db8::1]:8080"} {
 		if rw := asked(t, s, "/", func(req *http.Request) { req.Host = host }); rw.Code != http.StatusFound {
@@ -60,7 +60,7 @@ func TestRequestHost(t *testing.T) {
 
 // Where a sign-in ends is on the origin the browser is at, whatever its beginning said of that.
 func TestRequestReturnsHere(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	back := b.answered(b.begin("/page?a=1"))
@@ -92,7 +92,7 @@ func TestRequestReturnsHere(t *testing.T) {
 }
 
 func TestRequestScheme(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, row := range []struct {
 		name    string
 		options map[string]any
@@ -132,7 +132,7 @@ func TestRequestScheme(t *testing.T) {
 
 // A prefix that was taken off on the way is put back into whatever browsers are told; it never leads off this origin.
 func TestRequestPrefix(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, row := range []struct {
 		sent []string
 		want string
@@ -175,7 +175,7 @@ func TestRequestPrefix(t *testing.T) {
 
 // X-Forwarded-Host names the host a browser came to where a proxy in front gives us another one. It is only compared with the options.
 func TestRequestForwardedHost(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"redirectUrl": app + "/oidc/callback"}))
 	b := newBrowser(t, s)
 	b.header.Set("X-Forwarded-Proto", "http")
@@ -211,7 +211,7 @@ func TestRequestForwardedHost(t *testing.T) {
 
 // What a request may change its connection to. Behind h2c or TLS further requests follow, with headers that nobody looked at.
 func TestRequestUpgrade(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"bypass": "PathPrefix(`/public/`)", "upgrades": "SPDY/3.1,tcp"})
 	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	anonymous := start(t, p.options(map[string]any{"unauthenticated": "forward", "upgrades": "SPDY/3.1,tcp"}))
@@ -273,7 +273,7 @@ func TestRequestUpgradeOption(t *testing.T) {
 		"websocket": "", "SPDY/3.1,tcp": "", "h2c": "upgrades", "H2C": "upgrades", "HTTP/2.0": "upgrades", "h2": "upgrades", "TLS/1.2": "upgrades", "tls": "upgrades", "a b": "upgrades", "a/b/c": "upgrades",
 		"tcp,h2c": "upgrades", "h3": "upgrades", "HTTP": "upgrades", "h2c/1": "upgrades",
 	} {
-		_, err := build(t, newProvider(t).options(map[string]any{"upgrades": value}))
+		_, err := build(t, newFakeProvider(t).options(map[string]any{"upgrades": value}))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: got %v", value, err)
 		}
@@ -282,7 +282,7 @@ func TestRequestUpgradeOption(t *testing.T) {
 
 // Headers by which an upstream is told another path or method than the one that was judged.
 func TestRequestRemoveHeaders(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"bypass": "PathPrefix(`/public/`)", "removeHeaders": "X-Original-URL,x-http-method-override"})
 	session := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
 	anonymous := start(t, p.options(map[string]any{"unauthenticated": "forward", "removeHeaders": "X-Original-URL,x-http-method-override"}))
@@ -308,7 +308,7 @@ func TestRequestRemoveHeaders(t *testing.T) {
 
 // Whose address ClientIP is about.
 func TestRequestClientIP(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	forwarded := func(lines ...string) []string { return lines }
 	for _, row := range []struct {
 		strategy map[string]any
@@ -355,7 +355,7 @@ func TestRequestClientIP(t *testing.T) {
 
 func TestRequestPathsOfOthers(t *testing.T) {
 	// The endpoints are exact paths: what only looks like them belongs to the upstream.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout", "redirectUrl": "/oidc/callback"})
 	for _, path := range []string{"/logout/", "/Logout", "/logout/x", "/oidc/callback/", "/oidc", "/x/oidc/callback", "/logout;a=1"} {
 		r := b.open(path)
@@ -363,7 +363,7 @@ func TestRequestPathsOfOthers(t *testing.T) {
 			t.Errorf("%s: %s", path, r.story())
 		}
 	}
-	other := newProvider(t)
+	other := newFakeProvider(t)
 	_, c := signedIn(t, other, map[string]any{"logoutUrl": "login.example.com/logout"})
 	if r := c.open("/logout"); !r.isUpstream() {
 		t.Errorf("the endpoint of another host: %s", r.story())
@@ -372,7 +372,7 @@ func TestRequestPathsOfOthers(t *testing.T) {
 
 func TestRequestSchemeBehindProxies(t *testing.T) {
 	// What a chain of trusted proxies makes of X-Forwarded-Proto still says how the browser came.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	for proto, want := range map[string]string{"https": "https", "HTTPS": "https", "https,http": "https", "https, http": "https", "wss": "https",
 		"http": "http", "http, https": "http", "httpsx": "http", "x": "http"} {
@@ -386,7 +386,7 @@ func TestRequestSchemeBehindProxies(t *testing.T) {
 
 func TestRequestStreams(t *testing.T) {
 	// The first event of a stream arrives while the stream goes on: nothing stands between the upstream and the client.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	req := b.request(http.MethodGet, "/stream", "")
 	req.Header.Set("Cookie", b.cookieLine(req.URL, "none", http.MethodGet))

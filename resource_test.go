@@ -9,7 +9,7 @@ import (
 // TestResourceMetadata: a client that knows nothing finds its way from the 401 (RFC 9728).
 func TestResourceMetadata(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, row := range []struct{ resource, path string }{
 		{"https://app.example.com/mcp", "/.well-known/oauth-protected-resource/mcp"},
 		{"https://app.example.com/", "/.well-known/oauth-protected-resource"},

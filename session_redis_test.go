@@ -74,7 +74,7 @@ func heardOf(redis *fakeRedis) string {
 // TestReplicaLooksAgain: with cacheSeconds 0 every request needs the store. As long as the session's entry is there the request goes on,
 // and it is read once; what happens to the entry is seen at once.
 func TestReplicaLooksAgain(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
@@ -149,7 +149,7 @@ func TestReplicaLooksAgain(t *testing.T) {
 func TestReplicaEndsWhatWasReplaced(t *testing.T) {
 	t.Parallel()
 	for name, session := range map[string]map[string]any{"refresh": {}, "renewal": {"refresh": false, "expiry": 20}} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		var mu sync.Mutex
 		lives := map[string]string{}
 		keep := keepingRedis(map[string]string{}, &mu)
@@ -188,7 +188,7 @@ func TestReplicaEndsWhatWasReplaced(t *testing.T) {
 func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 	inThisProcess(t)
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	kept := map[string]string{}
 	keep := keepingRedis(kept, &mu)
@@ -233,7 +233,7 @@ func TestReplicaJudgesTheCopyItKeeps(t *testing.T) {
 func TestReplicaLogoutRefused(t *testing.T) {
 	inThisProcess(t)
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	refused := ""
 	keep := keepingRedis(map[string]string{}, &mu)
@@ -267,7 +267,7 @@ func TestReplicaLogoutRefused(t *testing.T) {
 func TestReplicaClocks(t *testing.T) {
 	inThisProcess(t)
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	keep := keepingRedis(map[string]string{}, &mu)
 	const fast = 40 * time.Second // that this Traefik is ahead of Redis, and of the other replicas
@@ -302,7 +302,7 @@ func TestReplicaClocks(t *testing.T) {
 // TestReplicaReplacedSessionKeepsItsCookieBack: a slow answer of an old session must not overwrite the cookie of a new sign-in, in cookies as in Redis.
 func TestReplicaReplacedSessionKeepsItsCookieBack(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.expiresIn = 1
 	s, b := signedIn(t, p)
 	p.expiresIn = 300
@@ -332,7 +332,7 @@ func TestReplicaReplacedSessionKeepsItsCookieBack(t *testing.T) {
 func TestReplicaClockOfTheProvider(t *testing.T) {
 	t.Parallel()
 	for skew, want := range map[time.Duration]int{-40 * time.Second: 1, 30 * time.Second: 1, time.Second: 0} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.clockSkew = skew
 		s, b := signedIn(t, p)
 		b.open("/oidc/callback?switch=/")
@@ -361,7 +361,7 @@ func TestReplicaHearsEveryMark(t *testing.T) {
 func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	inThisProcess(t)
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
@@ -423,7 +423,7 @@ func TestReplicaGoesOn(t *testing.T) {
 // when it cannot be read.
 func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))

@@ -9,7 +9,7 @@ import (
 
 func TestSessionSliding(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, sessionOptions("expiry", 6))
 	still := b.copyOf() // keeps what it has, and looks only once more
 	for i := 0; i < 5; i++ {
@@ -38,7 +38,7 @@ func TestSessionEnds(t *testing.T) {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			_, b := signedIn(t, p, c.options)
 			keep := func() {
 				b.mu.Lock()
@@ -62,7 +62,7 @@ func TestSessionEnds(t *testing.T) {
 }
 
 func TestSessionSecretIsReplaced(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	name := sessionOptions("name", "kept", "secret", "the-first-secret-of-32-bytes-or-so")
 	s, b := signedIn(t, p, name)
 	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-bytes-or-so", "previousSecrets", []string{"the-first-secret-of-32-bytes-or-so"})))
@@ -92,7 +92,7 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 // until it meets a cookie of the new secret. A sign-out at the one that cannot read the cookie does not say that it is done.
 func TestSessionSecretRollout(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	const older, newer = "the-rolled-out-secret-number-one-1", "the-rolled-out-secret-number-two-2"
 	out := map[string]any{"logoutUrl": "/logout"}
 	names := map[string]any{"stateCookie": map[string]any{"name": "rolled-state"}}
@@ -132,7 +132,7 @@ func TestSessionSecretRollout(t *testing.T) {
 }
 
 func TestSessionSharedByTwoRules(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	lenient := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "sub")))
 	strict := start(t, p.options(sessionOptions("name", "shared"), headersFor("X-Who", "email"), map[string]any{"claims": "Equals(`sub`, `grace`)"}))
 	only := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"disableLogin": true}))
@@ -156,7 +156,7 @@ func TestSessionSharedByTwoRules(t *testing.T) {
 // The level of a sign-in counts for whoever asks for one, also when another middleware made the session, or when a refresh lowers it.
 func TestSessionLevel(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.edit("id_token", func(claims map[string]any) {
 		if acr := p.lastCall("authorize").form.Get("acr_values"); acr != "" {
 			claims["acr"] = acr
@@ -189,7 +189,7 @@ func TestSessionLevel(t *testing.T) {
 
 // A sign-in is held to what was asked of the provider, whichever of the middlewares that share a session takes the answer.
 func TestSessionLevelIsThatOfWhoAsked(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	low := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}}))
 	high := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}, "acrValues": "gold", "maxAge": 60}))
 	b := newBrowser(t, low)
@@ -207,7 +207,7 @@ func TestSessionLevelIsThatOfWhoAsked(t *testing.T) {
 // How long ago somebody may have proved who they are is asked by each middleware for itself, also of a session that another one made.
 func TestSessionAgeOfTheProof(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	var ago int64 = 3600
 	p.edit("id_token", func(claims map[string]any) { claims["auth_time"] = time.Now().Unix() - ago })
 	p.edit("refreshed_id_token", func(claims map[string]any) { delete(claims, "auth_time") })
@@ -242,7 +242,7 @@ func TestSessionAgeOfTheProof(t *testing.T) {
 }
 
 func TestSessionSurvivesReloads(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	for i := 0; i < 20; i++ {
 		s.reload()
@@ -255,7 +255,7 @@ func TestSessionSurvivesReloads(t *testing.T) {
 }
 
 func TestSessionOfANewSignInReplacesTheOld(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, headersFor("X-User", "sub"))
 	p.user["sub"] = "grace"
 	b.open("/oidc/callback?switch=/")
@@ -270,7 +270,7 @@ func TestSessionOfANewSignInReplacesTheOld(t *testing.T) {
 // An answer that sets our cookie is for this browser alone, whatever the upstream says about it.
 func TestSessionRenewalIsPrivate(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	_, b := signedIn(t, p, sessionOptions("expiry", 10))
 	if r := b.open("/"); r.header.Get("Cache-Control") != "" || r.header["Set-Cookie"] != nil {
 		t.Errorf("nothing is to be said here, got %q", r.header)
@@ -283,7 +283,7 @@ func TestSessionRenewalIsPrivate(t *testing.T) {
 
 func TestSessionBehindAnEndedOne(t *testing.T) {
 	// A cookie with a longer path comes first. When its session was ended, the good one behind it counts.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, logoutOptions)
 	ended := b.cookie(s.sessionCookie()).Value
 	b.open("/logout")

@@ -29,7 +29,7 @@ func TestSignatureNamesOfEd25519(t *testing.T) {
 	private := newPrivateKey("EdDSA")
 	for i, names := range []string{"EdDSA EdDSA", "EdDSA Ed25519", "Ed25519 EdDSA", "Ed25519 Ed25519"} {
 		inToken, inKey, _ := strings.Cut(names, " ")
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.key = &providerKey{kid: fmt.Sprint("k", i), alg: "EdDSA", private: private}
 		published := p.key.public()
 		published["alg"] = inKey

@@ -10,7 +10,7 @@ import (
 func TestUserinfo(t *testing.T) {
 	options := map[string]any{"userinfo": true, "forwardHeaders": map[string]string{"X-Locale": "locale", "X-Info": "userinfo.email", "X-Mail": "email"}}
 	t.Run("merged under the ID token", func(t *testing.T) {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		p.edit("userinfo", func(info map[string]any) { info["email"] = "info@example.com" })
 		seen := newBrowser(t, start(t, p.options(options))).signIn("/").upstream()
 		if seen.Headers.Get("X-Locale") != "en" || seen.Headers.Get("X-Mail") != "ada@example.com" || seen.Headers.Get("X-Info") != "info@example.com" {
@@ -42,7 +42,7 @@ func TestUserinfo(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			p.answer("userinfo", c.answer)
 			p.edit("userinfo", c.edit)
 			s := start(t, p.options(options))
@@ -80,7 +80,7 @@ func TestUserinfoSigned(t *testing.T) {
 		{"signed by a stranger", nil, stranger, 502, "userinfo: signature"},
 		{"not signed", nil, &providerKey{alg: "none"}, 502, "userinfo: alg"},
 	} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		claims := map[string]any{"iss": p.issuer, "aud": "app", "sub": "ada", "locale": "fr"}
 		for name, value := range c.change {
 			if claims[name] = value; value == nil {

@@ -40,7 +40,7 @@ func TestCookieAttributes(t *testing.T) {
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
-			p := newProvider(t)
+			p := newFakeProvider(t)
 			s := start(t, p.options(c.options))
 			b := newBrowser(t, s)
 			b.plainHTTP = c.plainHTTP
@@ -63,7 +63,7 @@ func TestCookieAttributes(t *testing.T) {
 // A middleware's name may have any character, the names of its cookies may not.
 func TestCookieNamesOfAnyMiddleware(t *testing.T) {
 	for name, cookie := range map[string]string{"team login": "team+login", "größe": "gr%C3%B6%C3%9Fe", "a/b": "a%2Fb", "a=b;c": "a%3Db%3Bc", `a"b\`: "a%22b%5C", "team.login-1_2~3": "team.login-1_2~3"} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		s, err := buildNamed(t, name+"@file", p.options(map[string]any{"logoutUrl": "/logout", "csrf": map[string]any{"cookieName": "%s-csrf"}}))
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func TestCookieNamesOfAnyMiddleware(t *testing.T) {
 
 // A cookie's name counts as well for what a browser takes.
 func TestCookieOfALongName(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.user["filler"] = incompressible(9000)
 	s := start(t, p.options(sessionOptions("name", strings.Repeat("n", 1000))))
 	newBrowser(t, s).signIn("/") // fails for a cookie that is too large
@@ -100,7 +100,7 @@ func TestCookieOfALongName(t *testing.T) {
 
 func TestCookieSecureByHandOverHTTP(t *testing.T) {
 	// Behind a load balancer that ends TLS and is not trusted by Traefik: the operator says that browsers come by https.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(sessionOptions("secure", true), map[string]any{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]any{"secure": true}}))
 	b := newBrowser(t, s)
 	b.header.Set("X-Forwarded-Proto", "http")
@@ -117,7 +117,7 @@ func TestCookieSecureByHandOverHTTP(t *testing.T) {
 
 func TestCookieUnprefixedOverHTTPS(t *testing.T) {
 	// Another host of the same site can plant an unprefixed cookie, so over https ours has a prefix, and no other is taken.
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options())
 	b := newBrowser(t, s)
 	b.plainHTTP = true
@@ -140,7 +140,7 @@ func TestCookieUnprefixedOverHTTPS(t *testing.T) {
 
 // A cookie for frames says so, whatever else is set, and one that ends with the browser has no age.
 func TestCookieOfFramesAndOfABrowser(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	for _, c := range []struct {
 		name    string
 		options map[string]any
@@ -187,14 +187,14 @@ func TestCookieOfFramesAndOfABrowser(t *testing.T) {
 
 func TestCookieIsRefused(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	good := b.cookie(s.sessionCookie()).Value
 	s2, b2 := signedIn(t, p, sessionOptions("secret", "another-secret-of-32-bytes-or-so!!"))
 	otherSecret := b2.cookie(s2.sessionCookie()).Value
 	s3, b3 := signedIn(t, p)
 	otherRoute := b3.cookie(s3.sessionCookie()).Value
-	q := newProvider(t)
+	q := newFakeProvider(t)
 	s4, b4 := signedIn(t, q)
 	otherIssuer := b4.cookie(s4.sessionCookie()).Value
 	b5 := newBrowser(t, s)
@@ -241,7 +241,7 @@ func TestCookieIsRefused(t *testing.T) {
 // What a session cannot hold is told at the sign-in: one that cannot be read would send the browser around in circles.
 func TestCookieTooLargeToBeRead(t *testing.T) {
 	for name, options := range map[string]map[string]any{"token": nil, "userinfo": {"userinfo": true}} {
-		p := newProvider(t)
+		p := newFakeProvider(t)
 		field := map[string]string{"token": "access_token", "userinfo": "picture"}[name]
 		p.edit(name, func(answer map[string]any) { answer[field] = strings.Repeat("x", maxUnpacked) }) // deflates to nothing
 		s := start(t, p.options(options))
@@ -255,7 +255,7 @@ func TestCookieTooLargeToBeRead(t *testing.T) {
 }
 
 func TestCookieChunks(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p, headersFor("X-Size", "size"), sessionOptions("expiry", 100000))
 	p.user["filler"], p.user["size"] = incompressible(9000), "large"
 	b.forgetCookies()
@@ -302,7 +302,7 @@ func TestCookieChunks(t *testing.T) {
 // Two middlewares may use one name for their cookies, one for a whole domain and one for a host in it: the browser sends both, and what
 // belongs to one session must not be joined with what belongs to the other.
 func TestCookieChunksOfANeighbour(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	wide := start(t, p.options(sessionOptions("name", "s", "domain", "example.com")))
 	narrow := start(t, p.options(sessionOptions("name", "s", "secret", "another secret, as the other team has")))
 	for _, first := range []string{"wide", "narrow"} {
@@ -341,7 +341,7 @@ func TestCookieChunksOfANeighbour(t *testing.T) {
 }
 
 func TestCookieHoldsThreeLargeTokens(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
 	roles := []any{"offline_access", "uma_authorization", "default-roles-company", "app-admin", "app-user", "reporting-reader"}
 	for name, value := range map[string]any{
@@ -387,7 +387,7 @@ func TestCookieHoldsTokensOfAnyForm(t *testing.T) {
 }
 
 func TestCookiesOfOthersPass(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	b.setCookie("theirs", "1")
 	b.setCookie("login-session-of-theirs", "2")
@@ -404,7 +404,7 @@ func TestCookiesOfOthersPass(t *testing.T) {
 
 // Other cookies may begin with the name of ours: they are no pending logins, however many there are.
 func TestCookiesOfOthersStay(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	b := newBrowser(t, start(t, p.options(sessionOptions("name", "app.session"), map[string]any{"stateCookie": map[string]any{"name": "app"}})))
 	b.setCookie("app.theme", "dark")
 	b.setCookie("app.0123456789abc", "long")
@@ -426,7 +426,7 @@ func TestCookiesOfOthersStay(t *testing.T) {
 }
 
 func TestCookiesWithoutBlanks(t *testing.T) {
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 6; i++ { // other cookies change each time
@@ -445,7 +445,7 @@ func TestCookiesWithoutBlanks(t *testing.T) {
 
 func TestCookiesInThousands(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s, b := signedIn(t, p)
 	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for _, count := range []int{1000, 2900} {
@@ -475,7 +475,7 @@ func TestCookiesInThousands(t *testing.T) {
 
 func TestCookiesOfOursInThousands(t *testing.T) {
 	t.Parallel()
-	p := newProvider(t)
+	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"bypass": "Path(`/public`)"}))
 	b := newBrowser(t, s)
 	name := s.sessionCookie()
