@@ -1,6 +1,6 @@
 // Command prepare gets ready what the end-to-end tests need: it tells which programs are missing, builds Traefik unless
 // there is one, Kubernetes' API server where there is an etcd for it, and the oldest Traefik where that is wanted, and installs the
-// locked npm packages. The tests would do all but the first themselves, but without showing it.
+// locked packages of other languages. The tests would do all but the first themselves, but without showing it.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/traefik-oidc/oidc/e2e/internal/parts"
@@ -38,10 +39,31 @@ func prepare(ctx context.Context) error {
 	if err := build(ctx, root); err != nil {
 		return err
 	}
-	if _, err := parts.Find("npm"); err != nil {
-		return nil // reported above
+	return install(root)
+}
+
+// install fetches what the tests have from the registries of other languages, unless what it takes is missing, which is reported above.
+func install(root string) error {
+	for _, language := range []struct {
+		needs []string
+		path  func(root string, w io.Writer) (string, error)
+	}{
+		{[]string{"npm"}, func(root string, _ io.Writer) (string, error) {
+			return "", parts.InstallNodeModules(filepath.Join(root, "e2e", "node"))
+		}},
+		{[]string{"python3"}, parts.PythonPath},
+		{[]string{"javac", "mvn"}, parts.JarsPath},
+		{[]string{"cargo"}, parts.RustTokensPath},
+	} {
+		missing := slices.ContainsFunc(language.needs, func(name string) bool { _, err := parts.Find(name); return err != nil })
+		if missing {
+			continue
+		}
+		if _, err := language.path(root, os.Stderr); err != nil {
+			return err
+		}
 	}
-	return parts.InstallNodeModules(filepath.Join(root, "e2e", "node"))
+	return nil
 }
 
 // build makes the programs that no package of a system has.

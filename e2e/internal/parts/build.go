@@ -104,9 +104,19 @@ func APIServerPath(ctx context.Context, root string, w io.Writer) (string, error
 // build builds the program, or finds the one that was built from the same go.sum before.
 func (p program) build(ctx context.Context, root string, w io.Writer) (string, error) {
 	module := filepath.Join(root, "e2e", p.folder)
-	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
-	if err != nil {
-		return "", err
+	return keep(p.folder, p.name, []string{filepath.Join(module, "go.sum")}, w, func(path string) error { return p.compile(ctx, module, path, w) })
+}
+
+// keep has create put something at a path in the user's cache folder, unless it is there: made of the same inputs before. What is made
+// has its name at the end alone, so that no half of it is ever used; until then it is beside it, with .partial.
+func keep(file, name string, inputs []string, w io.Writer, create func(path string) error) (string, error) {
+	sums := sha256.New()
+	for _, input := range inputs {
+		text, err := os.ReadFile(input)
+		if err != nil {
+			return "", err
+		}
+		sums.Write(text)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -116,16 +126,16 @@ func (p program) build(ctx context.Context, root string, w io.Writer) (string, e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%s-%.8x", p.folder, sha256.Sum256(sums)))
+	path := filepath.Join(dir, fmt.Sprintf("%s-%.8x", file, sums.Sum(nil)))
 
-	// Two commands started at once build it once.
+	// Two commands started at once make it once.
 	lock, err := os.Create(path + ".lock")
 	if err != nil {
 		return "", err
 	}
 	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		fmt.Fprintf(w, "Waiting for another build of %s to finish.\n", p.name)
+		fmt.Fprintf(w, "Waiting for another build of %s to finish.\n", name)
 		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 			return "", err
 		}
@@ -133,7 +143,7 @@ func (p program) build(ctx context.Context, root string, w io.Writer) (string, e
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	return path, p.compile(ctx, module, path, w)
+	return path, create(path)
 }
 
 // compile runs the compiler and shows how far it is.

@@ -12,6 +12,7 @@ type Part struct {
 	Name    string   // the program in PATH
 	Others  []string // further names it goes by
 	Debian  string   // the package that has it
+	Runs    []string // what it must be able to do, as arguments; nothing: to be there is enough
 	Missing string   // what is not tested without it
 }
 
@@ -25,6 +26,10 @@ var Parts = []Part{
 	{Name: "etcd", Debian: "etcd-server", Missing: "Kubernetes: Middleware, IngressRoute, Secret, Gateway API"},
 	{Name: "nginx", Debian: "nginx-light", Missing: "TLS that ends before Traefik, prefixes that a proxy takes off, a cache in front and sign-outs behind it"},
 	{Name: "varnishd", Debian: "varnish", Missing: "another cache in front of Traefik"},
+	{Name: "python3", Debian: "python3-venv", Runs: []string{"-c", "import ensurepip"}, Missing: "tokens of Python's libraries"},
+	{Name: "javac", Debian: "openjdk-17-jdk-headless", Missing: "tokens of Java's libraries, and upgrades to HTTP/2 at Undertow"},
+	{Name: "mvn", Debian: "maven", Missing: "tokens of Java's libraries, and upgrades to HTTP/2 at Undertow"},
+	{Name: "cargo", Debian: "cargo-web", Missing: "tokens of Rust's jsonwebtoken"},
 	{Name: "wrk", Debian: "wrk", Missing: "the benchmark"},
 }
 
@@ -52,7 +57,11 @@ func Find(name string) (string, error) {
 // Find returns the path of the program, or an error that says what to install.
 func (p Part) Find() (string, error) {
 	for _, name := range append([]string{p.Name}, p.Others...) {
-		if path, err := exec.LookPath(name); err == nil {
+		path, err := exec.LookPath(name)
+		if err == nil && len(p.Runs) > 0 {
+			_, err = output("", path, p.Runs...)
+		}
+		if err == nil {
 			return path, nil
 		}
 	}
