@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -388,4 +389,43 @@ func TestClientCredentialsGuessed(t *testing.T) {
 	s.expectLog("429: too many attempts: client credentials: 300 were wrong within a minute, of all")
 	one := start(t, options) // all routers and middlewares of one token endpoint share the bound
 	apiCall(t, one, "GET", "/", "", password("new", "x"), "X-Forwarded-For: 192.0.2.4").expect(429)
+}
+
+// TestClientCredentialsCallers: guesses are counted by address, those of IPv6 by the part that providers give away whole.
+func TestClientCredentialsCallers(t *testing.T) {
+	direct := setStrategy(nil, &IPStrategyConfig{}, &problems{})
+	for address, want := range map[string]string{
+		"192.0.2.1:1": "192.0.2.1", "[2001:db8:0:1::1]:1": "2001:db8:0:1::", "[2001:db8:0:1:8000::1]:1": "2001:db8:0:1::", "[2001:db8:0:2::1]:1": "2001:db8:0:2::", "[::ffff:192.0.2.1]:1": "192.0.2.1",
+	} {
+		req, _ := http.NewRequest(http.MethodGet, app+"/", nil)
+		req.RemoteAddr = address
+		if got := callerAddress(direct, req); got != want {
+			t.Errorf("%s: got %s, expected %s", address, got, want)
+		}
+	}
+}
+
+// TestClientCredentialsEndWithTheirToken: with a store a session that goes on gets another token before that one ends.
+func TestClientCredentialsEndWithTheirToken(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	var mu sync.Mutex
+	redis := newFakeRedis(t, keepingRedis(map[string]string{}, &mu))
+	s, _ := signedIn(t, p, clientCredentialsOptions(p, nil), map[string]any{"session": map[string]any{"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	principalsLock.RLock()
+	defer principalsLock.RUnlock()
+	known := 0
+	for _, one := range recentPrincipals.byKey {
+		if one.clientState != testMiddlewareOf(s).sessions.state {
+			continue
+		}
+		known++
+		if left := time.Until(one.revalidatableUntil); left > time.Duration(p.expiresIn)*time.Second {
+			t.Errorf("it is good for %s, its token for %d s", left, p.expiresIn)
+		}
+	}
+	if known == 0 {
+		t.Error("nobody is remembered")
+	}
 }

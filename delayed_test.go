@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -132,4 +133,48 @@ func TestDelayedIsBounded(t *testing.T) {
 func pipeEnd() net.Conn {
 	end, _ := net.Pipe()
 	return end
+}
+
+// brokenBody is a request's body that cannot be read.
+type brokenBody struct{}
+
+func (*brokenBody) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+// TestExchangeIsNotSent: what could not be sent says why, and leaves no connection behind.
+func TestExchangeIsNotSent(t *testing.T) {
+	inThisProcess(t)
+	c := &client{http: &http.Client{Timeout: time.Second}, exchangeTimeout: time.Minute}
+	req, _ := http.NewRequest(http.MethodPost, "http://127.7.7.7/token", nil)
+	p := &delayedCall{}
+	err := sendDelayed(c, p, req)
+	if p.conn != nil || err == nil || !strings.Contains(err.Error(), "127.7.7.7:80: ") {
+		t.Errorf("an address without a port: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	address := "http://" + listener.Addr().String() + "/token"
+	req, _ = http.NewRequest(http.MethodPost, address, &brokenBody{})
+	if err := sendDelayed(c, p, req); err == nil || err.Error() != "broken" {
+		t.Errorf("a body that cannot be read: %v", err)
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.ReadAll(conn); err != nil || p.conn != nil {
+		t.Errorf("the connection stays open: %v", err)
+	}
+	for i := 0; i < maxDelayedConns; i++ { // there is no room for an answer that comes later
+		c.delayedConns.conns = append(c.delayedConns.conns, pipeEnd())
+		c.delayedConns.ends = append(c.delayedConns.ends, time.Now().Add(time.Minute))
+	}
+	req, _ = http.NewRequest(http.MethodPost, address, nil)
+	if err := sendDelayed(c, p, req); err != nil || p.wait != time.Second || time.Now().Before(p.end) {
+		t.Errorf("%v: waits for %s, until %s", err, p.wait, p.end)
+	}
+	p.conn.Close()
 }

@@ -113,7 +113,7 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 			}
 			continue
 		}
-		isUnread = isUnread || err == nil || strings.HasPrefix(value, "A") // as the version byte makes all of ours begin
+		isUnread = isUnread || strings.HasPrefix(value, "A") // as the version byte makes all of ours begin
 	}
 	if isUnread {
 		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)

@@ -637,18 +637,19 @@ func TestLogoutOfWhatCannotBeRead(t *testing.T) {
 		cookies []string
 		status  int
 	}{
-		"none":                     {nil, http.StatusOK},
-		"another's":                {[]string{"unread=x"}, http.StatusOK},
-		"another secret":           {[]string{"unread=" + seal(foreign, "unread", []byte("x"))}, http.StatusServiceUnavailable},
-		"of another version":       {[]string{"unread=" + seal(own, "unread", []byte("x"))}, http.StatusServiceUnavailable},
-		"cut":                      {[]string{"unread=" + small[:len(small)-3]}, http.StatusServiceUnavailable},
-		"cut to no base64":         {[]string{"unread=" + small[:101]}, http.StatusServiceUnavailable},
-		"the second part missing":  {append([]string{whole[0]}, whole[2:]...), http.StatusServiceUnavailable},
-		"the last part missing":    {whole[:len(whole)-1], http.StatusServiceUnavailable},
-		"the others missing":       {whole[:1], http.StatusServiceUnavailable},
-		"the first part missing":   {whole[1:], http.StatusServiceUnavailable},
-		"one beside another's":     {[]string{"unread=x; unread=" + small}, http.StatusOK},
-		"the whole, in some parts": {whole, http.StatusOK},
+		"none":                                   {nil, http.StatusOK},
+		"another's":                              {[]string{"unread=x"}, http.StatusOK},
+		"another secret":                         {[]string{"unread=" + seal(foreign, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"of another version":                     {[]string{"unread=" + seal(own, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"cut":                                    {[]string{"unread=" + small[:len(small)-3]}, http.StatusServiceUnavailable},
+		"cut to no base64":                       {[]string{"unread=" + small[:101]}, http.StatusServiceUnavailable},
+		"the second part missing":                {append([]string{whole[0]}, whole[2:]...), http.StatusServiceUnavailable},
+		"the last part missing":                  {whole[:len(whole)-1], http.StatusServiceUnavailable},
+		"the others missing":                     {whole[:1], http.StatusServiceUnavailable},
+		"the first part missing":                 {whole[1:], http.StatusServiceUnavailable},
+		"another's behind one of another secret": {[]string{"unread=" + seal(foreign, "unread", []byte("x")) + "; unread=x"}, http.StatusServiceUnavailable},
+		"one beside another's":                   {[]string{"unread=x; unread=" + small}, http.StatusOK},
+		"the whole, in some parts":               {whole, http.StatusOK},
 	} {
 		c := newBrowser(t, s)
 		c.header.Set("Cookie", strings.Join(row.cookies, "; "))

@@ -650,3 +650,47 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestPrincipalCacheHostsAreBounded: of more hosts than are remembered the last one is there.
+func TestPrincipalCacheHostsAreBounded(t *testing.T) {
+	pc := &principalCache{hosts: map[string]map[string]*principal{}, byHeaderLine: map[string]*principal{}}
+	for i := 0; i < maxHosts+3; i++ {
+		cacheHost(pc, fmt.Sprint("host-", i))
+		if pc.hosts[fmt.Sprint("host-", i)] == nil {
+			t.Fatalf("the %dth is not remembered", i)
+		}
+	}
+	if len(pc.hosts) != maxHosts {
+		t.Errorf("%d hosts", len(pc.hosts))
+	}
+}
+
+// TestPrincipalCacheEndpoints: an endpoint of ours is known behind each StripPrefix, and the front page never is one.
+func TestPrincipalCacheEndpoints(t *testing.T) {
+	m := &middleware{site: &site{endpoints: map[string]*endpoint{"/a/b/c": nil, "/x/": nil}}, headers: &headerNames{}, tokens: &bearerTokens{}, config: &Config{}}
+	pc := newPrincipalCache(m, "")
+	for path, want := range map[string]bool{"/a/b/c": true, "/b/c": true, "/c": true, "/x/": true, "/": false, "/a": false, "c": false} {
+		if pc.endpointPaths[path] != want {
+			t.Errorf("%s: expected %v", path, want)
+		}
+	}
+}
+
+// TestPrincipalCacheReplaces: the lines of the one before are forgotten with it.
+func TestPrincipalCacheReplaces(t *testing.T) {
+	inThisProcess(t)
+	lines := map[string]*principal{}
+	old, other := &principal{cacheKey: "of the place of another"}, &principal{cacheKey: "of another place"}
+	principalsLock.Lock()
+	defer principalsLock.Unlock()
+	insertPrincipal(old)
+	insertPrincipal(other)
+	cacheLine(lines, "old", old)
+	cacheLine(lines, "other", other)
+	insertPrincipal(&principal{cacheKey: old.cacheKey})
+	if lines["old"] != nil || lines["other"] != other {
+		t.Errorf("got %v", lines)
+	}
+	removePrincipal(old.cacheKey)
+	removePrincipal(other.cacheKey)
+}

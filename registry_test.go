@@ -98,3 +98,26 @@ func TestRegistryChangedFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistrySurvivesAPanic, which would end Traefik's loop of configurations.
+func TestRegistrySurvivesAPanic(t *testing.T) {
+	inThisProcess(t)
+	_, err := New(context.Background(), nil, nil, "broken@file")
+	if err == nil || !strings.HasPrefix(err.Error(), "broken@file: a bug, please report it: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRegistryKeysAreHashes: what middlewares are found by is a hash of their options.
+func TestRegistryKeysAreHashes(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	start(t, p.options())
+	middlewares.mu.Lock()
+	defer middlewares.mu.Unlock()
+	for key := range middlewares.entries {
+		if strings.Contains(key, p.clientSecret) {
+			t.Error("a secret is in a key")
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -452,5 +454,188 @@ func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
 	b.fetch(http.MethodPost, "/logout", "")
 	if entries("") != 0 || b.cookie("unread") != nil {
 		t.Error("what the sign-out could not read is still there")
+	}
+}
+
+// refusingRedis is a keepingRedis that refuses the command and the beginning of its first argument that were named last, nothing with "".
+func refusingRedis(t *testing.T) (redis *fakeRedis, refuse func(command, first string), answer func(command, first, reply string)) {
+	t.Helper()
+	var mu sync.Mutex
+	keep := keepingRedis(map[string]string{}, &mu)
+	redis = newFakeRedis(t, keep)
+	answer = func(command, first, reply string) {
+		redis.say(func(args []string) string {
+			if args[0] == command && strings.HasPrefix(args[1], first) {
+				return reply
+			}
+			return keep(args)
+		})
+	}
+	refuse = func(command, first string) { answer(command, first, "-ERR refused\r\n") }
+	return redis, refuse, answer
+}
+
+// TestReplicaLogoutsThatRedisRefuses: nobody is told that it is done when it is not.
+func TestReplicaLogoutsThatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	redis, refuse, answer := refusingRedis(t)
+	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "backchannelLogoutUrl": "/gone", "frontchannelLogoutUrl": "/frame", "logLevel": "debug",
+		"session": map[string]any{"name": "refused", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
+	signOut := func(b *browser) *reply { return b.fetch(http.MethodPost, "/logout", "") }
+	pushed := func(b *browser) *reply {
+		return sendTo(s, "/gone", "application/x-www-form-urlencoded", logoutForm(p.logoutToken(map[string]any{"sub": "ada"})))
+	}
+	framed := func(b *browser) *reply {
+		return b.look("/frame?iss=" + url.QueryEscape(p.issuer) + "&sid=" + sidOf(p))
+	}
+	for _, row := range []struct {
+		name, command, first, reply string
+		do                          func(b *browser) *reply
+		status                      int
+		words                       string
+	}{
+		{"read at a sign-out", "GET", "session:", "", signOut, 503, ""},
+		{"deleted at a sign-out", "EVAL", replayScript, "", signOut, 503, ""},
+		{"unreadable, and deleted", "GET", "session:", bulk("A"), signOut, 303, ""},
+		{"the jti of a pushed sign-out", "SET", "seen:", "", pushed, 200, ""},
+		{"searched for a pushed sign-out", "ZRANGE", "sub:", "", pushed, 400, ""},
+		{"searched for the provider's page", "ZRANGE", "sid:", "", framed, 503, ""},
+		{"nothing, and there is none", "ZRANGE", "sid:", array(), framed, 200, "No session of this name"},
+		{"nothing, and there is one", "ZRANGE", "sid:", array(bulk("x")), framed, 200, "Signed out"},
+	} {
+		refuse("", "-")
+		b := newBrowser(t, s)
+		b.signIn("/")
+		if row.reply == "" {
+			refuse(row.command, row.first)
+		} else {
+			answer(row.command, row.first, row.reply)
+		}
+		r := row.do(b)
+		if r.status != row.status || !strings.Contains(r.body, row.words) {
+			t.Errorf("refused: %s: expected %d %s\n%s", row.name, row.status, row.words, r.story())
+		}
+		if row.status == 503 && b.cookie("refused") == nil {
+			t.Errorf("refused: %s: the cookie is gone, so nobody can try again", row.name)
+		}
+	}
+	s.expectLog("back-channel logout: its jti could not be kept")
+	refuse("", "-")
+	b := newBrowser(t, s)
+	b.signIn("/")
+	redis.say(func(args []string) string {
+		if args[0] == "GET" {
+			return bulk("A")
+		}
+		return "-ERR refused\r\n"
+	})
+	signOut(b).expect(http.StatusServiceUnavailable) // what cannot be read cannot be deleted either
+}
+
+// TestReplicaLease: who does not get a session's lease writes nothing, and who got it in vain gives it back.
+func TestReplicaLease(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	redis, refuse, answer := refusingRedis(t)
+	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "leased", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	sm := testMiddlewareOf(s).sessions
+	ctx, now := context.Background(), time.Now()
+	old, _, err := openSession(ctx, sm, "leased", b.cookie("leased").Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, _ := storeGet(ctx, sm.store, ticketID(old.ticket))
+	keep := func() (*session, error) {
+		return saveStored(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old, old, true, true, now)
+	}
+	expect := func(what, script string, count int) {
+		t.Helper()
+		heard := heardOf(redis)
+		if n := strings.Count(heard, script); n != count || script == leaseScript && strings.Contains(heard, "SET session:") {
+			t.Errorf("%s: Redis heard %q", what, heard)
+		}
+	}
+	newer := *old
+
+	refuse("EVAL", leaseScript)
+	if held, _, err := acquireLease(ctx, sm, old, "mine"); held || !errors.Is(err, errUnavailable) {
+		t.Errorf("a lease that Redis refuses: %v, %v", held, err)
+	}
+	if got, err := keep(); got != old || err != nil {
+		t.Errorf("a renewal that Redis refuses: %v, %v", got, err)
+	}
+	s.expectLog("session "+old.ID+": renewal: ", `answered "ERR"`)
+	if got, err := redeemWithLease(ctx, sm, old, &newer, "key", time.Second); got != &newer || !errors.Is(err, errUnavailable) {
+		t.Errorf("a refresh that Redis refuses: %v, %v", got, err)
+	}
+
+	answer("EVAL", leaseScript, array(":0\r\n", bulk(value)))
+	heardOf(redis)
+	if got, err := renewStored(ctx, sm, old, now); err != nil || got.ID != old.ID {
+		t.Errorf("another has the lease: %v, %v", got, err)
+	}
+	expect("another has the lease", leaseScript, 1)
+	if _, err := redeemWithLease(ctx, sm, old, nil, "key", 5*leasePause); !errors.Is(err, errInProgress) {
+		t.Errorf("another refreshes: %v", err)
+	}
+	if n := strings.Count(heardOf(redis), leaseScript); n > 6 {
+		t.Errorf("it was asked for %d times", n)
+	}
+
+	refuse("", "-")
+	heardOf(redis)
+	newer.Renewed--
+	if got, err := renewStored(ctx, sm, &newer, now); err != nil || got.Renewed != old.Renewed {
+		t.Errorf("another has renewed it: %v, %v", got, err)
+	}
+	expect("another has renewed it", leaseScript, 2)
+	p.answer("token", answerJSON(http.StatusBadRequest, map[string]any{"error": "invalid_grant"}))
+	if got, err := redeemWithLease(ctx, sm, old, nil, "key", time.Second); got != nil || !errors.Is(err, errRefused) {
+		t.Errorf("the provider refuses: %v, %v", got, err)
+	}
+	expect("the provider refuses", leaseScript, 2)
+
+	answer("EVAL", leaseScript, "$-1\r\n")
+	if got, err := keep(); got != nil || !errors.Is(err, errNoCredentials) {
+		t.Errorf("it has ended: %v, %v", got, err)
+	}
+	refuse("EVAL", replayScript)
+	deleteStored(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old)
+	s.expectLog("session "+old.ID+" could not be deleted: ", `answered "ERR"`)
+	refuse("GET", "session:")
+	req := httptest.NewRequest(http.MethodGet, app+"/", nil)
+	req.AddCookie(b.cookie("leased"))
+	req.Header.Set("X-Forwarded-Proto", "https")
+	endReplaced(sm, req, &newer)
+	s.expectLog("the session before this sign-in could not be ended: ", `answered "ERR"`)
+
+	// Whatever is learned from the provider first is learned without the lease.
+	heardOf(redis)
+	away := newFakeProvider(t)
+	away.answer("discovery", answerText(http.StatusServiceUnavailable, "text/plain", ""))
+	other := start(t, away.options(map[string]any{"session": map[string]any{"name": "leased", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
+	if _, err := redeemWithLease(ctx, testMiddlewareOf(other).sessions, old, nil, "key", time.Second); !errors.Is(err, errUnavailable) {
+		t.Errorf("the provider is away: %v", err)
+	}
+	expect("the provider is away", leaseScript, 0)
+}
+
+// TestReplicaLeaseOutlastsItsWork: a lease must not end while its holder may still be at it, the slowest answers included.
+func TestReplicaLeaseOutlastsItsWork(t *testing.T) {
+	for _, row := range []struct {
+		timeout, exchange time.Duration
+		retries           int
+		want              time.Duration
+	}{
+		{10 * time.Second, 30 * time.Second, 0, 72 * time.Second},
+		{1 * time.Second, 5 * time.Second, 0, 11 * time.Second},
+		{10 * time.Second, 30 * time.Second, 2, 72*time.Second + 4*(retryLimit+2*retryPause)},
+	} {
+		c := &client{http: &http.Client{Timeout: row.timeout}, exchangeTimeout: row.exchange, retries: row.retries}
+		if got := leaseDuration(c); got != row.want {
+			t.Errorf("%d retries: got %s, expected %s", row.retries, got, row.want)
+		}
 	}
 }

@@ -304,3 +304,25 @@ func TestSessionBehindAnEndedOne(t *testing.T) {
 		t.Error("a sign-out ended the ended session alone")
 	}
 }
+
+// TestSessionRefreshTime: a refresh is asked for shortly before what the provider said ends, or soon where it said nothing that helps.
+func TestSessionRefreshTime(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for _, row := range []struct {
+		expiresIn int64
+		claims    string
+		at, end   int64
+	}{
+		{100, `{"exp":1700000200}`, 90, 100},
+		{1000, `{}`, 940, 1000},
+		{0, `{"exp":1700000200}`, 180, 200},
+		{0, `{"exp":1699999000}`, defaultTokenLifetime - defaultTokenLifetime/10, defaultTokenLifetime},
+		{0, `{"exp":1700000000}`, defaultTokenLifetime - defaultTokenLifetime/10, defaultTokenLifetime},
+		{0, `{}`, defaultTokenLifetime - defaultTokenLifetime/10, defaultTokenLifetime},
+	} {
+		at, end := refreshTime(&tokenResponse{expiresIn: row.expiresIn}, claimsOf(t, row.claims), now)
+		if at-now.Unix() != row.at || end-now.Unix() != row.end {
+			t.Errorf("%d %s: in %d s, and it ends in %d s; expected %d, %d", row.expiresIn, row.claims, at-now.Unix(), end-now.Unix(), row.at, row.end)
+		}
+	}
+}

@@ -394,3 +394,17 @@ func pemOfSmallRSA(t *testing.T) string {
 	der := x509.MarshalPKCS1PublicKey(&rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537})
 	return keyPEM("RSA PUBLIC KEY", der)
 }
+
+// TestProviderSigningAlgorithm: RS256 where it is listed or nothing of ours is, else the first that has a public key.
+func TestProviderSigningAlgorithm(t *testing.T) {
+	for listed, want := range map[string]string{
+		"": "RS256", "ES256 RS256": "RS256", "RS256 ES256": "RS256", "HS256 RS256": "RS256", "none ES256": "ES256", "HS256 PS256 ES256": "PS256", "HS256": "RS256", "of-tomorrow": "RS256",
+	} {
+		if got := signingAlgorithm(&client{}, strings.Fields(listed)); got != want {
+			t.Errorf("%q: got %s, expected %s", listed, got, want)
+		}
+	}
+	if got := signingAlgorithm(&client{pinnedAlg: "ES256"}, []string{"RS256"}); got != "ES256" {
+		t.Errorf("the configured one: got %s", got)
+	}
+}

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -298,5 +299,39 @@ func TestStoreEviction(t *testing.T) {
 	}
 	if said := strings.Join(captured.of(s.log.name), "\n"); !interpreted() && (!strings.Contains(said, `maxmemory-policy is "volatile-ttl"`) || !strings.Contains(said, "appendonly is off") || strings.Count(said, "can lose sessions") != 1) {
 		t.Errorf("the log says %s", said)
+	}
+}
+
+// TestStoreIndexTellsWhatItCouldNotEnd: a sign-in beyond maxIndexed, for which an older session could not be ended, fails: else that one could be found no more.
+func TestStoreIndexTellsWhatItCouldNotEnd(t *testing.T) {
+	f := newFakeRedis(t, func(args []string) string {
+		if args[0] == "EVAL" && args[1] == indexScript {
+			return array(bulk("older"))
+		}
+		return "-ERR refused\r\n"
+	})
+	s := &store{redis: redisAt(t, redisConfigAt(f.address), time.Second), scopes: []string{"scope"}}
+	err := storeIndex(context.Background(), s, &change{id: "new", indexes: []string{"sub:{x}"}, end: time.Now().Add(time.Hour)})
+	wantWords(t, err, `answered "ERR"`)
+}
+
+// TestStoreKeepsTheLastMarks: of more sign-outs than are kept the oldest are forgotten.
+func TestStoreKeepsTheLastMarks(t *testing.T) {
+	s := &store{}
+	for i := 0; i < maxLogoutMarks+5; i++ {
+		recordLogoutMarks(s, []string{fmt.Sprint(i)})
+	}
+	if len(s.logoutMarks) != maxLogoutMarks || s.logoutMarks[0] != "5" || s.logoutMarks[maxLogoutMarks-1] != fmt.Sprint(maxLogoutMarks+4) {
+		t.Errorf("%d marks, from %s to %s", len(s.logoutMarks), s.logoutMarks[0], s.logoutMarks[len(s.logoutMarks)-1])
+	}
+}
+
+// TestStoreIsNotSettled while something is left to be written again.
+func TestStoreIsNotSettled(t *testing.T) {
+	f := newFakeRedis(t, func(args []string) string { return "-ERR refused\r\n" })
+	s := &store{redis: redisAt(t, redisConfigAt(f.address), time.Second), recentChanges: []*change{{id: "one", value: "x", end: time.Now().Add(time.Hour)}}}
+	s.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return 0, nil }
+	if err := replayChanges(s, true); !errors.Is(err, errUnavailable) || len(s.pendingChanges) != 1 {
+		t.Errorf("%v, %d are left", err, len(s.pendingChanges))
 	}
 }
