@@ -1,4 +1,4 @@
-// Command scaling prints the table of docs/scaling.md: simulated loads, with the costs that the page gives as measured.
+// Command scaling prints the tables of docs/scaling.md: simulated loads, with the costs that the page gives as measured.
 package main
 
 import (
@@ -30,6 +30,6 @@ func printTable() error {
 	if err != nil {
 		return err
 	}
-	fmt.Print(scaling.Table(costs))
+	fmt.Print(scaling.Table(costs), "\n", scaling.Limits(costs))
 	return nil
 }

@@ -30,7 +30,11 @@ type Cost struct {
 }
 
 // Costs are those of the page.
-type Costs struct{ Look, Refresh, Logout Cost }
+type Costs struct {
+	Look, Refresh, Logout Cost
+	Request               float64 // seconds of processor time of a signed-in request, with Traefik's own work
+	Session               float64 // bytes of a session in a Traefik's memory
+}
 
 // Result is what a load comes to, each a second.
 type Result struct {
@@ -92,9 +96,24 @@ func Simulate(load Load, costs Costs) Result {
 // costRow is a row of the page's first table: work, processor time, commands, Redis's processor time.
 var costRow = regexp.MustCompile(`(?m)^\| ([^|]+) \| ([\d.]+) (ms|µs) \| (\d+)[^|]* \| ([\d.]+) (ms|µs)[^|]* \|$`)
 
+// requestRow and sessionRow are two more rows of the page.
+var (
+	requestRow = regexp.MustCompile(`(?m)^\| signed-in request, fresh copy[^|]* \| ([\d.]+) ms`)
+	sessionRow = regexp.MustCompile(`(?m)^\| live session in a replica's memory \| ([\d.]+) KB`)
+)
+
 // ReadCosts finds the measured costs in the page.
 func ReadCosts(page string) (Costs, error) {
 	costs, found := Costs{}, 0
+	if row := requestRow.FindStringSubmatch(page); row != nil {
+		costs.Request = seconds(row[1], "ms")
+		found++
+	}
+	if row := sessionRow.FindStringSubmatch(page); row != nil {
+		size, _ := strconv.ParseFloat(row[1], 64)
+		costs.Session = size * 1024
+		found++
+	}
 	for _, row := range costRow.FindAllStringSubmatch(page, -1) {
 		var cost *Cost
 		switch {
@@ -111,8 +130,8 @@ func ReadCosts(page string) (Costs, error) {
 		cost.CPU, cost.Redis = seconds(row[2], row[3]), seconds(row[5], row[6])
 		cost.Commands, _ = strconv.ParseFloat(row[4], 64)
 	}
-	if found != 3 {
-		return costs, fmt.Errorf("the table of costs has %d of the three rows that are needed", found)
+	if found != 5 {
+		return costs, fmt.Errorf("the tables of costs have %d of the five rows that are needed", found)
 	}
 	return costs, nil
 }
@@ -148,6 +167,45 @@ func Table(costs Costs) string {
 		}
 		fmt.Fprintf(&b, "| %d | %v | %d | %s | %v | %s | %s | %s | %.2f | %.1f |\n", load.Sessions, load.Rate, load.Replicas, sticky, load.CacheSeconds,
 			rounded(r.Looks), rounded(r.Refreshes), rounded(r.Commands), r.RedisCores, r.TraefikCores)
+	}
+	return b.String()
+}
+
+// What one of each carries: the page says so.
+const (
+	coresOfTraefik    = 2
+	megabytesOfMemory = 48     // for sessions: three quarters of the default of the option memory
+	commandsOfRedis   = 50_000 // a second
+	refreshesOfIssuer = 500    // a second, of the provider
+	requestsOfPerson  = 0.1    // a second
+)
+
+// Limits is the page's table of what is used up first. People work at the same time, each at one replica, with five-minute tokens.
+func Limits(costs Costs) string {
+	var b strings.Builder
+	b.WriteString("| people | replicas | requests/s | cores of each Traefik | MB of sessions in each | commands/s | refreshes/s | used up first |\n|---|---|---|---|---|---|---|---|\n")
+	for _, people := range []int{10_000, 100_000, 1_000_000} {
+		for _, replicas := range []int{1, 10, 100} {
+			r := Simulate(Load{Sessions: people, Rate: requestsOfPerson, Replicas: replicas, Sticky: true, CacheSeconds: 2, TokenSeconds: 300}, costs)
+			requests := float64(people) * requestsOfPerson
+			cores := (r.TraefikCores + requests*costs.Request) / float64(replicas)
+			megabytes := costs.Session * float64(people) / float64(replicas) / (1 << 20)
+			first, most := "", 0.0
+			for _, limit := range []struct {
+				what  string
+				share float64
+			}{
+				{fmt.Sprintf("the %d cores of each Traefik", coresOfTraefik), cores / coresOfTraefik},
+				{fmt.Sprintf("`memory`, %d MB of it", megabytesOfMemory), megabytes / megabytesOfMemory},
+				{"one Redis", r.Commands / commandsOfRedis},
+				{"the provider", r.Refreshes / refreshesOfIssuer},
+			} {
+				if limit.share > most {
+					first, most = limit.what, limit.share
+				}
+			}
+			fmt.Fprintf(&b, "| %d | %d | %s | %.2f | %s | %s | %s | %s: %.0f %% |\n", people, replicas, rounded(requests), cores, rounded(megabytes), rounded(r.Commands), rounded(r.Refreshes), first, 100*most)
+		}
 	}
 	return b.String()
 }

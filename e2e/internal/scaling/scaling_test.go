@@ -19,8 +19,10 @@ func TestScalingPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if table := Table(costs); !strings.Contains(string(text), table) {
-		t.Errorf("docs/scaling.md has another table; go run -C e2e ./cmd/scaling prints it:\n%s", table)
+	for _, table := range []string{Table(costs), Limits(costs)} {
+		if !strings.Contains(string(text), table) {
+			t.Errorf("docs/scaling.md has another table; go run -C e2e ./cmd/scaling prints it:\n%s", table)
+		}
 	}
 }
 
