@@ -495,3 +495,8 @@ func fileKeys(jwksFile string) ([]*key, error) {
 	}
 	return readKeySet(set)
 }
+
+// insufficientScope says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
+func insufficientScope(claims map[string]any) error {
+	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
+}

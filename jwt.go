@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,8 +61,6 @@ type loginExpectations struct {
 	acrValues   []string
 }
 
-var base64url = base64.RawURLEncoding.Strict()
-
 // headers keeps what was read from headers, as the tokens of one key have all the same.
 var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 << 10}
 
@@ -116,16 +113,6 @@ func readHeader(part string) (*token, error) {
 		cacheSet(parsedHeaders, part, t, len(part))
 	}
 	return t, nil
-}
-
-// decodePart decodes the only spelling of base64url that a JWS may have (RFC 7515 2): no padding, no line breaks, no
-// stray bits at the end. Otherwise one token could be written in several ways.
-func decodePart(name, part string) ([]byte, error) {
-	data, err := base64url.DecodeString(part)
-	if err != nil || strings.ContainsAny(part, "\r\n") { // which the library skips, in strict mode, too
-		return nil, fmt.Errorf("%s: must be base64url without padding and line breaks", name)
-	}
-	return data, nil
 }
 
 func decodeObject(name, part string) (map[string]any, error) {

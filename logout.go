@@ -234,39 +234,3 @@ func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCach
 	}
 	return err
 }
-
-// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
-// before and after: a logout between the two finds the pass, or is found by it.
-func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
-	if cacheGet(c.revoked, "id:"+id) != nil {
-		return true // whatever the clocks say: it may be another replica's session
-	}
-	both := "both:" + sid + "\x00" + sub
-	sid = "sid:" + sid
-	for _, mark := range []any{cacheGet(c.revoked, sid), cacheGet(c.revoked, both), cacheGet(c.revoked, "sub:"+sub), cacheGet(c.frontchannelLogouts, sid)} {
-		if at, isTime := mark.(int64); isTime && start <= at {
-			return true
-		}
-	}
-	return false
-}
-
-// revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.
-//
-// A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
-func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
-	now := time.Now()
-	cacheSet(list, mark, at, 0)
-	_, name, _ := strings.Cut(mark, ":")
-	name, _, _ = strings.Cut(name, "\x00") // of a sid with its user, which isRevoked compares
-	removeByName(sm.state, name)
-	sm.state.revoked.mu.RLock()
-	expiry := time.Duration(sm.state.maxExpiry) * time.Second
-	sm.state.revoked.mu.RUnlock()
-	list.mu.Lock()
-	defer list.mu.Unlock()
-	if now.Sub(list.evictedUpTo) < expiry {
-		logf(sm.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
-		list.evictedUpTo = time.Time{} // said
-	}
-}

@@ -241,3 +241,21 @@ func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http
 		frontchannelLogout(m, rw, req)
 	}
 }
+
+// deny answers whoever may not pass.
+func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request, reason error) {
+	m := h.middleware
+	req.URL.User = nil // `GET http://name@host/` sets it
+	if who != nil {
+		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
+	}
+	switch {
+	case errors.Is(reason, errNoCredentials):
+		unauthenticated(m, h.next, rw, req, reason)
+	case errors.Is(reason, errCSRF):
+		back := returnURL(m.site, req, req.Referer()) // which has a token for the next try
+		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
+	default:
+		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
+	}
+}

@@ -27,11 +27,6 @@ type option struct {
 	p    *problems
 }
 
-// under is what stands below an option.
-func under(o *option, name string) *option {
-	return &option{path: strings.Trim(o.path+"."+name, "."), tag: o.tag, p: o.p}
-}
-
 // readBlock reads the options of one block.
 func readBlock(block reflect.Value, o *option, raw map[string]any) {
 	given := map[string]any{} // by name in lower case

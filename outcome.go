@@ -115,24 +115,6 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	return nil
 }
 
-// deny answers whoever may not pass.
-func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request, reason error) {
-	m := h.middleware
-	req.URL.User = nil // `GET http://name@host/` sets it
-	if who != nil {
-		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
-	}
-	switch {
-	case errors.Is(reason, errNoCredentials):
-		unauthenticated(m, h.next, rw, req, reason)
-	case errors.Is(reason, errCSRF):
-		back := returnURL(m.site, req, req.Referer()) // which has a token for the next try
-		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
-	default:
-		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)
-	}
-}
-
 // challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
 // (RFC 6750 3). Nothing is told of a token that did not come.
 func addChallenge(m *middleware, res *response, reason error) {
@@ -193,9 +175,4 @@ func useTokenTexts(m *middleware, req *http.Request, res *response, reason error
 		res.title = words.title
 		res.detail = words.detail
 	}
-}
-
-// insufficientScope says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
-func insufficientScope(claims map[string]any) error {
-	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
 }

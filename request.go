@@ -163,3 +163,12 @@ func readParameters(req *http.Request) (url.Values, error) {
 	}
 	return form, nil
 }
+
+// withQuery adds parameters to an address that may have some already (RFC 6749 3.1).
+func withQuery(address string, form url.Values) string {
+	separator := "?"
+	if strings.Contains(address, "?") {
+		separator = "&"
+	}
+	return address + separator + form.Encode()
+}

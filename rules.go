@@ -233,3 +233,8 @@ func ruleApplies(conditions, at string, set map[string]string) bool {
 	}
 	return true
 }
+
+// under is what stands below an option.
+func under(o *option, name string) *option {
+	return &option{path: strings.Trim(o.path+"."+name, "."), tag: o.tag, p: o.p}
+}

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -82,3 +83,15 @@ func firstError(checks ...error) error {
 	}
 	return nil
 }
+
+// decodePart decodes the only spelling of base64url that a JWS may have (RFC 7515 2): no padding, no line breaks, no
+// stray bits at the end. Otherwise one token could be written in several ways.
+func decodePart(name, part string) ([]byte, error) {
+	data, err := base64url.DecodeString(part)
+	if err != nil || strings.ContainsAny(part, "\r\n") { // which the library skips, in strict mode, too
+		return nil, fmt.Errorf("%s: must be base64url without padding and line breaks", name)
+	}
+	return data, nil
+}
+
+var base64url = base64.RawURLEncoding.Strict()

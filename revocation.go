@@ -1,0 +1,146 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Which sessions were ended before their time: the lists of sign-outs in this process, and what replicas tell each other of theirs.
+
+// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
+// before and after: a logout between the two finds the pass, or is found by it.
+func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
+	if cacheGet(c.revoked, "id:"+id) != nil {
+		return true // whatever the clocks say: it may be another replica's session
+	}
+	both := "both:" + sid + "\x00" + sub
+	sid = "sid:" + sid
+	for _, mark := range []any{cacheGet(c.revoked, sid), cacheGet(c.revoked, both), cacheGet(c.revoked, "sub:"+sub), cacheGet(c.frontchannelLogouts, sid)} {
+		if at, isTime := mark.(int64); isTime && start <= at {
+			return true
+		}
+	}
+	return false
+}
+
+// revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.
+//
+// A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
+func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
+	now := time.Now()
+	cacheSet(list, mark, at, 0)
+	_, name, _ := strings.Cut(mark, ":")
+	name, _, _ = strings.Cut(name, "\x00") // of a sid with its user, which isRevoked compares
+	removeByName(sm.state, name)
+	sm.state.revoked.mu.RLock()
+	expiry := time.Duration(sm.state.maxExpiry) * time.Second
+	sm.state.revoked.mu.RUnlock()
+	list.mu.Lock()
+	defer list.mu.Unlock()
+	if now.Sub(list.evictedUpTo) < expiry {
+		logf(sm.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
+		list.evictedUpTo = time.Time{} // said
+	}
+}
+
+// publishLogouts tells the other replicas which sessions were ended. They are gone from the store as a rule. But where an index was evicted
+// they were not found, and a failover or a restart may bring them back. Marks are sealed: Redis learns no names.
+func publishLogouts(ctx context.Context, sm *sessionManager, marks ...string) error {
+	var told []string
+	for _, mark := range marks {
+		told = append(told, seal(sm.sealer, "mark", []byte(fmt.Sprint(sharedClock(sm.state), " ", mark))))
+	}
+	_, err := syncLogouts(ctx, sm, told)
+	if err == nil {
+		recordLogoutMarks(sm.store, told)
+	}
+	return err
+}
+
+// syncLogouts tells what is not known yet, says how much that was, and hears what the other replicas tell.
+func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added int64, err error) {
+	s := sm.store
+	s.mu.Lock()
+	since := s.syncedUntil
+	s.mu.Unlock()
+	began := time.Now()
+	at, added, news, err := storeLogouts(ctx, s, since, told)
+	if err != nil {
+		return 0, err
+	}
+	checkClock(sm, "Redis", time.UnixMilli(at), began)
+	applyLogouts(sm, news)
+	s.mu.Lock()
+	s.syncedUntil = at - 1000 // once more: what another request is about to tell has this time, too
+	s.mu.Unlock()
+	return added, nil
+}
+
+// applyLogouts takes the marks of other replicas.
+func applyLogouts(sm *sessionManager, news []string) {
+	for _, sealed := range news {
+		applyLogout(sm, sealed)
+	}
+}
+
+// applyLogout takes a mark of a sign-out, unless it is another middleware's, or known.
+func applyLogout(sm *sessionManager, sealed string) {
+	plain, _, err := open(sm.sealer, "mark", sealed)
+	when, mark, _ := strings.Cut(string(plain), " ")
+	at, bad := strconv.ParseInt(when, 10, 64)
+	known, _ := cacheGet(sm.state.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
+	if err == nil && bad == nil && at > known {
+		recordLogoutMarks(sm.store, []string{sealed})
+		revoke(sm, sm.state.revoked, mark, at)
+	}
+}
+
+// sharedClock is the time in milliseconds by the clock that all replicas share.
+func sharedClock(c *clientState) int64 { return time.Now().UnixMilli() + clockSkewOf(c) }
+
+func clockSkewOf(c *clientState) int64 { return atomic.LoadInt64(&c.clockSkew) }
+
+// checkClock notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by
+// the store's: else one whose clock is fast would throw out who signs in again after a sign-out.
+func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
+	now := time.Now()
+	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
+	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
+		return // there is no telling when they looked at it, or whether
+	}
+	if skew.Abs() < maxClockSkew {
+		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
+	}
+	if skew.Abs() > clockWarningSkew && cacheSetIf(sm.state.revoked, false, "clock:"+whose, true, 0) {
+		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
+	}
+}
+
+// wasLogoutTokenUsed says whether a logout token was taken before, by any replica.
+func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bool, error) {
+	if sm.store == nil {
+		return cacheGet(sm.state.usedLogoutTokens, jti) != nil, nil
+	}
+	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "GET")
+	return reply != nil, err
+}
+
+// markLogoutTokenUsed keeps a logout token's jti for as long as the token is good. It comes last: a logout that the store failed half-way
+// must be possible to repeat.
+func markLogoutTokenUsed(ctx context.Context, sm *sessionManager, t *token) error {
+	jti := stringOf(t.claims["jti"])
+	if sm.store == nil {
+		cacheSet(sm.state.usedLogoutTokens, jti, true, 0)
+		return nil
+	}
+	end, err := numericDate(t.claims, "exp")
+	if err == nil {
+		life := time.Until(time.Unix(end, 0)) + time.Duration(sm.client.rules.skew)*time.Second
+		_, err = storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
+	}
+	return err
+}
