@@ -56,6 +56,18 @@ func cacheGet(m *boundedCache, key string) any {
 	return value
 }
 
+// mayRecall says whether something may be remembered under one of these keys.
+func mayRecall(m *boundedCache, keys []string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, key := range keys {
+		if m.young[key].value != nil || m.old[key].value != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
 func cachePromote(m *boundedCache, key string) any {
 	m.mu.Lock()

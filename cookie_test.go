@@ -379,7 +379,8 @@ func TestCookieHoldsTokensOfAnyForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		record, tokens, err := unpack(packed, 3)
+		record, parts, err := unpack(packed, 3)
+		tokens := rawTokens(parts)
 		if err != nil || record.ID != "id" || tokens[0] != raw || tokens[1] != "" || tokens[2] != raw {
 			t.Errorf("%q came back as %q, %v", raw, tokens, err)
 		}

@@ -87,6 +87,9 @@ func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
 	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
 	for _, value := range chunkedValues(req, name) {
 		s, _, err := openSession(req.Context(), sm, name, value)
+		if err == nil {
+			err = unpackTokens(s)
+		}
 		if errors.Is(err, errUnavailable) {
 			return nil, err
 		}

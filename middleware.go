@@ -45,6 +45,7 @@ func newMiddleware(ctx context.Context, options []byte, name, registryKey string
 	var login *client
 	if c.Issuer != "" {
 		m.sessions = newSessionManager(ctx, m.log, c, m.site, m.shortName, p)
+		m.sessions.policy = m.policy
 		m.logins = newPendingLogins(m.sessions, m.shortName)
 		m.csrf = m.sessions.csrf
 		m.store = m.sessions.store

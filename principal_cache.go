@@ -417,8 +417,8 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 
 // useHTTPSCookie looks for the session's prefixed cookie from now on, and forgets what came with another: another host of the site could
 // plant one there.
-func useHTTPSCookie(pc *principalCache) {
-	mark := "; " + cookieName(pc.cookie, true) + "="
+func useHTTPSCookie(pc *principalCache, name string) {
+	mark := "; " + name + "="
 	principalsLock.Lock()
 	if pc.cookiePrefix != mark {
 		pc.cookiePrefix = mark

@@ -268,6 +268,10 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 	})
 	remembering, known := knownBy(t, s, upstream, "warn")
 	forgetting, unknown := knownBy(t, s, upstream, "error") // with other options: a gate of its own
+	deciding, decided := knownBy(t, s, upstream, "info")    // forgets as well, but for what was sealed with the session
+	if decided.sessions != nil {
+		decided.sessions.hash = builtMiddleware(s.handler.Load().(*testHandler).handler).sessions.hash
+	}
 	random := rand.New(rand.NewSource(seedKnown))
 	served, remembered := 0, 0
 	for i := 0; i < requestsKnown && !t.Failed(); i++ {
@@ -278,6 +282,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 			remembered = len(known.cache.byHeaderLine)
 			endAll(known)
 			endAll(unknown)
+			endAll(decided)
 		}
 		req := row.request(random)
 		got := answerTo(remembering, req, &seen)
@@ -286,6 +291,12 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 		if !reflect.DeepEqual(got, want) {
 			story := fmt.Sprintf("seed %d, request %d: %s %s%s user %v trailer %q, %q\n  known:   %s\n  unknown: %s", seedKnown, i, req.Method, req.Host, req.URL.Path, req.URL.User, req.Trailer, req.Header, got, want)
 			t.Error(longText.ReplaceAllString(story, "…$1")) // their last letters tell sessions and tokens apart
+		}
+		forgetAll(decided)
+		if row.before == nil { // or something else happens meanwhile
+			if got := answerTo(deciding, req, &seen); !reflect.DeepEqual(got, want) {
+				t.Errorf("seed %d, request %d: %s %s%s\n  by its decision: %s\n  judged anew: %s", seedKnown, i, req.Method, req.Host, req.URL.Path, got, want)
+			}
 		}
 		if got.status == http.StatusNonAuthoritativeInfo {
 			served++
@@ -305,10 +316,14 @@ func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (htt
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w, isWatchful := h.(*checkedHandler); isWatchful {
-		return h, w.inner.middleware
+	return h, builtMiddleware(h)
+}
+
+func builtMiddleware(h http.Handler) *middleware {
+	if checked, isChecked := h.(*checkedHandler); isChecked {
+		h = checked.inner
 	}
-	return h, h.(*handler).middleware
+	return h.(*handler).middleware
 }
 
 // forgetAll takes from a gate whatever it remembers. No header is harmless then.
@@ -639,7 +654,7 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 		pc := newPrincipalCache(m, "key")
 		inParallel(4, func(i int) {
 			if i == 2 {
-				useHTTPSCookie(pc)
+				useHTTPSCookie(pc, cookieName(&session, true))
 			}
 			if p := findBySessionCookie(&handler{middleware: &middleware{cache: pc}}, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")

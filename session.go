@@ -18,6 +18,7 @@ import (
 type session struct {
 	sessionRecord
 	idToken, accessToken, refreshToken string
+	parts                              [][]byte       // of the tokens, until unpackTokens
 	claims                             map[string]any // of the ID token, read once when the session was opened
 	ticket                             []byte         // with a store: the session's id and key there
 	validator                          string         // with a store: the reply to storeValidation
@@ -33,6 +34,18 @@ type sessionRecord struct {
 	End       int64          `json:"e,omitempty"` // when it ends because another one took its place, 0: none did
 	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
 	Userinfo  map[string]any `json:"u,omitempty"`
+	Decision  *decision      `json:"d,omitempty"`
+}
+
+// decision is what a middleware says of a session that is opened again, so that its tokens need not be read: that costs the interpreter as
+// much as all the rest of a request. It is sealed with them, and holds for exactly the options it was made by.
+type decision struct {
+	By       string              `json:"b"` // a hash of the options
+	Until    int64               `json:"u"` // when the session must be refreshed, renewed or ended, in Unix seconds
+	Username string              `json:"n,omitempty"`
+	SID      string              `json:"p,omitempty"`
+	Subject  string              `json:"s,omitempty"`
+	Headers  map[string][]string `json:"h,omitempty"`
 }
 
 // sessionManager is all that the sessions of one configuration need.
@@ -45,6 +58,8 @@ type sessionManager struct {
 	store  *store // nil: sessions are in cookies
 	cookie cookie
 	sealer *sealer
+	policy *policy
+	hash   string                    // of all options and this plugin's version: see decision
 	csrf   *csrf                     // nil: off
 	ended  map[string]*endedSessions // by why; principalsLock guards it
 }
@@ -65,6 +80,7 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, midd
 	sm := &sessionManager{config: c, log: l, site: st, state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
 		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
+	sm.hash = optionsKey(userAgent, c)[:12]
 	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
 	sm.store = findStore(ctx, sm, secretNames, p)
 	sm.state.revoked.mu.Lock()
@@ -90,6 +106,7 @@ const (
 	defaultTokenLifetime   = 300                  // seconds, of tokens that do not tell their end
 	refusedRefreshLifetime = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
 	maxRecheckInterval     = time.Hour            // a pass is looked at again at least this often
+	maxDecisionSize        = 512                  // bytes of header values sealed with a session: longer ones are mostly its tokens
 )
 
 // carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
@@ -124,10 +141,10 @@ func refreshTime(t *tokenResponse, claims map[string]any, now time.Time) (at, en
 // What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
 func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
 	https := isHTTPS(m.site, req)
-	if https {
-		useHTTPSCookie(m.cache)
-	}
 	name := cookieName(&m.sessions.cookie, https)
+	if https {
+		useHTTPSCookie(m.cache, name)
+	}
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
 		credential := name + "=" + value // a session is good under its own cookie's name only
@@ -136,7 +153,10 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 		}
 		var p *principal
 		s, current, err := openSession(req.Context(), m.sessions, name, value)
-		if err == nil {
+		if err == nil && current && s.Decision != nil && s.Decision.By == m.sessions.hash {
+			p, err = acceptDecision(req.Context(), m, s, credential)
+		}
+		if err == nil && p == nil {
 			p, err = authorizeSession(m, rw, req, s, credential, current)
 		}
 		if errors.Is(err, errSessionEnded) {
@@ -150,14 +170,64 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 	return nil, reason
 }
 
-// admit takes an opened session through everything that may end or change it, and judges it.
+// acceptDecision lets in whom these options let in when the session was sealed. It returns nothing when there is more to do.
+func acceptDecision(ctx context.Context, m *middleware, s *session, credential string) (*principal, error) {
+	d, now := s.Decision, time.Now()
+	until := time.Unix(d.Until, 0)
+	if !now.Before(until) || isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) {
+		return nil, nil
+	}
+	p := &principal{sessionID: s.ID, sid: d.SID, sub: d.Subject}
+	if d.Username != "" {
+		p.user = url.User(d.Username)
+	}
+	for name, values := range d.Headers {
+		p.names = append(p.names, name)
+		p.values = append(p.values, values)
+	}
+	p, err := rememberPrincipal(ctx, m, credential, p, earlier(until, now.Add(maxRecheckInterval)))
+	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to drop
+		removeByName(m.sessions.state, s.ID)
+		return nil, nil
+	}
+	return p, err
+}
+
+// decide makes what is sealed with a session; nil when the rule says no, or when the headers are long.
+func decide(sm *sessionManager, s *session, now time.Time) *decision {
+	p, err := evaluateSession(sm.policy, s)
+	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
+		return nil
+	}
+	made := &decision{By: sm.hash, Until: partEnd(sm, s, renewFraction), SID: p.sid, Subject: p.sub, Headers: map[string][]string{}}
+	if canRefresh(sm, s) && s.RefreshAt < made.Until {
+		made.Until = s.RefreshAt
+	}
+	if p.user != nil {
+		made.Username = p.user.Username()
+	}
+	size := len(made.Username)
+	for i, name := range p.names {
+		made.Headers[name] = p.values[i]
+		size += len(strings.Join(p.values[i], ""))
+	}
+	if size > maxDecisionSize {
+		return nil
+	}
+	return made
+}
+
+// authorizeSession takes an opened session through everything that may end or change it, and judges it.
 func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*principal, error) {
 	now := time.Now()
+	if err := unpackTokens(s); err != nil {
+		return nil, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
+	}
 	if err := checkSession(m.sessions, s, now); err != nil {
 		return nil, err
 	}
 	fresh, err := refreshIfDue(req.Context(), m.sessions, s, now)
-	if err == nil {
+	if err == nil && fresh != s {
 		err = checkSession(m.sessions, fresh, now) // logged out while it was refreshed
 	}
 	if err != nil {

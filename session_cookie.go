@@ -35,19 +35,33 @@ func openSession(ctx context.Context, sm *sessionManager, name, value string) (s
 }
 
 func packSession(s *session) ([]byte, error) {
+	if err := unpackTokens(s); err != nil {
+		return nil, err
+	}
 	return pack(&s.sessionRecord, []string{s.idToken, s.accessToken, s.refreshToken})
 }
 
 func unpackSession(packed []byte) (*session, error) {
-	record, raw, err := unpack(packed, 3)
+	record, parts, err := unpack(packed, 3)
 	if err != nil {
 		return nil, err
 	}
+	return &session{sessionRecord: *record, parts: parts}, nil
+}
+
+// unpackTokens reads the tokens of a session that was unpacked. Until then nothing is known of its user but by its Decision.
+func unpackTokens(s *session) error {
+	if s.parts == nil {
+		return nil
+	}
+	raw := rawTokens(s.parts)
 	t, err := parseToken(raw[0])
-	if err != nil {
-		return nil, err
+	if err == nil {
+		s.idToken, s.accessToken, s.refreshToken = raw[0], raw[1], raw[2]
+		s.claims = mergeClaims(s.Carried, t.claims)
+		s.parts = nil
 	}
-	return &session{sessionRecord: *record, idToken: raw[0], accessToken: raw[1], refreshToken: raw[2], claims: mergeClaims(record.Carried, t.claims)}, nil
+	return err
 }
 
 // saveSession writes the session to the browser as used now; the store, if there is one, has it already.
@@ -57,6 +71,7 @@ func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 	}
 	renewed := *s // sessions are shared among requests: never changed
 	renewed.Renewed = now.Unix()
+	renewed.Decision = decide(sm, &renewed, now)
 	content, err := packSession(&renewed)
 	if err != nil {
 		return err
@@ -125,8 +140,8 @@ func inflate(packed []byte) ([]byte, error) {
 	return text, nil
 }
 
-// unpack is the opposite of pack for a known number of tokens.
-func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
+// unpack is the opposite of pack for a known number of tokens, which are still in parts.
+func unpack(packed []byte, count int) (*sessionRecord, [][]byte, error) {
 	text, err := inflate(packed)
 	if err != nil {
 		return nil, nil, err
@@ -141,16 +156,21 @@ func unpack(packed []byte, count int) (*sessionRecord, []string, error) {
 	if err := numbers.Decode(record); err != nil {
 		return nil, nil, fmt.Errorf("session: %w", err)
 	}
-	var rawTokens []string
-	for i := 1; i < len(parts); i += 3 {
+	return record, parts[1:], nil
+}
+
+// rawTokens are the tokens as they were.
+func rawTokens(parts [][]byte) []string {
+	var tokens []string
+	for i := 0; i < len(parts); i += 3 {
 		raw := string(parts[i+1])
 		if len(parts[i]) > 0 {
 			encode := base64.RawURLEncoding.EncodeToString
 			raw = encode(parts[i]) + "." + encode(parts[i+1]) + "." + encode(parts[i+2])
 		}
-		rawTokens = append(rawTokens, raw)
+		tokens = append(tokens, raw)
 	}
-	return record, rawTokens, nil
+	return tokens
 }
 
 // splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else all of it is the second part.

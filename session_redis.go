@@ -60,6 +60,9 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 	if err == nil {
 		s, err = unpackSession(packed)
 	}
+	if err == nil {
+		err = unpackTokens(s)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
 	}

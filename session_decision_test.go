@@ -1,0 +1,153 @@
+package oidc
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// asNew opens a page after the middleware has forgotten everybody.
+func asNew(b *browser, m *middleware) *reply {
+	forgetAll(m)
+	return b.open("/")
+}
+
+// TestSessionDecision: what was judged when a session was sealed is good for these very options, until there is something to do.
+func TestSessionDecision(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	p.user["groups"] = []any{"staff"}
+	options := mergeClaims(headersFor("X-User", "sub", "X-Groups", "groups", "X-None", "none"), map[string]any{"claims": "Contains(`groups`, `staff`)", "usernameClaim": "sub"})
+	s, b := signedIn(t, p, options)
+	m := testMiddlewareOf(s)
+	sealed := func() *decision {
+		opened, current, err := openSession(context.Background(), m.sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+		if err != nil || !current {
+			t.Fatal(current, err)
+		}
+		return opened.Decision
+	}
+	tamper := func(change func(d *decision)) {
+		opened, _, err := openSession(context.Background(), m.sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(opened.Decision)
+		packed, err := packSession(opened)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.setCookie(s.sessionCookie(), seal(m.sessions.sealer, s.sessionCookie(), packed))
+	}
+	made := sealed()
+	if made == nil || made.By != m.sessions.hash || made.Subject != "ada" || made.Username != "ada" || len(made.Headers) != 2 || made.Headers["X-Groups"][0] != "staff" {
+		t.Fatalf("sealed: %+v", made)
+	}
+	tamper(func(d *decision) { d.Username = "by the decision" }) // tells which way a request went; nobody but us can seal
+	got := asNew(b, m).upstream()
+	if got.User != "by the decision" || got.Headers.Get("X-User") != "ada" || got.Headers.Get("X-Groups") != "staff" || got.Headers.Get("X-None") != "" {
+		t.Errorf("by the decision: %+v", got)
+	}
+	for name, change := range map[string]func(d *decision){
+		"by other options":             func(d *decision) { d.By = strings.Repeat("x", len(d.By)) },
+		"of nobody":                    func(d *decision) { d.By = "" },
+		"when something is to be done": func(d *decision) { d.Until = time.Now().Unix() },
+	} {
+		by, until := m.sessions.hash, made.Until
+		tamper(change)
+		if got := asNew(b, m).upstream(); got.User != "ada" {
+			t.Errorf("%s: the decision counted", name)
+		}
+		tamper(func(d *decision) { d.By, d.Until = by, until })
+	}
+	// Sealed with a secret that is replaced: it is read, and sealed anew with what is judged now.
+	keys := m.sessions.sealer.aeads
+	m.sessions.sealer.aeads = append(newSealer([]string{"another secret"}, m.config.Issuer, m.config.ClientID, "session").aeads, keys...)
+	if got := asNew(b, m).upstream(); got.User != "ada" || sealed().Username != "ada" {
+		t.Error("an old secret's decision counted")
+	}
+	revoke(m.sessions, m.sessions.state.revoked, "sub:ada", time.Now().UnixMilli())
+	forgetAll(m)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+}
+
+// TestSessionDecisionAfterRefresh: it is made anew with the tokens, so nobody keeps a group that was taken away.
+func TestSessionDecisionAfterRefresh(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	p.user["groups"] = []any{"staff", "admins"}
+	p.expiresIn = 2
+	s, b := signedIn(t, p, headersFor("X-Groups", "groups"), map[string]any{"claims": "Contains(`groups`, `staff`)"})
+	p.user["groups"] = []any{"staff"}
+	time.Sleep(2 * time.Second)
+	for i := 0; i < 2; i++ {
+		s.reload()
+		if got := b.open("/").upstream(); got.Headers.Get("X-Groups") != "staff" {
+			t.Errorf("look %d: %q", i, got.Headers)
+		}
+	}
+}
+
+// TestSessionDecisionIsShort: headers that would fill the cookie are made anew each time.
+func TestSessionDecisionIsShort(t *testing.T) {
+	p := newFakeProvider(t)
+	p.user["groups"] = []any{strings.Repeat("g", maxDecisionSize/2), strings.Repeat("h", maxDecisionSize/2)}
+	s, b := signedIn(t, p, headersFor("X-Groups", "groups"))
+	opened, _, err := openSession(context.Background(), testMiddlewareOf(s).sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err != nil || opened.Decision != nil {
+		t.Error(err, opened.Decision)
+	}
+	if got := b.open("/").upstream(); len(got.Headers.Get("X-Groups")) != maxDecisionSize+1 {
+		t.Errorf("%q", got.Headers)
+	}
+}
+
+// TestSessionDecisionIsBoundToAllOptions: each option, whatever it is for, is part of the name of the options.
+func TestSessionDecisionIsBoundToAllOptions(t *testing.T) {
+	if interpreted() {
+		t.Skip("it walks types by reflection")
+	}
+	c := &Config{}
+	before, count := optionsKey(c), 0
+	var walk func(path string, v reflect.Value)
+	walk = func(path string, v reflect.Value) {
+		was := reflect.New(v.Type()).Elem()
+		was.Set(v)
+		switch v.Kind() {
+		case reflect.Struct:
+			for i := 0; i < v.NumField(); i++ {
+				walk(path+"."+v.Type().Field(i).Name, v.Field(i))
+			}
+			return
+		case reflect.Ptr:
+			v.Set(reflect.New(v.Type().Elem()))
+			if v.Elem().Kind() == reflect.Struct {
+				walk(path, v.Elem())
+			}
+		case reflect.String:
+			v.SetString("x")
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.Int:
+			v.SetInt(7)
+		case reflect.Slice:
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		case reflect.Map:
+			v.Set(reflect.MakeMap(v.Type()))
+			v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
+		default:
+			t.Fatalf("%s is of a kind that is not tried: %s", path, v.Kind())
+		}
+		if count++; optionsKey(c) == before {
+			t.Errorf("%s: another value has the same name", path)
+		}
+		v.Set(was)
+	}
+	walk("", reflect.ValueOf(c).Elem())
+	if count < 150 {
+		t.Errorf("only %d options were tried", count)
+	}
+}
