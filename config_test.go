@@ -110,13 +110,14 @@ func optionOf(c *Config, path string) any {
 			i, _ := strconv.Atoi(name)
 			v = v.Index(i)
 		default:
-			v = v.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) })
+			v = fieldOf(v, name)
 		}
 	}
 	if v.Kind() == reflect.Ptr && v.IsNil() {
 		return nil
 	}
-	switch v = reflect.Indirect(v); v.Kind() {
+	v = reflect.Indirect(v) // not in the switch: the interpreter would assign it there alone
+	switch v.Kind() {
 	case reflect.Struct:
 		return "a block"
 	case reflect.Map:
@@ -125,6 +126,19 @@ func optionOf(c *Config, path string) any {
 		return strings.Join(v.Interface().([]string), "|")
 	}
 	return v.Interface()
+}
+
+// fieldOf is a field by its name in any case. What is embedded is looked into by name: the interpreter does not tell reflect of it.
+func fieldOf(v reflect.Value, name string) reflect.Value {
+	for _, in := range []reflect.Value{v, v.FieldByName("ProviderConfig"), v.FieldByName("PolicyConfig")} {
+		if !in.IsValid() {
+			continue
+		}
+		if found := in.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) }); found.IsValid() {
+			return found
+		}
+	}
+	return reflect.Value{}
 }
 
 // Values arrive typed from Kubernetes, as text from everywhere else, and `{}` and `[]` as empty text.
