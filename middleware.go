@@ -44,8 +44,7 @@ func newMiddleware(ctx context.Context, options []byte, name, registryKey string
 	m.site = newSite(c, p)
 	var login *client
 	if c.Issuer != "" {
-		m.sessions = newSessionManager(ctx, m.log, c, m.site, m.shortName, p)
-		m.sessions.policy = m.policy
+		m.sessions = newSessionManager(ctx, m.log, c, m.site, m.policy, m.shortName, p)
 		m.logins = newPendingLogins(m.sessions, m.shortName)
 		m.csrf = m.sessions.csrf
 		m.store = m.sessions.store

@@ -66,7 +66,7 @@ type sessionManager struct {
 
 // newSessionManager makes what sessions need. Without a secret of its own a session is sealed with the client's, so that configurations of
 // Traefik Hub start as they are and all replicas have the same key.
-func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, middlewareName string, p *problems) *sessionManager {
+func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *policy, middlewareName string, p *problems) *sessionManager {
 	secrets := sealingSecrets(c)
 	// Middlewares that know a secret find by its name what they share: issuer and client anybody can write down, beside another provider.
 	var secretNames []string
@@ -77,10 +77,9 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, midd
 	if c.Session.Store.Redis != nil {
 		purpose = "ticket"
 	}
-	sm := &sessionManager{config: c, log: l, site: st, state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
+	sm := &sessionManager{config: c, log: l, site: st, policy: by, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
 		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
-	sm.hash = optionsKey(userAgent, c)[:12]
 	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
 	sm.store = findStore(ctx, sm, secretNames, p)
 	sm.state.revoked.mu.Lock()
