@@ -56,16 +56,15 @@ func cacheGet(m *boundedCache, key string) any {
 	return value
 }
 
-// mayRecall says whether something may be remembered under one of these keys.
-func mayRecall(m *boundedCache, keys []string) bool {
+// cacheHasAny says whether there is something under one of these keys.
+func cacheHasAny(m *boundedCache, keys []string) bool {
+	has := false
 	m.mu.RLock()
-	defer m.mu.RUnlock()
 	for _, key := range keys {
-		if m.young[key].value != nil || m.old[key].value != nil {
-			return true
-		}
+		has = has || m.young[key].value != nil || m.old[key].value != nil
 	}
-	return false
+	m.mu.RUnlock()
+	return has
 }
 
 // revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.

@@ -135,38 +135,41 @@ func chunkTag(sealed string) string {
 
 // chunkedValues are the values under name, with chunks joined. All cookies are looked at once: anybody may send thousands.
 func chunkedValues(req *http.Request, name string) []string {
-	var values []string
-	chunks := map[string]string{} // the first of each name and mark
-	for _, c := range cookies(req) {
-		if c.Name == name && len(values) < maxCandidates {
-			values = append(values, c.Value)
-		} else if strings.HasPrefix(c.Name, name+".") {
-			mark, chunk, isMarked := strings.Cut(c.Value, "~")
-			if !isMarked { // there were chunks without a mark once, and their sessions may go on
-				mark, chunk = "", c.Value
-			}
-			if _, found := chunks[c.Name+"~"+mark]; !found {
-				chunks[c.Name+"~"+mark] = chunk
-			}
-		}
-	}
+	values := cookieValues(req, name)
 	for i, value := range values {
-		count, whole, _ := strings.Cut(value, "~")
-		n, _ := strconv.Atoi(count)
-		if n < 2 || n > maxChunks {
-			continue // it is whole, or will not open
+		if strings.Contains(value, "~") {
+			values[i] = joinChunks(req, name, value)
 		}
-		mark := chunkTag(whole)
-		for j := 1; j < n; j++ {
-			chunk, found := chunks[chunkName(name, j)+"~"+mark]
-			if !found {
-				chunk = chunks[chunkName(name, j)+"~"]
-			}
-			whole += chunk
-		}
-		values[i] = whole
 	}
 	return values
+}
+
+// joinChunks is the whole value of which there is the first chunk. Another chunk is the first cookie of its name and tag.
+func joinChunks(req *http.Request, name, first string) string {
+	count, whole, _ := strings.Cut(first, "~")
+	n, _ := strconv.Atoi(count)
+	if n < 2 || n > maxChunks {
+		return first // it is whole, or will not open
+	}
+	chunks := map[string]string{}
+	for _, c := range cookies(req) {
+		tag, chunk, isTagged := strings.Cut(c.Value, "~")
+		if !isTagged { // there were chunks without a tag once, and their sessions may go on
+			tag, chunk = "", c.Value
+		}
+		if _, found := chunks[c.Name+"~"+tag]; !found {
+			chunks[c.Name+"~"+tag] = chunk
+		}
+	}
+	tag := chunkTag(whole)
+	for i := 1; i < n; i++ {
+		chunk, found := chunks[chunkName(name, i)+"~"+tag]
+		if !found {
+			chunk = chunks[chunkName(name, i)+"~"]
+		}
+		whole += chunk
+	}
+	return whole
 }
 
 // cookieValues are the first few values of the cookies called name.

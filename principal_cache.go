@@ -134,7 +134,7 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 	principalsLock.RUnlock()
 	others := strings.Trim(before+"; "+after, "; ")
 	if p == nil || others == "" || strings.Contains(others, pc.cookieNameStem) {
-		return findByCookieLine(pc, req)
+		return findByCookieLine(pc, req, value, others)
 	}
 	among := *p
 	among.headers = &upstreamHeader{"Cookie", []string{others}, p.headers}
@@ -142,22 +142,18 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 }
 
 // findByCookieLine is the pass of a line of cookies of which nothing but the pass is remembered.
-func findByCookieLine(pc *principalCache, req *http.Request) *principal {
-	line := req.Header[pc.header][0]
-	principalsLock.RLock()
-	mark := pc.cookiePrefix
-	principalsLock.RUnlock()
-	before, rest, _ := strings.Cut("; "+line, mark)
-	value, after, _ := strings.Cut(rest, "; ")
-	others := strings.Trim(before+"; "+after, "; ")
+func findByCookieLine(pc *principalCache, req *http.Request, value, others string) *principal {
 	if value == "" || others != "" && strings.Contains(others, pc.cookieNameStem) {
 		return expiredPrincipal
 	}
-	p := findPrincipal(pc, mark[len("; "):]+value)
+	principalsLock.RLock()
+	prefix := pc.cookiePrefix
+	principalsLock.RUnlock()
+	p := findPrincipal(pc, prefix[len("; "):]+value)
 	if p == nil {
 		return expiredPrincipal
 	}
-	return withHeaderLine(pc, req, p, line, value, others)
+	return withHeaderLine(pc, req, p, req.Header[pc.header][0], value, others)
 }
 
 // findByTokenLine is findByCookieLine for a line that is nothing but the credential.

@@ -14,17 +14,22 @@ import (
 // isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
 // before and after: a logout between the two finds the pass, or is found by it.
 func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
-	if cacheGet(c.revoked, "id:"+id) != nil {
-		return true // whatever the clocks say: it may be another replica's session
+	marks := []string{"sid:" + sid, "id:" + id, "both:" + sid + "\x00" + sub, "sub:" + sub}
+	return (cacheHasAny(c.revoked, marks) || cacheHasAny(c.frontchannelLogouts, marks[:1])) && isMarked(c, marks, start)
+}
+
+// isMarked is isRevoked for the few of whose names one is listed.
+func isMarked(c *clientState, marks []string, start int64) bool {
+	listed := []any{cacheGet(c.frontchannelLogouts, marks[0])}
+	for _, mark := range marks {
+		listed = append(listed, cacheGet(c.revoked, mark))
 	}
-	both := "both:" + sid + "\x00" + sub
-	sid = "sid:" + sid
-	for _, mark := range []any{cacheGet(c.revoked, sid), cacheGet(c.revoked, both), cacheGet(c.revoked, "sub:"+sub), cacheGet(c.frontchannelLogouts, sid)} {
+	for _, mark := range listed {
 		if at, isTime := mark.(int64); isTime && start <= at {
 			return true
 		}
 	}
-	return false
+	return listed[2] != nil // the session itself, whatever the clocks say: it may be another replica's
 }
 
 // revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.

@@ -40,12 +40,13 @@ type sessionRecord struct {
 // decision is what a middleware says of a session that is opened again, so that its tokens need not be read: that costs the interpreter as
 // much as all the rest of a request. It is sealed with them, and holds for exactly the options it was made by.
 type decision struct {
-	By       string              `json:"b"` // a hash of the options
-	Until    int64               `json:"u"` // when the session must be refreshed, renewed or ended, in Unix seconds
-	Username string              `json:"n,omitempty"`
-	SID      string              `json:"p,omitempty"`
-	Subject  string              `json:"s,omitempty"`
-	Headers  map[string][]string `json:"h,omitempty"`
+	By       string     `json:"b"` // a hash of the options
+	Until    int64      `json:"u"` // when the session must be refreshed, renewed or ended, in Unix seconds
+	Username string     `json:"n,omitempty"`
+	SID      string     `json:"p,omitempty"`
+	Subject  string     `json:"s,omitempty"`
+	Names    []string   `json:"h,omitempty"` // of the headers
+	Values   [][]string `json:"v,omitempty"`
 }
 
 // sessionManager is all that the sessions of one configuration need.
@@ -176,13 +177,9 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	if !now.Before(until) || isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) {
 		return nil, nil
 	}
-	p := &principal{sessionID: s.ID, sid: d.SID, sub: d.Subject}
+	p := &principal{sessionID: s.ID, sid: d.SID, sub: d.Subject, names: d.Names, values: d.Values}
 	if d.Username != "" {
 		p.user = url.User(d.Username)
-	}
-	for name, values := range d.Headers {
-		p.names = append(p.names, name)
-		p.values = append(p.values, values)
 	}
 	p, err := rememberPrincipal(ctx, m, credential, p, earlier(until, now.Add(maxRecheckInterval)))
 	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to drop
@@ -198,7 +195,7 @@ func decide(sm *sessionManager, s *session, now time.Time) *decision {
 	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
 		return nil
 	}
-	made := &decision{By: sm.hash, Until: partEnd(sm, s, renewFraction), SID: p.sid, Subject: p.sub, Headers: map[string][]string{}}
+	made := &decision{By: sm.hash, Until: partEnd(sm, s, renewFraction), SID: p.sid, Subject: p.sub, Names: p.names, Values: p.values}
 	if canRefresh(sm, s) && s.RefreshAt < made.Until {
 		made.Until = s.RefreshAt
 	}
@@ -206,9 +203,8 @@ func decide(sm *sessionManager, s *session, now time.Time) *decision {
 		made.Username = p.user.Username()
 	}
 	size := len(made.Username)
-	for i, name := range p.names {
-		made.Headers[name] = p.values[i]
-		size += len(strings.Join(p.values[i], ""))
+	for _, lines := range p.values {
+		size += len(strings.Join(lines, ""))
 	}
 	if size > maxDecisionSize {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -131,9 +132,19 @@ func deflate(text []byte) []byte {
 	return out.Bytes()
 }
 
+var inflaters sync.Pool // each takes 44 KB, which the collector would have to clear away after every new session
+
 // inflate is the opposite, and refuses a bomb.
 func inflate(packed []byte) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	found := inflaters.Get()
+	if found == nil {
+		found = flate.NewReader(strings.NewReader(""))
+	}
+	again, _ := found.(flate.Resetter)
+	_ = again.Reset(bytes.NewReader(packed), nil) // cannot fail
+	reader, _ := found.(io.Reader)
+	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
+	inflaters.Put(found)
 	if err != nil || len(text) > maxUnpacked {
 		return nil, errors.New("session: does not inflate")
 	}

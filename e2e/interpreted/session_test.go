@@ -8,7 +8,7 @@ import (
 
 // What the first request of a session costs in the interpreter: that of everybody after a restart.
 
-const newSessionCeiling = 1950 // allocations of such a request; half of what it costs when the tokens must be read and judged
+const newSessionCeiling = 1700 // allocations of such a request; half of what it costs when the tokens must be read and judged
 
 func TestNewSessionAllocations(t *testing.T) {
 	const runs = 50
