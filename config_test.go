@@ -116,29 +116,30 @@ func optionOf(c *Config, path string) any {
 	if v.Kind() == reflect.Ptr && v.IsNil() {
 		return nil
 	}
-	v = reflect.Indirect(v) // not in the switch: the interpreter would assign it there alone
-	switch v.Kind() {
+	value := reflect.Indirect(v)
+	switch value.Kind() {
 	case reflect.Struct:
 		return "a block"
 	case reflect.Map:
-		return fmt.Sprint(v.Interface())
+		return fmt.Sprint(value.Interface())
 	case reflect.Slice:
-		return strings.Join(v.Interface().([]string), "|")
+		return strings.Join(value.Interface().([]string), "|")
 	}
-	return v.Interface()
+	return value.Interface()
 }
 
-// fieldOf is a field by its name in any case. What is embedded is looked into by name: the interpreter does not tell reflect of it.
+// embedded are the structs that others have without a name. The interpreter does not tell reflect of them.
+var embedded = []string{"ProviderConfig", "PolicyConfig", "CookieConfig", "TokenConfig", "ClientConfig"}
+
+// fieldOf is a field by its name in any case, also of what is embedded.
 func fieldOf(v reflect.Value, name string) reflect.Value {
-	for _, in := range []reflect.Value{v, v.FieldByName("ProviderConfig"), v.FieldByName("PolicyConfig")} {
-		if !in.IsValid() {
-			continue
-		}
-		if found := in.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) }); found.IsValid() {
-			return found
+	found := v.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) })
+	for _, in := range embedded {
+		if inner := v.FieldByName(in); !found.IsValid() && inner.IsValid() {
+			found = fieldOf(inner, name)
 		}
 	}
-	return reflect.Value{}
+	return found
 }
 
 // Values arrive typed from Kubernetes, as text from everywhere else, and `{}` and `[]` as empty text.
