@@ -75,7 +75,15 @@ func parseClaimKey(text string) (claimKey, error) {
 
 // findClaim looks a claim up. A claim that is null is as good as missing: nil.
 func findClaim(id identity, key claimKey) any {
-	var value any = map[string]any(id)
+	claims, _ := id[key[0]].(map[string]any)
+	if len(key) == 2 { // most are
+		return claims[key[1]]
+	}
+	return findMember(claims, key[1:])
+}
+
+// findMember follows the names of a key through objects.
+func findMember(value any, key claimKey) any {
 	for _, name := range key {
 		object, ok := value.(map[string]any)
 		if !ok {

@@ -77,7 +77,11 @@ func parseToken(raw string) (*token, error) {
 	if len(parts) != 3 {
 		return nil, fmt.Errorf("token: must have three parts, got %d; encrypted tokens (five parts) and opaque ones cannot be read", len(parts))
 	}
-	header, headerErr := readHeader(parts[0])
+	var headerErr error
+	header, isKnown := cacheGet(parsedHeaders, parts[0]).(*token)
+	if !isKnown {
+		header, headerErr = readHeader(parts[0])
+	}
 	claims, claimsErr := decodeObject("payload", parts[1])
 	signature, err := decodePart("signature", parts[2])
 	if err = firstError(headerErr, claimsErr, err); err != nil {
@@ -93,9 +97,6 @@ func parseToken(raw string) (*token, error) {
 // readHeader takes what we use from a JOSE header and refuses what would change how the token is to be read. Embedded and linked keys
 // (jwk, jku, x5c, x5u) are not even looked at (RFC 8725 3.10): the keys of an issuer are known beforehand.
 func readHeader(part string) (*token, error) {
-	if known, ok := cacheGet(parsedHeaders, part).(*token); ok {
-		return known, nil
-	}
 	header, err := decodeObject("header", part)
 	if err = firstError(err, checkName(header, "kid", maxKeyID, false), checkName(header, "typ", maxName, false)); err != nil {
 		return nil, err
@@ -142,14 +143,10 @@ var escapedNameCharacter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1
 // after it. Names are kept as they are, so nothing but exactly "sub" is ever read as sub. Numbers stay text (json.Number).
 func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
-	if len(data) > maxJSONSize {
-		return nil, fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(data))
-	}
-	if strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
-		return nil, fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
-	}
-	if !utf8.Valid(data) { // the library would put U+FFFD, and two names could become one
-		return nil, errors.New("JSON: must be UTF-8")
+	if len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxLevels || !utf8.ValidString(written) {
+		if err := checkJSONText(written); err != nil {
+			return nil, err
+		}
 	}
 	var value any
 	decoder := json.NewDecoder(strings.NewReader(written))
@@ -174,6 +171,20 @@ func parseObject(data []byte) (map[string]any, error) {
 		}
 	}
 	return object, nil
+}
+
+// checkJSONText refuses what is too long, too deep or no text.
+func checkJSONText(written string) error {
+	if len(written) > maxJSONSize {
+		return fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(written))
+	}
+	if strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
+		return fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
+	}
+	if !utf8.ValidString(written) { // the library would put U+FFFD, and two names could become one
+		return errors.New("JSON: must be UTF-8")
+	}
+	return nil
 }
 
 // checkDroppedMembers refuses what may have lost something by which is decided: a member, or half of what tells two users apart.
@@ -437,6 +448,13 @@ func audienceOf(t *token) []string {
 
 // checkAudience wants one of r.audience in aud.
 func checkAudience(r *tokenRules, t *token) error {
+	if aud, _ := t.claims["aud"].(string); aud != "" && contains(r.audience, aud) {
+		return nil
+	}
+	return checkAudienceSlow(r, t)
+}
+
+func checkAudienceSlow(r *tokenRules, t *token) error {
 	for _, name := range audienceOf(t) {
 		if name != "" && contains(r.audience, name) {
 			return nil
@@ -476,33 +494,42 @@ func numericDateSlow(claims map[string]any, name string) (int64, error) {
 // token must have; without it a stolen token would be good for ever.
 func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
+	late := now.Unix() - exp
+	if err == nil && exp > 0 && late < r.skew {
+		return nil
+	}
+	return expiryError(t, exp, late, r.skew, err)
+}
+
+func expiryError(t *token, exp, late, skew int64, err error) error {
 	if err != nil || exp == 0 {
 		return firstError(err, fmt.Errorf("exp: required, got %s", quoteJSON(t.claims["exp"])))
 	}
-	if late := now.Unix() - exp; late >= r.skew {
-		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, r.skew)
-	}
-	return nil
+	return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, skew)
 }
 
 // checkNotFuture wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
 // whose may be wrong.
 func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge int64, now time.Time) error {
 	date, err := numericDate(t.claims, name)
-	if err == nil && required && date == 0 {
-		err = fmt.Errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
-	}
-	if err != nil || date == 0 {
+	age := now.Unix() - date
+	if err != nil || date == 0 && !required {
 		return err
 	}
-	age := now.Unix() - date
-	if age < -r.skew {
-		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, r.skew)
-	}
-	if age > maxAge {
-		return fmt.Errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
+	if date == 0 || age < -r.skew || age > maxAge {
+		return dateError(t, name, date, age, r.skew, maxAge)
 	}
 	return nil
+}
+
+func dateError(t *token, name string, date, age, skew, maxAge int64) error {
+	if date == 0 {
+		return fmt.Errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
+	}
+	if age < -skew {
+		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, skew)
+	}
+	return fmt.Errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
 }
 
 // checkName wants a string of at most size bytes and, if it is required, not an empty one. A number is not taken for its digits: 5
