@@ -280,7 +280,7 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 	if job.source.Cookie != "" {
 		var kept []string
-		for _, part := range strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1) {
+		for _, part := range cookiePairs(req) {
 			if name, _, _ := strings.Cut(strings.TrimSpace(part), "="); name != job.source.Cookie {
 				kept = append(kept, strings.TrimSpace(part))
 			}

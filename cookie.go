@@ -197,14 +197,20 @@ func ownCookiePattern(session, state *cookie) *regexp.Regexp {
 	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)
 }
 
+// cookiePairs are the first of what stands between the semicolons. SplitN makes room for as many pieces as it may give, so it is for those
+// who send too many.
+func cookiePairs(req *http.Request) []string {
+	line := strings.Join(req.Header["Cookie"], ";")
+	if strings.Count(line, ";") >= maxCookies {
+		return strings.SplitN(line, ";", maxCookies+1)[:maxCookies]
+	}
+	return strings.Split(line, ";")
+}
+
 // stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
 func stripCookies(hn *headerNames, req *http.Request) {
-	parts := strings.SplitN(strings.Join(req.Header["Cookie"], ";"), ";", maxCookies+1)
-	if len(parts) > maxCookies {
-		parts = parts[:maxCookies]
-	}
 	var kept []string
-	for _, part := range parts {
+	for _, part := range cookiePairs(req) {
 		if !hn.ownCookies.MatchString(part) {
 			kept = append(kept, strings.TrimSpace(part))
 		}
