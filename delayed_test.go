@@ -140,8 +140,8 @@ type brokenBody struct{}
 
 func (*brokenBody) Read([]byte) (int, error) { return 0, errors.New("broken") }
 
-// TestExchangeIsNotSent: what could not be sent says why, and leaves no connection behind.
-func TestExchangeIsNotSent(t *testing.T) {
+// TestDelayedIsNotSent: what could not be sent says why, and leaves no connection behind.
+func TestDelayedIsNotSent(t *testing.T) {
 	inThisProcess(t)
 	c := &client{http: &http.Client{Timeout: time.Second}, exchangeTimeout: time.Minute}
 	req, _ := http.NewRequest(http.MethodPost, "http://127.7.7.7/token", nil)

@@ -395,8 +395,8 @@ func pemOfSmallRSA(t *testing.T) string {
 	return keyPEM("RSA PUBLIC KEY", der)
 }
 
-// TestProviderSigningAlgorithm: RS256 where it is listed or nothing of ours is, else the first that has a public key.
-func TestProviderSigningAlgorithm(t *testing.T) {
+// TestSignatureAlgorithmOfTheProvider: RS256 where it is listed or nothing of ours is, else the first that has a public key.
+func TestSignatureAlgorithmOfTheProvider(t *testing.T) {
 	for listed, want := range map[string]string{
 		"": "RS256", "ES256 RS256": "RS256", "RS256 ES256": "RS256", "HS256 RS256": "RS256", "none ES256": "ES256", "HS256 PS256 ES256": "PS256", "HS256": "RS256", "of-tomorrow": "RS256",
 	} {

@@ -353,21 +353,23 @@ func (b *bench) noticed(ctx context.Context, binary string, tests []test) string
 	if tests == nil {
 		return ""
 	}
-	names, longest := []string{}, time.Duration(0)
+	var names []string
+	var all, slowest time.Duration
 	for _, one := range tests {
 		names = append(names, one.Name)
-		longest += 5 * one.Took
+		all += one.Took
+		slowest = max(slowest, one.Took)
 	}
-	longest = max(longest, 10*time.Second)
-	limited, cancel := context.WithTimeout(ctx, longest+5*time.Second) // for one that hears of no time limit
+	limit := max(2*all+5*slowest, 10*time.Second)
+	limited, cancel := context.WithTimeout(ctx, limit+5*time.Second) // for one that hears of no time limit
 	defer cancel()
-	out, err := b.command(limited, binary, "-test.failfast", "-test.timeout", longest.String(), "-test.run", "^("+strings.Join(names, "|")+")$").CombinedOutput()
+	out, err := b.command(limited, binary, "-test.failfast", "-test.timeout", limit.String(), "-test.run", "^("+strings.Join(names, "|")+")$").CombinedOutput()
 	found := failedTest.FindSubmatch(out)
 	switch {
 	case err == nil:
 		return ""
 	case limited.Err() != nil || bytes.Contains(out, []byte("panic: test timed out")):
-		return "the time limit of " + longest.String()
+		return "the time limit of " + limit.String()
 	case found == nil:
 		return "a crash"
 	case len(tests) == 1:
