@@ -213,7 +213,8 @@ func TestBearerPlaces(t *testing.T) {
 	}
 	apiCall(t, s, "POST", "/", form, kind, "Authorization: Bearer "+good).challenged(400, badRequest, "more than one token")
 	apiCall(t, s, "POST", "/", "amount=1", kind).challenged(401, noToken)
-	apiCall(t, s, "POST", "/", strings.Repeat("x", 70<<10)+form, kind).challenged(401, noToken)
+	apiCall(t, s, "POST", "/", strings.Repeat("x", maxForm-len(form)-1)+"&"+form, kind).accepted("ada")
+	apiCall(t, s, "POST", "/", strings.Repeat("x", maxForm-len(form))+"&"+form, kind).challenged(401, noToken)
 	apiCall(t, s, "POST", "/", form, "Content-Type: text/plain").challenged(401, noToken)
 }
 

@@ -510,3 +510,11 @@ func TestCookiesAreReadOnce(t *testing.T) {
 		t.Errorf("to read them takes %.0f allocations, expected a few times that, got %.0f", once, all)
 	}
 }
+
+// TestCookieValuesAreFew: of more cookies of one name than are looked at the first ones count.
+func TestCookieValuesAreFew(t *testing.T) {
+	req := &http.Request{Header: http.Header{"Cookie": {"a=0; b=x; a=1; a=2; a=3; a=4; a=5"}}}
+	if got := strings.Join(cookieValues(req, "a"), ""); got != "0123" {
+		t.Errorf("got %q", got)
+	}
+}

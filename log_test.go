@@ -130,3 +130,13 @@ func TestLogHasOneLinePerRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestLogForeignText: foreign text is one printable line of 200 bytes, and an end that was cut off is told.
+func TestLogForeignText(t *testing.T) {
+	long := strings.Repeat("x", 200)
+	for foreign, want := range map[string]string{long: long, long + "y": long + "…", "a\nb\x1b[31m\u202e\u2028c": "a b [31m  c", "\xff": "?"} {
+		if got := forLog(foreign); got != want {
+			t.Errorf("%q: got %q", foreign, got)
+		}
+	}
+}

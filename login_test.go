@@ -202,7 +202,7 @@ func TestLoginTabs(t *testing.T) {
 	var backs []*url.URL
 	for i := 0; i < 25; i++ {
 		backs = append(backs, b.answered(b.begin(fmt.Sprintf("/tab%d", i))))
-		if line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet); len(line) > 4096 {
+		if line := b.cookieLine(mustParse(app+"/"), "none", http.MethodGet); len(line) > maxPendingBytes {
 			t.Fatalf("%d tabs have %d bytes of cookies", i+1, len(line))
 		}
 	}

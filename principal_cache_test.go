@@ -709,3 +709,25 @@ func TestPrincipalCacheReplaces(t *testing.T) {
 	removePrincipal(old.cacheKey)
 	removePrincipal(other.cacheKey)
 }
+
+// TestPrincipalCacheOverHTTP: a session of http is found by its cookie, too, where the other cookies change all the time.
+func TestPrincipalCacheOverHTTP(t *testing.T) {
+	inThisProcess(t)
+	s := start(t, newFakeProvider(t).options())
+	b := newBrowser(t, s)
+	b.plainHTTP = true
+	b.signIn("/")
+	mine := b.cookie(strings.TrimPrefix(s.sessionCookie(), "__Host-"))
+	for i := 0; i < 4*maxLinesPerPrincipal; i++ {
+		req := httptest.NewRequest(http.MethodGet, "http://app.example.com/", nil)
+		req.Header.Set("Cookie", fmt.Sprint("other=", i/2, "; ", mine.Name, "=", mine.Value))
+		rw := httptest.NewRecorder()
+		s.handler.Load().(*testHandler).handler.ServeHTTP(rw, req)
+		if rw.Code != http.StatusOK {
+			t.Fatalf("request %d: got %d", i, rw.Code)
+		}
+	}
+	if testMiddlewareOf(s).cache.bySessionCookie[mine.Value] == nil {
+		t.Error("it is not remembered by its cookie")
+	}
+}

@@ -992,3 +992,30 @@ func TestRedisSlotsNameTheirServer(t *testing.T) {
 		t.Errorf("got %v, %v", slots[4:8], err)
 	}
 }
+
+// TestRedisMaintainsNowAndThen: however often commands fail, what was lost is looked for once in redisMaintainInterval, and again when that failed.
+func TestRedisMaintainsNowAndThen(t *testing.T) {
+	c := redisAt(t, &RedisConfig{Endpoints: []string{"127.0.0.1:1"}}, time.Second)
+	var asked []bool
+	var failure error
+	c.maintain = func(isLost bool) error {
+		asked = append(asked, isLost)
+		return failure
+	}
+	for i := 0; i < 3; i++ {
+		redisNoteLostWrites(c)
+		redisMaintain(c)
+	}
+	failure = errUnavailable
+	c.replayedAt = c.replayedAt.Add(-2 * redisMaintainInterval)
+	redisMaintain(c)
+	isNoted := c.mayHaveLostWrites
+	failure = nil
+	c.replayedAt = c.replayedAt.Add(-2 * redisMaintainInterval)
+	redisMaintain(c)
+	c.maintainAt = time.Now().Add(-time.Second)
+	redisMaintain(c)
+	if got := fmt.Sprint(asked); got != "[true true true false]" || !isNoted || c.mayHaveLostWrites {
+		t.Errorf("asked %s, noted %v, %v", got, isNoted, c.mayHaveLostWrites)
+	}
+}
