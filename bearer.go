@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// This room judges requests that bring a token of their own: a JWT that is verified here (RFC 9068, RFC 8725), or any token that the
-// provider is asked about (introspection, RFC 7662). Such a request is judged by its token alone. It never falls back to a session
+// Requests that bring a token of their own: a JWT that is verified here (RFC 9068, RFC 8725), or any token that the provider is asked about
+// (introspection.go). Such a request is judged by its token alone. It never falls back to a session
 // and is never redirected: a program would not know what to do there.
 
 // The outcomes of RFC 6750 3.1. Their texts are the codes that clients are told.
@@ -32,7 +32,7 @@ const (
 	anyScheme             = "*"
 )
 
-// tokenVerifier is one way to judge tokens that are brought.
+// tokenVerifier is the job of the jwt block or of the oAuthIntrospection block.
 type tokenVerifier struct {
 	policy        *policy
 	source        TokenSourceConfig
@@ -41,7 +41,7 @@ type tokenVerifier struct {
 	tokenKey      string            // of a query and a form
 	forwardsToken bool              // the upstream gets the token as well, where it was
 	rules         *tokenRules
-	keys          *cachedDocument // of the jwt job; nil: introspection
+	keys          *cachedDocument // of jwt; nil: introspection
 
 	client               *client // whom to ask
 	headers              map[string]*template.Template
@@ -54,7 +54,7 @@ type tokenVerifier struct {
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
-// authenticateBearer is the pass of the token a request brings: the one remembered by its credential, or a new one. found is false when it
+// authenticateBearer returns the principal of the token that a request brings, from the cache or a new one. found is false when it
 // brings none.
 func authenticateBearer(m *middleware, req *http.Request) (p *principal, found bool, err error) {
 	p = nil
@@ -75,7 +75,7 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 	return p, true, err
 }
 
-// verifyBearer judges a token that was not seen before.
+// verifyBearer verifies a token that is not in the cache, and asks the rule.
 func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
 	job, answer, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
@@ -101,7 +101,7 @@ func verifyBearer(ctx context.Context, m *middleware, raw, credential string, he
 	return p, err
 }
 
-// tokenPlace is the header that a token was in, whichever job looks there; no header is called hidden.
+// tokenPlace is the header that a token was in; no header is called hidden.
 func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
 
 // withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
@@ -121,7 +121,7 @@ func withoutClientSubject(claims map[string]any) map[string]any {
 	return rest
 }
 
-// verdict is what is known of a token, from itself or from the provider.
+// tokenInfo is what is known of a token, from its own claims or from the provider.
 type tokenInfo struct {
 	claims    map[string]any
 	checkedAt time.Time
@@ -130,7 +130,7 @@ type tokenInfo struct {
 	size      int   // bytes of the answer, and what reading it makes of them
 }
 
-// inspectToken verifies a token here when it is a JWT and that job is on, else asks the provider.
+// inspectToken verifies a JWT here if the jwt block is there; otherwise the provider is asked.
 func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
 	if bt.jwt == nil || err != nil && bt.introspection != nil {
@@ -150,7 +150,7 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
 }
 
-// tokenInfoEnd is how long a verdict is believed: as long as the job says, and no longer than the token lasts.
+// tokenInfoEnd is until when tokenInfo is believed: as long as the options say, and no longer than the token lasts.
 func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	if answer.err != nil {
 		return answer.checkedAt.Add(outageLifetime)
@@ -165,12 +165,12 @@ func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	return end
 }
 
-// printable is what a token may be made of (RFC 6749 A.12).
+// printableASCII is what a token may be made of (RFC 6749 A.12).
 var printableASCII = regexp.MustCompile(`^[ -~]+$`)
 
-// findToken is the token a request brings, and what its pass is remembered by; "" without one. Two are one too many (RFC 6750 2).
+// findToken returns the token that a request brings, and the credential it is cached by; "" without one. Two are one too many (RFC 6750 2).
 func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
-	found := map[string]string{} // by credential: both jobs may look at the same place
+	found := map[string]string{} // by credential: both blocks may look in the same place
 	for _, job := range bt.all {
 		for _, name := range job.headerNames {
 			lines := req.Header[name]
@@ -178,7 +178,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
 			for _, line := range lines {
-				// A tab or a second blank makes no other token: not one that an upstream might read and we do not, not one more to remember.
+				// A tab or a second blank makes no other token, or an upstream might read one that we did not, and each spelling would be cached.
 				line = strings.Join(strings.Fields(line), " ")
 				if raw, ok := afterScheme(line, job.schemes[name]); ok {
 					found[name+": "+line] = raw
@@ -335,13 +335,13 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 	return raw, strings.EqualFold(word, scheme)
 }
 
-// bearerTokens are the ways in which tokens are judged that requests bring.
+// bearerTokens are the verifiers of tokens that requests bring.
 type bearerTokens struct {
-	jwt, introspection *tokenVerifier   // nil without that job
+	jwt, introspection *tokenVerifier   // nil without that block
 	all                []*tokenVerifier // those of both that there are
 }
 
-// newBearerTokens makes the jobs of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
+// newBearerTokens makes the verifiers of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
 func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p *problems) *bearerTokens {
 	bt := &bearerTokens{jwt: newJWTVerifier(ctx, l, c, login, p), introspection: newIntrospectionVerifier(ctx, l, c, login, p)}
 	for _, v := range []*tokenVerifier{bt.jwt, bt.introspection} {
@@ -352,7 +352,7 @@ func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p
 	return bt
 }
 
-// newTokenVerifier makes what both jobs have in common.
+// newTokenVerifier makes what both blocks have in common.
 func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *tokenVerifier {
 	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
 	if source.Header+source.Query+source.Cookie == "" && len(source.Headers) == 0 && !source.WebSocketProtocol {
@@ -388,7 +388,7 @@ func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *to
 // asymmetric are the algorithms whose verifying key signs nothing. Which of them a token may have is what its key is for.
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
-// newJWTVerifier makes the job of the jwt block; nil without one.
+// newJWTVerifier makes the verifier of the jwt block; nil without one.
 func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	j := c.JWT
 	if j == nil {

@@ -12,12 +12,12 @@ import (
 // This room holds what requests share in memory: bounded maps, and work that is done once however many wait for it.
 // There is no background goroutine: work runs in the request that needs it first, and old entries leave when new ones come.
 
-// replica tells this process from the others that use the same store.
+// replicaID tells this process from the others that use the same store.
 var replicaID string
 
 func init() { replicaID = randomText() }
 
-// memory is a map of so many bytes. When its young half is full it becomes the old half, and what was old is forgotten;
+// boundedCache is a map of so many bytes. When its young half is full it becomes the old half, and what was old is forgotten;
 // an entry that is read from the old half moves back into the young one, so what is in use stays.
 type boundedCache struct {
 	mu          sync.RWMutex
@@ -28,7 +28,7 @@ type boundedCache struct {
 	evictedUpTo time.Time // nothing newer than this has been forgotten
 }
 
-// entry is a value with the bytes it takes beside its place.
+// cacheEntry is a value with the bytes it takes beside its place.
 type cacheEntry struct {
 	value any
 	size  int
@@ -44,7 +44,7 @@ func newBoundedCache(room int) *boundedCache {
 	return &boundedCache{young: map[string]cacheEntry{}, capacity: room}
 }
 
-// recall returns what was remembered under key, or nil.
+// cacheGet returns what was cached under key, or nil.
 func cacheGet(m *boundedCache, key string) any {
 	m.mu.RLock()
 	value := m.young[key].value
@@ -67,7 +67,7 @@ func cacheHasAny(m *boundedCache, keys []string) bool {
 	return has
 }
 
-// revive moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
+// cachePromote moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
 func cachePromote(m *boundedCache, key string) any {
 	m.mu.Lock()
 	if found := m.old[key]; found.value != nil {
@@ -78,7 +78,7 @@ func cachePromote(m *boundedCache, key string) any {
 	return value
 }
 
-// remember keeps value, which is not nil and has size bytes, under key until newer entries push it out.
+// cacheSet keeps value, which is not nil and has size bytes, under key until newer entries push it out.
 func cacheSet(m *boundedCache, key string, value any, size int) {
 	m.mu.Lock()
 	cachePut(m, key, cacheEntry{value, size})
@@ -97,7 +97,7 @@ func cacheSetIf(m *boundedCache, isKnown bool, key string, value any, size int) 
 	return is
 }
 
-// keep writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
+// cachePut writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
 func cachePut(m *boundedCache, key string, made cacheEntry) {
 	cost := cacheEntryCost + len(key) + made.size
 	if before := m.young[key]; before.value != nil {
@@ -117,7 +117,7 @@ func cachePut(m *boundedCache, key string, made cacheEntry) {
 	m.young[key] = made
 }
 
-// forget drops key.
+// cacheDelete drops key.
 func cacheDelete(m *boundedCache, key string) {
 	m.mu.Lock()
 	if before := m.young[key]; before.value != nil {
@@ -128,20 +128,20 @@ func cacheDelete(m *boundedCache, key string) {
 	m.mu.Unlock()
 }
 
-// flights is work under way, by key.
+// inFlight is work under way, by key.
 type inFlight struct {
 	mu    sync.Mutex
 	calls map[string]*inFlightCall
 }
 
-// flight is one piece of work that many requests may wait for.
+// inFlightCall is one piece of work that many requests may wait for.
 type inFlightCall struct {
 	done  context.Context // done at the end
 	value any
 	err   error
 }
 
-// share runs work once however many ask for key at the same time, and gives all of them its result.
+// doOnce runs work once however many ask for key at the same time, and gives all of them its result.
 // Whose ctx has a deadline waits no longer for somebody else's work. It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
 // handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
 func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.Context) (any, error)) (any, error) {
@@ -171,7 +171,7 @@ func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.
 	return value, err
 }
 
-// await waits for the end of somebody else's work, or for ctx's deadline. That is no select: in the interpreter goroutines that wait at the
+// waitFor waits for the end of somebody else's work, or for ctx's deadline. That is no select: in the interpreter goroutines that wait at the
 // same one get each other's channels.
 func waitFor(ctx context.Context, under *inFlightCall) (any, error) {
 	end, isLimited := ctx.Deadline()
@@ -195,7 +195,7 @@ type backoff struct {
 	err      error // the last failure, answered until the next attempt
 }
 
-// fail notes a failed attempt.
+// backOff notes a failed attempt.
 func backOff(b *backoff, err error, now time.Time) {
 	wait := 30 * time.Second
 	if b.failures < 5 {
@@ -206,7 +206,7 @@ func backOff(b *backoff, err error, now time.Time) {
 	b.err = err
 }
 
-// document is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
+// cachedDocument is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
 type cachedDocument struct {
 	log   *logger
 	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
@@ -219,7 +219,7 @@ type cachedDocument struct {
 	until    time.Time  // when it is to be fetched anew
 }
 
-// peek is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
+// cached is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
 func cached(d *cachedDocument) (value any, version int, isOld bool) {
 	now := time.Now()
 	d.mu.Lock()
@@ -230,7 +230,7 @@ func cached(d *cachedDocument) (value any, version int, isOld bool) {
 	return d.value, d.version, isOld
 }
 
-// renew fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
+// refetch fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
 // had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
 // fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
 func refetch(ctx context.Context, d *cachedDocument, version int) (value any, isNewer bool, err error) {

@@ -72,10 +72,10 @@ type client struct {
 	inFlight        inFlight
 	outageLock      sync.Mutex    // of away
 	outage          backoff       // of calls about tokens
-	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *verdict, *upstreamToken
+	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *tokenInfo, *upstreamToken
 }
 
-// ledger is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
+// clientState is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
 // time limit, or a new secret beside the old one, must not bring back who was signed out.
 type clientState struct {
 	refreshesInFlight   inFlight
@@ -96,7 +96,7 @@ func warnOnce(c *client, format string, args ...any) {
 	}
 }
 
-// get fetches the JSON object of a 200 answer.
+// getObject fetches the JSON object of a 200 answer.
 func getObject(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
 	status, body, at, err := request(ctx, c, what, endpoint, nil, headers, c.retries)
 	if err != nil {
@@ -129,7 +129,7 @@ func warnDuplicates(c *client, what string, written []byte, object map[string]an
 	}
 }
 
-// call sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
+// request sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
 // with the client's authentication or, without one, a GET. An Authorization among headers stands in for the client's authentication.
 // What fails quickly, also with 429 or 5xx, is tried again up to retries times. at is what an error about the answer begins with.
 func request(ctx context.Context, c *client, what, endpoint string, form url.Values, headers map[string]string, retries int) (status int, body []byte, at string, err error) {
@@ -185,7 +185,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 	return status, body, at, err
 }
 
-// exchange sends one request under the client's time limit.
+// roundTrip sends one request under the client's time limit.
 func roundTrip(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
 	slow, _ := ctx.Value(delayedCallKey).(*delayedCall)
 	if form != nil && slow != nil && slow.conn != nil {

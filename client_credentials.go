@@ -37,7 +37,7 @@ type guesses struct {
 	count int
 }
 
-// guess notes an attempt with credentials that are not known, and refuses it when there were too many of that caller or of all. An attempt
+// countGuess notes an attempt with credentials that are not known, and refuses it when there were too many of that caller or of all. An attempt
 // that is refused counts no more: nobody can use up what others have.
 func countGuess(c *client, caller string) error {
 	now := time.Now()
@@ -84,7 +84,7 @@ func callerAddress(s *ipStrategy, req *http.Request) string {
 	return ip.String()
 }
 
-// gateway is the oAuthClientCredentials job.
+// clientCredentials is the job of the oAuthClientCredentials block.
 type clientCredentials struct {
 	client       *client
 	policy       *policy
@@ -183,7 +183,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 	return p, err
 }
 
-// addUpstreamToken adds the token for the upstream, and the headers made of it, to a pass. Who the user is was said before and stays
+// addUpstreamToken adds the token for the upstream, and the headers made of it, to a principal. Who the user is was said before and stays
 // so; only Authorization is the token's. until is when the token is to be renewed.
 func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, id, secret, caller string) (until time.Time, err error) {
 	t, err := obtainToken(ctx, cc, id, secret, caller)
@@ -226,7 +226,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 	value, err := doOnce(ctx, &c.inFlight, key, func(ctx context.Context) (any, error) {
 		found, _ := cacheGet(c.answerCache, key).(*upstreamToken)
 		if found != nil && found != known && time.Now().Before(found.RenewAt) {
-			return found, found.err // of a flight that landed between our look and our turn
+			return found, found.err // of a call that ended between our look and our turn
 		}
 		isGuess := !cc.hasOwnClient && known == nil
 		if isGuess {

@@ -191,7 +191,7 @@ func cookies(req *http.Request) []*http.Cookie {
 	return req.Cookies()
 }
 
-// ownCookies matches what is no cookie of others: ours with any prefix, their chunks (.1) and pending logins (.0123456789ab), and nothing.
+// ownCookiePattern matches what is no cookie of others: ours with any prefix, their chunks (.1) and pending logins (.0123456789ab), and nothing.
 func ownCookiePattern(session, state *cookie) *regexp.Regexp {
 	bases := regexp.QuoteMeta(session.baseName) + "|" + regexp.QuoteMeta(state.baseName)
 	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)

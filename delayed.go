@@ -34,7 +34,7 @@ const (
 
 var errDelayed = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
 
-// awaited are the connections on which answers may come that nobody has asked for since.
+// delayedConns are the connections on which answers may come that nobody has asked for since.
 type delayedConns struct {
 	mu    sync.Mutex
 	conns []net.Conn

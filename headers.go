@@ -49,7 +49,7 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	return made
 }
 
-// judge asks the rule, and finishes the headers of whoever satisfies it. Of whom it says no to, only the name is told.
+// evaluatePolicy asks the rule, and makes the headers of whoever satisfies it. Of others only the name is known.
 func evaluatePolicy(by *policy, id identity) (*principal, error) {
 	p := &principal{}
 	if by.username != nil {
@@ -144,7 +144,7 @@ type headerNames struct {
 	ownCookies  *regexp.Regexp // nil without sign-in
 }
 
-// newHeaderNames gathers the names from all jobs of a middleware.
+// newHeaderNames gathers the names that all jobs of a middleware set and read.
 func newHeaderNames(m *middleware) *headerNames {
 	hn := &headerNames{managed: map[string]bool{}, credentials: map[string]bool{}, upgrades: allowedUpgrades(m.config.Upgrades)}
 	for _, name := range append([]string{"HTTP2-Settings"}, m.config.RemoveHeaders...) { // RFC 7540 3.2.1: of an upgrade that is never allowed

@@ -15,7 +15,7 @@ import (
 // Introspection (RFC 7662): the provider is asked what a token is worth, once however many requests bring it, and its answer is believed for
 // a while.
 
-// newIntrospectionVerifier makes the job of the oAuthIntrospection block; nil without one.
+// newIntrospectionVerifier makes the verifier of the oAuthIntrospection block; nil without one.
 func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	i := c.OAuthIntrospection
 	if i == nil {
@@ -52,7 +52,7 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 }
 
 // introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
-// is too old for job.
+// is too old for this verifier.
 func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	if raw == "" || len(raw) > maxTokenSize {
 		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
@@ -120,7 +120,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	return nil, err
 }
 
-// faults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
+// introspectionFaults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
 // RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
 // cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
 // them. docs/apis.md has the same table.
@@ -141,7 +141,7 @@ func introspectionFault(answer string) (whose, cure string) {
 	return "", ""
 }
 
-// outage is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
+// outageOf is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
 func outageOf(c *client) error {
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()

@@ -190,7 +190,7 @@ func numberIn(jwk map[string]any, name string) *big.Int {
 	return new(big.Int).SetBytes(data)
 }
 
-// fits reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
+// fitsAlgorithm reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
 // is used with one algorithm). With this an RSA key never is the secret of HS256.
 func fitsAlgorithm(k *key, alg string) bool {
 	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)

@@ -53,7 +53,7 @@ type tokenRules struct {
 	algorithms       []string      // accepted alg values, all of one family: for verifyToken
 }
 
-// expected is what one sign-in asked for and its ID token must answer.
+// loginExpectations is what one sign-in asked for and its ID token must answer.
 type loginExpectations struct {
 	nonce       string
 	accessToken string // which at_hash, if there is one, must match; "" when none came
@@ -61,7 +61,7 @@ type loginExpectations struct {
 	acrValues   []string
 }
 
-// headers keeps what was read from headers, as the tokens of one key have all the same.
+// parsedHeaders keeps what was read from headers, as the tokens of one key have all the same.
 var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 << 10}
 
 // parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 7515 5.2,
@@ -131,7 +131,7 @@ func decodeObject(name, part string) (map[string]any, error) {
 // unescaped writes the colons of a JSON text as they are, also those written \u003a, and drops escaped backslashes.
 var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 
-// deciding are the names that are refused twice: what a token or an answer is good for is decided by them, and which of the two counts
+// decisiveNames are the names that are refused twice: what a token or an answer is good for is decided by them, and which of the two counts
 // differs from parser to parser (RFC 8725 2.4). Of all others the last one counts (RFC 7519 4, RFC 7517 4).
 var decisiveNames = strings.Fields(`iss sub aud exp nbf iat nonce azp sid acr auth_time events jti typ alg kid crit b64 at_hash cnf client_id token_use token_type
 	active error access_token refresh_token id_token keys kty crv use key_ops n e x y issuer authorization_endpoint token_endpoint jwks_uri`)

@@ -26,7 +26,7 @@ type logger struct {
 	lines map[string]*lineCount // by kind of line
 }
 
-// repeats is how often a line for the operator came since it was written.
+// lineCount is how often a line for the operator came since it was written.
 type lineCount struct {
 	since    time.Time
 	count    int

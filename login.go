@@ -198,7 +198,7 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	returnToPage(m, rw, req, back, pending.IsTruncated)
 }
 
-// welcome leads on to the page that somebody wanted to see before the sign-in.
+// returnToPage leads on to the page that somebody wanted to see before the sign-in.
 func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
 	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
@@ -215,7 +215,7 @@ func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back
 	redirect(rw, req, back)
 }
 
-// stale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
+// refuseStale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
 // Nobody else is sent to the provider again by itself: an answer that never fits would lead around in circles.
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := defaultPage(m.site, req)
@@ -236,7 +236,7 @@ func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state
 	redirect(rw, req, back)
 }
 
-// resume goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
+// resumeLogin goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
 // was overtaken by another tab's, or a code of that one, which is refused. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
 func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
 	if _, err := authenticateSession(m, rw, req); err == nil {

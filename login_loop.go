@@ -75,7 +75,7 @@ func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	refuseWith(m, rw, req, res, fmt.Errorf("%w; probably %s", reason, why))
 }
 
-// causes are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
+// cookieLossCauses are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
 func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int) string {
 	proto := req.Header.Get("X-Forwarded-Proto")
 	isPlain := proto != "" && !secureScheme.MatchString(proto)

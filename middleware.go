@@ -22,7 +22,7 @@ type middleware struct {
 	sessions          *sessionManager // nil without sign-in
 	logins            *pendingLogins  // nil without sign-in
 	tokens            *bearerTokens
-	clientCredentials *clientCredentials // nil without that job
+	clientCredentials *clientCredentials // nil without that block
 	cache             *principalCache
 	store             *store      // of the sessions; nil: they are in cookies
 	ipStrategy        *ipStrategy // tells callers apart

@@ -1,26 +1,36 @@
 // Package oidc is a Traefik middleware plugin that signs people in with OpenID Connect, checks the tokens of APIs and obtains
 // tokens for upstreams. Traefik interprets it with Yaegi; it needs nothing but Go's standard library.
 //
-// A request's way: ServeHTTP lets in whom it has seen before. Everybody else goes through serve, which is the table of contents:
+// A request's way: ServeHTTP lets in whoever it has seen before. Everybody else goes through serve, which is the table of contents.
 //
-//	warm.go                        the memory behind ServeHTTP
-//	request.go                     what is read off a request
-//	headers.go                     what the upstream is told, and what a client may not claim
-//	bypass.go                      requests that need no sign-in
-//	loop.go                        nobody goes round in circles, and loads that nobody asked for change nothing
-//	login.go, logout.go            the sign-in, to the provider and back; the four kinds of sign-out
-//	session.go                     the session's life: open, refresh, renew, end; and the pass remembered of it
-//	cookies.go, seal.go, csrf.go   how it is kept at the browser
-//	replicas.go, store.go          how it is kept in Redis, for more than one Traefik
-//	bearer.go                      tokens that are brought: JWT and introspection
-//	clientcredentials.go           tokens for the upstream
-//	claims.go, expression.go       the rule, claim lookup, header formats; the language of both kinds of rule
-//	provider.go, token.go, jwks.go the provider's side: calls, tokens, keys
-//	exchange.go                    answers of the provider that come late
-//	redis.go                       the protocol of Redis
-//	pages.go, log.go               our own answers, and our log lines
-//	config.go, options.go, gate.go the options, how they are read, and what is made of them
-//	memory.go                      what requests share
+//	the front door   oidc.go, outcome.go, page.go     requests in; what an error means for the one who asked; our own answers
+//	                 principal_cache.go               who was let in before: the memory behind ServeHTTP
+//	                 request.go, site.go              what is read off a request; our own addresses
+//	                 headers.go, bypass.go            what the upstream is told, and what a client may not claim; requests that need no sign-in
+//	sign-in          login.go, pending_login.go       to the provider and back
+//	                 login_loop.go                    nobody goes round in circles
+//	                 logout.go, revocation.go         the four kinds of sign-out; which sessions were ended
+//	sessions         session.go                       their life: opened, judged, refreshed, renewed, ended
+//	                 session_cookie.go, cookie.go     kept at the browser
+//	                 session_redis.go, store.go       kept in Redis, for more than one Traefik; redis.go is its protocol
+//	                 seal.go, csrf.go                 encryption; forged requests
+//	APIs             bearer.go, introspection.go      tokens that requests bring; resource.go describes the API to clients
+//	                 client_credentials.go            tokens for the upstream
+//	policies         claims.go, expression.go         the rule, claim lookup and header formats; the language of both kinds of rule
+//	the provider     client.go, client_authentication.go, discovery.go, token_endpoint.go, userinfo.go, delayed.go
+//	                 jwt.go, jwks.go                  its tokens and keys
+//	options          config.go, rules.go              what they are, and what they must be
+//	                 options.go, option_names.go      how they are read; what others call them
+//	                 middleware.go, registry.go       what is made of them, and what outlives a reload
+//	for all          cache.go, log.go, text.go
+//
+// Five things live for different lengths of time, and each has its type:
+//
+//	router           handler: made by New, again at each change of any configuration
+//	configuration    middleware and its parts: shared by all routers with the same options; it does not change
+//	connection       client, store: the provider as it is reached, its metadata and keys; Redis
+//	issuer, client   clientState: sign-ins that were completed, refreshes, sign-outs; it survives changes of all other options
+//	process          the registries, the principals and their lock, replicaID: package variables, as one interpreter runs all routers
 package oidc
 
 import (
@@ -43,12 +53,12 @@ var (
 	errBadResponse   = errors.New("unusable answer of the provider")
 )
 
-// Middleware is one router's use of the middleware. All routers with the same configuration share one gate.
+// handler is one router's use of a middleware, which all routers with the same configuration share.
 type handler struct {
 	middleware *middleware
 	next       http.Handler
 
-	// The gate's, for ServeHTTP: one step less.
+	// Those of middleware.cache, for ServeHTTP: each selector less is one allocation less in every request.
 	credentialHeader string
 	hosts            map[string]map[string]*principal
 	endpointPaths    map[string]bool
@@ -105,7 +115,7 @@ func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	serveSlow(h, rw, req)
 }
 
-// serveSlow is every request that is not, or no longer, known.
+// serveSlow serves the requests that are not, or no longer, in the cache.
 func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
 	if h.middleware.store != nil {
 		revalidate(h, rw, req)
@@ -114,9 +124,10 @@ func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// watchful is a middleware that must look at more than who sends a request: some are open to all, some must repeat a token.
+// checkedHandler looks at a request before it asks who sent it: some are open to all, some must repeat a CSRF token.
 type checkedHandler struct{ inner *handler }
 
+// ServeHTTP sends the requests that need more than a look at their credential through serve.
 func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	m := w.inner.middleware
 	if m.csrf != nil && (!isSafeMethod(req.Method) || lacksCSRFToken(m.csrf, req)) || m.bypass != nil && bypasses(m.bypass, req) {
@@ -126,7 +137,7 @@ func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	w.inner.ServeHTTP(rw, req)
 }
 
-// serve is every other request.
+// serve serves everybody else. The order matters: what a client claims is taken off before anything is decided.
 func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	if m.store != nil {
@@ -186,7 +197,7 @@ func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*pr
 	return authenticateClientCredentials(m, req)
 }
 
-// forward hands the request on with the headers of its pass. rw goes as it came, so that streams and websockets work.
+// forward hands the request on with the headers of its principal. rw goes as it came, so that streams and websockets work.
 func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	line := req.Header[h.credentialHeader]
@@ -209,10 +220,10 @@ func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Reque
 	h.next.ServeHTTP(rw, req)
 }
 
-// endpoint is an address of ours.
+// endpoint is one of our own addresses.
 type endpoint struct {
 	location location
-	name     string // the option that says where it is; a function of a gate cannot stand here, the interpreter loses such circles
+	name     string // the option that says where it is; a function of the middleware cannot stand here, as the interpreter loses such circles of types
 	methods  []string
 }
 
@@ -242,7 +253,7 @@ func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http
 	}
 }
 
-// deny answers whoever may not pass.
+// deny answers a request that is not let through.
 func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request, reason error) {
 	m := h.middleware
 	req.URL.User = nil // `GET http://name@host/` sets it

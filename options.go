@@ -288,7 +288,7 @@ func readNamedFile(name string) ([]byte, error) {
 	return os.ReadFile(at)
 }
 
-// unlocked is where a file is, if it may be read: its path must be within one of the folders, both as it is written, so that nothing is
+// allowedPath is where a file is, if it may be read: its path must be within one of the folders, both as it is written, so that nothing is
 // told of other places, and when links are followed, as Kubernetes uses in a mounted Secret.
 func allowedPath(name string) (string, error) {
 	folders, isLocked := os.LookupEnv(fileAllowList)
@@ -442,7 +442,7 @@ func optionPaths(block reflect.Type, prefix string) []string {
 	return paths
 }
 
-// likeness counts the pairs of letters that two names have in common, less the difference of their lengths.
+// similarity counts the pairs of letters that two names have in common, less the difference of their lengths.
 func similarity(a, b string) int {
 	score := 1 - int(math.Abs(float64(len(a)-len(b))))
 	for i := 2; i <= len(a); i++ {

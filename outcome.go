@@ -115,7 +115,7 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	return nil
 }
 
-// challenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
+// addChallenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
 // (RFC 6750 3). Nothing is told of a token that did not come.
 func addChallenge(m *middleware, res *response, reason error) {
 	code := ""

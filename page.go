@@ -22,7 +22,7 @@ import (
 // maxErrorPage is how many bytes an operator's own page may have: a logo inside it fits, a wrong path to a log file does not.
 const maxErrorPage = 256 << 10
 
-// answer is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
+// response is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
 type response struct {
 	status        int
 	title         string   // what happened, one sentence a visitor understands, without its full stop

@@ -61,7 +61,7 @@ func newPendingLogins(sm *sessionManager, middlewareName string) *pendingLogins 
 	return pl
 }
 
-// derive makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
+// deriveValues makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
 // tells whether that has expired.
 func deriveValues(pending *pendingLogin, secret string) {
 	encode := base64.RawURLEncoding.EncodeToString

@@ -11,32 +11,32 @@ import (
 	"time"
 )
 
-// This room is the memory behind ServeHTTP. Whoever came the long way through serve is remembered as a pass: what the upstream is told of
-// them, ready to be applied. It is found by the credential, as a hash of it is short; and for the quickest way by the whole line of the
-// header that brings it (a cookie line, a token).
+// The memory behind ServeHTTP. Whoever was let in by serve is remembered as a principal: what the upstream is told of them, ready to be
+// applied. A principal is found by a hash of its credential, and fastest by the whole line of the header that brings it (the cookies, or
+// the token).
 //
-// All gates together have one memory, of so many bytes (the option memory): a thousand of them cost no more than one. When the recent half
-// is full it becomes the former one, and what was that is forgotten; who is used comes back to the recent half. Lines are forgotten in
-// the order in which they came: their pass stays.
+// All middlewares share one memory of a fixed size (the option memory), so that a thousand of them need no more than one. When the recent
+// half is full it becomes the former one, and the one before that is forgotten; a principal that is used moves back into the recent half.
+// Header lines are forgotten in the order in which they came; their principal stays.
 
 const (
-	maxLinesPerPrincipal = 4 // where cookies change all the time no more are worth keeping, but for the session's cookie alone
+	maxLinesPerPrincipal = 4 // where cookies change with every request more are not worth keeping: then bySessionCookie helps
 	maxLineLength        = 16 << 10
-	principalCost        = 700 // bytes of a pass with its place, beside its texts
-	upstreamHeaderCost   = 120 // the same of a header for the upstream
-	lineCost             = 600 // and of a line
-	maxSafeHeaders       = 512 // header names learnt by a gate
+	principalCost        = 700 // bytes of a principal with its place in the maps, beside its texts
+	upstreamHeaderCost   = 120 // bytes of a header for the upstream
+	lineCost             = 600 // bytes of a header line, beside its text
+	maxSafeHeaders       = 512 // names learned by one middleware
 	maxSafeHeaderLength  = 64
-	maxHosts             = 1024             // that were seen to be hosts, of 260 bytes at most, by a gate
-	relearnInterval      = 10 * time.Minute // how soon all of them may be learnt anew: whoever was let in holds on to those of that time
+	maxHosts             = 1024             // of one middleware, each of 260 bytes at most
+	relearnInterval      = 10 * time.Minute // between two times that all names are learned anew; principals keep the names of their time
 )
 
-// warm guards this room in all gates. One lock that is no field costs a request two steps less in the interpreter.
+// principalsLock guards all that changes here, in every middleware. A package variable costs each request two selectors less than a field.
 var principalsLock sync.RWMutex
 
 var (
-	failingWriter      io.Writer = (*os.File)(nil) // it refuses whatever is written
-	principalsCapacity int                         // bytes: three eighths for each half of the passes, the rest for lines
+	failingWriter      io.Writer = (*os.File)(nil) // refuses every write: Header.WriteSubset then tells at no cost whether a header is left to write
+	principalsCapacity int                         // bytes: three eighths for each half of the principals, the rest for lines
 	recentPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 	formerPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 
@@ -44,45 +44,45 @@ var (
 	linesByKey = map[string][]*cachedLine{}
 	lineBytes  int
 
-	expiredPrincipal = &principal{} // whose time is over since ever
+	expiredPrincipal = &principal{} // stands for nobody
 )
 
-// passes are one half of the memory.
+// principalHalf is one half of the memory.
 type principalHalf struct {
 	byKey  map[string]*principal
-	byName map[string][]*principal // by the session's id, the provider's name for it and its user's
+	byName map[string][]*principal // by session id, sid and sub
 	bytes  int
 }
 
-// cachedLine is a line that is remembered, "" when no more, with the key of its pass. A pass does not know its lines: the interpreter
-// takes types that lead to each other for one another.
+// cachedLine is a header line that is remembered, with the key of its principal; an empty line has been removed. A principal does not point
+// to its lines: the interpreter mixes up types that lead to each other.
 type cachedLine struct {
-	in        map[string]*principal // where it is
+	in        map[string]*principal // the map it is in
 	key, line string
 }
 
-// pass is what is remembered of a credential (a session cookie, a bearer token) that was let in: until when it may be
-// used without another look, and the finished headers. It is shared among requests, and never changed.
+// principal is whoever a credential (a session cookie, a bearer token) stands for, after the rule has let them in: the finished headers, and
+// until when they may be used without another look. It is shared among requests and never changed.
 type principal struct {
 	validUntil         time.Time
-	names              []string // of the headers for the upstream, until they are a list
+	names              []string // of the headers for the upstream, until rememberPrincipal links them
 	values             [][]string
-	headers            *upstreamHeader // that list
-	tokenHeader        string          // the header that brought a token, "" when the upstream gets it
-	mayHaveOtherTokens bool            // it may be elsewhere as well
+	headers            *upstreamHeader // the linked headers
+	tokenHeader        string          // which brought the token and is removed; "" when the upstream gets it
+	mayHaveOtherTokens bool            // the token may also be elsewhere in the request
 	user               *url.Userinfo
-	sessionID          string // the session's id, "" for a token
-	sid, sub           string // by which a pushed logout finds it
+	sessionID          string // "" for a token
+	sid, sub           string // by which a logout of the provider finds it
 
-	// In the memory of warm.go: the credential's hash, the headers that may come with it, whether the session's cookie is the one looked for.
+	// For the cache.
 	cacheKey        string
-	credentialHash  string // hashed, for the CSRF token of who has no other name
+	credentialHash  string // what a CSRF token is bound to when there is no sub
 	clientState     *clientState
 	safeHeaders     map[string]bool
 	hasCookiePrefix bool
 	size            int // bytes
 
-	// With a store: the question how the session's entry there begins, and the answer. While that is the same, the pass is good until end.
+	// With a store: the command that reads the beginning of the session's entry, and the reply that means it is unchanged.
 	validation, validator string
 	redisSlot             int
 	revalidatableUntil    time.Time
@@ -90,35 +90,35 @@ type principal struct {
 
 // principalCache is one middleware's part of this memory. principalsLock guards what changes in it.
 type principalCache struct {
-	salt              string // of its keys: what one middleware has judged another has not
+	salt              string // of its keys: what one middleware allows another may not
 	hasLogin          bool
 	headers           *headerNames
 	state             *clientState  // nil without sign-in
 	cookie            *cookie       // of the session, nil without sign-in
-	localCopyLifetime time.Duration // that a session of the store is good for without a look into it: another replica may end it
-	header            string        // whose line says who sends a request, "" for none
-	prefix            string        // that name, and a colon
-	cookieNameStem    string        // with which the names of all our cookies begin
+	localCopyLifetime time.Duration // how long a session of the store is good for without a look into it: another replica may end it
+	header            string        // the one that says who sends a request; "" when that may be said in several places
+	prefix            string        // that name and a colon
+	cookieNameStem    string        // what the names of all our cookies begin with
 	endpointPaths     map[string]bool
-	byHeaderLine      map[string]*principal            // the map itself stays: handlers have it
-	hosts             map[string]map[string]*principal // that those lines came to: byHeaderLine, under each; it stays, too
+	byHeaderLine      map[string]*principal            // never replaced: handlers have it
+	hosts             map[string]map[string]*principal // the hosts that lines came to, each with byHeaderLine; never replaced either
 
-	cookiePrefix       string                // with sign-in: how the session's cookie begins after another
-	bySessionCookie    map[string]*principal // by the value of the session's cookie, where the rest of the line changes
+	cookiePrefix       string                // what the session's cookie begins with after another cookie
+	bySessionCookie    map[string]*principal // by the cookie's value, for lines in which other cookies change
 	safeHeaders        map[string]bool       // replaced as a whole, never changed
 	initialSafeHeaders map[string]bool
-	relearnedAt        time.Time // when safeHeaders were the initial ones for the last time
+	relearnedAt        time.Time // when safeHeaders were last set back
 }
 
-// setting is a header for the upstream, with those that follow. Lists share their ends, so a request can have its own beginning.
+// upstreamHeader is a header for the upstream, with those that follow. Lists share their ends, so a request can have its own beginning.
 type upstreamHeader struct {
 	name   string
 	values []string
 	next   *upstreamHeader
 }
 
-// findBySessionCookie is the pass of a line that is not remembered: by the session's cookie in it, with the other cookies for the upstream, where
-// that is remembered alone.
+// findBySessionCookie finds the principal of a cookie line that is not remembered itself, by the session's cookie in it. The upstream gets the
+// other cookies of this line.
 func findBySessionCookie(h *handler, req *http.Request) *principal {
 	pc := h.middleware.cache // not where this is called: a selector there costs each request one allocation more
 	if !pc.hasLogin {
@@ -141,7 +141,7 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 	return &among
 }
 
-// findByCookieLine is the pass of a line of cookies of which nothing but the pass is remembered.
+// findByCookieLine finds the principal of a cookie line of which neither the line nor the cookie is remembered, only the principal.
 func findByCookieLine(pc *principalCache, req *http.Request, value, others string) *principal {
 	if value == "" || others != "" && strings.Contains(others, pc.cookieNameStem) {
 		return expiredPrincipal
@@ -156,7 +156,7 @@ func findByCookieLine(pc *principalCache, req *http.Request, value, others strin
 	return withHeaderLine(pc, req, p, req.Header[pc.header][0], value, others)
 }
 
-// findByTokenLine is findByCookieLine for a line that is nothing but the credential.
+// findByTokenLine is findByCookieLine for a header that holds nothing but the credential.
 func findByTokenLine(pc *principalCache, req *http.Request) *principal {
 	line := req.Header[pc.header][0]
 	p := findPrincipal(pc, pc.prefix+line)
@@ -166,7 +166,7 @@ func findByTokenLine(pc *principalCache, req *http.Request) *principal {
 	return withHeaderLine(pc, req, p, line, "", line)
 }
 
-// lined is a pass as it is for a line, which is remembered from now on, or the value of the cookie in it when there are others enough.
+// withHeaderLine returns the principal as it is for this line, and remembers the line; or the cookie's value, when there are many lines.
 func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, value, others string) *principal {
 	var rest []string
 	if others != "" && (pc.hasLogin || p.tokenHeader != pc.header && !contains(pc.headers.overwritten, pc.header)) {
@@ -177,7 +177,7 @@ func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, v
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	if recentPrincipals.byKey[p.cacheKey] != p || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
-		return expiredPrincipal // revoked a moment ago, or not known well enough
+		return expiredPrincipal // signed out a moment ago, or not seen with headers yet
 	}
 	if len(linesByKey[p.cacheKey]) < maxLinesPerPrincipal {
 		cacheLine(pc.byHeaderLine, line, &made)
@@ -187,14 +187,13 @@ func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, v
 	return &made
 }
 
-// principalKey is what a pass is remembered by.
+// principalKey is what a principal is remembered by.
 func principalKey(pc *principalCache, credential string) string {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	return string(sum[:])
 }
 
-// findPrincipal is the pass remembered for a credential, nil when there is none; it may have to be looked at again. A former one moves to the
-// recent.
+// findPrincipal is the principal remembered for a credential, or nil. It may be past its time. One in the former half moves to the recent.
 func findPrincipal(pc *principalCache, credential string) *principal {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	key := string(sum[:])
@@ -217,7 +216,7 @@ func promotePrincipal(key string) *principal {
 	return recentPrincipals.byKey[key]
 }
 
-// cachePrincipal remembers a pass by its credential.
+// cachePrincipal remembers a principal by its credential.
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	p.cacheKey = string(sum[:])
@@ -228,7 +227,7 @@ func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	principalsLock.Unlock()
 }
 
-// insertPrincipal puts a pass in the place of the one that had its key. The caller holds the lock.
+// insertPrincipal replaces the principal that had this key. The caller holds the lock.
 func insertPrincipal(p *principal) {
 	before := recentPrincipals.byKey[p.cacheKey]
 	if before != nil {
@@ -247,7 +246,7 @@ func insertPrincipal(p *principal) {
 	}
 }
 
-// indexPrincipal lets a session's pass be found by its names, unless the one before it in the same half is.
+// indexPrincipal lets a session's principal be found by its names, unless the one that it replaces was found by the same ones.
 func indexPrincipal(p, before *principal) {
 	if before != nil && before.sid == p.sid && before.sub == p.sub {
 		return
@@ -259,7 +258,7 @@ func indexPrincipal(p, before *principal) {
 	}
 }
 
-// rotateHalves makes the recent half the former one. Lines are forgotten: their passes may be, the next time.
+// rotateHalves makes the recent half the former one. All lines are forgotten, as their principals may be the next time.
 func rotateHalves() {
 	for _, l := range linesByAge {
 		delete(l.in, l.line)
@@ -271,7 +270,7 @@ func rotateHalves() {
 	recentPrincipals = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 }
 
-// removePrincipal forgets the pass of a key, with its lines. The caller holds the lock.
+// removePrincipal forgets the principal of a key, with its lines. The caller holds the lock.
 func removePrincipal(key string) {
 	for _, l := range linesByKey[key] {
 		removeLine(l)
@@ -281,14 +280,14 @@ func removePrincipal(key string) {
 	delete(formerPrincipals.byKey, key)
 }
 
-// cacheLine remembers a pass as it is for a line, or for the value of a cookie. The caller holds the lock.
+// cacheLine remembers a principal for a line, or for the value of a cookie. The caller holds the lock.
 func cacheLine(lines map[string]*principal, line string, made *principal) {
 	if len(linesByKey[made.cacheKey]) > maxLinesPerPrincipal || len(line) > maxLineLength {
 		return
 	}
 	before := lines[line]
 	lines[line] = made
-	if before != nil && before.cacheKey == made.cacheKey { // or another session in it is over, and would take it along instead of this one
+	if before != nil && before.cacheKey == made.cacheKey { // otherwise another session's end would remove this line, and not the end of this one
 		return
 	}
 	l := &cachedLine{in: lines, key: made.cacheKey, line: line}
@@ -300,14 +299,14 @@ func cacheLine(lines map[string]*principal, line string, made *principal) {
 	}
 }
 
-// removeLine makes a line unknown. The caller holds the lock.
+// removeLine forgets a line. The caller holds the lock.
 func removeLine(l *cachedLine) {
 	delete(l.in, l.line)
 	lineBytes -= len(l.line)
 	l.line = ""
 }
 
-// evictOldestLine forgets the line that is remembered for the longest time. The caller holds the lock.
+// evictOldestLine forgets the line that came first. The caller holds the lock.
 func evictOldestLine() {
 	l := linesByAge[0]
 	linesByAge = linesByAge[1:]
@@ -316,19 +315,19 @@ func evictOldestLine() {
 		return
 	}
 	removeLine(l)
-	linesByKey[l.key] = linesByKey[l.key][1:] // they are in order as well
+	linesByKey[l.key] = linesByKey[l.key][1:] // which are in the same order
 	if len(linesByKey[l.key]) == 0 {
 		delete(linesByKey, l.key)
 	}
 }
 
-// note remembers which headers may come with who was let in, and the line that said so; that of a token when it comes once more, as most
-// do not.
+// cacheAdmitted remembers which headers may come with a principal that serve let in, and the line that brought its credential: a token's
+// line only when it comes once more, as most do not.
 func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, harmless map[string]bool) {
 	whole := *who
 	whole.safeHeaders = harmless
 	principalsLock.Lock()
-	isThere := recentPrincipals.byKey[who.cacheKey] == who // or it was revoked a moment ago
+	isThere := recentPrincipals.byKey[who.cacheKey] == who // else it was signed out a moment ago
 	if isThere {
 		recentPrincipals.byKey[who.cacheKey] = &whole
 	}
@@ -341,7 +340,7 @@ func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest [
 	}
 }
 
-// cacheHost remembers what was seen to be a host. The map itself stays: the middlewares have it. The caller holds the lock.
+// cacheHost remembers a valid host. The caller holds the lock.
 func cacheHost(pc *principalCache, host string) {
 	for known := range pc.hosts {
 		if len(pc.hosts) >= maxHosts {
@@ -351,8 +350,8 @@ func cacheHost(pc *principalCache, host string) {
 	pc.hosts[host] = pc.byHeaderLine
 }
 
-// cacheAdmittedLine remembers a line that came the long way: not one more spelling of a token, nor who was let in by another cookie than is looked
-// for.
+// cacheAdmittedLine remembers the line by which serve let a principal in; not another spelling of a token, and not a line with another cookie
+// than the one that is looked for.
 func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
 	isKey := who.hasCookiePrefix
 	if !pc.hasLogin {
@@ -362,7 +361,7 @@ func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []s
 	made.headers = &upstreamHeader{pc.header, rest, who.headers}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	for _, l := range linesByKey[who.cacheKey] { // which know other headers
+	for _, l := range linesByKey[who.cacheKey] { // which list other headers
 		removeLine(l)
 	}
 	delete(linesByKey, who.cacheKey)
@@ -371,8 +370,8 @@ func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []s
 	}
 }
 
-// checkSafeHeaders gives the header names that are known to fold into none of ours, and says whether a header has no others: those that are
-// known are passed over, any other meets the closed writer.
+// checkSafeHeaders returns the header names that are known to fold into none of ours, and says whether a header has no others: the library
+// skips those that are known, and fails to write any other one.
 func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]bool, isAll bool) {
 	principalsLock.RLock()
 	known = pc.safeHeaders
@@ -380,10 +379,10 @@ func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]
 	return known, header.WriteSubset(failingWriter, known) == nil
 }
 
-// neverSafe are headers whose values matter, whoever sends them.
+// neverSafe are headers whose values must be looked at each time.
 var neverSafe = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": true}
 
-// learn adds the names of a header, from which everything of ours was taken, to the harmless ones. Those whose values matter are none.
+// addSafeHeaders adds the names of a header from which everything of ours was taken. Those whose values matter are left out.
 func addSafeHeaders(pc *principalCache, header http.Header, known map[string]bool) map[string]bool {
 	var fresh []string
 	for name := range header {
@@ -393,7 +392,7 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 	}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval { // or one client's made-up names were the last ones
+	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval { // else the made-up names of one client would be the last to be learned
 		pc.relearnedAt = time.Now()
 		known = pc.initialSafeHeaders
 	}
@@ -407,18 +406,18 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 	for _, name := range fresh {
 		learnt[name] = true
 	}
-	pc.safeHeaders = learnt // as a whole: requests are reading the old one
+	pc.safeHeaders = learnt // a new map: requests are reading the old one
 	return learnt
 }
 
-// useHTTPSCookie looks for the session's prefixed cookie from now on, and forgets what came with another: another host of the site could
-// plant one there.
+// useHTTPSCookie makes the session's prefixed cookie the one that is looked for, and forgets the lines with the other one, which another host
+// of the site could plant.
 func useHTTPSCookie(pc *principalCache, name string) {
 	mark := "; " + name + "="
 	principalsLock.Lock()
 	if pc.cookiePrefix != mark {
 		pc.cookiePrefix = mark
-		for line := range pc.byHeaderLine { // the map itself stays: the middlewares have it
+		for line := range pc.byHeaderLine { // never replaced: handlers have this map
 			delete(pc.byHeaderLine, line)
 		}
 		pc.bySessionCookie = map[string]*principal{}
@@ -426,15 +425,15 @@ func useHTTPSCookie(pc *principalCache, name string) {
 	principalsLock.Unlock()
 }
 
-// isIndexed says whether there may be passes of that name.
+// isIndexed says whether there may be principals of that name.
 func isIndexed(name string) bool {
 	principalsLock.RLock()
 	defer principalsLock.RUnlock()
 	return recentPrincipals.byName[name] != nil || formerPrincipals.byName[name] != nil
 }
 
-// removeByName forgets the passes of the sessions that have a name: the session's id, the provider's name for it or its user's. One too many
-// is no harm, it is made anew. Anybody can ask for this: it costs no more than there are such sessions, and strangers wait for nobody.
+// removeByName forgets the principals of sessions by a session id, sid or sub. One too many does no harm, as it is made anew. Anybody can ask
+// for this, so it costs no more than there are such sessions, and takes no lock for names that nobody has.
 func removeByName(of *clientState, name string) {
 	if !isIndexed(name) {
 		return
@@ -457,25 +456,25 @@ func removeByName(of *clientState, name string) {
 	}
 }
 
-// commonHeaders are those nearly every request has: known from the start, unless they are ours to set.
+// commonHeaders are those that nearly every request has. They are safe from the start, unless they are ours to set.
 const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Content-Length Content-Type Cookie Dnt If-Modified-Since If-None-Match " +
 	"Origin Pragma Priority Range Referer Sec-Ch-Ua Sec-Ch-Ua-Mobile Sec-Ch-Ua-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Te " +
 	"Upgrade-Insecure-Requests User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server X-Real-Ip X-Requested-With"
 
-// buildPrincipalCache prepares the memory, and finds the header that says who sends a request: none when it may be said elsewhere as well.
+// newPrincipalCache makes a middleware's part of the memory, and finds the one header that says who sends a request.
 func newPrincipalCache(m *middleware, salt string) *principalCache {
 	pc := &principalCache{salt: salt, hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
 		bySessionCookie: map[string]*principal{}, safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
 	for path := range m.site.endpoints {
 		pc.endpointPaths[path] = true
-		for i := 1; i < len(path); i++ { // what is left of it behind a StripPrefix; but the front page is not looked at each time
+		for i := 1; i < len(path); i++ { // what a StripPrefix leaves of it; not "/", or the front page would always take the slow way
 			if path[i] == '/' && i+1 < len(path) {
 				pc.endpointPaths[path[i:]] = true
 			}
 		}
 	}
 	for _, name := range strings.Fields(commonHeaders) {
-		if !pc.headers.managed[foldName(name)] { // what a client sends in the name of a header of ours is never harmless
+		if !pc.headers.managed[foldName(name)] { // nothing that a client sends under the name of one of our headers is safe
 			pc.safeHeaders[name] = true
 		}
 	}
@@ -490,7 +489,7 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 			pc.cookieNameStem = state[:i]
 		}
 	} else if len(pc.headers.credentials) == 0 {
-		pc.header = "X-Forwarded-Server" // everybody gets the gateway's own token, and Traefik sets this on every request
+		pc.header = "X-Forwarded-Server" // everybody gets the same token, and Traefik sets this header on every request
 	}
 	for name := range pc.headers.credentials {
 		if !pc.hasLogin {

@@ -190,12 +190,13 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (a
 	return value, err
 }
 
-// dealings is the time that a request may still spend with Redis, in all its commands.
+// redisBudget is the time that a request may still spend with Redis, in all its commands.
 type redisBudget struct{ remaining time.Duration }
 
 const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a type of our own is no key in the interpreter
 
-// withRedisBudget begins a request's dealings, some of whose time may be spent. A flight keeps those of who began it.
+// withRedisBudget gives a request its time for Redis, of which some may be spent already. Work that several wait for keeps the budget of the
+// request that began it.
 func withRedisBudget(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
 	if ctx.Value(redisBudgetKey) != nil {
 		return ctx

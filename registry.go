@@ -32,7 +32,7 @@ type registryEntry struct {
 
 var (
 	middlewares = registry{entries: map[string]*registryEntry{}, idleLimit: 10 * time.Minute}
-	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // and stores, and ledgers, which hold the logout list
+	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores, and clientStates, which hold the lists of sign-outs
 )
 
 const sweepInterval = time.Minute // each look at all entries: a look-up costs the same however many there are
@@ -51,7 +51,7 @@ func sweep(r *registry, now time.Time) {
 	}
 }
 
-// register returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
+// loadOrStore returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
 // the first one's.
 func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()

@@ -44,7 +44,7 @@ var defaultPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, 
 
 const maxPrefix = 256 // bytes
 
-// prefix is what was taken off the path on the way to us, "" for nothing. Several may have done so, the first of them first.
+// forwardedPrefix is what was taken off the path on the way to us, "" for nothing. Several may have done so, the first of them first.
 func forwardedPrefix(req *http.Request) string {
 	whole := ""
 	for _, part := range strings.SplitN(strings.Join(req.Header["X-Forwarded-Prefix"], ","), ",", maxMentions) {
@@ -142,7 +142,7 @@ func isSpeculative(req *http.Request) bool {
 	return false
 }
 
-// parameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
+// readParameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
 func readParameters(req *http.Request) (url.Values, error) {
 	sent := req.URL.RawQuery
 	if req.Method == http.MethodPost {

@@ -48,7 +48,7 @@ func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Reques
 	rw.WriteHeader(http.StatusNoContent)
 }
 
-// bearerMethods are those of RFC 6750 2 that a job takes: other places have no name there.
+// bearerMethods are those of RFC 6750 2 that a verifier takes; other places have no name there.
 func bearerMethods(job *tokenVerifier) []string {
 	var methods []string
 	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {

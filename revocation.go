@@ -11,8 +11,8 @@ import (
 
 // Which sessions were ended before their time: the lists of sign-outs in this process, and what replicas tell each other of theirs.
 
-// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a pass asks
-// before and after: a logout between the two finds the pass, or is found by it.
+// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a principal
+// asks before and after: a logout between the two finds the principal, or is found by it.
 func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
 	marks := []string{"sid:" + sid, "id:" + id, "both:" + sid + "\x00" + sub, "sub:" + sub}
 	return (cacheHasAny(c.revoked, marks) || cacheHasAny(c.frontchannelLogouts, marks[:1])) && isMarked(c, marks, start)
@@ -32,7 +32,7 @@ func isMarked(c *clientState, marks []string, start int64) bool {
 	return listed[2] != nil // the session itself, whatever the clocks say: it may be another replica's
 }
 
-// revoke puts a mark on a list of logouts, and takes the passes that it names out of memory.
+// revoke adds a mark to a list of logouts, and removes the principals that it names.
 //
 // A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
 func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {

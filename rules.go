@@ -162,7 +162,7 @@ notice/bypassIdentity if bypassIdentity=true !bypass: means nothing without bypa
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 
-// patterns are what is short in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
+// ruleAbbreviations are what is short in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
 // names of headers and cookies are tokens (RFC 9110 5.6.2).
 var ruleAbbreviations = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
@@ -204,7 +204,7 @@ func checkRules(name string, o *option, at string, set map[string]string) {
 	}
 }
 
-// matchers are the regular expressions of the rules, each compiled when it is first needed.
+// compiledPatterns are the regular expressions of the rules, each compiled when it is first needed.
 var compiledPatterns sync.Map
 
 func compiledPattern(pattern string) *regexp.Regexp {
@@ -216,7 +216,7 @@ func compiledPattern(pattern string) *regexp.Regexp {
 	return known.(*regexp.Regexp)
 }
 
-// holds says whether all conditions of a row are true.
+// ruleApplies says whether all conditions of a row are true.
 func ruleApplies(conditions, at string, set map[string]string) bool {
 	for _, condition := range strings.Fields(conditions) {
 		name, pattern, _ := strings.Cut(strings.TrimPrefix(condition, "!"), "=")

@@ -63,11 +63,11 @@ func seal(s *sealer, name string, plain []byte) string {
 	return base64.RawURLEncoding.EncodeToString(box)
 }
 
-// handover is how long a Traefik that starts with a new secret, and with the old one beside it, seals with the old one: the others of a
+// keyHandover is how long a Traefik that starts with a new secret, and with the old one beside it, seals with the old one: the others of a
 // rolling deployment cannot open the new one yet.
 const keyHandover = 10 * time.Minute
 
-// sealing is the number of the key that seals.
+// sealingKey is the number of the key that seals.
 func sealingKey(s *sealer) int {
 	if len(s.aeads) > 1 && s.newKeyFrom != nil && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
 		return 1

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// This room is the life of a session: made at sign-in, kept at the browser (or in Redis, with a ticket at the browser), judged
-// once and remembered as a pass, refreshed before its access token ends, renewed while the user is active, ended.
+// The life of a session: made at sign-in, kept at the browser (or in Redis, with a ticket at the browser), judged once and remembered as a
+// principal, refreshed before its access token ends, renewed while the user is active, ended.
 
 // session is one sign-in.
 type session struct {
@@ -105,7 +105,7 @@ const (
 	replacedCookieGrace    = 5 * time.Second      // how long a replaced cookie is good for without another look
 	defaultTokenLifetime   = 300                  // seconds, of tokens that do not tell their end
 	refusedRefreshLifetime = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
-	maxRecheckInterval     = time.Hour            // a pass is looked at again at least this often
+	maxRecheckInterval     = time.Hour            // a principal is looked at again at least this often
 	maxDecisionSize        = 512                  // bytes of header values sealed with a session: longer ones are mostly its tokens
 )
 
@@ -240,7 +240,7 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	}
 	var p *principal
 	if err == nil { // when the rule says no the session stays, for pages with another rule
-		p, err = evaluateSession(m.policy, kept) // the copy that the pass is good for: another replica may have written it meanwhile
+		p, err = evaluateSession(m.policy, kept) // the copy that the principal is good for: another replica may have written it meanwhile
 	}
 	if err != nil {
 		return p, err
@@ -254,14 +254,14 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	if p, err = rememberPrincipal(req.Context(), m, credential, p, until); err != nil {
 		return nil, err
 	}
-	if err = checkSession(m.sessions, kept, now); err != nil { // logged out before there was a pass to drop
+	if err = checkSession(m.sessions, kept, now); err != nil { // logged out before there was a principal to remove
 		removeByName(m.sessions.state, kept.ID)
 		return nil, err
 	}
 	return p, nil
 }
 
-// rememberPrincipal finishes the pass of a credential that was judged good, and remembers it.
+// rememberPrincipal finishes and caches the principal of a credential that the rule allows.
 func rememberPrincipal(ctx context.Context, m *middleware, credential string, p *principal, until time.Time) (*principal, error) {
 	if m.clientCredentials != nil && m.clientCredentials.hasOwnClient {
 		renewAt, err := addUpstreamToken(ctx, m.clientCredentials, p, "", "", "")
@@ -370,7 +370,7 @@ func refreshIfDue(ctx context.Context, sm *sessionManager, s *session, now time.
 	return fresh, err
 }
 
-// refresh is what became of a refresh token, for who still brings it: a session, or failures.
+// refreshResult is what became of a refresh token, for who still brings it: a session, or failures.
 type refreshResult struct {
 	fresh  *session
 	failed backoff
@@ -391,7 +391,7 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 		known, _ := cacheGet(sm.state.refreshed, key).(*refreshResult)
 		if known == nil {
 			known = &refreshResult{call: &delayedCall{}}
-			cacheSet(sm.state.refreshed, key, known, 0) // only this flight looks into it
+			cacheSet(sm.state.refreshed, key, known, 0) // only this call looks into it
 		}
 		if known.fresh != nil && sm.store == nil {
 			return known.fresh, nil
@@ -435,7 +435,7 @@ func sessionCost(s *session) int {
 	return parsedJSONFactor*(len(s.idToken)+len(record)) + len(s.accessToken) + len(s.refreshToken)
 }
 
-// redeem exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
+// redeemRefreshToken exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
 func redeemRefreshToken(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": sm.config.Resource}
 	t, err := requestTokens(ctx, sm.client, form)
@@ -493,7 +493,7 @@ func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResp
 	return nil
 }
 
-// merge is the claims of over on top of those of under.
+// mergeClaims is the claims of over on top of those of under.
 func mergeClaims(under, over map[string]any) map[string]any {
 	both := make(map[string]any, len(under)+len(over))
 	for name, value := range under {
@@ -522,7 +522,7 @@ func evaluateSession(by *policy, s *session) (*principal, error) {
 	return p, nil
 }
 
-// endSessions forgets the sessions of a browser here: its cookies, their passes, and any copies of them that may still be around.
+// endSessions forgets the sessions of a browser here: its cookies, their principals, and any copies of them that may still be around.
 func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
 	for _, s := range sessions {
 		if sm.store == nil {

@@ -72,7 +72,7 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 }
 
 // revalidate is ServeHTTP, with a store, for a session that was seen before, whose local copy is no longer fresh: while its entry begins as
-// it did, there is nothing to open and to judge again, and the copy is good for another while. Every other request goes through serve.
+// it did, there is nothing to open or to judge again, and the copy is good for another while. Every other request goes through serve.
 func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
 	line := req.Header[h.credentialHeader]
 	if len(line) != 1 || req.Trailer != nil || h.endpointPaths[req.URL.Path] {
@@ -130,7 +130,7 @@ func extendPrincipal(pc *principalCache, p *principal, line string, now time.Tim
 	return isThere || extendCached(pc, &again, line)
 }
 
-// extendCached is extendPrincipal for the pass itself, and for its copy that is found by the session's cookie alone.
+// extendCached is extendPrincipal for the principal itself, and for its copy that is found by the session's cookie alone.
 func extendCached(pc *principalCache, again *principal, line string) bool {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
@@ -193,7 +193,7 @@ func endReplaced(sm *sessionManager, req *http.Request, by *session) {
 	}
 }
 
-// saveStored is what admit does for a session in the store: a refresh has written it already, a renewal is written here, and the
+// saveStored is what authorizeSession does for a session in the store: a refresh has written it already, a renewal is written here, and the
 // browser gets its ticket anew, for its life has changed. It returns the session as it is kept now.
 func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
 	kept := fresh
@@ -303,7 +303,7 @@ func redeemHoldingLease(ctx context.Context, sm *sessionManager, s, fresh *sessi
 	return fresh, err
 }
 
-// many are sessions that met the same in one minute.
+// endedSessions are sessions that met the same in one minute.
 type endedSessions struct {
 	since      time.Time
 	sessions   map[string]bool

@@ -102,7 +102,7 @@ func matchesHost(at *location, req *http.Request) bool {
 	return at.host == "" || isRequestHost(at.host, req)
 }
 
-// address is an address of ours as a complete URL; what the option leaves open is taken from the request.
+// absoluteURL is an address of ours as a complete URL; what the option leaves open is taken from the request.
 func absoluteURL(st *site, at *location, req *http.Request) string {
 	if at.host == "" {
 		return origin(st, req) + externalPath(req, at.path)

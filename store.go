@@ -35,7 +35,7 @@ type store struct {
 	logoutLifetime time.Duration // of the news: the longest session.expiry
 
 	mu             sync.Mutex
-	syncLogouts    logoutSync // of one of those whose sessions these are: no gate, or the types were a circle, which the interpreter cannot do
+	syncLogouts    logoutSync // of one of those whose sessions these are; a function, as the types must not form a circle in the interpreter
 	syncedUntil    int64      // until when the news were heard, in milliseconds of Redis's clock
 	pendingChanges []*change  // what is left to be done again
 	recentChanges  []*change  // the last commands that changed sessions, oldest first
@@ -44,10 +44,10 @@ type store struct {
 	warnedSettings string     // the settings of Redis that were warned about last
 }
 
-// logoutSync is syncLogouts for a gate.
+// logoutSync is syncLogouts of one sessionManager.
 type logoutSync func(ctx context.Context, told []string) (added int64, err error)
 
-// written is what was done to a session, or could not be done. A failover loses what the new master had not got yet, a restart what was
+// change is what was done to a session, or could not be done. A failover loses what the new master had not got yet, a restart what was
 // not on the disk: it is done again as soon as Redis is back.
 type change struct {
 	id, value, before string // no value: deleted. before is the beginning of what it replaced, "" of a new session
@@ -176,7 +176,7 @@ func recordChange(s *store, w *change, isDone bool) {
 
 const changeCost = 512 // bytes that an entry takes beside the value
 
-// settle hears the news of other replicas. When Redis may have lost, or could not take, what was written in the last seconds it does that
+// replayChanges hears the news of other replicas. When Redis may have lost, or could not take, what was written in the last seconds it does that
 // again first, and warns about a Redis that loses more.
 func replayChanges(s *store, isLost bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.redis.timeout/4)

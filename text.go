@@ -18,13 +18,13 @@ func contains(list []string, wanted string) bool {
 	return false
 }
 
-// text is value when it is a string, else "".
+// stringOf is value when it is a string, else "".
 func stringOf(value any) string {
 	s, _ := value.(string)
 	return s
 }
 
-// texts are the strings of a JSON array.
+// stringsOf are the strings of a JSON array.
 func stringsOf(value any) []string {
 	items, _ := value.([]any)
 	var found []string
@@ -36,7 +36,7 @@ func stringsOf(value any) []string {
 	return found
 }
 
-// clip makes foreign text fit for a log line: one line, printable, short.
+// forLog makes foreign text fit for a log line: one line, printable, short.
 func forLog(foreign string) string {
 	if len(foreign) > 200 {
 		foreign = foreign[:200] + "…"
@@ -50,13 +50,13 @@ func hasKey(object map[string]any, name string) bool {
 	return found
 }
 
-// shown is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
+// quoteJSON is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
 func quoteJSON(value any) string {
 	written, _ := json.Marshal(value)
 	return forLog(string(written))
 }
 
-// wrong is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
+// failIf is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
 // what came, as JSON.
 func failIf(failed bool, name, problem string, values ...any) error {
 	if !failed {

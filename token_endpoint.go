@@ -13,7 +13,7 @@ import (
 
 // The token endpoint: grants go out, tokens or a reason come back (RFC 6749 5).
 
-// tokens is the successful answer of a token endpoint (RFC 6749 5.1).
+// tokenResponse is the successful answer of a token endpoint (RFC 6749 5.1).
 type tokenResponse struct {
 	accessToken, refreshToken, idToken string
 	expiresIn                          int64 // seconds; 0 when the provider did not say
@@ -111,7 +111,7 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 // proofOfPossession are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
 var proofOfPossession = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
 
-// graphic is what a Bearer token may be made of (RFC 6750 2.1, generously).
+// visibleASCII is what a Bearer token may be made of (RFC 6750 2.1, generously).
 var visibleASCII = regexp.MustCompile("^[!-~]+$")
 
 // parseGrant reads the answer of a token endpoint: JSON, or a form, as some still write it.
