@@ -11,7 +11,7 @@ import (
 // The table of what option values must be, alone and together, and how a row of it is judged.
 
 // rules is what is wrong with options, a row each: where, the conditions under which it is wrong, and what to say. Where is an option
-// of every block of that name; of the top level, when a slash begins the row; or any value of the kind that an `is` tag names.
+// of every block of that name; of the top level, when a slash begins the row; or any value of the kind that a `format` tag names.
 // All conditions of a row hold; names in them and in ${…} are those of the same block:
 //
 //	name         it is set, if only by its default
