@@ -232,6 +232,50 @@ func TestDocsTroubleshootingNotices(t *testing.T) {
 	}
 }
 
+// readAll gives the files that match some patterns, by path.
+func readAll(t *testing.T, patterns ...string) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no file is %s", pattern)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[path] = string(text)
+		}
+	}
+	return texts
+}
+
+// TestDocsNameTests: the tests that the pages name are there. A name that ends with … is the beginning of several.
+func TestDocsNameTests(t *testing.T) {
+	tests := "\n"
+	for _, text := range readAll(t, "*_test.go", "e2e/*_test.go") {
+		tests += text
+	}
+	named := 0
+	for page, text := range readAll(t, "*.md", "docs/*.md", "docs/*/*.md") {
+		for _, found := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)(…?)`").FindAllStringSubmatch(text, -1) {
+			named++
+			end := "("
+			if found[2] != "" {
+				end = ""
+			}
+			if !strings.Contains(tests, "\nfunc "+found[1]+end) {
+				t.Errorf("%s: no test is called %s", page, found[1])
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("only %d names were found: this test has gone blind", named)
+	}
+}
+
 // link is a relative link or picture of a page.
 var link = regexp.MustCompile(`(?:\]\(|src=")([^)":\s]+)[)"]`)
 
@@ -240,17 +284,8 @@ var anchored = regexp.MustCompile(`<a id="([^"]+)">`)
 
 // TestDocsLinks: every relative link of the pages leads to a file that is there, and to a heading in it.
 func TestDocsLinks(t *testing.T) {
-	var pages []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
-		found, _ := filepath.Glob(pattern)
-		pages = append(pages, found...)
-	}
-	for _, page := range pages {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+	for page, text := range readAll(t, "*.md", "docs/*.md", "docs/*/*.md") {
+		for _, found := range link.FindAllStringSubmatch(text, -1) {
 			path, anchor, _ := strings.Cut(found[1], "#")
 			target := filepath.Join(filepath.Dir(page), path)
 			if path == "" {

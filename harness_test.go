@@ -67,6 +67,14 @@ func build(t *testing.T, options map[string]any) (*testSite, error) {
 	return buildNamed(t, fmt.Sprintf("login%d-%d@file", os.Getpid(), atomic.AddInt64(&siteNumber, 1)), options)
 }
 
+// refused expects that a configuration is refused, with some words in the error.
+func refused(t *testing.T, options map[string]any, words string) {
+	t.Helper()
+	if _, err := build(t, options); err == nil || !strings.Contains(err.Error(), words) {
+		t.Errorf("%v: expected %q, got %v", options, words, err)
+	}
+}
+
 // buildNamed builds a middleware of a given name: two routers with one middleware have it twice.
 func buildNamed(t *testing.T, name string, options map[string]any) (*testSite, error) {
 	t.Helper()
