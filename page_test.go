@@ -525,12 +525,22 @@ func TestPagesReflectNothing(t *testing.T) {
 	if err := os.WriteFile(own, []byte(`<a href="{action}" title="{title}">{detail}</a>{actions}<i>{id}</i>`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	type request func(b *browser, p *fakeProvider) *http.Response
+	get := func(target string, header ...string) request {
+		return func(b *browser, _ *fakeProvider) *http.Response { return b.raw(target, append(header, navigate)...) }
+	}
+	callback := func(b *browser, _ *fakeProvider) *http.Response {
+		begun := b.raw(page, navigate)
+		b.takeCookies(mustParse(app+"/"), begun.Cookies(), len(begun.Cookies()))
+		back := b.answered(mustParse(begun.Header.Get("Location")))
+		return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
+	}
 	for _, c := range []struct {
 		name    string
 		options map[string]any
 		status  int
 		want    string // that the place was reached: the address, escaped
-		send    func(b *browser, p *fakeProvider) *http.Response
+		send    request
 	}{
 		{"the page asked for, where the rule says no", map[string]any{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert", func(b *browser, p *fakeProvider) *http.Response {
 			b.open("/page")
@@ -542,38 +552,18 @@ func TestPagesReflectNothing(t *testing.T) {
 		}},
 		{"the page asked for, after a sign-in that was refused", nil, 403, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
 			p.refuse("access_denied", markup)
-			begun := b.raw(page, navigate)
-			b.takeCookies(mustParse(app+"/"), begun.Cookies(), len(begun.Cookies()))
-			back := b.answered(mustParse(begun.Header.Get("Location")))
-			return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
+			return callback(b, p)
 		}},
-		{"the provider's error", nil, 400, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/oidc/callback?state=x&error="+markup+"&error_description="+markup, navigate)
-		}},
-		{"state and code", nil, 400, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/oidc/callback?state="+markup+"&code="+markup, navigate)
-		}},
-		{"the issuer of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/login?iss="+markup, navigate)
-		}},
-		{"the target of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/login?target_link_uri=https://evil.example.com/"+markup, navigate)
-		}},
-		{"issuer and sid of a front-channel logout", map[string]any{"frontchannelLogoutUrl": "/front"}, 400, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/front?iss="+markup+"&sid="+markup, navigate)
-		}},
+		{"the provider's error", nil, 400, "", get("/oidc/callback?state=x&error=" + markup + "&error_description=" + markup)},
+		{"state and code", nil, 400, "", get("/oidc/callback?state=" + markup + "&code=" + markup)},
+		{"the issuer of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", get("/login?iss=" + markup)},
+		{"the target of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", get("/login?target_link_uri=https://evil.example.com/" + markup)},
+		{"issuer and sid of a front-channel logout", map[string]any{"frontchannelLogoutUrl": "/front"}, 400, "", get("/front?iss=" + markup + "&sid=" + markup)},
 		{"sid of a front-channel logout that works", map[string]any{"frontchannelLogoutUrl": "/front"}, 200, "", func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw("/front?iss="+url.QueryEscape(p.issuer)+"&sid="+markup, navigate)
 		}},
-		{"the query of a sign-out from another site", map[string]any{"logoutUrl": "/logout"}, 200, `action="/logout"`, func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/logout?"+markup, navigate, "Sec-Fetch-Site: cross-site")
-		}},
-		{"the page that leads on", sessionOptions("sameSite", "strict"), 200, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
-			begun := b.raw(page, navigate)
-			b.takeCookies(mustParse(app+"/"), begun.Cookies(), len(begun.Cookies()))
-			back := b.answered(mustParse(begun.Header.Get("Location")))
-			return b.raw(back.RequestURI(), navigate, "Cookie: "+b.cookieLine(back, "none", http.MethodGet))
-		}},
+		{"the query of a sign-out from another site", map[string]any{"logoutUrl": "/logout"}, 200, `action="/logout"`, get("/logout?"+markup, "Sec-Fetch-Site: cross-site")},
+		{"the page that leads on", sessionOptions("sameSite", "strict"), 200, "%3Cscript%3Ealert", callback},
 		{"a program's JSON", map[string]any{"unauthenticated": "deny"}, 401, `"status":401`, func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw(page, "Accept: application/json"+markup)
 		}},
