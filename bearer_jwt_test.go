@@ -40,12 +40,16 @@ func TestBearerJWTKeySources(t *testing.T) {
 		options   map[string]any
 		good, bad []*providerKey
 	}{
-		{"a secret", map[string]any{"signingSecret": tokenSecret}, []*providerKey{hmacKey("HS256", tokenSecret)}, []*providerKey{hmacKey("HS256", long), hmacKey("HS384", tokenSecret), p.key}},
-		{"a long secret", map[string]any{"signingSecret": long}, []*providerKey{hmacKey("HS256", long), hmacKey("HS384", long), hmacKey("HS512", long)}, nil},
+		{"a secret", map[string]any{"signingSecret": tokenSecret}, []*providerKey{hmacKey("HS256", tokenSecret)},
+			[]*providerKey{hmacKey("HS256", long), hmacKey("HS384", tokenSecret), p.key}},
+		{"a long secret", map[string]any{"signingSecret": long},
+			[]*providerKey{hmacKey("HS256", long), hmacKey("HS384", long), hmacKey("HS512", long)}, nil},
 		{"a secret in base64", map[string]any{"signingSecret": base64.StdEncoding.EncodeToString([]byte(tokenSecret)), "signingSecretBase64Encoded": true},
 			[]*providerKey{hmacKey("HS256", tokenSecret)}, nil},
-		{"one algorithm of a secret", map[string]any{"signingSecret": long, "algorithms": "HS512"}, []*providerKey{hmacKey("HS512", long)}, []*providerKey{hmacKey("HS256", long)}},
-		{"a public key", map[string]any{"publicKey": publicPEM(t, ec.private)}, []*providerKey{ec}, []*providerKey{ed, p.key, {alg: "HS256", private: []byte(publicPEM(t, ec.private))}}},
+		{"one algorithm of a secret", map[string]any{"signingSecret": long, "algorithms": "HS512"}, []*providerKey{hmacKey("HS512", long)},
+			[]*providerKey{hmacKey("HS256", long)}},
+		{"a public key", map[string]any{"publicKey": publicPEM(t, ec.private)}, []*providerKey{ec},
+			[]*providerKey{ed, p.key, {alg: "HS256", private: []byte(publicPEM(t, ec.private))}}},
 		{"the path of a key set", map[string]any{"jwksFile": file}, []*providerKey{ec, ed}, []*providerKey{p.key}},
 		{"a key set", map[string]any{"jwksFile": string(set)}, []*providerKey{ec, ed}, []*providerKey{p.key}},
 		{"one algorithm of a key set", map[string]any{"jwksFile": string(set), "algorithms": "EdDSA"}, []*providerKey{ed}, []*providerKey{ec}},
@@ -79,7 +83,8 @@ func TestBearerJWTOptions(t *testing.T) {
 		want    string
 	}{
 		{"a short secret", map[string]any{"signingSecret": "too short a key"}, "jwt.signingSecret: must have at least 32 bytes for HS256, got 15"},
-		{"a secret too short for its algorithm", map[string]any{"signingSecret": tokenSecret, "algorithms": "HS512"}, "jwt.signingSecret: must have at least 64 bytes for HS512"},
+		{"a secret too short for its algorithm", map[string]any{"signingSecret": tokenSecret, "algorithms": "HS512"},
+			"jwt.signingSecret: must have at least 64 bytes for HS512"},
 		{"no base64", map[string]any{"signingSecret": "what is that?", "signingSecretBase64Encoded": true}, "jwt.signingSecret: must be base64"},
 		{"no PEM", map[string]any{"publicKey": "x"}, "jwt.publicKey: must be PEM"},
 		{"no file", map[string]any{"jwksFile": "/nowhere/keys.json"}, "jwt.jwksFile: open /nowhere/keys.json"},
@@ -88,11 +93,13 @@ func TestBearerJWTOptions(t *testing.T) {
 		{"Hub's path without an issuer", map[string]any{"jwksUrl": "/jwks"}, "jwt.issuer: required when jwksUrl is a path"},
 		{"two sources", map[string]any{"signingSecret": tokenSecret, "publicKey": "x"}, "jwt: must have one source of keys"},
 		{"two families", map[string]any{"issuer": "https://id.example.com", "algorithms": "RS256,ES256"}, "jwt.algorithms: must be of one family"},
-		{"a public key as secret", map[string]any{"signingSecret": publicPEM(t, commonKey("RS256"))}, "jwt.signingSecret: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey"},
+		{"a public key as secret", map[string]any{"signingSecret": publicPEM(t, commonKey("RS256"))},
+			"jwt.signingSecret: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey"},
 		{"no algorithm", map[string]any{"signingSecret": tokenSecret, "algorithms": "none"}, "jwt.algorithms: must be one of RS256,"},
 		{"a short name of an algorithm", map[string]any{"signingSecret": tokenSecret, "algorithms": "x"}, "jwt.algorithms: must be one of RS256,"},
 		{"a secret for RSA", map[string]any{"signingSecret": tokenSecret, "algorithms": "RS256"}, "jwt.algorithms: RS256 does not fit the key"},
-		{"HMAC with an issuer's keys", map[string]any{"issuer": "https://id.example.com", "algorithms": "HS256"}, "jwt.algorithms: HS256 does not fit the key"},
+		{"HMAC with an issuer's keys", map[string]any{"issuer": "https://id.example.com", "algorithms": "HS256"},
+			"jwt.algorithms: HS256 does not fit the key"},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -127,7 +134,8 @@ func TestBearerJWTBesideSignIn(t *testing.T) {
 	if p.count("discovery") != 1 || p.count("jwks") != 1 {
 		t.Errorf("%d discoveries and %d key sets for one provider", p.count("discovery"), p.count("jwks"))
 	}
-	s := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": []string{"api", "other"}}, "forwardHeaders": map[string]any{"X-User": "sub"}}))
+	s := start(t, p.options(map[string]any{"jwt": map[string]any{"audience": []string{"api", "other"}},
+		"forwardHeaders": map[string]any{"X-User": "sub"}}))
 	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": []string{"x", "other"}})).accepted("ada")
 }
 

@@ -106,19 +106,26 @@ func TestBearerChallenges(t *testing.T) {
 		{"another scheme", []string{"Authorization: Basic YTpi"}, "/", 401, noToken, []string{"not signed in"}},
 		{"a token in the query, where none is allowed", nil, "/q?access_token=" + good, 401, noToken, []string{"GET /q: 401: not signed in"}},
 		{"a navigation without token", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate"}, "/", 401, noToken, []string{"not signed in"}},
-		{"a navigation with a bad token", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate", "Authorization: Bearer x"}, "/", 401, badToken, []string{"must have three parts, got 1"}},
+		{"a navigation with a bad token", []string{"Accept: text/html", "Sec-Fetch-Mode: navigate", "Authorization: Bearer x"}, "/", 401,
+			badToken, []string{"must have three parts, got 1"}},
 		{"an empty token", []string{"Authorization: Bearer "}, "/", 401, badToken, []string{"must have three parts"}},
 		{"the scheme alone", []string{"Authorization: Bearer"}, "/", 401, badToken, []string{"must have three parts"}},
-		{"two tokens", []string{"Authorization: Bearer " + good, "Authorization: Bearer " + good}, "/two", 400, badRequest, []string{"GET /two: 400: invalid_request: more than one Authorization header"}},
-		{"a token and a password", []string{"Authorization: Bearer " + good, "Authorization: Basic YTpi"}, "/two", 400, badRequest, []string{"more than one Authorization header"}},
-		{"somebody else's", []string{"Authorization: Bearer " + sharedToken(map[string]any{"sub": "eve"})}, "/eve", 403, tooFewRights, []string{"GET /eve: 403: insufficient_scope: the rule says no to sub \"eve\""}},
+		{"two tokens", []string{"Authorization: Bearer " + good, "Authorization: Bearer " + good}, "/two", 400, badRequest,
+			[]string{"GET /two: 400: invalid_request: more than one Authorization header"}},
+		{"a token and a password", []string{"Authorization: Bearer " + good, "Authorization: Basic YTpi"}, "/two", 400, badRequest,
+			[]string{"more than one Authorization header"}},
+		{"somebody else's", []string{"Authorization: Bearer " + sharedToken(map[string]any{"sub": "eve"})}, "/eve", 403, tooFewRights,
+			[]string{"GET /eve: 403: insufficient_scope: the rule says no to sub \"eve\""}},
 		{"five parts", []string{"Authorization: Bearer a.b.c.d.e"}, "/", 401, badToken, []string{"must have three parts, got 5", "encrypted"}},
 		{"70 KB", []string{"Authorization: Bearer " + strings.Repeat("x", 70000)}, "/", 401, badToken, []string{"at most 65536 bytes, got 70000"}},
 		{"expired", []string{"Authorization: Bearer " + sharedToken(map[string]any{"exp": 1000000000})}, "/", 401, badToken, []string{"exp: expired"}},
 		{"no exp", []string{"Authorization: Bearer " + sharedToken(map[string]any{"exp": nil})}, "/", 401, badToken, []string{"exp: required"}},
-		{"not yet", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nbf": time.Now().Unix() + 3600})}, "/", 401, badToken, []string{"nbf: 3", "in the future"}},
-		{"an ID token", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nonce": "n"})}, "/", 401, badToken, []string{"expected an access token, got an ID token"}},
-		{"another signature", []string{"Authorization: Bearer " + signed(hmacKey("HS256", strings.ToUpper(tokenSecret)), nil, nil)}, "/", 401, badToken, []string{"signature: does not match"}},
+		{"not yet", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nbf": time.Now().Unix() + 3600})}, "/", 401, badToken,
+			[]string{"nbf: 3", "in the future"}},
+		{"an ID token", []string{"Authorization: Bearer " + sharedToken(map[string]any{"nonce": "n"})}, "/", 401, badToken,
+			[]string{"expected an access token, got an ID token"}},
+		{"another signature", []string{"Authorization: Bearer " + signed(hmacKey("HS256", strings.ToUpper(tokenSecret)), nil, nil)}, "/", 401,
+			badToken, []string{"signature: does not match"}},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -229,8 +236,10 @@ func TestBearerHeaders(t *testing.T) {
 	}{
 		{"the token is taken off", nil, ""},
 		{"the token is handed on", map[string]any{"forwardAuthorization": true}, "Bearer " + good},
-		{"Authorization is a header of ours", map[string]any{"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "Custom {name}"}}, "Custom Ada"},
-		{"and has no value", map[string]any{"forwardAuthorization": true, "forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "nothing"}}, ""},
+		{"Authorization is a header of ours", map[string]any{"forwardHeaders": map[string]any{"X-User": "sub",
+			"Authorization": "Custom {name}"}}, "Custom Ada"},
+		{"and has no value", map[string]any{"forwardAuthorization": true,
+			"forwardHeaders": map[string]any{"X-User": "sub", "Authorization": "nothing"}}, ""},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -280,11 +289,13 @@ func TestBearerAliases(t *testing.T) {
 	t.Parallel()
 	good := sharedToken(nil)
 	for _, keep := range []bool{true, false} {
-		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "X-Token"}, "forwardAuthorization": keep}))
+		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "X-Token"},
+			"forwardAuthorization": keep}))
 		for i := 0; i < 3; i++ {
 			apiCall(t, s, "GET", "/", "", "X-Token: "+good).accepted("ada")
 			seen := apiCall(t, s, "GET", "/", "", "X-Token: "+good, "X_Token: forged", "X.Token: forged", "x-tOKEN_: mine").accepted("ada")
-			if seen.Headers["X_token"] != nil || seen.Headers["X.token"] != nil || (seen.Headers.Get("X-Token") == good) != keep || seen.Headers.Get("X-Token_") != "mine" {
+			if seen.Headers["X_token"] != nil || seen.Headers["X.token"] != nil || (seen.Headers.Get("X-Token") == good) != keep ||
+				seen.Headers.Get("X-Token_") != "mine" {
 				t.Errorf("request %d: the upstream got %v", i, seen.Headers)
 			}
 		}
@@ -298,7 +309,8 @@ func TestBearerClientSubject(t *testing.T) {
 		"claims":         "Equals(`sub`, `admin`) || Equals(`client_id`, `robot`)",
 		"forwardHeaders": map[string]any{"X-User": "sub", "X-Client": "client_id"}}))
 	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "client_id": "app"})).accepted("admin")
-	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "client_id": "admin"})).challenged(403, tooFewRights, `no to sub null, client_id "admin", azp null`)
+	bearer(t, s, sharedToken(map[string]any{"sub": "admin", "client_id": "admin"})).challenged(403, tooFewRights,
+		`no to sub null, client_id "admin", azp null`)
 	for _, name := range []string{"azp", "cid", "appid"} {
 		bearer(t, s, sharedToken(map[string]any{"sub": "admin", name: "admin"})).challenged(403, tooFewRights)
 	}
@@ -412,8 +424,9 @@ func TestBearerOfTwoJobs(t *testing.T) {
 	bearer(t, s, "opaque").challenged(401, badToken, "active: expected true, got false")
 
 	// What is taken off is the header with the token, whichever of the two looks there.
-	s = start(t, p.options(map[string]any{"jwt": map[string]any{"tokenSource": map[string]any{"header": "X-Jwt"}}, "oAuthIntrospection": map[string]any{},
-		"forwardHeaders": map[string]any{"X-User": "sub"}}))
+	s = start(t, p.options(map[string]any{"jwt": map[string]any{"tokenSource": map[string]any{"header": "X-Jwt"}},
+		"oAuthIntrospection": map[string]any{},
+		"forwardHeaders":     map[string]any{"X-User": "sub"}}))
 	token := p.sign(map[string]any{"iss": p.issuer, "aud": p.clientID, "sub": "ada", "exp": time.Now().Unix() + 60})
 	for _, line := range []string{"Authorization: Bearer " + token, "X-Jwt: " + token, "X-Jwt: " + p.opaque("ada")} {
 		if seen := apiCall(t, s, "GET", "/", "", line).accepted("ada"); seen.Headers.Get("Authorization")+seen.Headers.Get("X-Jwt") != "" {
@@ -426,10 +439,12 @@ func TestBearerOfTwoJobs(t *testing.T) {
 func TestBearerSeveralHeaders(t *testing.T) {
 	t.Parallel()
 	good, other := sharedToken(nil), sharedToken(map[string]any{"sub": "bob"})
-	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer",
-		"headers": "cf-access-jwt-assertion, X-Forwarded-Access-Token"}}))
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret,
+		"tokenSource": map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer",
+			"headers": "cf-access-jwt-assertion, X-Forwarded-Access-Token"}}))
 	for _, lines := range [][]string{
-		{"Authorization: Bearer " + good}, {"Cf-Access-Jwt-Assertion: " + good}, {"X-Forwarded-Access-Token: " + good}, {"X-Forwarded-Access-Token: Bearer " + good},
+		{"Authorization: Bearer " + good}, {"Cf-Access-Jwt-Assertion: " + good}, {"X-Forwarded-Access-Token: " + good},
+		{"X-Forwarded-Access-Token: Bearer " + good},
 		{"Authorization: Bearer " + good, "Cf-Access-Jwt-Assertion: " + good}, {"Authorization: Basic YTpi", "Cf-Access-Jwt-Assertion: " + good},
 	} {
 		for range []int{1, 2} { // the second one is remembered
@@ -441,8 +456,10 @@ func TestBearerSeveralHeaders(t *testing.T) {
 			}
 		}
 	}
-	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good, "Cf-Access-Jwt-Assertion: "+other).challenged(400, badRequest, "more than one token was sent")
-	apiCall(t, s, "GET", "/", "", "Cf-Access-Jwt-Assertion: "+good, "Cf-Access-Jwt-Assertion: "+good).challenged(400, badRequest, "more than one Cf-Access-Jwt-Assertion header")
+	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good, "Cf-Access-Jwt-Assertion: "+other).challenged(400, badRequest,
+		"more than one token was sent")
+	apiCall(t, s, "GET", "/", "", "Cf-Access-Jwt-Assertion: "+good, "Cf-Access-Jwt-Assertion: "+good).challenged(400, badRequest,
+		"more than one Cf-Access-Jwt-Assertion header")
 	apiCall(t, s, "GET", "/", "", "Cf_Access-Jwt-Assertion: "+good).challenged(401, noToken)
 	bearer(t, s, "x").challenged(401, badToken)
 }
@@ -487,7 +504,8 @@ func TestBearerTokensAreTaken(t *testing.T) {
 		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenKey": "jwt", "forwardAuthorization": keep,
 			"tokenSource": map[string]any{"query": "access token", "cookie": "token"}}))
 		for sent, left := range map[string]string{
-			"/a?access+token=" + good: "/a", "/a?x=%2f&access%20token=" + good + "&y=+&&z": "/a?x=%2f&y=+&&z", "/%2f?jwt=" + good + "&jwt=": "/%2f", "/?y;z&jwt=" + good: "/?y;z",
+			"/a?access+token=" + good: "/a", "/a?x=%2f&access%20token=" + good + "&y=+&&z": "/a?x=%2f&y=+&&z", "/%2f?jwt=" + good + "&jwt=": "/%2f",
+			"/?y;z&jwt=" + good: "/?y;z",
 		} {
 			if keep {
 				left = sent
@@ -551,9 +569,12 @@ func TestBearerWords(t *testing.T) {
 	good := "Authorization: Bearer " + sharedToken(nil)
 	callers := callersOptions(p)
 	away := introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": "http://127.0.0.1:1/", "maxRetries": 0}})
-	mixed := p.options(map[string]any{"oAuthIntrospection": map[string]any{"clientConfig": map[string]any{"url": "http://127.0.0.1:1/", "maxRetries": 0}}})
-	own := map[string]any{"oAuthClientCredentials": map[string]any{"url": "http://127.0.0.1:1/", "clientId": "a", "clientSecret": "b", "clientConfig": map[string]any{"maxRetries": 0}}}
-	strict := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": p.clientSecret, "claims": "Exists(`nothing`)"}}
+	mixed := p.options(map[string]any{"oAuthIntrospection": map[string]any{"clientConfig": map[string]any{"url": "http://127.0.0.1:1/",
+		"maxRetries": 0}}})
+	own := map[string]any{"oAuthClientCredentials": map[string]any{"url": "http://127.0.0.1:1/", "clientId": "a", "clientSecret": "b",
+		"clientConfig": map[string]any{"maxRetries": 0}}}
+	strict := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID,
+		"clientSecret": p.clientSecret, "claims": "Exists(`nothing`)"}}
 	wrong := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": "wrong"}}
 	for _, row := range []struct {
 		name    string
@@ -563,15 +584,18 @@ func TestBearerWords(t *testing.T) {
 		detail  string
 	}{
 		{"no token", api, nil, 401, "This address needs an access token. Get one from the authorization server"},
-		{"a bad token", api, []string{good + "x"}, 401, "This access token is not accepted. It may have ended, or have been made for something else. Get a new one"},
-		{"too few rights", api, []string{good}, 403, "This access token does not allow this. It is good, but lacks what this address asks for. Get one with the scope that WWW-Authenticate names"},
+		{"a bad token", api, []string{good + "x"}, 401,
+			"This access token is not accepted. It may have ended, or have been made for something else. Get a new one"},
+		{"too few rights", api, []string{good}, 403,
+			"This access token does not allow this. It is good, but lacks what this address asks for. Get one with the scope that WWW-Authenticate names"},
 		{"two tokens", api, []string{good, good}, 400, "This request cannot be answered. Send exactly one access token"},
 		{"an outage", away, []string{good}, 503, "Access cannot be checked right now. The authorization server does not respond"},
 		{"an outage beside a sign-in", mixed, []string{good}, 503, "Access cannot be checked right now"},
 		{"nothing beside a sign-in", mixed, nil, 401, "You are not signed in"},
 		{"no credentials", callers, nil, 401, "This address needs a client's id and secret. Send them in the header Authorization, as Basic credentials"},
 		{"wrong credentials", callers, []string{password("x", "y")}, 401, "These client credentials are not accepted. Check the client's id and secret"},
-		{"two credentials", callers, []string{password("x", "y"), password("x", "y")}, 400, "This request cannot be answered. Send exactly one Authorization header"},
+		{"two credentials", callers, []string{password("x", "y"), password("x", "y")}, 400,
+			"This request cannot be answered. Send exactly one Authorization header"},
 		{"no token for the gateway", own, nil, 503, "Access cannot be checked right now"},
 		{"a token that the gateway's rule refuses", strict, nil, 403, "The gateway may not do this for you"},
 		{"a gateway whose secret is wrong", wrong, nil, 502, "The authorization server sent an answer we cannot use"},
@@ -585,7 +609,8 @@ func TestBearerWords(t *testing.T) {
 			r := apiCall(t, s, http.MethodPost, "/", "", lines...)
 			first, _, _ := strings.Cut(row.detail, ". ")
 			isJob := row.name != "nothing beside a sign-in"
-			if r.status != row.status || !strings.Contains(strings.ReplaceAll(r.body, "&#39;", "'"), first) || !page && !strings.Contains(r.body, row.detail) || isJob && (strings.Contains(r.body, "sign-in service") || strings.Contains(r.body, "session")) {
+			if r.status != row.status || !strings.Contains(strings.ReplaceAll(r.body, "&#39;", "'"), first) ||
+				!page && !strings.Contains(r.body, row.detail) || isJob && (strings.Contains(r.body, "sign-in service") || strings.Contains(r.body, "session")) {
 				t.Errorf("%s: expected %d with %q:\n%s", row.name, row.status, row.detail, r.story())
 			}
 		}
@@ -609,7 +634,8 @@ func TestBearerNameAtRefusal(t *testing.T) {
 		req := requestTo(t, "GET", "https://app.example.com/")
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.URL.User = url.User("root")
-		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
+		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.cache.header, hosts: m.cache.hosts,
+			endpointPaths: m.cache.endpointPaths}
 		rw := httptest.NewRecorder()
 		h.ServeHTTP(rw, req)
 		if rw.Code != 403 || req.URL.User.String() != "eve%40example.com" {

@@ -247,7 +247,8 @@ func TestBypassClientIP(t *testing.T) {
 func TestBypassErrors(t *testing.T) {
 	rows := []struct{ name, rule, want string }{
 		{"white space alone", " ", `expected a condition, "!" or "(", found the end`},
-		{"two paths in one matcher, as in Traefik v2", "PathPrefix(`/a`, `/b`)", `PathPrefix takes (path), got 2 arguments; several conditions are joined with "||"`},
+		{"two paths in one matcher, as in Traefik v2", "PathPrefix(`/a`, `/b`)",
+			`PathPrefix takes (path), got 2 arguments; several conditions are joined with "||"`},
 		{"a matcher of Traefik v2", "Headers(`a`, `b`)", `unknown function "Headers"; did you mean Header?`},
 		{"a misspelt matcher", "Exists(`a`) || PathPrefex(`/a`)", `unknown function "Exists"; did you mean ClientIP, Header,`},
 		{"another misspelt matcher", "PathPrefex(`/a`)", `unknown function "PathPrefex"; did you mean PathPrefix?`},
@@ -269,27 +270,32 @@ func TestBypassErrors(t *testing.T) {
 		{"two methods in one", "!Method(`GET,HEAD`)", `Method: expected one method; several conditions are joined with "||"`},
 		{"no address", "ClientIP(`localhost`)", `ClientIP: invalid CIDR address: localhost/32; write an address, or a range such as 10.0.0.0/8`},
 		{"a range too wide", "ClientIP(`10.0.0.0/33`)", `ClientIP: invalid CIDR address`},
-		{"what is below a path, as shells have it", "PathPrefix(`/x/*`)", "PathPrefix: \"/x/*\" would never match: it is compared as it is, without patterns; write PathPrefix with a last slash"},
+		{"what is below a path, as shells have it", "PathPrefix(`/x/*`)",
+			"PathPrefix: \"/x/*\" would never match: it is compared as it is, without patterns; write PathPrefix with a last slash"},
 		{"all of it, as web servers have it", "Path(`/x/**`)", "is compared as it is, without patterns"},
 		{"a name in a path, as in Traefik v2", "Path(`/users/{id}`)", "is compared as it is, without patterns"},
 		{"an end", "Path(`/x$`)", "is compared as it is, without patterns"},
 		{"two paths as a pattern", "PathPrefix(`/a|/b`)", "is compared as it is, without patterns"},
 		{"a path that is cleaned", "Path(`/a/../b`)", "is compared as it is, without patterns"},
-		{"a host with escapes", "Host(`example\\.com`)", "Host: \"example\\\\.com\" would never match: it is compared as it is, without patterns; write *.example.com, or HostRegexp"},
+		{"a host with escapes", "Host(`example\\.com`)",
+			"Host: \"example\\\\.com\" would never match: it is compared as it is, without patterns; write *.example.com, or HostRegexp"},
 		{"a star within a host", "Host(`app*.example.com`)", "is compared as it is, without patterns"},
 		{"a host of Traefik v2", "Host(`{sub:[a-z]+}.example.com`)", "Host: expected one host"},
 		{"a pattern for a host", "Host(`^example.com$`)", "is compared as it is, without patterns"},
-		{"a pattern of Traefik v2", "HostRegexp(`{sub:[a-z]+}.example.com`)", "HostRegexp: \"{sub:[a-z]+}.example.com\" would never match: it is a regular expression alone here"},
+		{"a pattern of Traefik v2", "HostRegexp(`{sub:[a-z]+}.example.com`)",
+			"HostRegexp: \"{sub:[a-z]+}.example.com\" would never match: it is a regular expression alone here"},
 		{"another pattern of Traefik v2", "PathRegexp(`/users/{id}`)", "is a regular expression alone here"},
 		{"a pattern in slashes", "PathRegexp(`/^\\/a$/`)", "is a regular expression alone here"},
 		{"every method", "Method(`*`)", "Method: \"*\" would never match: it is not one method; every method is open where none is asked for"},
 		{"any method", "Method(`ANY`)", "is not one method"},
-		{"a parameter with its value", "Query(`a=b`)", "Query: \"a=b\" would never match: it is not the name of a parameter; its value is an argument of its own"},
+		{"a parameter with its value", "Query(`a=b`)",
+			"Query: \"a=b\" would never match: it is not the name of a parameter; its value is an argument of its own"},
 		{"a name in a path, as in many frameworks", "Path(`/users/:id`)", "is compared as it is, without patterns"},
 		{"a host with all below it, as cookies have it", "Host(`.example.com`)", "is compared as it is, without patterns"},
 		{"a scheme with a host", "HostRegexp(`https://.*`)", "is asked of a host alone, without scheme, port and path"},
 		{"a port with a host", "HostRegexp(`.*\\.example\\.com:443`)", "is asked of a host alone"},
-		{"a pattern for a path without its slash", "PathRegexp(`^api/.*`)", "PathRegexp: \"^api/.*\" would never match: it is asked of a decoded path alone, which begins with a slash"},
+		{"a pattern for a path without its slash", "PathRegexp(`^api/.*`)",
+			"PathRegexp: \"^api/.*\" would never match: it is asked of a decoded path alone, which begins with a slash"},
 		{"a pattern as nginx has it", "PathRegexp(`~^/x`)", "is asked of a decoded path alone"},
 		{"a pattern for the query", "PathRegexp(`\\?id=`)", "is asked of a decoded path alone"},
 		{"an escape in a path", "PathRegexp(`%2F`)", "is asked of a decoded path alone"},
@@ -297,7 +303,8 @@ func TestBypassErrors(t *testing.T) {
 		{"every address", "ClientIP(`0.0.0.0`)", "ClientIP: \"0.0.0.0\" would never match: it is no client's; a range has its length"},
 		{"a query with its mark", "Query(`?a`)", "is not the name of a parameter"},
 		{"a header of the connection", "Header(`Transfer-Encoding`, `a`)", "is not the name of a header that is seen here"},
-		{"the host as a header", "Header(`Host`, `a`)", "Header: \"Host\" would never match: it is not the name of a header that is seen here; Host asks for the host"},
+		{"the host as a header", "Header(`Host`, `a`)",
+			"Header: \"Host\" would never match: it is not the name of a header that is seen here; Host asks for the host"},
 		{"a header with its value", "Header(`X-A: b`, `c`)", "is not the name of a header"},
 		{"three arguments", "Query(`a`, `b`, `c`)", `Query takes (name, [value]), got 3 arguments`},
 		{"no arguments", "Query()", `Query takes (name, [value]), got 0 arguments`},
@@ -332,7 +339,8 @@ func TestBypassFloodOfValues(t *testing.T) {
 }
 
 func TestBypassTakes(t *testing.T) {
-	for _, rule := range []string{"PathPrefix(`/.well-known`)", "PathRegexp(`^/a{2,3}/\\p{Greek}+$`)", "Host(`*.example.com`)", "Host(`*`)", "Host(`::1`)", "HostRegexp(`^[a-z]+\\.example\\.com$`)",
+	for _, rule := range []string{"PathPrefix(`/.well-known`)", "PathRegexp(`^/a{2,3}/\\p{Greek}+$`)", "Host(`*.example.com`)", "Host(`*`)",
+		"Host(`::1`)", "HostRegexp(`^[a-z]+\\.example\\.com$`)",
 		"Method(`M-SEARCH`)", "Query(`a`, `b=c`)", "Header(`X_A`, `b: c`)", "PathRegexp(`^/x/.*`)", "Path(`/a b/(c)`)"} {
 		if _, err := parseBypass(rule); err != nil {
 			t.Errorf("%s: %v", rule, err)
@@ -344,7 +352,8 @@ func TestBypassTakes(t *testing.T) {
 func TestBypassIdentity(t *testing.T) {
 	p := newFakeProvider(t)
 	for _, on := range []bool{false, true} {
-		s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/open`)", "bypassIdentity": on, "forwardHeaders": map[string]any{"X-User": "sub"}, "csrf": map[string]any{},
+		s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/open`)", "bypassIdentity": on,
+			"forwardHeaders": map[string]any{"X-User": "sub"}, "csrf": map[string]any{},
 			"claims": "Equals(`sub`, `ada`)"}))
 		b := newBrowser(t, s)
 		named := func(r *reply) string { return r.upstream().Headers.Get("X-User") }
@@ -385,7 +394,8 @@ func TestBypassBesideSignIn(t *testing.T) {
 			t.Errorf("%s was open", path)
 		}
 	}
-	if res := b.raw("/private", "X-Forwarded-Uri: /public", "X-Original-Url: /public", "X-Rewrite-Url: /public", "X-Http-Method-Override: OPTIONS"); res.StatusCode == http.StatusOK {
+	if res := b.raw("/private", "X-Forwarded-Uri: /public", "X-Original-Url: /public", "X-Rewrite-Url: /public",
+		"X-Http-Method-Override: OPTIONS"); res.StatusCode == http.StatusOK {
 		t.Error("a header opened the route")
 	}
 	p.away(false)

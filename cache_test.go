@@ -27,9 +27,11 @@ func sessionsOf(t *testing.T, p *fakeProvider, m *middleware, count int) []strin
 	now := time.Now()
 	var lines []string
 	for i := 0; i < count; i++ {
-		claims := map[string]interface{}{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i), "sid": fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i),
+		claims := map[string]interface{}{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i),
+			"sid":   fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i),
 			"email": fmt.Sprintf("user.%d@example.com", i), "exp": now.Unix() + 3600, "groups": []string{"staff", "engineering", "on-call"}}
-		token := encodeSegment(map[string]interface{}{"alg": "RS256", "kid": "one"}) + "." + encodeSegment(claims) + "." + base64url.EncodeToString(randomBytes(256))
+		token := encodeSegment(map[string]interface{}{"alg": "RS256",
+			"kid": "one"}) + "." + encodeSegment(claims) + "." + base64url.EncodeToString(randomBytes(256))
 		s := newSession(&tokenResponse{idToken: token, accessToken: token, refreshToken: randomText(), expiresIn: 3600}, claims, nil, now)
 		content, err := packSession(s)
 		if err != nil {
@@ -88,7 +90,8 @@ func TestCacheOfManySessions(t *testing.T) {
 	if n := unknown(0, count); n > 0 {
 		t.Errorf("%d of %d were forgotten", n, count)
 	}
-	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count, len(lines[0]), recentPrincipals.bytes/len(recentPrincipals.byKey))
+	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count,
+		len(lines[0]), recentPrincipals.bytes/len(recentPrincipals.byKey))
 	if held := heapNow() - before; held > principalsCapacity+principalsCapacity/8 {
 		t.Errorf("%d bytes are held, %d are allowed", held, principalsCapacity)
 	}
@@ -132,7 +135,8 @@ func TestCacheOfStrangers(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
 	quiet := map[string]interface{}{"logLevel": "error"}
-	login := start(t, p.options(map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel", "unauthenticated": "login"}, quiet))
+	login := start(t, p.options(map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel",
+		"unauthenticated": "login"}, quiet))
 	callers := callersOptions(p)
 	callers["logLevel"] = "error"
 	basic := start(t, callers)
@@ -166,7 +170,8 @@ func TestCacheOfStrangers(t *testing.T) {
 			visit(handlerOf(login), fmt.Sprint("https://h", i, ".example.com/", i, long), "", fmt.Sprint("X-Made-Up-", i), long)
 		}},
 		{"credentials", 3000, 4 << 20, func(i int) {
-			visit(handlerOf(basic), app+"/", "", "Authorization", "Basic "+base64url.EncodeToString([]byte(fmt.Sprint("id", i, ":", strings.Repeat("s", 20001)))))
+			visit(handlerOf(basic), app+"/", "", "Authorization",
+				"Basic "+base64url.EncodeToString([]byte(fmt.Sprint("id", i, ":", strings.Repeat("s", 20001)))))
 		}},
 		{"opaque tokens", 3000, 6 << 20, func(i int) {
 			visit(handlerOf(opaque), app+"/", "", "Authorization", fmt.Sprint("Bearer ", i, strings.Repeat("t", 20000)))

@@ -181,7 +181,8 @@ func TestCallbackTwice(t *testing.T) {
 			half.open(back2.String()).upstream()
 			if redis != "" {
 				config := &RedisConfig{Endpoints: []string{redis}}
-				lives := askRedis(t, config, "EVAL", `local n = 0 for _, k in ipairs(redis.call("KEYS", "*session:*")) do if redis.call("TTL", k) > 60 then n = n + 1 end end return n`, "0")
+				lives := askRedis(t, config, "EVAL",
+					`local n = 0 for _, k in ipairs(redis.call("KEYS", "*session:*")) do if redis.call("TTL", k) > 60 then n = n + 1 end end return n`, "0")
 				if lives != "2" {
 					t.Errorf("expected two sessions that go on, got %s", lives)
 				}
@@ -234,7 +235,8 @@ func TestCallbackIssuer(t *testing.T) {
 	b.open(back.String()).upstream()
 	// An error of another provider, or of one that does not say who it is, ends there as well: it is not believed.
 	p.refuse("access_denied", "")
-	for issuer, status := range map[string]int{"": http.StatusBadGateway, "https://evil.example.com": http.StatusBadGateway, p.issuer: http.StatusForbidden} {
+	for issuer, status := range map[string]int{"": http.StatusBadGateway, "https://evil.example.com": http.StatusBadGateway,
+		p.issuer: http.StatusForbidden} {
 		fresh := newBrowser(t, s)
 		back = fresh.answered(fresh.begin("/page"))
 		replaceQuery(back, "iss", issuer)
@@ -250,8 +252,10 @@ func TestCallbackProviderRefuses(t *testing.T) {
 		code   string
 		status int
 	}{
-		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"interaction_required", http.StatusForbidden}, {"consent_required", http.StatusForbidden}, {"account_selection_required", http.StatusForbidden},
-		{"invalid_scope", http.StatusInternalServerError}, {"unauthorized_client", http.StatusInternalServerError}, {"invalid_request", http.StatusInternalServerError}, {"something_of_theirs", http.StatusBadGateway},
+		{"access_denied", http.StatusForbidden}, {"login_required", http.StatusForbidden}, {"interaction_required", http.StatusForbidden},
+		{"consent_required", http.StatusForbidden}, {"account_selection_required", http.StatusForbidden},
+		{"invalid_scope", http.StatusInternalServerError}, {"unauthorized_client", http.StatusInternalServerError},
+		{"invalid_request", http.StatusInternalServerError}, {"something_of_theirs", http.StatusBadGateway},
 		{"temporarily_unavailable", http.StatusServiceUnavailable}, {"server_error", http.StatusServiceUnavailable},
 	} {
 		c := c
@@ -285,12 +289,16 @@ func TestCallbackTokenEndpointTroubles(t *testing.T) {
 	}{
 		{"HTML", answerHTML(), 503, []string{"token endpoint"}},
 		{"500", answerText(500, "text/plain", "oops"), 503, []string{"token endpoint", "500"}},
-		{"401", answerJSON(401, map[string]any{"error": "invalid_client", "error_description": "bad credentials"}), 500, []string{"configuration", "invalid_client", "bad credentials", "clientSecret"}},
-		{"invalid_grant", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "code expired"}), 400, []string{"invalid_grant", "code expired"}},
+		{"401", answerJSON(401, map[string]any{"error": "invalid_client", "error_description": "bad credentials"}), 500,
+			[]string{"configuration", "invalid_client", "bad credentials", "clientSecret"}},
+		{"invalid_grant", answerJSON(400, map[string]any{"error": "invalid_grant", "error_description": "code expired"}), 400,
+			[]string{"invalid_grant", "code expired"}},
 		{"401 without a word", answerText(401, "text/plain", ""), 502, []string{"401", "clientSecret"}},
 		{"invalid_grant in a 200", answerJSON(200, map[string]any{"error": "invalid_grant"}), 400, []string{"invalid_grant"}},
-		{"invalid_client in a 200", answerJSON(200, map[string]any{"error": "invalid_client"}), 500, []string{"configuration", "invalid_client", "clientSecret"}},
-		{"invalid_request", answerJSON(400, map[string]any{"error": "invalid_request", "error_description": "Invalid or expired code parameter."}), 400, []string{"expired code"}},
+		{"invalid_client in a 200", answerJSON(200, map[string]any{"error": "invalid_client"}), 500,
+			[]string{"configuration", "invalid_client", "clientSecret"}},
+		{"invalid_request", answerJSON(400, map[string]any{"error": "invalid_request",
+			"error_description": "Invalid or expired code parameter."}), 400, []string{"expired code"}},
 		{"access_denied", answerJSON(403, map[string]any{"error": "access_denied"}), 403, []string{"access_denied"}},
 		{"invalid_target", answerJSON(400, map[string]any{"error": "invalid_target"}), 502, []string{"invalid_target"}},
 		{"not now", answerJSON(400, map[string]any{"error": "temporarily_unavailable"}), 503, []string{"temporarily_unavailable"}},
@@ -301,10 +309,13 @@ func TestCallbackTokenEndpointTroubles(t *testing.T) {
 		{"redirect", answerRedirect(thief.URL + "/token"), 503, []string{"token endpoint", "307"}},
 		{"no access token", answerJSON(200, map[string]any{"token_type": "Bearer", "id_token": "x"}), 503, []string{"access_token"}},
 		{"no ID token", answerJSON(200, map[string]any{"token_type": "Bearer", "access_token": "x"}), 502, []string{"id_token"}},
-		{"type we do not know", answerJSON(200, map[string]any{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503, []string{"token_type", "mac"}},
+		{"type we do not know", answerJSON(200, map[string]any{"token_type": "mac", "access_token": "x", "id_token": "x"}), 503,
+			[]string{"token_type", "mac"}},
 		{"array", answerText(200, "application/json", `[1]`), 503, []string{"token endpoint"}},
-		{"two access tokens", answerText(200, "application/json", `{"access_token":"a","access_token":"b","token_type":"Bearer"}`), 503, []string{"token endpoint"}},
-		{"ID token that is none", answerJSON(200, map[string]any{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 502, []string{"id token"}},
+		{"two access tokens", answerText(200, "application/json", `{"access_token":"a","access_token":"b","token_type":"Bearer"}`), 503,
+			[]string{"token endpoint"}},
+		{"ID token that is none", answerJSON(200, map[string]any{"token_type": "Bearer", "access_token": "x", "id_token": "a.b"}), 502,
+			[]string{"id token"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -342,7 +353,8 @@ func TestCallbackFormPost(t *testing.T) {
 	if p.lastCall("authorize").form.Get("response_mode") != "form_post" {
 		t.Error("form_post was not asked for")
 	}
-	p.answer("authorize", answerText(200, "text/html", `<form method="post" action="`+app+`/oidc/callback"><input type="hidden" name="state" value="x"></form>`))
+	p.answer("authorize", answerText(200, "text/html",
+		`<form method="post" action="`+app+`/oidc/callback"><input type="hidden" name="state" value="x"></form>`))
 	fresh := newBrowser(t, s)
 	fresh.open("/page").expect(http.StatusBadRequest)
 	p.refuse("login_required", "ask nobody")

@@ -215,7 +215,8 @@ func TestClaimsRuleErrors(t *testing.T) {
 	rows := []struct{ name, rule, want string }{
 		{"white space alone", "  ", `position 3: expected a condition, "!" or "(", found the end`},
 		{"missing parenthesis of a group", "(Exists(`a`) && Exists(`b`)", `position 28: expected "&&", "||" or ")", found the end`},
-		{"missing parenthesis of a condition", "Equals(`a`, `b` && Exists(`c`)", "position 17: expected \",\" or \")\", found \"&&\"; at the arrow in \"Equals(`a`, `b`  --> && Exists(`c`)\""},
+		{"missing parenthesis of a condition", "Equals(`a`, `b` && Exists(`c`)",
+			"position 17: expected \",\" or \")\", found \"&&\"; at the arrow in \"Equals(`a`, `b`  --> && Exists(`c`)\""},
 		{"surplus parenthesis", "Exists(`a`))", `position 12: expected "&&", "||" or the end, found ")"`},
 		{"single operator", "Exists(`a`) & Exists(`b`)", `expected "&&", "||" or the end, found "&"`},
 		{"operator in words", "Exists(`a`) and Exists(`b`)", `expected "&&", "||" or the end, found "and"`},
@@ -365,10 +366,14 @@ func TestClaimsDeadRules(t *testing.T) {
 			t.Errorf("%s: expected %q, got %v", row.rule, row.want, err)
 		}
 	}
-	for _, rule := range []string{"Exists(`https://example\\.com/roles`)", "Exists(`urn:zitadel:iam:org:project:roles.admin.230987234`)", "Equals(`scope`, `*`)", "Equals(`account`, `CORP\\ada`)",
-		"Matches(`email`, `.*@example\\.com`)", "Contains(`groups`, `/team/admins`)", "Equals(`machine`, `HOST$`)", "Exists(`access_token.scope`)", "Contains(`groups`, `cn=a,ou=b`)",
-		"SplitContains(`scope`, ` `, `read`)", "Prefix(`name`, `Dr `)", "EqualsFold(`email_verified`, `TRUE`)", "OneOf(`email`, `ada@example.com`, `root`)", "Equals(`email`, ``)", "Equals(`hd`, `example.com`)", "OneOf(`scope`, `orders:*`)",
-		"Exists(`kubernetes\\.io/serviceaccount/namespace`)", "Exists(`resource_access.my app (old).roles`)", "Matches(`sub`, `[a-z]+|\\d+`)", "Exists(`id_token`)"} {
+	for _, rule := range []string{"Exists(`https://example\\.com/roles`)", "Exists(`urn:zitadel:iam:org:project:roles.admin.230987234`)",
+		"Equals(`scope`, `*`)", "Equals(`account`, `CORP\\ada`)",
+		"Matches(`email`, `.*@example\\.com`)", "Contains(`groups`, `/team/admins`)", "Equals(`machine`, `HOST$`)",
+		"Exists(`access_token.scope`)", "Contains(`groups`, `cn=a,ou=b`)",
+		"SplitContains(`scope`, ` `, `read`)", "Prefix(`name`, `Dr `)", "EqualsFold(`email_verified`, `TRUE`)",
+		"OneOf(`email`, `ada@example.com`, `root`)", "Equals(`email`, ``)", "Equals(`hd`, `example.com`)", "OneOf(`scope`, `orders:*`)",
+		"Exists(`kubernetes\\.io/serviceaccount/namespace`)", "Exists(`resource_access.my app (old).roles`)", "Matches(`sub`, `[a-z]+|\\d+`)",
+		"Exists(`id_token`)"} {
 		if _, err := parseRule(rule); err != nil {
 			t.Errorf("%s: %v", rule, err)
 		}
@@ -383,7 +388,8 @@ func TestClaimsHeaderWays(t *testing.T) {
 		{"{groups|json}", `["dev","ops,night","100%","on,off%2C",null,""]`}, {"{email|json}", `"alice@example.com"`},
 		{"{groups|first}", "dev"}, {"{email|first}", "alice@example.com"}, {"first of {groups|first}", "first of dev"},
 		{"{groups|lines}", "dev\nops,night\n100%\non,off%2C"}, {"{email|lines}", "alice@example.com"},
-		{"{name|percent}", "Alice%20%C3%93%20Briain"}, {"{name|rfc8187}", "UTF-8''Alice%20%C3%93%20Briain"}, {"filename*={name|rfc8187}", "filename*=UTF-8''Alice%20%C3%93%20Briain"},
+		{"{name|percent}", "Alice%20%C3%93%20Briain"}, {"{name|rfc8187}", "UTF-8''Alice%20%C3%93%20Briain"},
+		{"filename*={name|rfc8187}", "filename*=UTF-8''Alice%20%C3%93%20Briain"},
 		{"{ghost|json}", ""}, {"{ghost|rfc8187}", ""}, {"{none|first}", ""}, {"{ghost|lines}", ""}, {"{none|lines}", ""},
 		{"{bad|percent}", "ad%00min"},
 	} {
@@ -478,7 +484,8 @@ func TestClaimsScopes(t *testing.T) {
 		{"all, one of them twice", "AllOf(`scp`, `read`, `write`) && Contains(`scope`, `read`)", "read write"},
 		{"by prefix", "Contains(`access_token.scope`, `read`) && Contains(`access_token.scp`, `write`)", "read write"},
 		{"of another token", "Contains(`id_token.scope`, `read`) && Contains(`userinfo.scp`, `read`)", ""},
-		{"of another claim", "Contains(`groups`, `read`) || Contains(`a.scope`, `read`) || Contains(`scope.a`, `read`) || Contains(`access_token\\.scope`, `read`)", ""},
+		{"of another claim",
+			"Contains(`groups`, `read`) || Contains(`a.scope`, `read`) || Contains(`scope.a`, `read`) || Contains(`access_token\\.scope`, `read`)", ""},
 		{"what names none", "Exists(`scope`) && Prefix(`scope`, `read`) && Suffix(`scope`, `read`) && Matches(`scope`, `read`)", ""},
 		{"what is forbidden", "!Contains(`scope`, `admin`) && Contains(`scope`, `read`)", "read"},
 		{"what is forbidden in a group", "!(Contains(`scope`, `a`) || !Contains(`scope`, `b`) && !!Contains(`scope`, `c`))", "b"},

@@ -26,14 +26,18 @@ func TestClientAuthentication(t *testing.T) {
 			}
 			return ""
 		}},
-		{"private_key_jwt", map[string]any{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256", "clientKeyId": "k1"}, func(call *providerCall) string {
+		{"private_key_jwt", map[string]any{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256",
+			"clientKeyId": "k1"}, func(call *providerCall) string {
 			parts := strings.Split(call.form.Get("client_assertion"), ".")
-			if len(parts) != 3 || call.form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" || call.form.Get("client_secret") != "" {
+			if len(parts) != 3 || call.form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" ||
+				call.form.Get("client_secret") != "" {
 				return "expected an assertion alone"
 			}
 			header, _ := base64.RawURLEncoding.DecodeString(parts[0])
 			claims, _ := base64.RawURLEncoding.DecodeString(parts[1])
-			if !holdsAll(string(header), []string{`"ES256"`, `"k1"`}) || !holdsAll(string(claims), []string{`"iss":"app"`, `"sub":"app"`, `"aud":"http://127.0.0.1`, `"jti"`, `"iat"`, `"exp"`}) || call.form.Get("client_id") != "app" {
+			if !holdsAll(string(header), []string{`"ES256"`, `"k1"`}) ||
+				!holdsAll(string(claims), []string{`"iss":"app"`, `"sub":"app"`, `"aud":"http://127.0.0.1`, `"jti"`, `"iat"`, `"exp"`}) ||
+				call.form.Get("client_id") != "app" {
 				return string(header) + string(claims)
 			}
 			return ""
@@ -67,7 +71,8 @@ func TestClientAuthenticationKeyNames(t *testing.T) {
 	private := newPrivateKey("ES256")
 	certificate := certificateOf(t, private.(crypto.Signer))
 	p := newFakeProvider(t)
-	s := start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientKey": pemOf(t, private),
+	s := start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID,
+		"clientKey":   pemOf(t, private),
 		"clientKeyId": "mine", "clientKeyAlg": "ES256", "clientCertificate": certificate}})
 	apiCall(t, s, "GET", "/", "")
 	header := headerOf(t, p.lastCall("token").form.Get("client_assertion"))
@@ -75,22 +80,25 @@ func TestClientAuthenticationKeyNames(t *testing.T) {
 		t.Errorf("header %v", header)
 	}
 	ed := newPrivateKey("EdDSA")
-	s = start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientKey": pemOf(t, ed), "clientKeyAlg": "Ed25519"}})
+	s = start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID,
+		"clientKey": pemOf(t, ed), "clientKeyAlg": "Ed25519"}})
 	apiCall(t, s, "GET", "/", "")
 	if header := headerOf(t, p.lastCall("token").form.Get("client_assertion")); header["alg"] != "Ed25519" || header["kid"] != nil {
 		t.Errorf("header %v", header)
 	}
 	for want, block := range map[string]map[string]any{
-		"oAuthClientCredentials.clientCertificate: must be the certificate of clientKey": {"clientKey": pemOf(t, newPrivateKey("ES256")), "clientCertificate": certificate},
-		"oAuthClientCredentials.clientCertificate: must be PEM":                          {"clientKey": pemOf(t, private), "clientCertificate": "x"},
-		"oAuthClientCredentials.clientKey: must be a key for RS256, got EC P-256":        {"clientKey": pemOf(t, private), "clientKeyAlg": "RS256"},
-		"oAuthClientCredentials.clientKey: required with clientCertificate":              {"clientSecret": "s", "clientCertificate": certificate},
+		"oAuthClientCredentials.clientCertificate: must be the certificate of clientKey": {"clientKey": pemOf(t, newPrivateKey("ES256")),
+			"clientCertificate": certificate},
+		"oAuthClientCredentials.clientCertificate: must be PEM":                   {"clientKey": pemOf(t, private), "clientCertificate": "x"},
+		"oAuthClientCredentials.clientKey: must be a key for RS256, got EC P-256": {"clientKey": pemOf(t, private), "clientKeyAlg": "RS256"},
+		"oAuthClientCredentials.clientKey: required with clientCertificate":       {"clientSecret": "s", "clientCertificate": certificate},
 	} {
 		refused(t, map[string]any{"oAuthClientCredentials": mergeClaims(block, map[string]any{"url": p.issuer + "/token", "clientId": "a"})}, want)
 	}
 	// A key of each kind, when nothing is said.
 	for _, alg := range []string{"RS256", "ES384", "ES512", "EdDSA"} {
-		s := start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientKey": pemOf(t, newPrivateKey(alg))}})
+		s := start(t, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID,
+			"clientKey": pemOf(t, newPrivateKey(alg))}})
 		apiCall(t, s, "GET", "/", "")
 		if header := headerOf(t, p.lastCall("token").form.Get("client_assertion")); header["alg"] != alg {
 			t.Errorf("%s: header %v", alg, header)

@@ -40,7 +40,8 @@ func (r *reply) tokenOf() string {
 func TestClientCredentialsOfTheGateway(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
-	s := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"}, "params": map[string]any{"tenant": "one"}}))
+	s := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": []string{"read", "write"},
+		"params": map[string]any{"tenant": "one"}}))
 	first := apiCall(t, s, "GET", "/", "").tokenOf()
 	for i := 0; i < 4; i++ { // whoever calls, and with whatever
 		if token := apiCall(t, s, "GET", "/", "", "Authorization: Bearer mine", "Connection: authorization").tokenOf(); token != first {
@@ -49,7 +50,8 @@ func TestClientCredentialsOfTheGateway(t *testing.T) {
 	}
 	asked := p.lastCall("token")
 	form := asked.form
-	if p.count("token") != 1 || form.Get("grant_type") != "client_credentials" || form.Get("audience") != "api" || form.Get("scope") != "read write" || form.Get("tenant") != "one" ||
+	if p.count("token") != 1 || form.Get("grant_type") != "client_credentials" || form.Get("audience") != "api" ||
+		form.Get("scope") != "read write" || form.Get("tenant") != "one" ||
 		asked.header.Get("Authorization") != basicAuthorization(p.clientID, p.clientSecret) {
 		t.Errorf("%d calls, the last with %v, %v", p.count("token"), form, asked.header)
 	}
@@ -57,7 +59,8 @@ func TestClientCredentialsOfTheGateway(t *testing.T) {
 		t.Errorf("a secret is in the log")
 	}
 	// Another middleware of the same client needs no token of its own; one that asks for something else does.
-	same := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": "read,write", "params": "tenant=one", "forwardHeaders": map[string]any{"X-A": "b"}}))
+	same := start(t, clientCredentialsOptions(p, map[string]any{"audience": "api", "scopes": "read,write", "params": "tenant=one",
+		"forwardHeaders": map[string]any{"X-A": "b"}}))
 	other := start(t, clientCredentialsOptions(p, nil))
 	if apiCall(t, same, "GET", "/", "").tokenOf() != first || apiCall(t, other, "GET", "/", "").tokenOf() == first || p.count("token") != 2 {
 		t.Errorf("%d tokens", p.count("token"))
@@ -86,8 +89,10 @@ func TestClientCredentialsOfTheCaller(t *testing.T) {
 			t.Errorf("another token")
 		}
 	}
-	apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret), password("eve", "x")).challenged(400, challenge, "more than one Authorization header")
-	if logs := s.logs(); p.count("token") != 2 || strings.Contains(logs, p.clientSecret) || strings.Contains(logs, "wrong:") || strings.Contains(logs, "YXBw") {
+	apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret), password("eve", "x")).challenged(400, challenge,
+		"more than one Authorization header")
+	if logs := s.logs(); p.count("token") != 2 || strings.Contains(logs, p.clientSecret) || strings.Contains(logs, "wrong:") ||
+		strings.Contains(logs, "YXBw") {
 		t.Errorf("%d calls, log:\n%s", p.count("token"), logs)
 	}
 }
@@ -107,10 +112,12 @@ func TestClientCredentialsAnswers(t *testing.T) {
 	}{
 		{"good", with("", nil), 200, 200, nil},
 		{"no access_token", with("access_token", nil), 503, 503, []string{"client credentials: ", "the answer has no access_token"}},
-		{"expires_in 0", with("expires_in", 0), 200, 200, []string{"client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for 1m0s"}},
+		{"expires_in 0", with("expires_in", 0), 200, 200,
+			[]string{"client credentials: expires_in: expected the seconds that the token lasts, got none; it is used for 1m0s"}},
 		{"token_type mac", with("token_type", "mac"), 503, 503, []string{"client credentials: ", `token_type: expected "Bearer", got "mac"`}},
 		{"token_type DPoP", with("token_type", "DPoP"), 503, 503, []string{`token_type: expected "Bearer", got "DPoP"`}},
-		{"a token with a line break", with("access_token", "a\r\nX-User: root"), 502, 502, []string{"unusable answer of the provider: token endpoint: access_token: must be printable ASCII without spaces"}},
+		{"a token with a line break", with("access_token", "a\r\nX-User: root"), 502, 502,
+			[]string{"unusable answer of the provider: token endpoint: access_token: must be printable ASCII without spaces"}},
 		{"a token with a tab", with("access_token", "a\tb"), 502, 502, []string{"access_token: must be printable"}},
 		{"a token with a space at its end", with("access_token", "a "), 502, 502, []string{"access_token: must be printable"}},
 		{"a token with letters beyond ASCII", with("access_token", "größe"), 502, 502, []string{"access_token: must be printable"}},
@@ -119,7 +126,8 @@ func TestClientCredentialsAnswers(t *testing.T) {
 		{"429", answerJSON(429, nil), 503, 503, []string{"client credentials: ", "429"}},
 		{"wrong credentials", answerJSON(401, map[string]any{"error": "invalid_client"}), 502, 401, []string{"401 invalid_client"}},
 		{"wrong credentials as Google says it", answerJSON(400, map[string]any{"error": "invalid_client"}), 502, 401, []string{"400 invalid_client"}},
-		{"wrong scope", answerJSON(400, map[string]any{"error": "invalid_scope"}), 502, 502, []string{"400 invalid_scope", "check clientId, clientSecret, scopes and audience of oAuthClientCredentials"}},
+		{"wrong scope", answerJSON(400, map[string]any{"error": "invalid_scope"}), 502, 502,
+			[]string{"400 invalid_scope", "check clientId, clientSecret, scopes and audience of oAuthClientCredentials"}},
 		{"a page", answerText(404, "text/html", "<h1>404</h1>"), 502, 502, []string{"404"}},
 		{"broken off", answerBroken(), 503, 503, []string{"client credentials: POST"}},
 		{"silence", answerNothing(), 503, 503, []string{"client credentials: POST", "no answer in time"}},
@@ -132,7 +140,8 @@ func TestClientCredentialsAnswers(t *testing.T) {
 			quick := map[string]any{"timeoutSeconds": 1, "maxRetries": 0}
 			callers := callersOptions(p)
 			callers["oAuthClientCredentials"].(map[string]any)["clientConfig"] = quick
-			for want, s := range map[*testSite]int{start(t, clientCredentialsOptions(p, map[string]any{"clientConfig": quick})): row.own, start(t, callers): row.callers} {
+			for want, s := range map[*testSite]int{start(t, clientCredentialsOptions(p, map[string]any{"clientConfig": quick})): row.own,
+				start(t, callers): row.callers} {
 				r := apiCall(t, want, "GET", "/", "", password("app", "x"))
 				if s == 200 {
 					r.tokenOf()
@@ -258,7 +267,8 @@ func TestClientCredentialsStoreOfTwo(t *testing.T) {
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": empty.address}}
 	asked := map[string]bool{}
 	for _, id := range []string{p.clientID, "another", p.clientID} {
-		apiCall(t, start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")
+		apiCall(t, start(t, clientCredentialsOptions(p,
+			map[string]any{"store": store, "clientId": id, "clientConfig": map[string]any{"timeoutSeconds": len(asked) + 1}})), "GET", "/", "")
 		for _, command := range strings.Split(empty.heard(), "; ") {
 			if key, isGet := strings.CutPrefix(command, "GET "); isGet {
 				asked[key] = true
@@ -275,7 +285,8 @@ func TestClientCredentialsClaims(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
-	options := map[string]any{"claims": "Contains(`scope`, `read`)", "forwardHeaders": map[string]any{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
+	options := map[string]any{"claims": "Contains(`scope`, `read`)",
+		"forwardHeaders": map[string]any{"X-Client": "client_id", "X-None": "nothing"}, "usernameClaim": "client_id"}
 	s := start(t, clientCredentialsOptions(p, mergeClaims(options, map[string]any{"scopes": "read"})))
 	for i := 0; i < 3; i++ {
 		r := apiCall(t, s, "GET", "/", "", "X-Client: root", "X-None: root")
@@ -307,7 +318,8 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 			if form.Get("client_secret") != p.clientSecret || form.Get("client_id") != p.clientID {
 				t.Errorf("the form is %v", form)
 			}
-		} else if assertion, err := parseToken(form.Get("client_assertion")); err != nil || assertion.alg != row.alg || assertion.claims["aud"] != p.issuer+"/token" {
+		} else if assertion, err := parseToken(form.Get("client_assertion")); err != nil || assertion.alg != row.alg ||
+			assertion.claims["aud"] != p.issuer+"/token" {
 			t.Errorf("%v: the form is %v", err, form)
 		}
 	}
@@ -390,7 +402,8 @@ func TestClientCredentialsGuessed(t *testing.T) {
 func TestClientCredentialsCallers(t *testing.T) {
 	direct := setStrategy(nil, &IPStrategyConfig{}, &problems{})
 	for address, want := range map[string]string{
-		"192.0.2.1:1": "192.0.2.1", "[2001:db8:0:1::1]:1": "2001:db8:0:1::", "[2001:db8:0:1:8000::1]:1": "2001:db8:0:1::", "[2001:db8:0:2::1]:1": "2001:db8:0:2::", "[::ffff:192.0.2.1]:1": "192.0.2.1",
+		"192.0.2.1:1": "192.0.2.1", "[2001:db8:0:1::1]:1": "2001:db8:0:1::", "[2001:db8:0:1:8000::1]:1": "2001:db8:0:1::",
+		"[2001:db8:0:2::1]:1": "2001:db8:0:2::", "[::ffff:192.0.2.1]:1": "192.0.2.1",
 	} {
 		req, _ := http.NewRequest(http.MethodGet, app+"/", nil)
 		req.RemoteAddr = address
@@ -412,7 +425,8 @@ func TestClientCredentialsEndWithTheirToken(t *testing.T) {
 			d["expires_in"] = 60
 		}
 	})
-	s, _ := signedIn(t, p, clientCredentialsOptions(p, nil), map[string]any{"session": map[string]any{"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	s, _ := signedIn(t, p, clientCredentialsOptions(p, nil),
+		map[string]any{"session": map[string]any{"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
 	principalsLock.RLock()
 	defer principalsLock.RUnlock()
 	known := 0

@@ -22,8 +22,10 @@ func (a *cannedProvider) RoundTrip(req *http.Request) (*http.Response, error) {
 var discoveries = []string{
 	`{"issuer":"https://id.example.com","authorization_endpoint":"https://id.example.com/authorize","token_endpoint":"https://id.example.com/token","jwks_uri":"https://id.example.com/keys"}`,
 	`{"issuer":"https://id.example.com/","authorization_endpoint":"https://a.example.com/a?x=1","token_endpoint":"https://b.example.com:8443/t","jwks_uri":"https://[::1]/k","userinfo_endpoint":"/userinfo","end_session_endpoint":"http://id.example.com/end"}`,
-	`{"issuer":"https://id.example.com//"}`, `{"issuer":"https://id.example.com.evil.example"}`, `{"issuer":["https://id.example.com"]}`, `{"issuer":null}`, `{}`, `[]`, `null`, ``, `<!doctype html>`,
-	`{"issuer":"https://id.example.com","issuer":"https://evil.example"}`, `{"issuer":"https://id.example.com","\u0069ssuer":"https://evil.example","a":1,"a":2}`,
+	`{"issuer":"https://id.example.com//"}`, `{"issuer":"https://id.example.com.evil.example"}`, `{"issuer":["https://id.example.com"]}`,
+	`{"issuer":null}`, `{}`, `[]`, `null`, ``, `<!doctype html>`,
+	`{"issuer":"https://id.example.com","issuer":"https://evil.example"}`,
+	`{"issuer":"https://id.example.com","\u0069ssuer":"https://evil.example","a":1,"a":2}`,
 	`{"issuer":"https://id.example.com","authorization_endpoint":"javascript:alert(1)","token_endpoint":"https://u:p@id.example.com/","jwks_uri":"https://id.example.com/#k"}`,
 	`{"issuer":"https://id.example.com","authorization_endpoint":"//evil.example/a","token_endpoint":"https:/token","jwks_uri":"https:id.example.com"}`,
 	`{"issuer":"https://id.example.com","authorization_endpoint":"HTTPS://id.example.com/a","token_endpoint":"https://id.example.com/\n","jwks_uri":"https://%zz/"}`,
@@ -43,7 +45,8 @@ func FuzzDiscovery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, mode byte) {
 		const issuer = "https://id.example.com"
 		c := &client{log: newLogger("login0-0@file", "error"), issuer: issuer, id: "app", discoveryURL: issuer + "/.well-known/openid-configuration",
-			hasLogin: mode&1 != 0, mutualTLS: mode&2 != 0, rules: &tokenRules{issuers: []string{issuer}, providerIssuer: &atomic.Value{}}, answerCache: newBoundedCache(100)}
+			hasLogin: mode&1 != 0, mutualTLS: mode&2 != 0, rules: &tokenRules{issuers: []string{issuer}, providerIssuer: &atomic.Value{}},
+			answerCache: newBoundedCache(100)}
 		c.keys = &cachedDocument{fetch: func(context.Context) (any, error) { return nil, nil }}
 		if mode&4 != 0 {
 			c.endpoints = EndpointsConfig{Token: "http://inside/token", EndSession: "https://id.example.com/bye"}

@@ -42,7 +42,8 @@ func TestProviderDiscoveryTroubles(t *testing.T) {
 		bend   func(p *fakeProvider)
 		want   []string
 	}{
-		{"it names another issuer", wrong, set("issuer", "https://other.example.com"), []string{"configuration: discovery: issuer: expected", "other.example.com"}},
+		{"it names another issuer", wrong, set("issuer", "https://other.example.com"),
+			[]string{"configuration: discovery: issuer: expected", "other.example.com"}},
 		{"it names the issuer with two slashes", wrong, withIssuer("//"), []string{"configuration: discovery: issuer: expected"}},
 		{"it names the issuer with another path", wrong, withIssuer("/x"), []string{"configuration: discovery: issuer: expected"}},
 		{"it names no issuer", wrong, without("issuer"), []string{"issuer"}},
@@ -134,8 +135,10 @@ func TestProviderLongEndpoint(t *testing.T) {
 // An optional address that nobody can use is left out, with one warning, and the sign-in works without it.
 func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"userinfo_endpoint", "introspection_endpoint", "revocation_endpoint", "end_session_endpoint", "pushed_authorization_request_endpoint"} {
-		for _, value := range []any{"/end", "", "javascript:alert(1)", "https://a:b@id.example.com/", "https://id.example.com/#x", []any{"https://id.example.com/"}, 5} {
+	for _, name := range []string{"userinfo_endpoint", "introspection_endpoint", "revocation_endpoint", "end_session_endpoint",
+		"pushed_authorization_request_endpoint"} {
+		for _, value := range []any{"/end", "", "javascript:alert(1)", "https://a:b@id.example.com/", "https://id.example.com/#x",
+			[]any{"https://id.example.com/"}, 5} {
 			p := newFakeProvider(t)
 			p.edit("discovery", func(d map[string]any) { d[name] = value })
 			s, b := signedIn(t, p, map[string]any{"logoutUrl": "/logout"})
@@ -148,7 +151,8 @@ func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 		}
 	}
 	// What the options need is missing then: that is no outage.
-	for name, options := range map[string]map[string]any{"userinfo_endpoint": {"userinfo": true}, "pushed_authorization_request_endpoint": {"par": true}} {
+	for name, options := range map[string]map[string]any{"userinfo_endpoint": {"userinfo": true},
+		"pushed_authorization_request_endpoint": {"par": true}} {
 		p := newFakeProvider(t)
 		p.edit("discovery", func(d map[string]any) { d[name] = "/relative" })
 		s := start(t, p.options(options))
@@ -160,7 +164,8 @@ func TestProviderBrokenOptionalEndpoints(t *testing.T) {
 	p.edit("discovery", func(d map[string]any) {
 		d["authorization_endpoint"], d["token_endpoint"], d["userinfo_endpoint"] = "/a", nil, "ftp://x"
 	})
-	s := start(t, p.options(map[string]any{"userinfo": true, "endpoints": map[string]any{"authorization": p.issuer + "/authorize", "token": p.issuer + "/token", "userinfo": p.issuer + "/userinfo"}}))
+	s := start(t, p.options(map[string]any{"userinfo": true,
+		"endpoints": map[string]any{"authorization": p.issuer + "/authorize", "token": p.issuer + "/token", "userinfo": p.issuer + "/userinfo"}}))
 	newBrowser(t, s).signIn("/")
 	if strings.Contains(s.logs(), "left out") {
 		t.Errorf("nothing was left out:\n%s", s.logs())
@@ -176,7 +181,8 @@ func TestProviderFinalSlash(t *testing.T) {
 		written := p.URL + strings.TrimPrefix("/", slash)
 		p.edit("discovery", func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true })
 		p.answer("authorize", withIss(p, func() string { return p.issuer }))
-		options := p.options(map[string]any{"issuer": written, "jwt": map[string]any{"resource": app + "/api"}, "loginUrl": "/login", "frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel"})
+		options := p.options(map[string]any{"issuer": written, "jwt": map[string]any{"resource": app + "/api"}, "loginUrl": "/login",
+			"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel"})
 		s := start(t, options)
 		b := newBrowser(t, s)
 		b.open("/login?iss=" + url.QueryEscape(p.issuer)).upstream()
@@ -341,7 +347,8 @@ func TestProviderKeySetTroubles(t *testing.T) {
 		{"keys of kinds we do not know among them", func(p *fakeProvider) {
 			p.edit("jwks", func(d map[string]any) {
 				d["keys"] = append([]any{7, nil, "text", []int{1}, map[string]any{}, map[string]any{"kty": "XYZ", "kid": "a"},
-					map[string]any{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"}, map[string]any{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
+					map[string]any{"kty": "EC", "crv": "secp256k1", "kid": "b", "x": "AA", "y": "AA"},
+					map[string]any{"kty": "RSA", "kid": "c", "n": "AQAB", "e": "AQAB"},
 					map[string]any{"kty": "RSA", "kid": "d", "n": 5, "e": true}, map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": "AA"},
 					map[string]any{"kty": "oct", "kid": "f", "k": "AAAA"}}, d["keys"].([]any)...)
 			})
@@ -386,7 +393,8 @@ func TestProviderEndpointsByHand(t *testing.T) {
 	p := newFakeProvider(t)
 	p.answer("discovery", answerText(404, "text/plain", ""))
 	at := p.issuer
-	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token", "jwks": at + "/jwks"}}))
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"authorization": at + "/authorize", "token": at + "/token",
+		"jwks": at + "/jwks"}}))
 	newBrowser(t, s).signIn("/")
 	if p.count("discovery") != 0 {
 		t.Errorf("there was nothing to discover: %d", p.count("discovery"))
@@ -404,7 +412,8 @@ func TestProviderDiscoveryByHand(t *testing.T) {
 	p := newFakeProvider(t)
 	elsewhere := newFakeProvider(t)
 	elsewhere.answer("discovery", func(rw http.ResponseWriter, req *http.Request) { p.usual("discovery", rw, req) })
-	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"}, "discoveryParams": map[string]string{"p": "b2c_1"}}))
+	s := start(t, p.options(map[string]any{"endpoints": map[string]string{"discovery": elsewhere.URL + "/.well-known/openid-configuration"},
+		"discoveryParams": map[string]string{"p": "b2c_1"}}))
 	newBrowser(t, s).signIn("/")
 	if p.count("discovery") != 0 || elsewhere.lastCall("discovery").form.Get("p") != "b2c_1" {
 		t.Errorf("got %d, %q", p.count("discovery"), elsewhere.lastCall("discovery").form)
@@ -476,11 +485,13 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		aliases.StartTLS()
 		t.Cleanup(aliases.Close)
 		p.edit("discovery", func(d map[string]any) {
-			d["mtls_endpoint_aliases"] = map[string]any{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL, "end_session_endpoint": aliases.URL,
-				"token_endpoint": aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
+			d["mtls_endpoint_aliases"] = map[string]any{"issuer": "https://evil.example.com", "authorization_endpoint": aliases.URL,
+				"end_session_endpoint": aliases.URL,
+				"token_endpoint":       aliases.URL + "/token", "userinfo_endpoint": aliases.URL + "/userinfo", "revocation_endpoint": aliases.URL + "/revoke"}
 		})
 		cert, key := ca.issue(t, "127.0.0.1")
-		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout", "session": map[string]any{"secret": "the-secret-of-sixteen-bytes"},
+		options := p.options(map[string]any{"clientAuthMethod": method, "userinfo": true, "logoutUrl": "/logout",
+			"session":      map[string]any{"secret": "the-secret-of-sixteen-bytes"},
 			"clientConfig": map[string]any{"tls": map[string]any{"ca": ca.pem, "cert": cert, "key": key}}})
 		want := int64(0)
 		if method != "client_secret_post" {
@@ -499,7 +510,8 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 		b := newBrowser(t, start(t, options))
 		b.signIn("/")
 		b.open("/logout")
-		if atomic.LoadInt64(&shown) != want || p.count("token") != 1 || p.count("userinfo") != 1 || p.count("revocation") != 1 || p.count("end_session") != 1 {
+		if atomic.LoadInt64(&shown) != want || p.count("token") != 1 || p.count("userinfo") != 1 || p.count("revocation") != 1 ||
+			p.count("end_session") != 1 {
 			t.Errorf("%s: expected %d calls with a certificate, got %d", method, want, shown)
 		}
 	}
@@ -507,7 +519,8 @@ func TestProviderCertificateEndpoints(t *testing.T) {
 	p.edit("discovery", func(d map[string]any) {
 		d["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "ftp://127.0.0.1/"}
 	})
-	s := start(t, p.options(map[string]any{"clientAuthMethod": "tls_client_auth", "clientConfig": map[string]any{"tls": map[string]any{"cert": serverCert, "key": serverKey}}}))
+	s := start(t, p.options(map[string]any{"clientAuthMethod": "tls_client_auth",
+		"clientConfig": map[string]any{"tls": map[string]any{"cert": serverCert, "key": serverKey}}}))
 	newBrowser(t, s).open("/").expect(http.StatusInternalServerError)
 	s.expectLog("token_endpoint: must be an absolute https URL")
 }
@@ -586,7 +599,8 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
 	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
-	if m, err := discover(context.Background(), testMiddlewareOf(s).sessions.client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" || p.count("discovery") != 4 {
+	if m, err := discover(context.Background(), testMiddlewareOf(s).sessions.client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" ||
+		p.count("discovery") != 4 {
 		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
 	}
 }
@@ -753,7 +767,8 @@ func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
 		{"https://id.example.com", "HTTP://inside/d", ""},
 	} {
 		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, hasLogin: true, keys: newFixedKeySet()}, map[string]any{
-			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token", "jwks_uri": "http://id.example.com/keys"})
+			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token",
+			"jwks_uri": "http://id.example.com/keys"})
 		wantError(t, err, c.want)
 	}
 }
@@ -795,7 +810,8 @@ func TestProviderTokenResponse(t *testing.T) {
 		{"DPoP", "application/json", `{"access_token":"a","token_type":"DPoP"}`, 0, `token_type: expected "Bearer", got "DPoP"`},
 		{"PoP", "application/json", `{"access_token":"a","token_type":"pop"}`, 0, `token_type: expected "Bearer", got "pop"`},
 		{"no access token", "application/json", `{"access_token":"a","token_type":"N_A"}`, 0, `token_type: expected "Bearer", got "N_A"`},
-		{"control characters", "application/json", `{"access_token":"a\u0000b","token_type":"Bearer"}`, 0, `unusable answer of the provider: token endpoint: access_token: must be printable`},
+		{"control characters", "application/json", `{"access_token":"a\u0000b","token_type":"Bearer"}`, 0,
+			`unusable answer of the provider: token endpoint: access_token: must be printable`},
 		{"nothing", "application/json", `{}`, 0, "has no access_token"},
 		{"nothing at all", "text/plain", ``, 0, "JSON: must be an object"},
 	} {

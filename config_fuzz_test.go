@@ -8,8 +8,10 @@ import (
 
 // Whatever the options are, reading them ends, and says what is wrong in one line.
 func FuzzConfig(f *testing.F) {
-	for _, text := range []string{`{}`, `{"issuer": "https://id", "clientId": "a", "clientSecret": "b"}`, `{"session": {"store": {"redis": {"endpoints": "a:1", "tls": ""}}}}`,
-		`{"jwt": true, "csrf": "0", "scopes": [1, null, {}], "authParams": "a=b,c", "errorPages": {"401": ["x"]}}`, `{"maxAge": 1e300, "pkce": "no", "x\ny": "${HOME}"}`} {
+	for _, text := range []string{`{}`, `{"issuer": "https://id", "clientId": "a", "clientSecret": "b"}`,
+		`{"session": {"store": {"redis": {"endpoints": "a:1", "tls": ""}}}}`,
+		`{"jwt": true, "csrf": "0", "scopes": [1, null, {}], "authParams": "a=b,c", "errorPages": {"401": ["x"]}}`,
+		`{"maxAge": 1e300, "pkce": "no", "x\ny": "${HOME}"}`} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -29,7 +29,8 @@ func TestCookieAttributes(t *testing.T) {
 		{"over http", nil, true, "%s-session", "Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"},
 		{"named", sessionOptions("name", "mine"), false, "mine", "Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"named after the middleware", sessionOptions("name", "%s-mine"), false, "%s-mine", "Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
-		{"for a domain", sessionOptions("domain", "example.com"), false, "__Secure-%s-session", "Path=/; Domain=example.com; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"for a domain", sessionOptions("domain", "example.com"), false, "__Secure-%s-session",
+			"Path=/; Domain=example.com; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"for a path", sessionOptions("path", "/app"), false, "__Secure-%s-session", "Path=/app; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"strict", sessionOptions("sameSite", "strict"), false, "__Host-%s-session", "Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Strict"},
 		{"readable for scripts", sessionOptions("httpOnly", "false"), false, "__Host-%s-session", "Path=/; Max-Age=86400; Secure; SameSite=Lax"},
@@ -65,7 +66,8 @@ func TestCookieAttributes(t *testing.T) {
 
 // A middleware's name may have any character, the names of its cookies may not.
 func TestCookieNamesOfAnyMiddleware(t *testing.T) {
-	for name, cookie := range map[string]string{"team login": "team+login", "größe": "gr%C3%B6%C3%9Fe", "a/b": "a%2Fb", "a=b;c": "a%3Db%3Bc", `a"b\`: "a%22b%5C", "team.login-1_2~3": "team.login-1_2~3"} {
+	for name, cookie := range map[string]string{"team login": "team+login", "größe": "gr%C3%B6%C3%9Fe", "a/b": "a%2Fb", "a=b;c": "a%3Db%3Bc",
+		`a"b\`: "a%22b%5C", "team.login-1_2~3": "team.login-1_2~3"} {
 		p := newFakeProvider(t)
 		s, err := buildNamed(t, name+"@file", p.options(map[string]any{"logoutUrl": "/logout", "csrf": map[string]any{"cookieName": "%s-csrf"}}))
 		if err != nil {
@@ -104,7 +106,8 @@ func TestCookieOfALongName(t *testing.T) {
 func TestCookieSecureByHandOverHTTP(t *testing.T) {
 	// Behind a load balancer that ends TLS and is not trusted by Traefik: the operator says that browsers come by https.
 	p := newFakeProvider(t)
-	s := start(t, p.options(sessionOptions("secure", true), map[string]any{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]any{"secure": true}}))
+	s := start(t, p.options(sessionOptions("secure", true),
+		map[string]any{"redirectUrl": app + "/oidc/callback", "stateCookie": map[string]any{"secure": true}}))
 	b := newBrowser(t, s)
 	b.header.Set("X-Forwarded-Proto", "http")
 	r := b.look("/page")
@@ -209,8 +212,9 @@ func TestCookieIsRefused(t *testing.T) {
 		"another secret's": otherSecret, "another route's": otherRoute, "another issuer's": otherIssuer, "a pending login": pending,
 		"one character changed": flipped(good), "version changed": "C" + good[1:], "padded": good + "=", "twice": good + good,
 		"chunk count 0": "0~" + good, "chunk count negative": "-3~" + good,
-		"chunk count huge": "99999999~" + good, "chunk count beyond numbers": strings.Repeat("9", 40) + "~" + good, "chunk count 9": "9~" + good, "chunk count of a short text": "2~" + good[:100],
-		"quoted": `"` + good[:20] + `"`, "with a line break escaped": good[:20] + "%0a" + good[20:],
+		"chunk count huge": "99999999~" + good, "chunk count beyond numbers": strings.Repeat("9", 40) + "~" + good, "chunk count 9": "9~" + good,
+		"chunk count of a short text": "2~" + good[:100],
+		"quoted":                      `"` + good[:20] + `"`, "with a line break escaped": good[:20] + "%0a" + good[20:],
 	}
 	for length := 0; length < len(good); length += len(good)/40 + 1 {
 		values[fmt.Sprintf("cut to %d", length)] = good[:length]
@@ -363,7 +367,8 @@ func TestCookieHoldsThreeLargeTokens(t *testing.T) {
 		claims["typ"], claims["azp"], claims["allowed-origins"] = "Bearer", "app", []string{app}
 	})
 	p.edit("token", func(answer map[string]any) {
-		answer["refresh_token"] = p.sign(map[string]any{"iss": p.issuer, "sub": p.user["sub"], "typ": "Refresh", "azp": "app", "exp": time.Now().Unix() + 1800,
+		answer["refresh_token"] = p.sign(map[string]any{"iss": p.issuer, "sub": p.user["sub"], "typ": "Refresh", "azp": "app",
+			"exp": time.Now().Unix() + 1800,
 			"iat": time.Now().Unix(), "jti": "f4b1d0c3-7a57-4f0c-8e6a-0d3a2c9f8b77", "sid": p.user["session_state"], "scope": "openid email profile"})
 	})
 	s, b := signedIn(t, p)
@@ -376,7 +381,8 @@ func TestCookieHoldsThreeLargeTokens(t *testing.T) {
 
 // TestCookieHoldsTokensOfAnyForm: what a provider gives comes back from the cookie as it was, whether it is a JWT or only looks like one.
 func TestCookieHoldsTokensOfAnyForm(t *testing.T) {
-	for _, raw := range []string{"", "opaque", "a.b", "eyJh.eyJz.c2ln", "eyJh.not base64!.c2ln", "eyJh.!.c2ln.", "eyJh.eyJz.c2ln.!", "eyJh.eyJz.c2ln.", "eyJh.eyJz.", "..", "eyJh.eyJz.c2ln.eyJz.eyJz",
+	for _, raw := range []string{"", "opaque", "a.b", "eyJh.eyJz.c2ln", "eyJh.not base64!.c2ln", "eyJh.!.c2ln.", "eyJh.eyJz.c2ln.!",
+		"eyJh.eyJz.c2ln.", "eyJh.eyJz.", "..", "eyJh.eyJz.c2ln.eyJz.eyJz",
 		"eyJh.eyJz.c2lo=", "eyJh.eyJz.c2l_", "eyJh.eyJz.c2l-x", "eyJh.!.eyJz.c2ln"} {
 		packed, err := pack(&sessionRecord{ID: "id"}, []string{raw, "", raw})
 		if err != nil {
@@ -400,7 +406,8 @@ func TestCookiesOfOthersPass(t *testing.T) {
 	for i := 0; i < 2; i++ {
 		got := b.open("/").upstream().Headers["Cookie"]
 		line := strings.Join(got, "|")
-		if len(got) != 1 || !holdsAll(line, []string{"theirs=1", "login-session-of-theirs=2", s.sessionCookie() + "x=3"}) || strings.Contains(line, s.stateCookie()) || strings.Contains(line, s.sessionCookie()+"=") {
+		if len(got) != 1 || !holdsAll(line, []string{"theirs=1", "login-session-of-theirs=2", s.sessionCookie() + "x=3"}) ||
+			strings.Contains(line, s.stateCookie()) || strings.Contains(line, s.sessionCookie()+"=") {
 			t.Errorf("got %q", got)
 		}
 	}
@@ -434,8 +441,10 @@ func TestCookiesWithoutBlanks(t *testing.T) {
 	s, b := signedIn(t, p)
 	mine := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
 	for i := 0; i < 6; i++ { // other cookies change each time
-		for line, want := range map[string]string{"a=%d; " + mine + ";b=2": "a=%d; b=2", "a=%d;" + mine + "; b=2": "a=%d; b=2", "a=%d; " + mine + ";": "a=%d", mine + ";b=%d": "b=%d"} {
-			if got := withHeaders(s, "Cookie: "+fmt.Sprintf(line, i)).upstream().Headers.Get("Cookie"); strings.ReplaceAll(got, ";b", "; b") != fmt.Sprintf(want, i) {
+		for line, want := range map[string]string{"a=%d; " + mine + ";b=2": "a=%d; b=2", "a=%d;" + mine + "; b=2": "a=%d; b=2",
+			"a=%d; " + mine + ";": "a=%d", mine + ";b=%d": "b=%d"} {
+			if got := withHeaders(s, "Cookie: "+fmt.Sprintf(line, i)).upstream().Headers.Get("Cookie"); strings.ReplaceAll(got, ";b",
+				"; b") != fmt.Sprintf(want, i) {
 				t.Errorf("%q: got %q", strings.ReplaceAll(line, mine, "session"), got)
 			}
 		}

@@ -75,10 +75,12 @@ func TestCSRFOptions(t *testing.T) {
 // A token that a browser adds by itself, from a cookie, is no better than a session.
 func TestCSRFOfTokensInCookies(t *testing.T) {
 	p := newFakeProvider(t)
-	s := start(t, p.options(map[string]any{"csrf": map[string]any{}}, map[string]any{"jwt": map[string]any{"signingSecret": tokenSecret, "audience": "api",
-		"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
+	s := start(t, p.options(map[string]any{"csrf": map[string]any{}},
+		map[string]any{"jwt": map[string]any{"signingSecret": tokenSecret, "audience": "api",
+			"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
 	b := newBrowser(t, s)
-	for _, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"}, {"sub": "eve", "aud": "api"}, {"aud": "api"}} {
+	for _, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"},
+		{"sub": "eve", "aud": "api"}, {"aud": "api"}} {
 		b.setCookie("app-token", sharedToken(claims))
 		b.open("/").upstream()
 		c := b.cookie("hub-csrf-token")
@@ -121,7 +123,8 @@ func TestCSRFBesideOthers(t *testing.T) {
 	if got, other := post(one, value), post(two, value); got != 200 || other != 200 || strings.Count(value, "~") != 1 {
 		t.Errorf("with %q one gets %d, the other %d", value, got, other)
 	}
-	for _, planted := range []string{"x", "x~y", strings.Repeat("~", 3000), strings.Repeat(newCSRFToken([]byte("k"), "s", strings.Repeat("a", 22))+"~", 20)} {
+	for _, planted := range []string{"x", "x~y", strings.Repeat("~", 3000),
+		strings.Repeat(newCSRFToken([]byte("k"), "s", strings.Repeat("a", 22))+"~", 20)} {
 		one.setCookie("hub-csrf-token", planted)
 		one.fetch(http.MethodGet, "/", "").upstream()
 		if got := post(one, planted); got != http.StatusForbidden {

@@ -51,7 +51,8 @@ func TestDelayedBesideHTTP2(t *testing.T) {
 	p.issuer = p.URL
 	t.Cleanup(func() { p.stop() })
 	p.expiresIn = 2
-	s := start(t, p.options(headersFor("X-Token", "{access_token}"), map[string]any{"clientConfig": map[string]any{"tls": map[string]any{"ca": caOf(p)}}}))
+	s := start(t, p.options(headersFor("X-Token", "{access_token}"),
+		map[string]any{"clientConfig": map[string]any{"tls": map[string]any{"ca": caOf(p)}}}))
 	b := newBrowser(t, s)
 	b.client.Transport = p.Client().Transport
 	b.signIn("/")

@@ -729,7 +729,8 @@ func (b *browser) setCookie(name, value string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.order++
-	b.cookies[name+" app.example.com /"] = &kept{Cookie: &http.Cookie{Name: name, Value: value, Path: "/"}, host: "app.example.com", hostOnly: true, order: b.order}
+	b.cookies[name+" app.example.com /"] = &kept{Cookie: &http.Cookie{Name: name, Value: value, Path: "/"}, host: "app.example.com",
+		hostOnly: true, order: b.order}
 }
 
 // copyOf is a second browser with the same cookies.

@@ -16,7 +16,8 @@ func TestHeadersForTheUpstream(t *testing.T) {
 	p.jwtAccessTokens = true
 	p.user["nested"] = map[string]any{"a.b": "deep", "list": []any{"one", "two,three"}}
 	_, b := signedIn(t, p, headersFor("X-User", "sub", "X-Groups", "groups", "X-Nested", `nested.a\.b`, "X-List", "nested.list", "X-Missing", "none",
-		"X-Format", "{name} <{email}>", "Authorization", "Bearer {access_token}", "X-Scope", "access_token.scope"), map[string]any{"usernameClaim": "email"})
+		"X-Format", "{name} <{email}>", "Authorization", "Bearer {access_token}", "X-Scope", "access_token.scope"),
+		map[string]any{"usernameClaim": "email"})
 	for i, r := range []*reply{b.open("/first"), b.open("/second")} { // judged anew, and remembered
 		seen := r.upstream()
 		for name, want := range map[string]string{
@@ -38,11 +39,13 @@ func TestHeadersForTheUpstream(t *testing.T) {
 
 func TestHeadersForgedOnesAreRemoved(t *testing.T) {
 	p := newFakeProvider(t)
-	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"), map[string]any{"bypass": "PathPrefix(`/public`)"}))
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Role", "no_such_claim", "Remote_User", "sub"),
+		map[string]any{"bypass": "PathPrefix(`/public`)"}))
 	b := newBrowser(t, s)
 	b.signIn("/")
 	line := "Cookie: " + b.cookieLine(mustParse(app+"/"), "none", http.MethodGet)
-	names := []string{"X-User", "x-user", "X_User", "x_user", "X.User", "X~User", "X-Role", "X_Role", "x-role", "X'Role", "X|Role", "Remote-User", "remote_user", "REMOTE.USER"}
+	names := []string{"X-User", "x-user", "X_User", "x_user", "X.User", "X~User", "X-Role", "X_Role", "x-role", "X'Role", "X|Role",
+		"Remote-User", "remote_user", "REMOTE.USER"}
 	for _, odd := range "!#$%&*+^`" {
 		names = append(names, "X"+string(odd)+"Role")
 	}
@@ -58,10 +61,12 @@ func TestHeadersForgedOnesAreRemoved(t *testing.T) {
 				t.Errorf("%s with %s: X-User is %q", path, name, user)
 			}
 		}
-		if seen := rawUpstream(b, path, line, "X-Users: 1", "X-Use: 2", "XUser: 3"); len(seen.Headers["X-Users"])+len(seen.Headers["X-Use"])+len(seen.Headers["Xuser"]) != 3 {
+		if seen := rawUpstream(b, path, line, "X-Users: 1", "X-Use: 2",
+			"XUser: 3"); len(seen.Headers["X-Users"])+len(seen.Headers["X-Use"])+len(seen.Headers["Xuser"]) != 3 {
 			t.Errorf("%s: headers of others are gone: %q", path, seen.Headers)
 		}
-		if seen := rawUpstream(b, path, line, "Connection: X-User, X_Role, keep-alive"); strings.Contains(strings.ToLower(strings.Join(seen.Headers["Connection"], ",")), "x-user") {
+		if seen := rawUpstream(b, path, line,
+			"Connection: X-User, X_Role, keep-alive"); strings.Contains(strings.ToLower(strings.Join(seen.Headers["Connection"], ",")), "x-user") {
 			t.Errorf("%s: Connection still names our header: %q", path, seen.Headers)
 		}
 	}
@@ -146,13 +151,15 @@ func TestHeadersInThousands(t *testing.T) {
 	s.expectLog("headers: more names than a request has")
 	rawUpstream(b, "/", append([]string{line}, many[:400]...)...)
 	trailers := strings.Join(many, ",")
-	if res := b.raw("/public", "Transfer-Encoding: chunked", "Trailer: "+strings.ReplaceAll(trailers, ": 1", "")); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+	if res := b.raw("/public", "Transfer-Encoding: chunked",
+		"Trailer: "+strings.ReplaceAll(trailers, ": 1", "")); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("trailers: got %s", res.Status)
 	}
 	for _, list := range []string{"Connection", "Trailer"} {
 		begin := time.Now()
 		seen := rawUpstream(b, "/public", list+": keep-alive, "+strings.Repeat("x-user,", 50)+"x-other"+strings.Repeat(",a", 300000)+",x-user, x_user")
-		if sent := strings.Join(seen.Headers[list], ","); strings.Contains(sent, "user") || !strings.Contains(sent, "x-other") || len(sent) > 300 || time.Since(begin) > time.Second {
+		if sent := strings.Join(seen.Headers[list], ","); strings.Contains(sent, "user") || !strings.Contains(sent, "x-other") ||
+			len(sent) > 300 || time.Since(begin) > time.Second {
 			t.Errorf("%s: got %.100q of %d bytes after %s", list, sent, len(sent), time.Since(begin))
 		}
 	}

@@ -36,7 +36,8 @@ func TestIntrospection(t *testing.T) {
 		}
 	}
 	asked := p.lastCall("introspection")
-	if p.count("introspection") != 1 || asked.form.Get("token") != token || asked.form.Get("token_type_hint") != "access_token" || asked.header.Get("Authorization") != "Basic YXBwOnM=" {
+	if p.count("introspection") != 1 || asked.form.Get("token") != token || asked.form.Get("token_type_hint") != "access_token" ||
+		asked.header.Get("Authorization") != "Basic YXBwOnM=" {
 		t.Errorf("%d calls, the last with %v, %v", p.count("introspection"), asked.form, asked.header)
 	}
 	for i := 0; i < 3; i++ {
@@ -80,13 +81,15 @@ func TestIntrospectionAnswers(t *testing.T) {
 		{"for nobody", answerJSON(200, map[string]any{"active": true}), 401, []string{"audience: expected"}},
 		{"a refresh token of Keycloak", active(map[string]any{"typ": "Refresh"}), 401, []string{`typ: expected an access token, got "Refresh"`}},
 		{"an ID token of Keycloak", active(map[string]any{"typ": "ID"}), 401, []string{`typ: expected an access token, got "ID"`}},
-		{"a refresh token of Hydra", active(map[string]any{"token_use": "refresh_token"}), 401, []string{`typ: expected an access token, got "refresh_token"`}},
+		{"a refresh token of Hydra", active(map[string]any{"token_use": "refresh_token"}), 401,
+			[]string{`typ: expected an access token, got "refresh_token"`}},
 		{"an access token of Hydra", active(map[string]any{"token_use": "access_token", "token_type": "Bearer"}), 200, nil},
 		{"an access token of Authentik, with the claims of its ID token", active(map[string]any{"nonce": "n", "at_hash": "h"}), 200, nil},
 		{"HTML", answerHTML(), 503, []string{"introspection: POST", "JSON: must be an object"}},
 		{"500", answerJSON(500, map[string]any{"active": true}), 503, []string{"introspection: POST", "500 Internal Server Error"}},
 		{"201", answerJSON(201, map[string]any{"active": true, "aud": "api"}), 503, []string{"201 Created"}},
-		{"401", answerJSON(401, map[string]any{"error": "invalid_client"}), 503, []string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
+		{"401", answerJSON(401, map[string]any{"error": "invalid_client"}), 503,
+			[]string{`401 Unauthorized "invalid_client"; check the client's credentials`}},
 		{"a redirect", answerRedirect("/elsewhere"), 503, []string{"307 Temporary Redirect"}},
 		{"two names", answerText(200, "application/json", `{"active":false,"active":true,"aud":"api"}`), 503, []string{"must not have a name twice"}},
 		{"endless", answerEndless(), 503, []string{"larger than 1 MiB"}},
@@ -218,7 +221,8 @@ func templated(t *testing.T, p *fakeProvider, header, value string, headers map[
 func TestIntrospectionTemplates(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
-	s := templated(t, p, "X-Tenant", "one", map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`, "authorization": "Basic {{ .Request.Host }}"})
+	s := templated(t, p, "X-Tenant", "one", map[string]any{"X-Tenant": `{{ .Request.Header.Get "Tenant" }}`,
+		"authorization": "Basic {{ .Request.Host }}"})
 	for i := 0; i < 3; i++ {
 		bearer(t, s, "token", "Tenant: one").accepted("ada")
 		bearer(t, s, "token", "Tenant: two").challenged(401, badToken)
@@ -228,7 +232,8 @@ func TestIntrospectionTemplates(t *testing.T) {
 		t.Errorf("%d calls, the last with %v", p.count("introspection"), p.lastCall("introspection").header)
 	}
 	for _, wrong := range []string{"{{", "{{ .Request.Header.Get }", "{{ nothing }}", "a\nb"} {
-		refused(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer, "headers": map[string]any{"X-A": wrong}}}), "oAuthIntrospection.clientConfig.headers.X-A: ")
+		refused(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer,
+			"headers": map[string]any{"X-A": wrong}}}), "oAuthIntrospection.clientConfig.headers.X-A: ")
 	}
 }
 
@@ -237,13 +242,15 @@ func TestIntrospectionTemplates(t *testing.T) {
 func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
-	s := templated(t, p, "X-Zone", "c", map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`, "X-Zone": `{{ .Request.URL.Query.Get "zone" }}`})
+	s := templated(t, p, "X-Zone", "c", map[string]any{"X-Tenant": `{{ .Request.URL.Query.Get "tenant" }}`,
+		"X-Zone": `{{ .Request.URL.Query.Get "zone" }}`})
 	for i := 0; i < 2; i++ {
 		apiCall(t, s, "GET", "/?tenant=a+X-Zone:b&zone=c", "", "Authorization: Bearer token").accepted("ada")
 		apiCall(t, s, "GET", "/?tenant=a&zone=b+X-Zone:c", "", "Authorization: Bearer token").challenged(401, badToken)
 	}
 	asked := p.count("introspection")
-	apiCall(t, s, "GET", "/?tenant=a%0d%0aX-Zone:+c", "", "Authorization: Bearer token").challenged(400, badRequest, "headers.X-Tenant: the template does not fit this request")
+	apiCall(t, s, "GET", "/?tenant=a%0d%0aX-Zone:+c", "", "Authorization: Bearer token").challenged(400, badRequest,
+		"headers.X-Tenant: the template does not fit this request")
 	if asked != 2 || p.count("introspection") != asked || strings.Contains(s.logs(), "unavailable") {
 		t.Errorf("%d calls, log:\n%s", p.count("introspection"), s.logs())
 	}
@@ -322,7 +329,8 @@ func TestIntrospectionAlone(t *testing.T) {
 	}
 	source := map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"}
 	site := func(block map[string]any) *testSite {
-		block = mergeClaims(map[string]any{"tokenSource": source, "forwardHeaders": map[string]any{"X-User": "sub"}, "resource": "https://api.example.com"}, block)
+		block = mergeClaims(map[string]any{"tokenSource": source, "forwardHeaders": map[string]any{"X-User": "sub"},
+			"resource": "https://api.example.com"}, block)
 		p.edit("introspection", func(answer map[string]any) { answer["aud"] = "https://api.example.com" })
 		return start(t, map[string]any{"clientId": p.clientID, "clientKey": key, "oAuthIntrospection": block})
 	}
@@ -351,7 +359,8 @@ func TestIntrospectionAlone(t *testing.T) {
 		answer["aud"] = "https://api.example.com"
 		answer["iss"] = "https://other.example"
 	})
-	bearer(t, s, p.opaque("bob")).challenged(401, badToken+`, resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`, "issuer: expected")
+	bearer(t, s, p.opaque("bob")).challenged(401,
+		badToken+`, resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"`, "issuer: expected")
 
 	// An Authorization among the headers stands in for the client.
 	options := introspectionOptions(p, nil)
@@ -374,14 +383,17 @@ func TestIntrospectionAloneRefuses(t *testing.T) {
 		want  string
 	}{
 		{"a secret of nobody", map[string]any{"clientSecret": "s"}, nil, "clientId: required with clientSecret, clientKey or clientAuthMethod"},
-		{"no secret", map[string]any{"clientId": "a", "clientAuthMethod": "client_secret_post"}, nil, `clientSecret: required for clientAuthMethod "client_secret_post"`},
-		{"no key", map[string]any{"clientId": "a", "clientAuthMethod": "private_key_jwt"}, nil, `clientKey: required for clientAuthMethod "private_key_jwt"`},
+		{"no secret", map[string]any{"clientId": "a", "clientAuthMethod": "client_secret_post"}, nil,
+			`clientSecret: required for clientAuthMethod "client_secret_post"`},
+		{"no key", map[string]any{"clientId": "a", "clientAuthMethod": "private_key_jwt"}, nil,
+			`clientKey: required for clientAuthMethod "private_key_jwt"`},
 		{"a broken key", map[string]any{"clientId": "a", "clientKey": "x"}, nil, "clientKey: "},
 		{"no certificate", map[string]any{"clientId": "a", "clientAuthMethod": "tls_client_auth"}, nil,
 			`oAuthIntrospection.clientConfig.tls.cert: required for clientAuthMethod "tls_client_auth"`},
 		{"another connection", map[string]any{"clientId": "a", "clientConfig": map[string]any{"timeoutSeconds": 1}}, nil,
 			`issuer: required for sign-in, because "clientConfig" is set`},
-		{"a sign-in that lacks its issuer", map[string]any{"clientId": "a", "redirectUrl": "/cb"}, nil, `issuer: required for sign-in, because "redirectUrl" is set`},
+		{"a sign-in that lacks its issuer", map[string]any{"clientId": "a", "redirectUrl": "/cb"}, nil,
+			`issuer: required for sign-in, because "redirectUrl" is set`},
 		{"an issuer that is none", nil, map[string]any{"issuer": "id.example.com"}, `oAuthIntrospection.issuer: must be an https URL`},
 		{"two issuers", map[string]any{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]any{"issuer": p.issuer},
 			"oAuthIntrospection.issuer: must not stand beside a sign-in"},
@@ -400,15 +412,20 @@ var whoseFault = []struct {
 	status      int
 	code, whose string
 }{
-	{400, "unsupported_token_type", "token"}, {400, "invalid_token", "token"}, {400, "invalid_grant", "token"}, {404, "invalid_token", "token"}, {422, "invalid_token", "token"},
-	{400, "invalid_request", "token"}, {400, "invalid_scope", "token"}, {400, "unsupported_grant_type", "token"}, {400, "", "token"}, {422, "", "token"}, {400, "server_error", "token"},
+	{400, "unsupported_token_type", "token"}, {400, "invalid_token", "token"}, {400, "invalid_grant", "token"},
+	{404, "invalid_token", "token"}, {422, "invalid_token", "token"},
+	{400, "invalid_request", "token"}, {400, "invalid_scope", "token"}, {400, "unsupported_grant_type", "token"}, {400, "", "token"},
+	{422, "", "token"}, {400, "server_error", "token"},
 	{413, "", "token"}, {414, "", "token"}, {431, "", "token"},
 	{500, "", "question"}, {500, "invalid_token", "question"},
-	{401, "", "client"}, {401, "invalid_token", "client"}, {401, "invalid_client", "client"}, {401, "invalid_request", "client"}, {403, "", "client"}, {403, "insufficient_scope", "client"},
+	{401, "", "client"}, {401, "invalid_token", "client"}, {401, "invalid_client", "client"}, {401, "invalid_request", "client"},
+	{403, "", "client"}, {403, "insufficient_scope", "client"},
 	{403, "access_denied", "client"}, {400, "invalid_client", "client"}, {400, "unauthorized_client", "client"}, {400, "access_denied", "client"},
-	{408, "", "provider"}, {425, "", "provider"}, {429, "", "provider"}, {429, "slow_down", "provider"}, {502, "", "provider"}, {503, "", "provider"}, {503, "temporarily_unavailable", "provider"},
+	{408, "", "provider"}, {425, "", "provider"}, {429, "", "provider"}, {429, "slow_down", "provider"}, {502, "", "provider"},
+	{503, "", "provider"}, {503, "temporarily_unavailable", "provider"},
 	{504, "", "provider"}, {522, "", "provider"}, {400, "temporarily_unavailable", "provider"},
-	{201, "", "address"}, {204, "", "address"}, {302, "", "address"}, {307, "", "address"}, {404, "", "address"}, {405, "", "address"}, {406, "", "address"}, {410, "", "address"},
+	{201, "", "address"}, {204, "", "address"}, {302, "", "address"}, {307, "", "address"}, {404, "", "address"}, {405, "", "address"},
+	{406, "", "address"}, {410, "", "address"},
 	{415, "", "address"}, {418, "", "address"},
 }
 
@@ -461,8 +478,10 @@ func TestIntrospectionFaults(t *testing.T) {
 			if isAlarm := strings.Contains(s.logs(), "@file: unavailable: introspection: POST "); isAlarm != (others == 0) {
 				t.Errorf("a fault of the %s: alarm %v", row.whose, isAlarm)
 			}
-			s.expectLog(map[string]string{"token": fmt.Sprintf("active: expected true, got \"%d %s\"", row.status, row.code), "question": "this question alone, as it seems",
-				"client": "check the client's credentials, and that it may introspect", "provider": "it is away, or has had enough", "address": "is this the introspection endpoint?"}[row.whose])
+			s.expectLog(map[string]string{"token": fmt.Sprintf("active: expected true, got \"%d %s\"", row.status, row.code),
+				"question": "this question alone, as it seems",
+				"client":   "check the client's credentials, and that it may introspect", "provider": "it is away, or has had enough",
+				"address": "is this the introspection endpoint?"}[row.whose])
 		})
 	}
 }

@@ -125,7 +125,8 @@ func TestJWKS(t *testing.T) {
 		{"HTML", `<!doctype html>`, "JSON: must be an object"},
 		{"keys twice", `{"keys":[],"keys":[` + good + `]}`, "must not have a name twice"},
 		{"member of a key twice", `{"keys":[{"kty":"RSA","kty":"EC"}]}`, "must not have a name twice"},
-		{"a certificate chain beside the key", `{"keys":[` + jwkOf(jwtSigner("RS256"), `,"x5c":["MIIB"],"x5t":"x","use":"sig","key_ops":["verify"],"alg":"RS256","kid":5`) + `]}`, ""},
+		{"a certificate chain beside the key", `{"keys":[` + jwkOf(jwtSigner("RS256"),
+			`,"x5c":["MIIB"],"x5t":"x","use":"sig","key_ops":["verify"],"alg":"RS256","kid":5`) + `]}`, ""},
 	} {
 		_, err := parseKeySet([]byte(row.text))
 		t.Run(row.name, func(t *testing.T) { wantError(t, err, row.wantErr) })
@@ -420,7 +421,8 @@ func TestJWKSChoice(t *testing.T) {
 		many = append(many, jwkOf(first, ""))
 	}
 	wantError(t, verifyToken(ctx, set(append(many[1:], jwkOf(second, ""))...), unnamed, es256), "")
-	wantError(t, verifyToken(ctx, set(append(many, jwkOf(second, ""))...), unnamed, es256), "signature: does not match any of the 8 keys for ES256 that are tried at most, and there are more")
+	wantError(t, verifyToken(ctx, set(append(many, jwkOf(second, ""))...), unnamed, es256),
+		"signature: does not match any of the 8 keys for ES256 that are tried at most, and there are more")
 	// The algorithm is ours to choose.
 	wantError(t, verifyToken(ctx, set(named(second, "b")), unnamed, []string{"RS256"}), `alg: expected "RS256", got "ES256"`)
 	wantError(t, verifyToken(ctx, set(named(second, "b")), unnamed, nil), "alg: expected one of []")
@@ -450,7 +452,8 @@ func benchmarkJWT(b *testing.B, alg string) {
 		b.Fatal(err)
 	}
 	s := newSourceKeySet(&jwksSource{text: jwksOf(signer, jwtSigner("RS256"), jwtSigner("EdDSA"))})
-	r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/realms/main"}, audience: []string{"https://api.example.com"}, algorithms: []string{alg}}
+	r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/realms/main"}, audience: []string{"https://api.example.com"},
+		algorithms: []string{alg}}
 	var parsed *token
 	b.Run("parse", func(b *testing.B) {
 		for i := 0; i < b.N; i++ {
@@ -509,7 +512,8 @@ func TestJWKSLarge(t *testing.T) {
 	for i := 0; i < 1001; i++ {
 		deep = []any{deep}
 	}
-	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "deep": deep})).challenged(401, badToken, "JSON: must be complete, and at most 1000 levels deep")
+	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "deep": deep})).challenged(401, badToken,
+		"JSON: must be complete, and at most 1000 levels deep")
 }
 
 // TestJWKSCertificates: keys that are published as certificates alone, and the words for those that are broken.
@@ -519,7 +523,8 @@ func TestJWKSCertificates(t *testing.T) {
 		p := newFakeProvider(t)
 		p.key = &providerKey{kid: "k", alg: alg, private: newPrivateKey(alg)}
 		kty := p.key.public()["kty"]
-		p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{map[string]any{"kty": kty, "kid": "k", "x5c": []string{linesOf(certificateOf(t, p.key.private.(crypto.Signer)))}}}}))
+		p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{map[string]any{"kty": kty, "kid": "k",
+			"x5c": []string{linesOf(certificateOf(t, p.key.private.(crypto.Signer)))}}}}))
 		s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
 		bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).accepted("ada")
 	}
@@ -528,17 +533,22 @@ func TestJWKSCertificates(t *testing.T) {
 	broken["n"] = "+/" + broken["n"].(string)
 	for want, keys := range map[string]any{
 		`no usable key of 1: kty "RSA": n: must be base64url without padding and line breaks, at ` + p.issuer: []any{broken},
-		`no usable key of 1: x5c: must be base64, at `:                                                        []any{map[string]any{"kty": "RSA", "x5c": []string{"-"}}},
-		`no usable key of 1: x5c: x509: `:                                                                     []any{map[string]any{"kty": "RSA", "x5c": []string{"TUlJ"}}},
-		`keys: must be an array, got null, at `:                                                               nil,
+		`no usable key of 1: x5c: must be base64, at `: []any{map[string]any{"kty": "RSA",
+			"x5c": []string{"-"}}},
+		`no usable key of 1: x5c: x509: `: []any{map[string]any{"kty": "RSA",
+			"x5c": []string{"TUlJ"}}},
+		`keys: must be an array, got null, at `: nil,
 	} {
 		p.answer("jwks", answerJSON(200, map[string]any{"keys": keys}))
-		s := start(t, jwtOptions(map[string]any{"issuer": p.issuer, "clientConfig": map[string]any{"maxRetries": 0, "headers": map[string]any{"X-Row": want}}}))
+		s := start(t, jwtOptions(map[string]any{"issuer": p.issuer,
+			"clientConfig": map[string]any{"maxRetries": 0, "headers": map[string]any{"X-Row": want}}}))
 		bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).challenged(503, "", want)
 	}
-	p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{broken, (&providerKey{kid: "other", alg: "RS256", private: newPrivateKey("RS256")}).public()}}))
+	p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{broken,
+		(&providerKey{kid: "other", alg: "RS256", private: newPrivateKey("RS256")}).public()}}))
 	s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
-	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).challenged(401, badToken, "the one of that name cannot be used: kty \"RSA\": n: must be base64url")
+	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).challenged(401, badToken,
+		"the one of that name cannot be used: kty \"RSA\": n: must be base64url")
 }
 
 // linesOf is the base64 of a PEM text.

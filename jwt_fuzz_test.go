@@ -42,7 +42,8 @@ func FuzzJWT(f *testing.F) {
 		}
 		parts := strings.Split(raw, ".")
 		payload, err := base64url.DecodeString(parts[1])
-		if err != nil || len(parts) != 3 || base64url.EncodeToString(payload) != parts[1] || parsed.signed+"."+base64url.EncodeToString(parsed.signature) != raw {
+		if err != nil || len(parts) != 3 || base64url.EncodeToString(payload) != parts[1] ||
+			parsed.signed+"."+base64url.EncodeToString(parsed.signature) != raw {
 			t.Fatalf("%q can be written differently", raw)
 		}
 		// No claims may make a check panic, and none of these rules accepts without an issuer.

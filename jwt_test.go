@@ -165,7 +165,8 @@ func TestJWTParse(t *testing.T) {
 		{"crit is empty", jwtOf(`{"alg":"RS256","crit":[]}`, payload), "crit: asks for an extension"},
 		{"crit is null", jwtOf(`{"alg":"RS256","crit":null}`, payload), "crit: asks for an extension"},
 		{"payload is not encoded", jwtOf(`{"alg":"RS256","b64":false}`, payload), "b64: asks for an extension"},
-		{"embedded and linked keys are ignored", jwtOf(`{"alg":"RS256","jwk":{"kty":"oct"},"jku":"https://evil.example","x5u":"https://evil.example","x5c":["QQ"]}`, payload), ""},
+		{"embedded and linked keys are ignored",
+			jwtOf(`{"alg":"RS256","jwk":{"kty":"oct"},"jku":"https://evil.example","x5u":"https://evil.example","x5c":["QQ"]}`, payload), ""},
 		{"kid of 256 bytes", jwtOf(`{"alg":"RS256","kid":"`+strings.Repeat("k", 256)+`"}`, payload), ""},
 		{"kid of 257 bytes", jwtOf(`{"alg":"RS256","kid":"`+strings.Repeat("k", 257)+`"}`, payload), "kid: must be a string of at most 256 bytes"},
 		{"kid is a number", jwtOf(`{"alg":"RS256","kid":1}`, payload), "kid: must be a string"},
@@ -184,7 +185,8 @@ func TestJWTParse(t *testing.T) {
 		})
 	}
 	parsed, err := parseToken(good)
-	if err != nil || parsed.alg != "RS256" || parsed.kid != "k1" || parsed.typ != "JWT" || parsed.claims["sub"] != "alice" || string(parsed.signature) != "signature" {
+	if err != nil || parsed.alg != "RS256" || parsed.kid != "k1" || parsed.typ != "JWT" || parsed.claims["sub"] != "alice" ||
+		string(parsed.signature) != "signature" {
 		t.Errorf("taken apart wrongly: %v %v", parsed.claims, err)
 	}
 }
@@ -346,17 +348,23 @@ func TestJWTID(t *testing.T) {
 		{name: "audience an object", header: rs, change: `{"aud":{"my-app":true}}`, wantErr: "audience: expected"},
 		{name: "audience with a number in it", header: rs, change: `{"aud":["my-app",5]}`, wantErr: "audience: expected"},
 		{name: "audience within a list in it", header: rs, change: `{"aud":[["my-app"]]}`, wantErr: "audience: expected"},
-		{name: "a foreign audience besides", header: rs, change: `{"aud":["my-app","other-app"],"azp":"my-app"}`, wantErr: `audience: expected only "my-app"`},
+		{name: "a foreign audience besides", header: rs, change: `{"aud":["my-app","other-app"],"azp":"my-app"}`,
+			wantErr: `audience: expected only "my-app"`},
 		{name: "a trusted audience besides", header: rs, change: `{"aud":["my-app","api"],"azp":"my-app"}`},
 		{name: "a trusted audience alone", header: rs, change: `{"aud":"api"}`, wantErr: `audience: expected "my-app"`},
 		{name: "several audiences without azp", header: rs, change: `{"aud":["my-app","api"]}`, wantErr: `azp: expected "my-app", got null`},
-		{name: "several audiences with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`, wantErr: "audience: expected one value with HS256"},
+		{name: "several audiences with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`,
+			wantErr: "audience: expected one value with HS256"},
 		{name: "one audience with a shared secret", header: hs},
 		{name: "any audience is trusted", header: rs, change: `{"aud":["my-app","other-app","project"],"azp":"my-app"}`, edit: trustAny},
-		{name: "any audience is trusted, and the token is another client's", header: rs, change: `{"aud":["my-app","other-app"],"azp":"other-app"}`, wantErr: `azp: expected "my-app"`, edit: trustAny},
-		{name: "any audience is trusted, and nothing says whose the token is", header: rs, change: `{"aud":["my-app","other-app"]}`, wantErr: `azp: expected "my-app", got null`, edit: trustAny},
-		{name: "any audience is trusted, and we are not among them", header: rs, change: `{"aud":["*","other-app"],"azp":"my-app"}`, wantErr: `audience: expected "my-app"`, edit: trustAny},
-		{name: "any audience is trusted, with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`, wantErr: "audience: expected one value", edit: trustAny},
+		{name: "any audience is trusted, and the token is another client's", header: rs,
+			change: `{"aud":["my-app","other-app"],"azp":"other-app"}`, wantErr: `azp: expected "my-app"`, edit: trustAny},
+		{name: "any audience is trusted, and nothing says whose the token is", header: rs, change: `{"aud":["my-app","other-app"]}`,
+			wantErr: `azp: expected "my-app", got null`, edit: trustAny},
+		{name: "any audience is trusted, and we are not among them", header: rs, change: `{"aud":["*","other-app"],"azp":"my-app"}`,
+			wantErr: `audience: expected "my-app"`, edit: trustAny},
+		{name: "any audience is trusted, with a shared secret", header: hs, change: `{"aud":["my-app","api"],"azp":"my-app"}`,
+			wantErr: "audience: expected one value", edit: trustAny},
 		{name: "no client to expect", header: rs, wantErr: "audience: no client to expect",
 			edit: func(r *tokenRules, e *loginExpectations) { r.audience = nil }},
 		{name: "azp is us", header: rs, change: `{"azp":"my-app"}`},
@@ -365,7 +373,8 @@ func TestJWTID(t *testing.T) {
 		{name: "azp a list", header: rs, change: `{"azp":["my-app"]}`, wantErr: "azp: expected"},
 
 		{name: "expired within the allowance", header: rs, change: `{"exp":1699999941}`},
-		{name: "expired just now", header: rs, change: `{"exp":1699999940}`, wantErr: "exp: expired 60 s ago, 60 s are allowed; is this machine's clock right?"},
+		{name: "expired just now", header: rs, change: `{"exp":1699999940}`,
+			wantErr: "exp: expired 60 s ago, 60 s are allowed; is this machine's clock right?"},
 		{name: "expired long ago", header: rs, change: `{"exp":1}`, wantErr: "exp: expired 1699999999 s ago"},
 		{name: "no exp", header: rs, change: `{"exp":null}`, wantErr: "exp: required, got null"},
 		{name: "exp zero", header: rs, change: `{"exp":0}`, wantErr: "exp: required, got 0"},
@@ -378,14 +387,17 @@ func TestJWTID(t *testing.T) {
 		{name: "exp in milliseconds", header: rs, change: `{"exp":1700000300000}`, wantErr: "exp: must be a date"},
 		{name: "exp huge", header: rs, change: `{"exp":1e300}`, wantErr: "exp: must be a date"},
 
-		{name: "not yet valid", header: rs, change: `{"nbf":1700000061}`, wantErr: "nbf: 61 s in the future, 60 s are allowed; is this machine's clock right?"},
+		{name: "not yet valid", header: rs, change: `{"nbf":1700000061}`,
+			wantErr: "nbf: 61 s in the future, 60 s are allowed; is this machine's clock right?"},
 		{name: "valid within the allowance", header: rs, change: `{"nbf":1700000060}`},
 		{name: "nbf zero, as old Keycloaks write it", header: rs, change: `{"nbf":0}`},
 		{name: "nbf null, as java-jwt writes it", header: rs, change: `{"nbf":"NULL"}`},
 		{name: "nbf a text", header: rs, change: `{"nbf":"now"}`, wantErr: "nbf: must be a date"},
-		{name: "issued in the future", header: rs, change: `{"iat":1700000075}`, wantErr: "iat: 75 s in the future, 60 s are allowed; is this machine's clock right?"},
+		{name: "issued in the future", header: rs, change: `{"iat":1700000075}`,
+			wantErr: "iat: 75 s in the future, 60 s are allowed; is this machine's clock right?"},
 		{name: "issued ten minutes ago", header: rs, change: `{"iat":1699999400}`},
-		{name: "issued more than ten minutes ago", header: rs, change: `{"iat":1699999399}`, wantErr: "iat: 601 s ago, 600 s are allowed; is this machine's clock right?"},
+		{name: "issued more than ten minutes ago", header: rs, change: `{"iat":1699999399}`,
+			wantErr: "iat: 601 s ago, 600 s are allowed; is this machine's clock right?"},
 		{name: "no iat", header: rs, change: `{"iat":null}`, wantErr: "iat: required, got null"},
 		{name: "iat a list", header: rs, change: `{"iat":[1]}`, wantErr: "iat: must be a date"},
 
@@ -395,10 +407,12 @@ func TestJWTID(t *testing.T) {
 		{name: "no nonce was sent, none came", header: rs, change: `{"nonce":null}`, wantErr: "nonce: not the one sent",
 			edit: func(r *tokenRules, e *loginExpectations) { e.nonce = "" }},
 		{name: "acr not asked for", header: rs, change: `{"acr":"0"}`},
-		{name: "acr as asked for", header: rs, change: `{"acr":"gold"}`, edit: func(r *tokenRules, e *loginExpectations) { e.acrValues = []string{"silver", "gold"} }},
+		{name: "acr as asked for", header: rs, change: `{"acr":"gold"}`,
+			edit: func(r *tokenRules, e *loginExpectations) { e.acrValues = []string{"silver", "gold"} }},
 		{name: "acr too low", header: rs, change: `{"acr":"0"}`, wantErr: `acr: expected one of ["silver" "gold"], got "0"`,
 			edit: func(r *tokenRules, e *loginExpectations) { e.acrValues = []string{"silver", "gold"} }},
-		{name: "no acr", header: rs, wantErr: `acr: expected "gold", got null`, edit: func(r *tokenRules, e *loginExpectations) { e.acrValues = []string{"gold"} }},
+		{name: "no acr", header: rs, wantErr: `acr: expected "gold", got null`,
+			edit: func(r *tokenRules, e *loginExpectations) { e.acrValues = []string{"gold"} }},
 		{name: "auth_time recent", header: rs, change: `{"auth_time":1699999700}`, edit: func(r *tokenRules, e *loginExpectations) { e.maxAge = &age }},
 		{name: "auth_time too old", header: rs, change: `{"auth_time":1699999639}`, wantErr: "auth_time: 361 s ago, 360 s are allowed",
 			edit: func(r *tokenRules, e *loginExpectations) { e.maxAge = &age }},
@@ -412,7 +426,8 @@ func TestJWTID(t *testing.T) {
 		{name: "at_hash of the wrong hash", header: es, change: `{"at_hash":"` + half + `"}`, wantErr: "at_hash: not the hash"},
 		{name: "at_hash of another token", header: rs, change: `{"at_hash":"` + strings.Repeat("A", 22) + `"}`, wantErr: "at_hash: not the hash"},
 		{name: "at_hash null", header: rs, change: `{"at_hash":"NULL"}`, wantErr: "at_hash: not the hash"},
-		{name: "at_hash without an access token", header: rs, change: `{"at_hash":"x"}`, edit: func(r *tokenRules, e *loginExpectations) { e.accessToken = "" }},
+		{name: "at_hash without an access token", header: rs, change: `{"at_hash":"x"}`,
+			edit: func(r *tokenRules, e *loginExpectations) { e.accessToken = "" }},
 
 		{name: "no sub", header: rs, change: `{"sub":null}`, wantErr: "sub: required, got null"},
 		{name: "sub empty", header: rs, change: `{"sub":""}`, wantErr: `sub: required, got ""`},
@@ -441,7 +456,8 @@ func TestJWTRefreshedID(t *testing.T) {
 		{"another nonce", ``, `{"nonce":"n-0S7"}`, "nonce: not what it was before the refresh"},
 		{"a nonce, after a refresh without", `{"nonce":null}`, ``, ""},
 		{"another user", ``, `{"sub":"bob"}`, "sub: not what it was before the refresh"},
-		{"another user with the same beginning", `{"sub":"` + strings.Repeat("a", 254) + `b"}`, `{"sub":"` + strings.Repeat("a", 254) + `c"}`, "sub: not what"},
+		{"another user with the same beginning", `{"sub":"` + strings.Repeat("a", 254) + `b"}`, `{"sub":"` + strings.Repeat("a", 254) + `c"}`,
+			"sub: not what"},
 		{"no user", ``, `{"sub":null}`, "sub: required"},
 		{"another trusted issuer", ``, `{"iss":"https://other.example"}`, "iss: not what it was before the refresh"},
 		{"another issuer", ``, `{"iss":"https://evil.example"}`, "issuer: expected"},
@@ -450,7 +466,8 @@ func TestJWTRefreshedID(t *testing.T) {
 		{"for the same, as a list", ``, `{"aud":["my-app"]}`, ""},
 		{"for one more who is trusted", `{"azp":"my-app"}`, `{"azp":"my-app","aud":["my-app","friend"]}`, "audience: not what it was before the refresh"},
 		{"for one less", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app"}`, "audience: not what it was before the refresh"},
-		{"for another one who is trusted", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app","aud":["my-app","other friend"]}`, "audience: not what it was before the refresh"},
+		{"for another one who is trusted", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app","aud":["my-app","other friend"]}`,
+			"audience: not what it was before the refresh"},
 		{"for the same in another order", `{"azp":"my-app","aud":["my-app","friend"]}`, `{"azp":"my-app","aud":["friend","my-app"]}`, ""},
 		{"azp kept", `{"azp":"my-app"}`, `{"azp":"my-app"}`, ""},
 		{"azp lost", `{"azp":"my-app"}`, ``, "azp: not what it was"},
@@ -465,7 +482,8 @@ func TestJWTRefreshedID(t *testing.T) {
 		{"at_hash does not fit", ``, `{"at_hash":"x"}`, "at_hash: not the hash"},
 		{"logout token", ``, `{"events":{}}`, "events: must not be"},
 	} {
-		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"}, trustedAudiences: []string{"friend", "other friend"}}
+		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com/", "https://other.example"}, audience: []string{"my-app"},
+			trustedAudiences: []string{"friend", "other friend"}}
 		first := jwtWith(t, `{"alg":"RS256"}`, idTokenBase, row.first)
 		header := `{"alg":"RS256"}`
 		if row.name == "access token" {
@@ -605,7 +623,8 @@ func TestJWTDates(t *testing.T) {
 		number string
 		want   int64
 		isGood bool
-	}{{"0", 0, true}, {"1", 1, true}, {fmt.Sprint(int64(maxNumericDate)), maxNumericDate, true}, {fmt.Sprint(int64(maxNumericDate) + 1), 0, false}, {"-1", 0, false}} {
+	}{{"0", 0, true}, {"1", 1, true}, {fmt.Sprint(int64(maxNumericDate)), maxNumericDate, true},
+		{fmt.Sprint(int64(maxNumericDate) + 1), 0, false}, {"-1", 0, false}} {
 		got, err := numericDate(map[string]interface{}{"exp": json.Number(row.number)}, "exp")
 		if (err == nil) != row.isGood || row.isGood && got != row.want {
 			t.Errorf("%s: got %d, %v", row.number, got, err)
@@ -624,7 +643,8 @@ func TestJWTClockSkew(t *testing.T) {
 		options := jwtOptions(map[string]any{"signingSecret": tokenSecret})
 		options["clockSkewSeconds"] = row.skew
 		s := start(t, options)
-		for _, claims := range []map[string]any{{"exp": time.Now().Unix() - row.late}, {"nbf": time.Now().Unix() + row.late + 1}, {"iat": time.Now().Unix() + row.late + 1}} {
+		for _, claims := range []map[string]any{{"exp": time.Now().Unix() - row.late}, {"nbf": time.Now().Unix() + row.late + 1},
+			{"iat": time.Now().Unix() + row.late + 1}} {
 			r := bearer(t, s, sharedToken(claims))
 			if r.isUpstream() != row.in {
 				t.Errorf("skew %v, %v: expected in: %v\n%s", row.skew, claims, row.in, r.story())
@@ -665,9 +685,11 @@ var tokenKinds = []struct{ provider, kind, header, claims, wantErr string }{
 	{"Entra ID", "access, of an application", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","azp":"other","azpacr":"1","roles":["r"],"idtyp":"app"}`, ""},
 	{"Entra ID", "ID", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","nonce":"n","oid":"o","tid":"t","roles":["r"]}`, `an ID token`},
 	{"Entra ID", "ID, refreshed", `{"typ":"JWT"}`, `{"ver":"2.0","aud":"app","oid":"o","tid":"t","roles":["r"],"rh":"r","uti":"u"}`, `an ID token`},
-	{"Entra ID", "access, bound (PoP)", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"api","appid":"a","scp":"read","cnf":{"kid":"k"}}`, `cnf: bound to the key of its sender`},
+	{"Entra ID", "access, bound (PoP)", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"api","appid":"a","scp":"read","cnf":{"kid":"k"}}`,
+		`cnf: bound to the key of its sender`},
 	{"Azure AD B2C", "access", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"api","azp":"app","scp":"read","nonce":"n","tfp":"B2C_1_in"}`, ""},
-	{"Azure AD B2C", "access, for the client", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"app","azp":"app","scp":"read write","nonce":"n","tfp":"B2C_1_in"}`, ""},
+	{"Azure AD B2C", "access, for the client", `{"typ":"JWT"}`,
+		`{"ver":"1.0","aud":"app","azp":"app","scp":"read write","nonce":"n","tfp":"B2C_1_in"}`, ""},
 	{"Azure AD B2C", "ID", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"app","nonce":"n","tfp":"B2C_1_in","at_hash":"h"}`, `an ID token`},
 	{"Azure AD B2C", "ID, of another client", `{"typ":"JWT"}`, `{"ver":"1.0","aud":"other","nonce":"n","tfp":"B2C_1_in"}`, `an ID token`},
 	{"Amazon Cognito", "access", `{}`, `{"token_use":"access","client_id":"app","scope":"openid","origin_jti":"j"}`, ""},
@@ -685,16 +707,20 @@ var tokenKinds = []struct{ provider, kind, header, claims, wantErr string }{
 	{"Authelia", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":["app"],"azp":"app","at_hash":"h","client_id":"app"}`, `an ID token`},
 	{"Dex", "ID, also as access token", `{}`, `{"aud":"app","at_hash":"h","nonce":"n"}`, `an ID token`},
 	{"Google", "ID", `{"typ":"JWT"}`, `{"aud":"app","azp":"app","at_hash":"h"}`, `an ID token`},
-	{"Google", "ID, of a service account", `{"typ":"JWT"}`, `{"aud":"app","azp":"100","sub":"100","email":"x@y.iam.gserviceaccount.com"}`, `an ID token`},
+	{"Google", "ID, of a service account", `{"typ":"JWT"}`, `{"aud":"app","azp":"100","sub":"100","email":"x@y.iam.gserviceaccount.com"}`,
+		`an ID token`},
 	{"GitLab", "ID, refreshed", `{"typ":"JWT"}`, `{"aud":"app","auth_time":1700000000,"sub_legacy":"x","groups_direct":[]}`, `an ID token`},
 	{"Curity", "access", `{}`, `{"purpose":"access_token","aud":"app","scope":"openid","client_id":"app"}`, ""},
 	{"Curity", "ID", `{}`, `{"purpose":"id","aud":"app"}`, `an ID token`},
 	{"Curity", "ID, of another client", `{}`, `{"purpose":"id","aud":"other"}`, `got "id"`},
 	{"node oidc-provider", "access", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","jti":"j","scope":"read"}`, ""},
 	{"node oidc-provider", "ID, refreshed", `{}`, `{"aud":"app","at_hash":"h"}`, `an ID token`},
-	{"node oidc-provider", "logout", `{"typ":"logout+jwt"}`, `{"aud":"app","events":{"http://schemas.openid.net/event/backchannel-logout":{}}}`, `token`},
-	{"node oidc-provider", "access, bound by DPoP", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","scope":"read","cnf":{"jkt":"k"}}`, `cnf: bound to the key of its sender`},
-	{"node oidc-provider", "access, bound by a certificate", `{"typ":"at+jwt"}`, `{"aud":"https://api","client_id":"app","cnf":{"x5t#S256":"k"}}`, `cnf: bound to the key of its sender`},
+	{"node oidc-provider", "logout", `{"typ":"logout+jwt"}`,
+		`{"aud":"app","events":{"http://schemas.openid.net/event/backchannel-logout":{}}}`, `token`},
+	{"node oidc-provider", "access, bound by DPoP", `{"typ":"at+jwt"}`,
+		`{"aud":"https://api","client_id":"app","scope":"read","cnf":{"jkt":"k"}}`, `cnf: bound to the key of its sender`},
+	{"node oidc-provider", "access, bound by a certificate", `{"typ":"at+jwt"}`,
+		`{"aud":"https://api","client_id":"app","cnf":{"x5t#S256":"k"}}`, `cnf: bound to the key of its sender`},
 	{"Django and Flask", "access", `{"typ":"JWT"}`, `{"token_type":"access","user_id":1}`, ""},
 	{"Django and Flask", "refresh", `{"typ":"JWT"}`, `{"token_type":"refresh","user_id":1}`, `got "refresh"`},
 	{"Django and Flask", "access, of Flask", `{"typ":"JWT"}`, `{"type":"access","fresh":false,"csrf":"x"}`, ""},

@@ -106,7 +106,8 @@ func TestLogHidesTheCallback(t *testing.T) {
 	back := b.answered(b.begin("/page?token=abc"))
 	b.open(back.String()).upstream()
 	logs := s.logs()
-	for _, secret := range []string{back.Query().Get("code"), back.Query().Get("state"), p.clientSecret, b.cookie(s.sessionCookie()).Value[:40], url.QueryEscape("token=abc")} {
+	for _, secret := range []string{back.Query().Get("code"), back.Query().Get("state"), p.clientSecret,
+		b.cookie(s.sessionCookie()).Value[:40], url.QueryEscape("token=abc")} {
 		if strings.Contains(logs, secret) {
 			t.Errorf("the log has %q:\n%s", secret, logs)
 		}

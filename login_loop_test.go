@@ -21,13 +21,18 @@ func TestLoginLoopEnds(t *testing.T) {
 		causes  []string
 	}{
 		{"the session's cookie alone is blocked", nil, false, `-session=`, nil, 2, []string{"drops this cookie and no other", "bytes in all"}},
-		{"a later part of it is", map[string]any{"name": "s"}, false, `^s\.1=`, nil, 2, []string{"the cookie came, and could not be used: session cookie: "}},
+		{"a later part of it is", map[string]any{"name": "s"}, false, `^s\.1=`, nil, 2,
+			[]string{"the cookie came, and could not be used: session cookie: "}},
 		{"all are blocked", nil, false, `.`, nil, 0, []string{"blocks the cookies of this site"}},
-		{"all are blocked, with one host for all sign-ins", map[string]any{"redirectUrl": app + "/oidc/callback"}, false, `.`, nil, 0, []string{"blocks the cookies of this site", "session.domain"}},
-		{"the pending login is secure, and plain http", map[string]any{"stateCookie.secure": true}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
-		{"by http, where the callback is by https", map[string]any{"redirectUrl": app + "/oidc/callback"}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
+		{"all are blocked, with one host for all sign-ins", map[string]any{"redirectUrl": app + "/oidc/callback"}, false, `.`, nil, 0,
+			[]string{"blocks the cookies of this site", "session.domain"}},
+		{"the pending login is secure, and plain http", map[string]any{"stateCookie.secure": true}, true, `^$`, nil, 0,
+			[]string{"for https alone (secure), and the page came by http"}},
+		{"by http, where the callback is by https", map[string]any{"redirectUrl": app + "/oidc/callback"}, true, `^$`, nil, 0,
+			[]string{"for https alone (secure), and the page came by http"}},
 		{"secure, and by http", map[string]any{"secure": true}, true, `^$`, nil, 0, []string{"for https alone (secure), and the page came by http"}},
-		{"a domain of others", map[string]any{"domain": "example.org", "stateCookie.domain": "app.example.com"}, false, `^$`, nil, 2, []string{`for the domain "example.org", and "app.example.com" is not in it`}},
+		{"a domain of others", map[string]any{"domain": "example.org", "stateCookie.domain": "app.example.com"}, false, `^$`, nil, 2,
+			[]string{`for the domain "example.org", and "app.example.com" is not in it`}},
 		{"all for a domain of others", map[string]any{"domain": "example.org"}, false, `^$`, nil, 0, []string{`for the domain "example.org"`}},
 		{"a path of others", map[string]any{"path": "/other"}, false, `^$`, nil, 2, []string{`for the path "/other", and the page is not below it`}},
 		{"all of the callback's are dropped", nil, false, `-session=|-state=|-state\.\w+=$`, nil, 2, []string{"drops this cookie and no other"}},
@@ -158,8 +163,10 @@ func TestLoginLoopWordsAreForLostCookies(t *testing.T) {
 
 // speculations are what browsers and frameworks say of a load that nobody may ever see.
 var speculations = []string{
-	"Sec-Purpose: prefetch", "Sec-Purpose: prefetch;prerender", "Sec-Purpose: prefetch;anonymous-client-ip", "Purpose: prefetch", "Purpose: preview", "X-Purpose: preview",
-	"X-Purpose: instant", "X-Moz: prefetch", "Next-Router-Prefetch: 1", "Next-Router-Segment-Prefetch: /_tree", "X-Middleware-Prefetch: 1", "X-Sec-Purpose: prefetch", "Hx-Preloaded: true",
+	"Sec-Purpose: prefetch", "Sec-Purpose: prefetch;prerender", "Sec-Purpose: prefetch;anonymous-client-ip", "Purpose: prefetch",
+	"Purpose: preview", "X-Purpose: preview",
+	"X-Purpose: instant", "X-Moz: prefetch", "Next-Router-Prefetch: 1", "Next-Router-Segment-Prefetch: /_tree", "X-Middleware-Prefetch: 1",
+	"X-Sec-Purpose: prefetch", "Hx-Preloaded: true",
 	"X-Prerender: 1",
 }
 
@@ -194,7 +201,8 @@ func TestLoginLoopSpeculativeLoadsChangeNothing(t *testing.T) {
 	b.open("/page").upstream() // what is open to a user is to be had in advance
 	b.header.Del("Sec-Purpose")
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusOK)
-	for _, line := range []string{"Purpose: ", "Next-Router-Prefetch: 0", "X-Prefetch: false", "X-Moz: zilla", "Purpose-Of: prefetch", "Accept: prefetch"} {
+	for _, line := range []string{"Purpose: ", "Next-Router-Prefetch: 0", "X-Prefetch: false", "X-Moz: zilla", "Purpose-Of: prefetch",
+		"Accept: prefetch"} {
 		name, value, _ := strings.Cut(line, ": ")
 		stranger.header.Set(name, value)
 		if r := stranger.look("/login"); r.status != http.StatusFound {

@@ -42,19 +42,23 @@ func TestLoginRequestOptions(t *testing.T) {
 		address string
 		want    map[string]string // parameter → value, "": none
 	}{
-		{"openid is added to the scopes", map[string]any{"scopes": []string{"email", "offline_access"}}, "/", map[string]string{"scope": "openid email offline_access"}},
+		{"openid is added to the scopes", map[string]any{"scopes": []string{"email", "offline_access"}}, "/",
+			map[string]string{"scope": "openid email offline_access"}},
 		{"scopes as a label writes them", map[string]any{"scopes": "openid, groups"}, "/", map[string]string{"scope": "openid groups"}},
 		{"pkce switched off", map[string]any{"pkce": "false"}, "/", map[string]string{"code_challenge": "", "code_challenge_method": ""}},
 		{"extra parameters", map[string]any{"authParams": map[string]string{"access_type": "offline"}}, "/", map[string]string{"access_type": "offline"}},
 		{"an empty prompt is none", map[string]any{"authParams": map[string]string{"prompt": ""}}, "/", map[string]string{"prompt": ""}},
-		{"login parameters of the visit are passed on", map[string]any{"loginParams": []string{"login_hint", "ui_locales"}}, "/?login_hint=ada&ui_locales=de&other=1", map[string]string{"login_hint": "ada", "ui_locales": "de", "other": ""}},
+		{"login parameters of the visit are passed on", map[string]any{"loginParams": []string{"login_hint", "ui_locales"}},
+			"/?login_hint=ada&ui_locales=de&other=1", map[string]string{"login_hint": "ada", "ui_locales": "de", "other": ""}},
 		{"no others are", nil, "/?login_hint=ada", map[string]string{"login_hint": ""}},
 		{"max_age", map[string]any{"maxAge": 0}, "/", map[string]string{"max_age": "0"}},
 		{"acr_values", map[string]any{"acrValues": []string{"gold", "silver"}}, "/", map[string]string{"acr_values": "gold silver"}},
 		{"resource", map[string]any{"resource": []string{"https://api.example.com"}}, "/", map[string]string{"resource": "https://api.example.com"}},
 		{"form_post", map[string]any{"responseMode": "form_post"}, "/", map[string]string{"response_mode": "form_post"}},
-		{"redirectUrl as host and path", map[string]any{"redirectUrl": "login.example.com/back"}, "/", map[string]string{"redirect_uri": "https://login.example.com/back"}},
-		{"redirectUrl as URL", map[string]any{"redirectUrl": "https://app.example.com/back"}, "/", map[string]string{"redirect_uri": "https://app.example.com/back"}},
+		{"redirectUrl as host and path", map[string]any{"redirectUrl": "login.example.com/back"}, "/",
+			map[string]string{"redirect_uri": "https://login.example.com/back"}},
+		{"redirectUrl as URL", map[string]any{"redirectUrl": "https://app.example.com/back"}, "/",
+			map[string]string{"redirect_uri": "https://app.example.com/back"}},
 	} {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
@@ -233,9 +237,11 @@ func TestLoginFromLongAddresses(t *testing.T) {
 	p := newFakeProvider(t)
 	s := start(t, p.options())
 	for path, want := range map[string]string{
-		"/?" + strings.Repeat("a=b&", 250): "", "/a?" + strings.Repeat("a=b&", 480): "", "/a?" + strings.Repeat("&", 1900): "", "/a?b=\xe9&c=é": "/a?b=%E9&c=%C3%A9",
-		"/" + strings.Repeat("&", 1900): "", "/a?" + strings.Repeat("<", 1900): "", "/" + strings.Repeat("a", 6000) + "?b": "", "/" + strings.Repeat("%22", 790): "",
-		"/?" + incompressible(3300): "", "/?SAMLRequest=" + url.QueryEscape(incompressible(2800)): "",
+		"/?" + strings.Repeat("a=b&", 250): "", "/a?" + strings.Repeat("a=b&", 480): "", "/a?" + strings.Repeat("&", 1900): "",
+		"/a?b=\xe9&c=é":                 "/a?b=%E9&c=%C3%A9",
+		"/" + strings.Repeat("&", 1900): "", "/a?" + strings.Repeat("<", 1900): "", "/" + strings.Repeat("a", 6000) + "?b": "",
+		"/" + strings.Repeat("%22", 790): "",
+		"/?" + incompressible(3300):      "", "/?SAMLRequest=" + url.QueryEscape(incompressible(2800)): "",
 		"/reports?" + incompressible(6000): "cut /reports", "/" + incompressible(6000) + "?b": "cut /", "/a?" + incompressible(60000): "cut /a",
 	} {
 		b := newBrowser(t, s)
@@ -387,7 +393,8 @@ func TestLoginURL(t *testing.T) {
 			t.Errorf("%s: expected %d, got %s", c.name, c.status, r.trail)
 		}
 		posted := newBrowser(t, s).travel(http.MethodPost, "/login", c.query, "https://id.example.org/", 0) // OIDC Core 4: both methods
-		if c.status == 302 && (posted.status != 303 || posted.location().Query().Get("login_hint") != r.location().Query().Get("login_hint")) || c.status == 400 && posted.status != 400 {
+		if c.status == 302 && (posted.status != 303 || posted.location().Query().Get("login_hint") != r.location().Query().Get("login_hint")) ||
+			c.status == 400 && posted.status != 400 {
 			t.Errorf("%s, in a form: expected %d, got %s", c.name, c.status, posted.story())
 		}
 	}
@@ -414,8 +421,10 @@ func TestLoginPushedRequest(t *testing.T) {
 		if c.calls == 1 && (len(sent.Query()) != 2 || sent.Query().Get("request_uri") == "" || sent.Query().Get("client_id") != "app") {
 			t.Errorf("par: %s: the browser carries %s", c.par, sent)
 		}
-		if pushed := p.lastCall("par"); c.calls == 1 && (pushed.header.Get("Authorization") == "" || pushed.form.Get("client_secret") != "" || pushed.form.Get("client_id") != "app" ||
-			pushed.form.Get("redirect_uri") != app+"/oidc/callback" || pushed.form.Get("code_challenge_method") != "S256" || len(pushed.form["request_uri"]) > 0) {
+		if pushed := p.lastCall("par"); c.calls == 1 &&
+			(pushed.header.Get("Authorization") == "" || pushed.form.Get("client_secret") != "" || pushed.form.Get("client_id") != "app" ||
+				pushed.form.Get("redirect_uri") != app+"/oidc/callback" || pushed.form.Get("code_challenge_method") != "S256" ||
+				len(pushed.form["request_uri"]) > 0) {
 			t.Errorf("par: %s: pushed %q with %q", c.par, pushed.form, pushed.header)
 		}
 		b.open(sent.String()).upstream()
@@ -511,7 +520,8 @@ func TestLoginSwitchesTheUserAsTheOperatorSays(t *testing.T) {
 // An address may name the port that browsers leave out.
 func TestLoginURLWithTheUsualPort(t *testing.T) {
 	p := newFakeProvider(t)
-	s := start(t, p.options(map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback", "logoutUrl": "APP.example.com:443/logout", "loginUrl": "https://app.example.com/login"}))
+	s := start(t, p.options(map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback",
+		"logoutUrl": "APP.example.com:443/logout", "loginUrl": "https://app.example.com/login"}))
 	b := newBrowser(t, s)
 	authorization := b.begin("/login")
 	if got := authorization.Query().Get("redirect_uri"); got != "https://app.example.com:443/oidc/callback" {
@@ -532,13 +542,15 @@ func TestLoginURLWithTheUsualPort(t *testing.T) {
 // One host may have the callback of all, and every page is returned to.
 func TestLoginAtOneHostForAll(t *testing.T) {
 	p := newFakeProvider(t)
-	s := start(t, p.options(map[string]any{"redirectUrl": "https://auth.example.com/oidc/callback", "loginUrl": "/login", "unauthenticated": "auto"}, sessionOptions("domain", "example.com")))
+	s := start(t, p.options(map[string]any{"redirectUrl": "https://auth.example.com/oidc/callback", "loginUrl": "/login",
+		"unauthenticated": "auto"}, sessionOptions("domain", "example.com")))
 	b := newBrowser(t, s)
 	for _, host := range []string{"https://auth.example.com", "https://wiki.example.com", "https://evil.example.org"} {
 		b.routes[host] = s
 	}
 	r := b.open("/reports?year=2025")
-	if seen := r.upstream(); seen.URI != "/reports?year=2025" || r.url.Host != "app.example.com" || p.lastCall("authorize").form.Get("redirect_uri") != "https://auth.example.com/oidc/callback" {
+	if seen := r.upstream(); seen.URI != "/reports?year=2025" || r.url.Host != "app.example.com" ||
+		p.lastCall("authorize").form.Get("redirect_uri") != "https://auth.example.com/oidc/callback" {
 		t.Errorf("ended at %s %s", r.url, seen.URI)
 	}
 	if r := b.open("https://wiki.example.com/start"); len(r.trail) != 1 || !r.isUpstream() {
@@ -550,7 +562,8 @@ func TestLoginAtOneHostForAll(t *testing.T) {
 		{"/login?rd=", "/page", app + "/page"},
 		{"/login?rd=", app + "/page", app + "/page"},
 		{"/login?rd=", "//evil.example.org/", ""}, {"/login?rd=", "https://evil.example.org/", ""}, {"/login?rd=", "http://wiki.example.com/", ""},
-		{"/login?rd=", "https://x@wiki.example.com/", ""}, {"/login?rd=", "https://wiki.example.com.example.org/", ""}, {"/login?rd=", "javascript:alert(1)", ""},
+		{"/login?rd=", "https://x@wiki.example.com/", ""}, {"/login?rd=", "https://wiki.example.com.example.org/", ""},
+		{"/login?rd=", "javascript:alert(1)", ""},
 		{"/login?rd=", "//wiki.example.com/", ""}, {"/login?rd=/a&rd=", "/b", ""},
 	} {
 		r := b.open(c.at + url.QueryEscape(c.target))
@@ -569,7 +582,8 @@ func TestLoginAtOneHostForAll(t *testing.T) {
 
 // TestLoginQueryOfAnAddress: what an address has in its query already stays (RFC 6749 3.1).
 func TestLoginQueryOfAnAddress(t *testing.T) {
-	for address, want := range map[string]string{"https://id.example.com/a": "https://id.example.com/a?b=c", "https://id.example.com/a?x=y": "https://id.example.com/a?x=y&b=c"} {
+	for address, want := range map[string]string{"https://id.example.com/a": "https://id.example.com/a?b=c",
+		"https://id.example.com/a?x=y": "https://id.example.com/a?x=y&b=c"} {
 		if got := withQuery(address, url.Values{"b": {"c"}}); got != want {
 			t.Errorf("%s: got %s", address, got)
 		}
@@ -580,7 +594,8 @@ func TestLoginRedirectsWithoutTheBody(t *testing.T) {
 	p := newFakeProvider(t)
 	s := start(t, p.options(map[string]any{"unauthenticated": "login"}))
 	b := newBrowser(t, s)
-	for method, status := range map[string]int{http.MethodGet: 302, http.MethodHead: 302, http.MethodPost: 303, http.MethodPut: 303, http.MethodPatch: 303, http.MethodDelete: 303} {
+	for method, status := range map[string]int{http.MethodGet: 302, http.MethodHead: 302, http.MethodPost: 303, http.MethodPut: 303,
+		http.MethodPatch: 303, http.MethodDelete: 303} {
 		if r := b.fetch(method, "/", "a=1"); r.status != status {
 			t.Errorf("%s: expected %d, got %d", method, status, r.status)
 		}
@@ -590,7 +605,8 @@ func TestLoginRedirectsWithoutTheBody(t *testing.T) {
 func TestLoginSwitchesTheUserOnAnotherHost(t *testing.T) {
 	// The callback is on another host: the page cannot lead there with a path.
 	p := newFakeProvider(t)
-	s := start(t, p.options(map[string]any{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)", "session": map[string]any{"domain": "example.com"},
+	s := start(t, p.options(map[string]any{"redirectUrl": "login.example.com/back", "claims": "Equals(`sub`, `grace`)",
+		"session":     map[string]any{"domain": "example.com"},
 		"stateCookie": map[string]any{"domain": "example.com"}}))
 	b := newBrowser(t, s)
 	b.routes["https://login.example.com"] = s

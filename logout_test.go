@@ -34,7 +34,8 @@ func TestLogout(t *testing.T) {
 				t.Errorf("expected to land at /bye, got %q", seen.URI)
 			}
 			sent := p.lastCall("end_session").form
-			if sent.Get("id_token_hint") != issued || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" || sent.Get("state") == "" {
+			if sent.Get("id_token_hint") != issued || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" ||
+				sent.Get("state") == "" {
 				t.Errorf("the provider was told %q", sent)
 			}
 			if p.count("revocation") != 1 || p.lastCall("revocation").form.Get("token") == "" {
@@ -105,7 +106,8 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		{"it has no end_session_endpoint", "", func(p *fakeProvider) {
 			p.edit("discovery", func(d map[string]any) { delete(d, "end_session_endpoint"); delete(d, "revocation_endpoint") })
 		}},
-		{"its revocation endpoint is broken", "500 Internal Server Error; the refresh token stays good there", revocation(answerText(500, "text/plain", ""))},
+		{"its revocation endpoint is broken", "500 Internal Server Error; the refresh token stays good there",
+			revocation(answerText(500, "text/plain", ""))},
 		{"its revocation endpoint refuses", "400 Bad Request; the refresh token stays good there", revocation(answerText(400, "text/plain", ""))},
 		{"its revocation endpoint says nothing", "", revocation(answerNothing())},
 	} {
@@ -135,7 +137,8 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		p := newFakeProvider(t)
 		_, b := signedIn(t, p, logoutOptions, sessionOptions("name", "kept"))
 		cookie := b.cookie("kept").Value
-		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"), map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}))
+		other := start(t, p.options(logoutOptions, sessionOptions("name", "kept"),
+			map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1, "maxRetries": 0}}))
 		p.away(true)
 		b.routes[app] = other
 		b.setCookie("kept", cookie)
@@ -335,12 +338,16 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	p.keys = append(p.keys, elliptic) // published as well, but not what our tokens are signed with
 	for name, body := range map[string]string{
 		"none": "", "an empty one": "logout_token=", "two": claims() + "&" + claims(), "no JWT": "logout_token=abc",
-		"another parameter": "other=1", "a stranger's": signedBy(stranger), "alg none": headed("alg", "none"), "no signature": signedBy(&providerKey{alg: "none"}), "another algorithm of the provider": signedBy(elliptic), "an ID token by its type": headed("typ", "at+jwt"),
-		"another issuer": claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"), "another client beside ours": claims("aud", []string{"app", "other"}),
-		"no time": claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
+		"another parameter": "other=1", "a stranger's": signedBy(stranger), "alg none": headed("alg", "none"),
+		"no signature": signedBy(&providerKey{alg: "none"}), "another algorithm of the provider": signedBy(elliptic),
+		"an ID token by its type": headed("typ", "at+jwt"),
+		"another issuer":          claims("iss", "https://evil.example.com"), "another client": claims("aud", "other"),
+		"another client beside ours": claims("aud", []string{"app", "other"}),
+		"no time":                    claims("iat", nil), "of tomorrow": claims("iat", now+86400), "ended": claims("exp", now-3600), "no end": claims("exp", nil),
 		"no name": claims("jti", nil), "no event": claims("events", nil), "another event": claims("events", map[string]any{"x": map[string]any{}}),
 		"event is a text": claims("events", event), "event's value is a text": claims("events", map[string]any{event: "yes"}),
-		"a nonce": claims("nonce", "x"), "a nonce that is null": logoutForm(p.sign(map[string]any{"iss": p.issuer, "aud": "app", "iat": now, "exp": now + 60,
+		"a nonce": claims("nonce", "x"), "a nonce that is null": logoutForm(p.sign(map[string]any{"iss": p.issuer, "aud": "app", "iat": now,
+			"exp": now + 60,
 			"jti": "n1", "sid": sid, "nonce": nil, "events": map[string]any{event: map[string]any{}}})),
 		"neither user nor session": claims("sub", nil, "sid", nil), "a broken escape": "logout_token=%zz",
 		"too large": "logout_token=" + strings.Repeat("a", 100000),
@@ -388,7 +395,8 @@ func TestLogoutOfOneUsersSessionAsAnothers(t *testing.T) {
 	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"backchannelLogoutUrl": "/backchannel"})
 	sid := sidOf(p)
-	for _, claims := range []map[string]any{{"sid": sid, "sub": "eve"}, {"sid": "other", "sub": "ada"}, {"sid": sid + "\x00ada"}, {"sub": sid}, {"sid": "ada"}} {
+	for _, claims := range []map[string]any{{"sid": sid, "sub": "eve"}, {"sid": "other", "sub": "ada"}, {"sid": sid + "\x00ada"},
+		{"sub": sid}, {"sid": "ada"}} {
 		sendLogoutToken(s, logoutForm(p.logoutToken(claims))).expect(http.StatusOK)
 		b.fetch(http.MethodGet, "/", "").upstream()
 	}
@@ -405,7 +413,8 @@ func TestLogoutByTheProvidersPage(t *testing.T) {
 		sid := sidOf(p)
 		frame := newBrowser(t, s) // a third-party frame without cookies
 		issuer := url.QueryEscape(p.issuer)
-		refused := []string{"", "iss=" + issuer, "iss=https://evil.example.com&sid=" + sid, "iss=&sid=" + sid, "iss=" + issuer + "&sid=", "iss=" + issuer + "&sid=" + sid + "&sid=x"}
+		refused := []string{"", "iss=" + issuer, "iss=https://evil.example.com&sid=" + sid, "iss=&sid=" + sid, "iss=" + issuer + "&sid=",
+			"iss=" + issuer + "&sid=" + sid + "&sid=x"}
 		if trusted != "" { // whose session of that name?
 			refused = append(refused, "sid="+sid)
 		}
@@ -429,7 +438,8 @@ func TestLogoutByTheProvidersPage(t *testing.T) {
 			query += "&iss=" + issuer
 		}
 		r := frame.look("/frontchannel?"+query).expect(http.StatusOK, "Signed out")
-		if strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || r.header.Get("X-Frame-Options") != "" || r.header.Get("Cache-Control") != "no-store" {
+		if strings.Contains(r.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || r.header.Get("X-Frame-Options") != "" ||
+			r.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("got %q", r.header)
 		}
 		b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
@@ -539,7 +549,8 @@ func TestLogoutByAStrangersMiddleware(t *testing.T) {
 	evil.rotateKeys("evil")
 	addresses := map[string]any{"backchannelLogoutUrl": "/backchannel", "frontchannelLogoutUrl": "/frontchannel"}
 	s, b := signedIn(t, p, addresses)
-	stranger := start(t, p.options(addresses, map[string]any{"clientSecret": "another secret, of the stranger", "endpoints": map[string]any{"jwks": evil.issuer + "/jwks"}}))
+	stranger := start(t, p.options(addresses, map[string]any{"clientSecret": "another secret, of the stranger",
+		"endpoints": map[string]any{"jwks": evil.issuer + "/jwks"}}))
 	for _, claims := range []map[string]any{{"iss": p.issuer, "sub": "ada"}, {"iss": p.issuer, "sid": sidOf(p)}} {
 		sendLogoutToken(stranger, logoutForm(evil.logoutToken(claims))).expect(http.StatusOK) // it is his own to end
 		sendLogoutToken(s, logoutForm(evil.logoutToken(claims))).expect(http.StatusBadRequest)
@@ -555,9 +566,11 @@ func TestLogoutSurvivesANewSecret(t *testing.T) {
 	p := newFakeProvider(t)
 	old, fresh := "a secret of 2025, and a long one", "a secret of 2026, and a long one"
 	before := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", old)))
-	after := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", fresh, "previousSecrets", []string{old})))
+	after := start(t, p.options(map[string]any{"logoutUrl": "/logout"},
+		sessionOptions("name", "shared", "secret", fresh, "previousSecrets", []string{old})))
 	later := start(t, p.options(map[string]any{"logoutUrl": "/logout"}, sessionOptions("name", "shared", "secret", fresh)))
-	for _, route := range []struct{ in, out, again *testSite }{{before, before, after}, {before, after, before}, {after, after, later}, {after, later, after}} {
+	for _, route := range []struct{ in, out, again *testSite }{{before, before, after}, {before, after, before}, {after, after, later},
+		{after, later, after}} {
 		b := newBrowser(t, route.in)
 		b.signIn("/")
 		copied := b.copyOf()
@@ -584,7 +597,8 @@ func TestLogoutWithALargeToken(t *testing.T) {
 	c := b.copyOf()
 	page := b.look("/logout").expect(http.StatusOK, "You are signed out here", `<button>Continue</button>`, pageScript)
 	policy := page.header.Get("Content-Security-Policy")
-	if !strings.Contains(policy, "script-src "+pageScriptHash+";") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "form-action 'self' https: http:") {
+	if !strings.Contains(policy, "script-src "+pageScriptHash+";") || strings.Contains(policy, "unsafe") ||
+		!strings.Contains(policy, "form-action 'self' https: http:") {
 		t.Errorf("got the policy %q", policy)
 	}
 	if got := page.header.Get("Referrer-Policy"); got != "origin" {
@@ -601,13 +615,15 @@ func TestLogoutWithALargeToken(t *testing.T) {
 	if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
 		t.Errorf("expected to land at /bye, got %q", seen.URI)
 	}
-	if sent := p.lastCall("end_session"); sent.method != http.MethodPost || sent.form.Get("id_token_hint") != issued || sent.form.Get("post_logout_redirect_uri") != app+"/bye" {
+	if sent := p.lastCall("end_session"); sent.method != http.MethodPost || sent.form.Get("id_token_hint") != issued ||
+		sent.form.Get("post_logout_redirect_uri") != app+"/bye" {
 		t.Errorf("the provider was told %s %q", sent.method, sent.form)
 	}
 	// A script gets no page to press a button on.
 	_, b = signedIn(t, p, logoutOptions)
 	sent := b.fetch(http.MethodGet, "/logout", "").location().Query()
-	if sent.Get("id_token_hint") != "" || sent.Get("logout_hint") != "O.abc" || sent.Get("client_id") != "app" || sent.Get("post_logout_redirect_uri") != app+"/bye" {
+	if sent.Get("id_token_hint") != "" || sent.Get("logout_hint") != "O.abc" || sent.Get("client_id") != "app" ||
+		sent.Get("post_logout_redirect_uri") != app+"/bye" {
 		t.Errorf("a script is sent away with %q", sent)
 	}
 }
@@ -637,19 +653,20 @@ func TestLogoutOfWhatCannotBeRead(t *testing.T) {
 		cookies []string
 		status  int
 	}{
-		"none":                                   {nil, http.StatusOK},
-		"another's":                              {[]string{"unread=x"}, http.StatusOK},
-		"another secret":                         {[]string{"unread=" + seal(foreign, "unread", []byte("x"))}, http.StatusServiceUnavailable},
-		"of another version":                     {[]string{"unread=" + seal(own, "unread", []byte("x"))}, http.StatusServiceUnavailable},
-		"cut":                                    {[]string{"unread=" + small[:len(small)-3]}, http.StatusServiceUnavailable},
-		"cut to no base64":                       {[]string{"unread=" + small[:101]}, http.StatusServiceUnavailable},
-		"the second part missing":                {append([]string{whole[0]}, whole[2:]...), http.StatusServiceUnavailable},
-		"the last part missing":                  {whole[:len(whole)-1], http.StatusServiceUnavailable},
-		"the others missing":                     {whole[:1], http.StatusServiceUnavailable},
-		"the first part missing":                 {whole[1:], http.StatusServiceUnavailable},
-		"another's behind one of another secret": {[]string{"unread=" + seal(foreign, "unread", []byte("x")) + "; unread=x"}, http.StatusServiceUnavailable},
-		"one beside another's":                   {[]string{"unread=x; unread=" + small}, http.StatusOK},
-		"the whole, in some parts":               {whole, http.StatusOK},
+		"none":                    {nil, http.StatusOK},
+		"another's":               {[]string{"unread=x"}, http.StatusOK},
+		"another secret":          {[]string{"unread=" + seal(foreign, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"of another version":      {[]string{"unread=" + seal(own, "unread", []byte("x"))}, http.StatusServiceUnavailable},
+		"cut":                     {[]string{"unread=" + small[:len(small)-3]}, http.StatusServiceUnavailable},
+		"cut to no base64":        {[]string{"unread=" + small[:101]}, http.StatusServiceUnavailable},
+		"the second part missing": {append([]string{whole[0]}, whole[2:]...), http.StatusServiceUnavailable},
+		"the last part missing":   {whole[:len(whole)-1], http.StatusServiceUnavailable},
+		"the others missing":      {whole[:1], http.StatusServiceUnavailable},
+		"the first part missing":  {whole[1:], http.StatusServiceUnavailable},
+		"another's behind one of another secret": {[]string{"unread=" + seal(foreign, "unread", []byte("x")) + "; unread=x"},
+			http.StatusServiceUnavailable},
+		"one beside another's":     {[]string{"unread=x; unread=" + small}, http.StatusOK},
+		"the whole, in some parts": {whole, http.StatusOK},
 	} {
 		c := newBrowser(t, s)
 		c.header.Set("Cookie", strings.Join(row.cookies, "; "))

@@ -251,7 +251,8 @@ func TestPagesEscape(t *testing.T) {
 				t.Errorf("%s page: contains %q:\n%s", name, bad, body)
 			}
 		}
-		for _, good := range []string{"&#39;&amp;{detail}{id}</h1>", "&#39;&amp;{detail}{id}</p>", `href="/a%22onclick=%22b"`, `action="/b%22%3E%3Cscript%3E"`} {
+		for _, good := range []string{"&#39;&amp;{detail}{id}</h1>", "&#39;&amp;{detail}{id}</p>", `href="/a%22onclick=%22b"`,
+			`action="/b%22%3E%3Cscript%3E"`} {
 			if !strings.Contains(body, good) {
 				t.Errorf("%s page: does not contain %q:\n%s", name, good, body)
 			}
@@ -284,7 +285,8 @@ func TestPagesAddress(t *testing.T) {
 
 func TestPagesBuiltIn(t *testing.T) {
 	p := builtInPages(t)
-	answers := []*response{newResponse("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost}, action{text: "Stay signed in", href: "/"}), newResponse("200 signed out", action{text: "Sign in again", href: "/"}),
+	answers := []*response{newResponse("200 asked", action{text: "Sign out", href: "/logout", method: http.MethodPost},
+		action{text: "Stay signed in", href: "/"}), newResponse("200 signed out", action{text: "Sign in again", href: "/"}),
 		newResponse("200 signed in", action{text: "Continue", href: "/"})}
 	for _, status := range []string{"400", "400 sign-in", "401", "403", "403 forged", "403 sign-in", "405", "500", "502", "503"} {
 		res := newResponse(status)
@@ -306,7 +308,8 @@ func TestPagesBuiltIn(t *testing.T) {
 		if shown := strings.Contains(body, "Reference <code>"+res.id+"</code>"); shown != (res.id != "") {
 			t.Errorf("%d %q: the reference is shown: %v", res.status, res.title, shown)
 		}
-		if strings.Contains(strings.Replace(body, pageScript, "", 1), "<script") || strings.Contains(body, "style=") || strings.Contains(body, "url(") || strings.Contains(body, "src=") {
+		if strings.Contains(strings.Replace(body, pageScript, "", 1), "<script") || strings.Contains(body, "style=") ||
+			strings.Contains(body, "url(") || strings.Contains(body, "src=") {
 			t.Errorf("%d %q: something the policy forbids:\n%s", res.status, res.title, body)
 		}
 		_, style, _ := strings.Cut(body, "<style>")
@@ -417,7 +420,8 @@ func TestPagesCustom(t *testing.T) {
 		}
 	}
 	german := ask(t, made, "GET", &response{status: 403, id: "0123456789", actions: link}, "Accept: text/html").Body.String()
-	for _, want := range []string{`<html lang="de">`, "Fehler 403 · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">Mit einem anderen Konto`} {
+	for _, want := range []string{`<html lang="de">`, "Fehler 403 · Kennung <code>0123456789</code>",
+		`<a href="/a?b=1&amp;c=2">Mit einem anderen Konto`} {
 		if !strings.Contains(german, want) {
 			t.Errorf("the German example has no %q:\n%s", want, german)
 		}
@@ -425,7 +429,8 @@ func TestPagesCustom(t *testing.T) {
 	if got := ask(t, made, "GET", &response{status: 401}).Header().Get("Content-Type"); got != "application/problem+json" {
 		t.Errorf("a program gets %q although there is a page", got)
 	}
-	if got := ask(t, made, "GET", newResponse("200 signed out", action{text: "Sign in again", href: "/"}), "Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
+	if got := ask(t, made, "GET", newResponse("200 signed out", action{text: "Sign in again", href: "/"}),
+		"Accept: text/html").Body.String(); !strings.Contains(got, "<h1>You are signed out</h1>") {
 		t.Errorf("the signed-out page became %s", got)
 	}
 }
@@ -454,7 +459,8 @@ func TestPagesExamples(t *testing.T) {
 		}
 		body := ask(t, made, "GET", res, "Accept: text/html").Body.String()
 		_, visible, _ := strings.Cut(body, "<body>")
-		for _, want := range []string{`<html lang="de">`, `name="viewport"`, "<main>", "<h1>", "Fehler " + name + " · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">`, ":focus-visible"} {
+		for _, want := range []string{`<html lang="de">`, `name="viewport"`, "<main>", "<h1>",
+			"Fehler " + name + " · Kennung <code>0123456789</code>", `<a href="/a?b=1&amp;c=2">`, ":focus-visible"} {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: no %q", name, want)
 			}
@@ -474,7 +480,8 @@ func TestPagesExamples(t *testing.T) {
 	}
 	// Without a link and without a reload, what belongs to them is hidden by the page's style.
 	body := ask(t, made, "GET", newResponse("503"), "Accept: text/html").Body.String()
-	if !strings.Contains(body, `a[href=""], [data-seconds=""] { display: none }`) || !strings.Contains(body, `<a href="">`) || !strings.Contains(body, `data-seconds=""`) {
+	if !strings.Contains(body, `a[href=""], [data-seconds=""] { display: none }`) || !strings.Contains(body, `<a href="">`) ||
+		!strings.Contains(body, `data-seconds=""`) {
 		t.Errorf("got %s", body)
 	}
 }
@@ -495,7 +502,8 @@ func TestPagesPlaceholders(t *testing.T) {
 		if err := os.WriteFile(file, []byte("{"+row[1]+"}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := ask(t, newPages(map[string]string{"503": file}, &problems{}), "GET", res, "Accept: text/html").Body.String(); got == "" || strings.Contains(got, "{") {
+		if got := ask(t, newPages(map[string]string{"503": file}, &problems{}), "GET", res, "Accept: text/html").Body.String(); got == "" ||
+			strings.Contains(got, "{") {
 			t.Errorf("{%s} is documented, and becomes %q", row[1], got)
 		}
 	}
@@ -542,10 +550,11 @@ func TestPagesReflectNothing(t *testing.T) {
 		want    string // that the place was reached: the address, escaped
 		send    request
 	}{
-		{"the page asked for, where the rule says no", map[string]any{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert", func(b *browser, p *fakeProvider) *http.Response {
-			b.open("/page")
-			return b.raw(page, navigate, "Cookie: "+b.cookieLine(mustParse(app+"/"), "none", http.MethodGet))
-		}},
+		{"the page asked for, where the rule says no", map[string]any{"claims": "Equals(`sub`, `grace`)"}, 403, "script%253Ealert",
+			func(b *browser, p *fakeProvider) *http.Response {
+				b.open("/page")
+				return b.raw(page, navigate, "Cookie: "+b.cookieLine(mustParse(app+"/"), "none", http.MethodGet))
+			}},
 		{"the page asked for, while the provider is away", nil, 503, "%3Cscript%3Ealert", func(b *browser, p *fakeProvider) *http.Response {
 			p.away(true)
 			return b.raw(page, navigate)
@@ -557,18 +566,23 @@ func TestPagesReflectNothing(t *testing.T) {
 		{"the provider's error", nil, 400, "", get("/oidc/callback?state=x&error=" + markup + "&error_description=" + markup)},
 		{"state and code", nil, 400, "", get("/oidc/callback?state=" + markup + "&code=" + markup)},
 		{"the issuer of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", get("/login?iss=" + markup)},
-		{"the target of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "", get("/login?target_link_uri=https://evil.example.com/" + markup)},
-		{"issuer and sid of a front-channel logout", map[string]any{"frontchannelLogoutUrl": "/front"}, 400, "", get("/front?iss=" + markup + "&sid=" + markup)},
-		{"sid of a front-channel logout that works", map[string]any{"frontchannelLogoutUrl": "/front"}, 200, "", func(b *browser, p *fakeProvider) *http.Response {
-			return b.raw("/front?iss="+url.QueryEscape(p.issuer)+"&sid="+markup, navigate)
-		}},
-		{"the query of a sign-out from another site", map[string]any{"logoutUrl": "/logout"}, 200, `action="/logout"`, get("/logout?"+markup, "Sec-Fetch-Site: cross-site")},
+		{"the target of a sign-in begun elsewhere", map[string]any{"loginUrl": "/login"}, 400, "",
+			get("/login?target_link_uri=https://evil.example.com/" + markup)},
+		{"issuer and sid of a front-channel logout", map[string]any{"frontchannelLogoutUrl": "/front"}, 400, "",
+			get("/front?iss=" + markup + "&sid=" + markup)},
+		{"sid of a front-channel logout that works", map[string]any{"frontchannelLogoutUrl": "/front"}, 200, "",
+			func(b *browser, p *fakeProvider) *http.Response {
+				return b.raw("/front?iss="+url.QueryEscape(p.issuer)+"&sid="+markup, navigate)
+			}},
+		{"the query of a sign-out from another site", map[string]any{"logoutUrl": "/logout"}, 200, `action="/logout"`,
+			get("/logout?"+markup, "Sec-Fetch-Site: cross-site")},
 		{"the page that leads on", sessionOptions("sameSite", "strict"), 200, "%3Cscript%3Ealert", callback},
 		{"a program's JSON", map[string]any{"unauthenticated": "deny"}, 401, `"status":401`, func(b *browser, p *fakeProvider) *http.Response {
 			return b.raw(page, "Accept: application/json"+markup)
 		}},
 	} {
-		for kind, more := range map[string]map[string]any{"built in": nil, "of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
+		for kind, more := range map[string]map[string]any{"built in": nil,
+			"of the operator": {"errorPages": map[string]string{"401": own, "403": own, "503": own}}} {
 			p := newFakeProvider(t)
 			res := c.send(newBrowser(t, start(t, p.options(c.options, more))), p)
 			text, _ := io.ReadAll(res.Body)
@@ -599,7 +613,8 @@ func TestPagesWords(t *testing.T) {
 	page := []string{"Sec-Fetch-Mode: navigate"}
 	token := "Authorization: Bearer " + sharedToken(nil)
 	p := newFakeProvider(t)
-	signIn, api := p.options(map[string]any{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}), jwtOptions(map[string]any{"signingSecret": tokenSecret})
+	signIn, api := p.options(map[string]any{"loginUrl": "/login", "frontchannelLogoutUrl": "/front"}),
+		jwtOptions(map[string]any{"signingSecret": tokenSecret})
 	for _, row := range []struct {
 		name    string
 		options map[string]any
@@ -671,7 +686,8 @@ func TestPagesCustomProblems(t *testing.T) {
 	}
 	p := &problems{}
 	newPages(map[string]string{"503": "/none/b", "401": "/none/a"}, p)
-	if err := p.err().Error(); !strings.Contains(err, "errorPages.401: ") || strings.Index(err, "errorPages.401") > strings.Index(err, "errorPages.503") {
+	if err := p.err().Error(); !strings.Contains(err, "errorPages.401: ") ||
+		strings.Index(err, "errorPages.401") > strings.Index(err, "errorPages.503") {
 		t.Errorf("both problems, in the order of their names: %s", err)
 	}
 }

@@ -40,12 +40,16 @@ type knownRow struct {
 // upstream. SESSION stands for what the browser sends, NAME for the session's cookie's name, BARE for that without prefix, STATE for that of
 // a sign-in under way.
 var sessionLines = []string{"SESSION", "SESSION", "SESSION; a=1", "a=1; SESSION", "SESSION; c=%d", "d=%d; SESSION", "d=%d; SESSION; e=%d",
-	"a=1;SESSION", "SESSION;", "SESSION;a=1", " SESSION", "SESSION ", "; SESSION", "SESSION; ", "; ; SESSION; ; a=1", "a=1;b=2; SESSION", "SESSION; SESSION",
-	"xSESSION", "c=%d; xSESSION", "x SESSION; c=%d", "x=\"; SESSION\"", "=SESSION", "NAME=\"; SESSION", "NAME=x; SESSION", "SESSION; NAME=x", "NAME.1=x; SESSION", "SESSION; NAME.1=%d",
-	"STATE.0123456789ab=x; SESSION", "SESSION; STATE.0123456789ab=%d", "STATE=x; SESSION; c=%d", "__Secure-STATE=x; SESSION", "BARE=x; SESSION; c=%d", "NAMEx=1; SESSION", "stat; ses=1; SESSION", "a=1", "", "NAME=x"}
+	"a=1;SESSION", "SESSION;", "SESSION;a=1", " SESSION", "SESSION ", "; SESSION", "SESSION; ", "; ; SESSION; ; a=1", "a=1;b=2; SESSION",
+	"SESSION; SESSION",
+	"xSESSION", "c=%d; xSESSION", "x SESSION; c=%d", "x=\"; SESSION\"", "=SESSION", "NAME=\"; SESSION", "NAME=x; SESSION", "SESSION; NAME=x",
+	"NAME.1=x; SESSION", "SESSION; NAME.1=%d",
+	"STATE.0123456789ab=x; SESSION", "SESSION; STATE.0123456789ab=%d", "STATE=x; SESSION; c=%d", "__Secure-STATE=x; SESSION",
+	"BARE=x; SESSION; c=%d", "NAMEx=1; SESSION", "stat; ses=1; SESSION", "a=1", "", "NAME=x"}
 
 // changingLines are those of a browser with another cookie in each request.
-var changingLines = []string{"SESSION; c=%d", "c=%d; SESSION", "c=%d; SESSION; d=%d", "c=%d; SESSION; ", "xSESSION; c=%d", "c=%d; xSESSION", "c=%d;SESSION", "NAME=x; SESSION; c=%d",
+var changingLines = []string{"SESSION; c=%d", "c=%d; SESSION", "c=%d; SESSION; d=%d", "c=%d; SESSION; ", "xSESSION; c=%d",
+	"c=%d; xSESSION", "c=%d;SESSION", "NAME=x; SESSION; c=%d",
 	"SESSION; STATE.0123456789ab=%d", "NAME.1=%d; SESSION", "BARE=%d; SESSION", "SESSION", "; SESSION", "SESSION; "}
 
 func TestPrincipalCacheOfSessions(t *testing.T) {
@@ -57,21 +61,26 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
 	token := signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "api", "sub": "eve"})
 	for _, row := range []knownRow{
-		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines, hosts: []string{"login.example.com", "app.example.com:x@evil.example.net"},
-			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"), map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
+		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines,
+			hosts: []string{"login.example.com", "app.example.com:x@evil.example.net"},
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"),
+				map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
 		{name: "other cookies change with each request", cookies: changingLines, hosts: []string{"app.example.com:x@evil.example.net"},
 			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
 		{name: "a part is open, and forms repeat a token", cookies: sessionLines,
-			options: mergeClaims(headersFor("X-User", "sub"), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
+			options: mergeClaims(headersFor("X-User", "sub"),
+				map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
 		{name: "strangers go on as well, cookies have other names", cookies: sessionLines,
 			options: mergeClaims(headersFor("Authorization", "Bearer {access_token}"), map[string]interface{}{"unauthenticated": "forward",
 				"session": map[string]interface{}{"name": "sess"}, "stateCookie": map[string]interface{}{"name": "stat"}})},
 		{name: "a token in another header counts more", cookies: sessionLines, header: "X-Token", tokens: []string{"", "", "", "", token, "bad"},
 			options: mergeClaims(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
 				"tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}})},
-		{name: "in Redis", hosts: []string{"app.example.com:x@evil.example.net"}, cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
-			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
-				"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
+		{name: "in Redis", hosts: []string{"app.example.com:x@evil.example.net"},
+			cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"),
+				map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
+					"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -81,7 +90,8 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 			_, m := knownBy(t, s, nil, "error")
 			c := b.cookie(cookieName(&m.sessions.cookie, true)) // alone: beside any other of ours nobody is known
 			line := c.Name + "=" + c.Value
-			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&m.sessions.cookie, true), "STATE", cookieName(&m.logins.cookie, true), "BARE", m.sessions.cookie.baseName)
+			names := strings.NewReplacer("SESSION", line, "NAME", cookieName(&m.sessions.cookie, true), "STATE", cookieName(&m.logins.cookie, true),
+				"BARE", m.sessions.cookie.baseName)
 			row.cookies = append([]string{}, row.cookies...)
 			for i, text := range row.cookies {
 				row.cookies[i] = names.Replace(text)
@@ -140,27 +150,36 @@ func TestPrincipalCacheOfTokens(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
-	good, other, ended := sharedToken(map[string]interface{}{"name": "Ada"}), sharedToken(map[string]interface{}{"sub": "eve"}), sharedToken(map[string]interface{}{"exp": 1})
-	bearers := []string{"Bearer " + good, "Bearer " + good, "Bearer " + good, "Bearer " + other, "bearer " + good, "Bearer   " + good, "Bearer\t" + good, " Bearer " + good, "Bearer " + good + " ",
+	good, other, ended := sharedToken(map[string]interface{}{"name": "Ada"}), sharedToken(map[string]interface{}{"sub": "eve"}),
+		sharedToken(map[string]interface{}{"exp": 1})
+	bearers := []string{"Bearer " + good, "Bearer " + good, "Bearer " + good, "Bearer " + other, "bearer " + good, "Bearer   " + good,
+		"Bearer\t" + good, " Bearer " + good, "Bearer " + good + " ",
 		"Bearer " + ended, "Bearer " + good + ", Bearer " + ended, "Bearer x", good, "Basic YTpi", ""}
 	bare := []string{good, good, good, other, good + " ", ended, "Bearer " + good, "x", ""}
 	jwt := func(more map[string]interface{}) map[string]interface{} {
 		return jwtOptions(mergeClaims(more, map[string]interface{}{"signingSecret": tokenSecret}))
 	}
-	callers := []string{strings.TrimPrefix(password(p.clientID, p.clientSecret), "Authorization: "), strings.TrimPrefix(password("other", "x"), "Authorization: "), "Basic x", "Bearer " + good, ""}
+	callers := []string{strings.TrimPrefix(password(p.clientID, p.clientSecret), "Authorization: "),
+		strings.TrimPrefix(password("other", "x"), "Authorization: "), "Basic x", "Bearer " + good, ""}
 	for _, row := range []knownRow{
 		{name: "the upstream gets no token", options: jwt(nil), header: "Authorization", tokens: bearers},
-		{name: "the upstream gets the token", options: jwt(map[string]interface{}{"forwardAuthorization": true, "usernameClaim": "name"}), header: "Authorization", tokens: bearers},
-		{name: "the upstream gets another Authorization", options: jwt(headersFor("Authorization", "name", "X-User", "sub")), header: "Authorization", tokens: bearers},
-		{name: "a header without scheme", options: jwt(map[string]interface{}{"forwardAuthorization": true, "tokenSource": map[string]interface{}{"header": "X-Token"}}),
+		{name: "the upstream gets the token", options: jwt(map[string]interface{}{"forwardAuthorization": true, "usernameClaim": "name"}),
+			header: "Authorization", tokens: bearers},
+		{name: "the upstream gets another Authorization", options: jwt(headersFor("Authorization", "name", "X-User", "sub")),
+			header: "Authorization", tokens: bearers},
+		{name: "a header without scheme", options: jwt(map[string]interface{}{"forwardAuthorization": true,
+			"tokenSource": map[string]interface{}{"header": "X-Token"}}),
 			header: "X-Token", tokens: bare},
 		{name: "a token may be elsewhere", options: jwt(map[string]interface{}{"tokenSource": map[string]interface{}{"header": "X-Token", "cookie": "c"}}),
 			header: "X-Token", tokens: bare, cookies: []string{"a=1", "a=1; c=%d", "c=" + good, "c=" + other}},
-		{name: "strangers go on as well, a part is open", options: mergeClaims(jwt(nil), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
+		{name: "strangers go on as well, a part is open",
+			options: mergeClaims(jwt(nil), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
+			header:  "Authorization", tokens: bearers},
+		{name: "everybody gets the gateway's token", options: clientCredentialsOptions(p, headersFor("X-User", "none", "X-Role", "client_id")),
 			header: "Authorization", tokens: bearers},
-		{name: "everybody gets the gateway's token", options: clientCredentialsOptions(p, headersFor("X-User", "none", "X-Role", "client_id")), header: "Authorization", tokens: bearers},
 		{name: "callers have clients of their own", options: callersOptions(p), header: "Authorization", tokens: callers},
-		{name: "the upstream gets the gateway's token", options: mergeClaims(jwt(nil), clientCredentialsOptions(p, nil)), header: "Authorization", tokens: bearers},
+		{name: "the upstream gets the gateway's token", options: mergeClaims(jwt(nil), clientCredentialsOptions(p, nil)),
+			header: "Authorization", tokens: bearers},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -289,7 +308,8 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 		forgetAll(unknown)
 		want := answerTo(forgetting, req, &seen)
 		if !reflect.DeepEqual(got, want) {
-			story := fmt.Sprintf("seed %d, request %d: %s %s%s user %v trailer %q, %q\n  known:   %s\n  unknown: %s", seedKnown, i, req.Method, req.Host, req.URL.Path, req.URL.User, req.Trailer, req.Header, got, want)
+			story := fmt.Sprintf("seed %d, request %d: %s %s%s user %v trailer %q, %q\n  known:   %s\n  unknown: %s", seedKnown, i, req.Method,
+				req.Host, req.URL.Path, req.URL.User, req.Trailer, req.Header, got, want)
 			t.Error(longText.ReplaceAllString(story, "…$1")) // their last letters tell sessions and tokens apart
 		}
 		forgetAll(decided)
@@ -353,7 +373,8 @@ func endAll(m *middleware) {
 
 // Names that the upstream may be told, that fold into those, that hide some, and others; and what a client may put there.
 var (
-	oddHeaders = []string{"X-User", "X_user", "X.user", "X-Role", "X_role", "X-Real-Ip", "X_real_ip", "Authorization", "X-Authorization", "X-Token", "X_token", "Connection", "Trailer", "Te",
+	oddHeaders = []string{"X-User", "X_user", "X.user", "X-Role", "X_role", "X-Real-Ip", "X_real_ip", "Authorization", "X-Authorization",
+		"X-Token", "X_token", "Connection", "Trailer", "Te",
 		"Upgrade", "X-Key", "Hub-Csrf-Token", "Cookie2", "Host", "User-Agent", "X-Other", "X-Other2", "X-Long" + strings.Repeat("g", maxSafeHeaderLength)}
 	oddValues = []string{"eve", "X-User", "close, X_User", "v", "Bearer x", "websocket", ""}
 )
@@ -381,7 +402,8 @@ func (row *knownRow) request(random *rand.Rand) *http.Request {
 		put(row.header, row.tokens)
 	}
 	at := &url.URL{Path: oneOf("/", "/x", "/public/y", "/public/../x", "/oidc/callback", "/login")}
-	req := &http.Request{Method: oneOf("GET", "GET", "POST", "OPTIONS", "HEAD"), URL: at, RequestURI: at.Path, Host: oneOf(append(row.hosts, "app.example.com")...),
+	req := &http.Request{Method: oneOf("GET", "GET", "POST", "OPTIONS", "HEAD"), URL: at, RequestURI: at.Path,
+		Host:   oneOf(append(row.hosts, "app.example.com")...),
 		Header: header, RemoteAddr: "192.0.2.1:5", Body: http.NoBody}
 	if isOneIn(10) {
 		at.User = url.User("eve") // as `GET http://eve@host/` does
@@ -452,7 +474,8 @@ func TestPrincipalCacheOpensNothingElse(t *testing.T) {
 	if seen := rawUpstream(b, "/public", "Cookie: "+line, "X-User: eve"); seen.Headers.Get("X-User") != "" || seen.Headers.Get("Cookie") != "" {
 		t.Errorf("an open route got %q", seen.Headers)
 	}
-	for _, wrong := range []string{strings.ToUpper(line), line[:len(line)-1], line + "A", strings.Replace(line, s.sessionCookie(), "x"+s.sessionCookie(), 1), strings.Replace(line, "__Host-", "__host-", 1)} {
+	for _, wrong := range []string{strings.ToUpper(line), line[:len(line)-1], line + "A",
+		strings.Replace(line, s.sessionCookie(), "x"+s.sessionCookie(), 1), strings.Replace(line, "__Host-", "__host-", 1)} {
 		if res := b.raw("/", "Cookie: "+wrong); res.StatusCode == http.StatusOK {
 			t.Errorf("let in with %q", wrong[:60])
 		}
@@ -525,11 +548,13 @@ func TestPrincipalCacheForgedHeaders(t *testing.T) {
 						forged++
 					}
 				}
-				if forged > 0 || seen.Headers.Get("X-User") != "ada" || seen.Headers.Get("X-Other") != "1" || strings.Contains(seen.Headers.Get("Cookie"), "session") {
+				if forged > 0 || seen.Headers.Get("X-User") != "ada" || seen.Headers.Get("X-Other") != "1" ||
+					strings.Contains(seen.Headers.Get("Cookie"), "session") {
 					t.Errorf("request %d with %s: got %q", i, name, seen.Headers)
 				}
 			}
-			if seen := withHeaders(s, line, "Connection: X-User, X_Role, keep-alive").upstream(); strings.Contains(strings.ToLower(seen.Headers.Get("Connection")), "x") {
+			if seen := withHeaders(s, line,
+				"Connection: X-User, X_Role, keep-alive").upstream(); strings.Contains(strings.ToLower(seen.Headers.Get("Connection")), "x") {
 				t.Errorf("request %d: Connection still names our headers: %q", i, seen.Headers)
 			}
 		}
@@ -539,7 +564,8 @@ func TestPrincipalCacheForgedHeaders(t *testing.T) {
 func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 	inThisProcess(t)
 	state := newClientState()
-	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: state, header: "Cookie", prefix: "Cookie: ", cookiePrefix: "; s=", cookieNameStem: "s",
+	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: state, header: "Cookie", prefix: "Cookie: ",
+		cookiePrefix: "; s=", cookieNameStem: "s",
 		byHeaderLine: map[string]*principal{}, bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
 	m := &middleware{cache: pc, sessions: &sessionManager{state: state}}
 	keep := func(credential, session string) *principal {
@@ -565,7 +591,8 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 		for repeated := 0; repeated < 3; repeated++ {
 			h.ServeHTTP(httptest.NewRecorder(), &http.Request{URL: mustParse(app), Header: http.Header{"Cookie": {line}}})
 		}
-		if isKept := m.cache.byHeaderLine[line] != nil; isKept != (i < maxLinesPerPrincipal) || isKept && m.cache.byHeaderLine[line].headers.values[0] != fmt.Sprint("a=", i) {
+		if isKept := m.cache.byHeaderLine[line] != nil; isKept != (i < maxLinesPerPrincipal) ||
+			isKept && m.cache.byHeaderLine[line].headers.values[0] != fmt.Sprint("a=", i) {
 			t.Errorf("line %d: %v", i, m.cache.byHeaderLine[line])
 		}
 	}
@@ -650,13 +677,15 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 	// What the session's cookie begins with changes with the first request over https, while others are read. For the race detector.
 	for round := 0; round < 50; round++ {
 		session := cookie{baseName: "app-session", isDefaultName: true, path: "/"}
-		m := &middleware{config: &Config{}, site: &site{}, tokens: &bearerTokens{}, headers: &headerNames{}, sessions: &sessionManager{cookie: session}, logins: &pendingLogins{}}
+		m := &middleware{config: &Config{}, site: &site{}, tokens: &bearerTokens{}, headers: &headerNames{},
+			sessions: &sessionManager{cookie: session}, logins: &pendingLogins{}}
 		pc := newPrincipalCache(m, "key")
 		inParallel(4, func(i int) {
 			if i == 2 {
 				useHTTPSCookie(pc, cookieName(&session, true))
 			}
-			if p := findBySessionCookie(&handler{middleware: &middleware{cache: pc}}, &http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
+			if p := findBySessionCookie(&handler{middleware: &middleware{cache: pc}},
+				&http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")
 			}
 			if i == 3 && extendPrincipal(pc, &principal{cacheKey: "none"}, "__Host-app-session=x", time.Now()) {
@@ -682,7 +711,8 @@ func TestPrincipalCacheHostsAreBounded(t *testing.T) {
 
 // TestPrincipalCacheEndpoints: an endpoint of ours is known behind each StripPrefix, and the front page never is one.
 func TestPrincipalCacheEndpoints(t *testing.T) {
-	m := &middleware{site: &site{endpoints: map[string]*endpoint{"/a/b/c": nil, "/x/": nil}}, headers: &headerNames{}, tokens: &bearerTokens{}, config: &Config{}}
+	m := &middleware{site: &site{endpoints: map[string]*endpoint{"/a/b/c": nil, "/x/": nil}}, headers: &headerNames{},
+		tokens: &bearerTokens{}, config: &Config{}}
 	pc := newPrincipalCache(m, "")
 	for path, want := range map[string]bool{"/a/b/c": true, "/b/c": true, "/c": true, "/x/": true, "/": false, "/a": false, "c": false} {
 		if pc.endpointPaths[path] != want {

@@ -12,7 +12,8 @@ import (
 func FuzzRedisReply(f *testing.F) {
 	for _, seed := range []string{
 		"+OK\r\n", "-MOVED 3999 127.0.0.1:6381\r\n", ":-12\r\n", "$5\r\nhello\r\n", "$-1\r\n", "*-1\r\n", "*2\r\n$1\r\na\r\n*1\r\n:1\r\n",
-		slotReply("10.0.0.1:6379", "10.0.0.2:6379"), roleMaster, "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n", "HTTP/1.1 400 Bad Request\r\n",
+		slotReply("10.0.0.1:6379", "10.0.0.2:6379"), roleMaster, "$99999999999999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+		"HTTP/1.1 400 Bad Request\r\n",
 	} {
 		f.Add(seed)
 	}

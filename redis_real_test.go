@@ -619,11 +619,13 @@ func TestRedisServerTLS(t *testing.T) {
 	port := freePort(t)
 	startRedis(t, "--tls-port", port, "--tls-cert-file", filepath.Join(dir, "cert"), "--tls-key-file", filepath.Join(dir, "key"),
 		"--tls-ca-cert-file", filepath.Join(dir, "ca"), "--tls-auth-clients", "yes")
-	s := realStore(t, &RedisConfig{Endpoints: []string{"rediss://127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem, Cert: certificate, Key: key}}, 5*time.Second)
+	s := realStore(t, &RedisConfig{Endpoints: []string{"rediss://127.0.0.1:" + port},
+		TLS: &TLSConfig{CA: ca.pem, Cert: certificate, Key: key}}, 5*time.Second)
 	l := startLoad(t, s)
 	l.recovers(t, "the start")
 	l.check(t, 5*time.Second, false)
-	_, _, err := getSession(context.Background(), realStore(t, &RedisConfig{Endpoints: []string{"127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem}}, 5*time.Second), "x")
+	_, _, err := getSession(context.Background(), realStore(t,
+		&RedisConfig{Endpoints: []string{"127.0.0.1:" + port}, TLS: &TLSConfig{CA: ca.pem}}, 5*time.Second), "x")
 	wantWords(t, err, "a client certificate?")
 }
 
@@ -795,7 +797,8 @@ func TestRedisSentinelFailover(t *testing.T) {
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		stats := askRedis(t, direct(one), "INFO", "commandstats")
 		role := askRedis(t, direct(one), "ROLE")
-		if strings.HasPrefix(role, "[master") && !strings.Contains(stats, "cmdstat_slaveof") && (strings.Contains(stats, "cmdstat_set:") || strings.Contains(stats, "cmdstat_get:")) {
+		if strings.HasPrefix(role, "[master") && !strings.Contains(stats, "cmdstat_slaveof") &&
+			(strings.Contains(stats, "cmdstat_set:") || strings.Contains(stats, "cmdstat_get:")) {
 			t.Fatalf("the old master was used: %s", stats)
 		}
 	}
@@ -835,7 +838,8 @@ func TestRedisClusterFaults(t *testing.T) {
 	var nodes []*redisProcess
 	create := []string{"--cluster", "create"}
 	for i := 0; i < 6; i++ {
-		p := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
+		p := startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0",
+			"--cluster-replica-validity-factor", "0")
 		nodes = append(nodes, p)
 		create = append(create, p.address)
 	}
@@ -852,7 +856,8 @@ func TestRedisClusterFaults(t *testing.T) {
 	_, err := redisDo(context.Background(), redisAt(t, redisConfigAt(nodes[0].address), time.Second), "", "GET", "foo")
 	wantWords(t, err, "MOVED", "this is a Redis Cluster: set cluster")
 	single := startRedis(t)
-	_, err = redisDo(context.Background(), redisAt(t, &RedisConfig{Endpoints: []string{single.address}, Cluster: &ClusterConfig{}}, time.Second), "", "GET", "foo")
+	_, err = redisDo(context.Background(), redisAt(t, &RedisConfig{Endpoints: []string{single.address}, Cluster: &ClusterConfig{}},
+		time.Second), "", "GET", "foo")
 	wantWords(t, err, "CLUSTER", "this is no Redis Cluster: remove cluster")
 
 	config := &RedisConfig{Endpoints: []string{nodes[0].address, nodes[1].address}, Cluster: &ClusterConfig{}}
@@ -877,7 +882,8 @@ func TestRedisClusterFaults(t *testing.T) {
 	l := startLoad(t, s)
 	l.recovers(t, "the start")
 	id := func(p *redisProcess) string { return askRedis(t, redisConfigAt(p.address), "CLUSTER", "MYID") }
-	runRedisCLI(t, "--cluster", "reshard", nodes[0].address, "--cluster-from", id(nodes[1]), "--cluster-to", id(nodes[0]), "--cluster-slots", "1500", "--cluster-yes")
+	runRedisCLI(t, "--cluster", "reshard", nodes[0].address, "--cluster-from", id(nodes[1]), "--cluster-to", id(nodes[0]), "--cluster-slots",
+		"1500", "--cluster-yes")
 	l.recovers(t, "resharding")
 	if _, bad := l.counts(); bad > 0 {
 		t.Errorf("resharding cost %d answers", bad)

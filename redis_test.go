@@ -500,7 +500,8 @@ func TestRedisAnswers(t *testing.T) {
 		{"-WRONGTYPE Operation against a key holding the wrong kind of value", "choose another keyPrefix"},
 		{"-NOAUTH Authentication required.", "set username and password"},
 		{"-NOPERM this user has no permissions to run the 'get' command", "the user needs GET"},
-		{"-ERR The user executing the script can't run this command or subcommand script: e4b7, on @user_script:1.", "the commands of the scripts, too: TIME"},
+		{"-ERR The user executing the script can't run this command or subcommand script: e4b7, on @user_script:1.",
+			"the commands of the scripts, too: TIME"},
 		{"-CLUSTERDOWN Hash slot not served", "CLUSTER INFO"},
 		{"-MOVED 1 10.0.0.1:6379", "set cluster"},
 		{"-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", "its disk"},
@@ -535,13 +536,15 @@ func TestRedisOptions(t *testing.T) {
 	}{
 		{"no endpoints", map[string]any{}, `endpoints: required; write host and port, such as "redis:6379"`},
 		{"empty endpoint", map[string]any{"endpoints": []any{""}}, `endpoints: required`},
-		{"unknown scheme", map[string]any{"endpoints": "http://host:1"}, `endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
+		{"unknown scheme", map[string]any{"endpoints": "http://host:1"},
+			`endpoints: must be host and port, alone or after redis:// or rediss://, got "http://host:1"`},
 		{"a scheme alone", map[string]any{"endpoints": "redis://"}, "endpoints: must be host and port"},
 		{"password in the URL", map[string]any{"endpoints": "redis://user:s3cr3t@host:6379"}, "endpoints: must be host and port"},
 		{"password in a URL that cannot be read", map[string]any{"endpoints": "redis://user:s3cr3t%@host:6379"}, "endpoints: must be host and port"},
 		{"database in the URL", map[string]any{"endpoints": "redis://host:6379/1"}, "endpoints: must be host and port"},
 		{"port that is none", map[string]any{"endpoints": "host:port"}, "endpoints: must be host and port"},
-		{"redis:// with tls", map[string]any{"endpoints": "redis://host:1", "tls": none}, "endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
+		{"redis:// with tls", map[string]any{"endpoints": "redis://host:1", "tls": none},
+			"endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
 		{"one endpoint with TLS, one without", map[string]any{"endpoints": "redis://b:1,rediss://a:1"}, "endpoints: redis:// is without TLS"},
 		{"sentinel without masterSet", map[string]any{"endpoints": "a:1", "sentinel": none}, "sentinel.masterSet: required"},
 		{"sentinel and cluster", map[string]any{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not stand beside sentinel"},
@@ -551,13 +554,16 @@ func TestRedisOptions(t *testing.T) {
 		{"two problems at once", map[string]any{"database": -1}, "; session.store.redis.endpoints: required"},
 	}
 	for _, row := range rows {
-		_, err := findMiddleware(context.Background(), map[string]any{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "a-secret-of-the-tests",
-			"session": map[string]any{"store": map[string]any{"redis": row.options}}}, "login@file")
-		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") || !strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
+		_, err := findMiddleware(context.Background(), map[string]any{"issuer": "https://id.example.com", "clientId": "app",
+			"clientSecret": "a-secret-of-the-tests",
+			"session":      map[string]any{"store": map[string]any{"redis": row.options}}}, "login@file")
+		if err == nil || !strings.Contains(err.Error(), "session.store.redis.") && !strings.Contains(err.Error(), "session.store.redis: ") ||
+			!strings.Contains(err.Error(), row.wantErr) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: got %v, expected %q", row.name, err, row.wantErr)
 		}
 	}
-	good := map[string]string{"host:1": "host:1", "redis://host:1": "host:1", "[::1]:7": "[::1]:7", "rediss://h:6379": "h:6379", "10.0.0.1:6379": "10.0.0.1:6379"}
+	good := map[string]string{"host:1": "host:1", "redis://host:1": "host:1", "[::1]:7": "[::1]:7", "rediss://h:6379": "h:6379",
+		"10.0.0.1:6379": "10.0.0.1:6379"}
 	for endpoint, address := range good {
 		c, err := newRedis(&RedisConfig{Endpoints: []string{endpoint}}, time.Second)
 		if err != nil || c.endpoints[0] != address || (c.tls != nil) != strings.HasPrefix(endpoint, "rediss") {
@@ -802,9 +808,10 @@ func TestRedisClusterChange(t *testing.T) {
 	for name, reply := range map[string]string{
 		"no array": ":1\r\n", "ranges that are none": "*1\r\n:1\r\n", "range without a server": "*1\r\n*2\r\n:0\r\n:1\r\n",
 		"server that is none": "*1\r\n*3\r\n:0\r\n:1\r\n:2\r\n", "slot that is none": "*1\r\n*3\r\n:0\r\n:16384\r\n*2\r\n$1\r\na\r\n:1\r\n",
-		"negative slot": "*1\r\n*3\r\n:-1\r\n:1\r\n*2\r\n$1\r\na\r\n:1\r\n", "texts for numbers": "*1\r\n*3\r\n$1\r\n0\r\n$1\r\n1\r\n*2\r\n$1\r\na\r\n:1\r\n",
-		"no ranges":   "*0\r\n",
-		"slots twice": "*2\r\n" + strings.Repeat("*3\r\n:0\r\n:16383\r\n*2\r\n"+bulk("127.0.0.1")+":"+strings.Split(two.address, ":")[1]+"\r\n", 2),
+		"negative slot":     "*1\r\n*3\r\n:-1\r\n:1\r\n*2\r\n$1\r\na\r\n:1\r\n",
+		"texts for numbers": "*1\r\n*3\r\n$1\r\n0\r\n$1\r\n1\r\n*2\r\n$1\r\na\r\n:1\r\n",
+		"no ranges":         "*0\r\n",
+		"slots twice":       "*2\r\n" + strings.Repeat("*3\r\n:0\r\n:16383\r\n*2\r\n"+bulk("127.0.0.1")+":"+strings.Split(two.address, ":")[1]+"\r\n", 2),
 	} {
 		two.say(answering(map[string]string{"CLUSTER": reply}))
 		c := redisAt(t, &RedisConfig{Endpoints: []string{two.address}, Cluster: &ClusterConfig{}}, 200*time.Millisecond)
@@ -833,7 +840,8 @@ func TestRedisSlot(t *testing.T) {
 }
 
 func TestRedisPeer(t *testing.T) {
-	for peer, want := range map[string]string{"10.0.0.1:6379": "10.0.0.1:6379", ":6379": "asked:6379", "2001:db8::1:6379": "[2001:db8::1]:6379", "[2001:db8::1]:6379": "[2001:db8::1]:6379", "host.example:1": "host.example:1", "junk": "junk"} {
+	for peer, want := range map[string]string{"10.0.0.1:6379": "10.0.0.1:6379", ":6379": "asked:6379",
+		"2001:db8::1:6379": "[2001:db8::1]:6379", "[2001:db8::1]:6379": "[2001:db8::1]:6379", "host.example:1": "host.example:1", "junk": "junk"} {
 		if got := redisPeerAddress(peer, "asked:1"); got != want {
 			t.Errorf("%s: got %s, expected %s", peer, got, want)
 		}
@@ -862,13 +870,15 @@ func TestRedisStoreKeys(t *testing.T) {
 			t.Errorf("the server heard %q: %s", name, heard)
 		}
 	}
-	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX", " 1 app:session:{id1} token 1000 3600000", " 1 app:session:{id1} token 0 3600000",
+	for _, want := range []string{"SET app:session:{id1} sealed PX 60000;", "SET app:session:{id1} sealed PX 1 XX",
+		" 1 app:session:{id1} token 1000 3600000", " 1 app:session:{id1} token 0 3600000",
 		" 2 app:session:{id1} app:gone:{id1}", " 1 app:out:{", "SET app:seen:{", " PX 3600000", "ZRANGE app:sub:{"} {
 		if !strings.Contains(heard, want) {
 			t.Errorf("the server did not hear %q: %s", want, heard)
 		}
 	}
-	if hashedKey(s.scopes[0], "sub", "alice@example.com") == hashedKey("another secret", "sub", "alice@example.com") || hashedKey(s.scopes[0], "sub", "x") == hashedKey(s.scopes[0], "sid", "x") {
+	if hashedKey(s.scopes[0], "sub", "alice@example.com") == hashedKey("another secret", "sub", "alice@example.com") ||
+		hashedKey(s.scopes[0], "sub", "x") == hashedKey(s.scopes[0], "sid", "x") {
 		t.Error("keys of different names are the same")
 	}
 }
@@ -886,7 +896,8 @@ func newTestCA(t *testing.T) *testCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &testCA{key: key, certificate: &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}}
+	ca := &testCA{key: key, certificate: &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}}
 	der, err := x509.CreateCertificate(rand.Reader, ca.certificate, ca.certificate, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -902,7 +913,8 @@ func (ca *testCA) issue(t *testing.T, address string) (certificate, key string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(address)},
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
+		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.ParseIP(address)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, &private.PublicKey, ca.key)
 	if err != nil {
@@ -912,7 +924,8 @@ func (ca *testCA) issue(t *testing.T, address string) (certificate, key string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
 }
 
 func TestRedisTLS(t *testing.T) {

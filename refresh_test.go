@@ -103,7 +103,8 @@ func TestRefreshTroubles(t *testing.T) {
 		{"404", func(p *fakeProvider) { p.answer("token", answerText(404, "text/html", "<p>")) }, true, "404"},
 		{"redirect", func(p *fakeProvider) { p.answer("token", answerRedirect("http://127.0.0.1:1/")) }, true, "307"},
 		{"neither tokens nor an error", func(p *fakeProvider) { p.answer("token", answerJSON(200, map[string]any{})) }, true, "no access_token"},
-		{"invalid_request", refusedWith(400, `{"error":"invalid_request","error_description":"Refresh token is invalid or has already been claimed by another client."}`), false, "invalid_request"},
+		{"invalid_request",
+			refusedWith(400, `{"error":"invalid_request","error_description":"Refresh token is invalid or has already been claimed by another client."}`), false, "invalid_request"},
 		{"invalid_scope", refusedWith(400, `{"error":"invalid_scope"}`), false, "invalid_scope"},
 		{"a sentence", refusedWith(400, `{"error":"Refresh token has expired"}`), false, "Refresh token has expired"},
 		{"a sentence that is no JSON", refusedWith(400, `the token is gone`), false, "400"},
@@ -160,7 +161,8 @@ func TestRefreshTroubles(t *testing.T) {
 			hasInfo := !c.stays || strings.HasPrefix(c.name, "UserInfo ")
 			p := newFakeProvider(t)
 			p.expiresIn = 2
-			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"), map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"),
+				map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
 			p.expiresIn = 300
 			c.bend(p)
 			time.Sleep(2200 * time.Millisecond)

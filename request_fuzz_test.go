@@ -13,12 +13,15 @@ import (
 // FuzzRequestHost: what counts as a host makes an address that leads there and nowhere else; what does not is answered with 400, and
 // nothing of it is repeated.
 func FuzzRequestHost(f *testing.F) {
-	for _, host := range append(badHosts, "app.example.com", "APP.example.com.:8443", "[::1]:443", "127.0.0.1", "a_b-c", "xn--bcher-kva.example", "0", ".", "-", "[::ffff:192.0.2.1]", "app.example.com:00000") {
+	for _, host := range append(badHosts, "app.example.com", "APP.example.com.:8443", "[::1]:443", "127.0.0.1", "a_b-c",
+		"xn--bcher-kva.example", "0", ".", "-", "[::ffff:192.0.2.1]", "app.example.com:00000") {
 		f.Add(host, "/page?a=b")
 	}
-	h, err := New(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), &RawConfig{Options: map[string]any{"issuer": "https://id.example.com", "clientId": "app",
-		"clientSecret": "qv7H2m9XzR4tK8pW1sLdY6uN3bCfGjEa", "logLevel": "error", "loginUrl": "/login", "endpoints": map[string]any{"authorization": "https://id.example.com/a", "token": "https://id.example.com/t",
-			"jwks": "https://id.example.com/j"}, "unauthenticated": "login"}}, "fuzzed@file")
+	h, err := New(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
+		&RawConfig{Options: map[string]any{"issuer": "https://id.example.com", "clientId": "app",
+			"clientSecret": "qv7H2m9XzR4tK8pW1sLdY6uN3bCfGjEa", "logLevel": "error", "loginUrl": "/login",
+			"endpoints": map[string]any{"authorization": "https://id.example.com/a", "token": "https://id.example.com/t",
+				"jwks": "https://id.example.com/j"}, "unauthenticated": "login"}}, "fuzzed@file")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -38,7 +41,8 @@ func FuzzRequestHost(f *testing.F) {
 			return
 		}
 		u, err := url.Parse("https://" + host + "/x")
-		if err != nil || u.Host != host || u.User != nil || u.Path != "/x" || u.RawQuery+u.Fragment != "" || strings.Trim(host, "0123456789abcdefABCDEFghijklmnopqrstuvwxyzGHIJKLMNOPQRSTUVWXYZ._-:[]") != "" || len(host) > 260 {
+		if err != nil || u.Host != host || u.User != nil || u.Path != "/x" || u.RawQuery+u.Fragment != "" ||
+			strings.Trim(host, "0123456789abcdefABCDEFghijklmnopqrstuvwxyzGHIJKLMNOPQRSTUVWXYZ._-:[]") != "" || len(host) > 260 {
 			t.Fatalf("%q is taken for a host: %v, %v", host, u, err)
 		}
 		to, err := url.Parse(location)
@@ -53,8 +57,10 @@ func FuzzRequestHost(f *testing.F) {
 
 // FuzzRequestWayBack: wherever somebody was, and whatever is said to have been taken off the path, the way back is on this origin.
 func FuzzRequestWayBack(f *testing.F) {
-	for _, address := range []string{"/a?b", "//evil.example.net", "/\\evil.example.net", "https://app.example.com/a", "https://evil.example.net", "https://app.example.com@evil.example.net", "javascript:alert(1)", "\t//x", "https:x", "http://[::1]/",
-		"https://other.example.com/a", "https://example.com.evil.net/", "https://other.example.com:1/a?b#c", "/%zz", "/a\x00b", "/é", "https://x.example.com\\@evil.example.net/"} {
+	for _, address := range []string{"/a?b", "//evil.example.net", "/\\evil.example.net", "https://app.example.com/a",
+		"https://evil.example.net", "https://app.example.com@evil.example.net", "javascript:alert(1)", "\t//x", "https:x", "http://[::1]/",
+		"https://other.example.com/a", "https://example.com.evil.net/", "https://other.example.com:1/a?b#c", "/%zz", "/a\x00b", "/é",
+		"https://x.example.com\\@evil.example.net/"} {
 		f.Add(address, "/app")
 		f.Add("/page", address)
 	}
@@ -68,7 +74,8 @@ func FuzzRequestWayBack(f *testing.F) {
 			if err != nil && back == localPath(address) && strings.Contains(back, "%") {
 				continue // a path that was asked for with a broken escape; it has one slash in front all the same
 			}
-			if err != nil || to.Host != "app.example.com" || to.Scheme != "https" || back[0] != '/' || strings.HasPrefix(back, "//") || strings.ContainsAny(back, "\\\t\r\n\x00") {
+			if err != nil || to.Host != "app.example.com" || to.Scheme != "https" || back[0] != '/' || strings.HasPrefix(back, "//") ||
+				strings.ContainsAny(back, "\\\t\r\n\x00") {
 				t.Fatalf("%q behind %q: %q leads to %v, %v", address, taken, back, to, err)
 			}
 		}
@@ -77,7 +84,9 @@ func FuzzRequestWayBack(f *testing.F) {
 		}
 		st.stateDomain = "example.com"
 		back := returnURL(st, req, address)
-		if to, err := origin.Parse(back); back[0] != '/' && (err != nil || to.User != nil || !strings.HasPrefix(to.Scheme, "http") || to.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(to.Hostname()), ".example.com")) {
+		if to, err := origin.Parse(back); back[0] != '/' &&
+			(err != nil || to.User != nil || !strings.HasPrefix(to.Scheme, "http") ||
+				to.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(to.Hostname()), ".example.com")) {
 			t.Fatalf("%q: with hosts that share the callback it leads to %q", address, back)
 		}
 	})
@@ -85,16 +94,19 @@ func FuzzRequestWayBack(f *testing.F) {
 
 // FuzzRequestUpgrade: whatever is asked for, the upstream is asked for one allowed protocol or for none, and Connection goes with it.
 func FuzzRequestUpgrade(f *testing.F) {
-	for _, upgrade := range []string{"websocket", "WebSocket", "h2c", "websocket, h2c", "websocket\nh2c", "SPDY/3.1", "tcp ", "", "TLS/1.0", "HTTP/2.0", "websoc\u212aet", "\twebsocket"} {
+	for _, upgrade := range []string{"websocket", "WebSocket", "h2c", "websocket, h2c", "websocket\nh2c", "SPDY/3.1", "tcp ", "", "TLS/1.0",
+		"HTTP/2.0", "websoc\u212aet", "\twebsocket"} {
 		f.Add(upgrade, "Upgrade, HTTP2-Settings", "HTTP2-Settings")
 		f.Add(upgrade, "upgrade,close,upgrade", "http2_settings")
 	}
 	f.Fuzz(func(t *testing.T, upgrade, connection, settings string) {
 		hn := &headerNames{upgrades: allowedUpgrades([]string{"SPDY/3.1", "tcp"}), managed: map[string]bool{"http2-settings": true}}
-		req := &http.Request{Header: http.Header{"Upgrade": strings.Split(upgrade, "\n"), "Connection": {connection}, http.CanonicalHeaderKey(settings): {"AAMAAABkAARAAAAAAAIAAAAA"}}}
+		req := &http.Request{Header: http.Header{"Upgrade": strings.Split(upgrade, "\n"), "Connection": {connection},
+			http.CanonicalHeaderKey(settings): {"AAMAAABkAARAAAAAAAIAAAAA"}}}
 		stripHeaders(hn, req, nil)
 		got := req.Header["Upgrade"]
-		if got != nil && (len(got) != 1 || !contains([]string{"websocket", "SPDY/3.1", "tcp"}, got[0]) || http.CanonicalHeaderKey(settings) != "Upgrade" && !strings.EqualFold(strings.Trim(upgrade, " \t\n\v\f\r\u0085\u00a0"), got[0])) {
+		if got != nil && (len(got) != 1 || !contains([]string{"websocket", "SPDY/3.1", "tcp"}, got[0]) ||
+			http.CanonicalHeaderKey(settings) != "Upgrade" && !strings.EqualFold(strings.Trim(upgrade, " \t\n\v\f\r\u0085\u00a0"), got[0])) {
 			t.Fatalf("%q became %q", upgrade, got)
 		}
 		for name, values := range req.Header {
@@ -102,7 +114,8 @@ func FuzzRequestUpgrade(f *testing.F) {
 				t.Fatalf("%q went on", name)
 			}
 			for _, mention := range strings.Split(strings.Join(values, ","), ",") {
-				if mention = strings.TrimSpace(mention); name == "Connection" && (foldName(mention) == "http2-settings" || strings.EqualFold(mention, "Upgrade") && got == nil) {
+				if mention = strings.TrimSpace(mention); name == "Connection" &&
+					(foldName(mention) == "http2-settings" || strings.EqualFold(mention, "Upgrade") && got == nil) {
 					t.Fatalf("%q: Connection still says %q", connection, values)
 				}
 			}

@@ -30,15 +30,20 @@ func asked(t *testing.T, s *testSite, target string, change func(req *http.Reque
 }
 
 // badHosts are what HTTP/3 takes for an :authority, and no host.
-var badHosts = []string{"app.example.com:x@evil.example.net", "app.example.com@evil.example.net", "app.example.com:x", "app.example.com:", "app.example.com:123456",
-	"app.example.com/evil", "app.example.com?evil", "app.example.com#evil", `app.example.com\evil`, "app.example.com\r\nX: y", "app.example.com evil", "app example.com",
-	"app.example.com:443:443", "[::1", "::1", "[::1]x", "[evil.example.net]", "[]", "é.example.com", "app.example.com\x00", "%61pp.example.com", "app.example.com,evil",
+var badHosts = []string{"app.example.com:x@evil.example.net", "app.example.com@evil.example.net", "app.example.com:x", "app.example.com:",
+	"app.example.com:123456",
+	"app.example.com/evil", "app.example.com?evil", "app.example.com#evil", `app.example.com\evil`, "app.example.com\r\nX: y",
+	"app.example.com evil", "app example.com",
+	"app.example.com:443:443", "[::1", "::1", "[::1]x", "[evil.example.net]", "[]", "é.example.com", "app.example.com\x00",
+	"%61pp.example.com", "app.example.com,evil",
 	"app.example.com;", "<b>", "a'b", "", ":443", "@", strings.Repeat("a", 254), "app.example.com:" + strings.Repeat("0", 6), "\u212a.example.com"}
 
 func TestRequestHost(t *testing.T) {
 	p := newFakeProvider(t)
-	s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/public/`)", "logoutUrl": "/logout", "loginUrl": "/login", "unauthenticated": "login"}))
-	for _, host := range []string{"app.example.com", "APP.example.com", "app.example.com.", "app.example.com:8443", "app_1.example-2.com", "localhost", "127.0.0.1:80", "[::1]", "[2001:db8::1]:8080"} {
+	s := start(t, p.options(map[string]any{"bypass": "PathPrefix(`/public/`)", "logoutUrl": "/logout", "loginUrl": "/login",
+		"unauthenticated": "login"}))
+	for _, host := range []string{"app.example.com", "APP.example.com", "app.example.com.", "app.example.com:8443", "app_1.example-2.com",
+		"localhost", "127.0.0.1:80", "[::1]", "[2001:db8::1]:8080"} {
 		if rw := asked(t, s, "/", func(req *http.Request) { req.Host = host }); rw.Code != http.StatusFound {
 			t.Errorf("%q: expected a redirect, got %d", host, rw.Code)
 		}
@@ -48,7 +53,8 @@ func TestRequestHost(t *testing.T) {
 			rw := asked(t, s, path, func(req *http.Request) { req.Host = host })
 			if isOpen := host == "" && path == "/public/x"; isOpen && rw.Code != http.StatusOK {
 				t.Errorf("a health check by HTTP/1.0 without a Host: expected 200, got %d", rw.Code)
-			} else if !isOpen && (rw.Code != http.StatusBadRequest || len(rw.Header()["Set-Cookie"])+len(rw.Header()["Location"]) > 0 || host != "" && len(host) > 2 && strings.Contains(rw.Body.String(), host)) {
+			} else if !isOpen && (rw.Code != http.StatusBadRequest || len(rw.Header()["Set-Cookie"])+len(rw.Header()["Location"]) > 0 ||
+				host != "" && len(host) > 2 && strings.Contains(rw.Body.String(), host)) {
 				t.Errorf("%q %s: expected 400, got %d %q %s", host, path, rw.Code, rw.Header(), rw.Body)
 			}
 		}
@@ -72,7 +78,8 @@ func TestRequestReturnsHere(t *testing.T) {
 	req := httptest.NewRequest(http.MethodGet, app+"/oidc/callback", nil)
 	for address, want := range map[string]string{
 		"/a?b=c": "/a?b=c", "//evil.example.net/x": "/evil.example.net/x", "https://app.example.com/a?b": "/a?b", "https://APP.example.com:443/a": "/a",
-		"https://evil.example.net/a": "/", "https://app.example.com@evil.example.net/a": "/", "https://app.example.com:x@evil.example.net/": "/", "javascript:alert(1)": "/",
+		"https://evil.example.net/a": "/", "https://app.example.com@evil.example.net/a": "/", "https://app.example.com:x@evil.example.net/": "/",
+		"javascript:alert(1)":    "/",
 		"https:evil.example.net": "/", "": "/", "https://other.example.com/a": "/", "/%zz": "/%zz", "\t//evil.example.net": "/",
 	} {
 		if got := returnURL(m.site, req, address); got != want {
@@ -81,8 +88,10 @@ func TestRequestReturnsHere(t *testing.T) {
 	}
 	m.site.stateDomain = "example.com" // of a callback for several hosts
 	for address, want := range map[string]string{
-		"https://other.example.com/a?b": "https://other.example.com/a?b", "https://other.example.com:8443/": "https://other.example.com:8443/", "https://example.com/": "https://example.com/",
-		"https://evil.example.net/a": "/", "https://notexample.com/": "/", "https://x@evil.example.net:1/": "/", "javascript://other.example.com/%0aalert(1)": "/", "https://app.example.com/a": "/a",
+		"https://other.example.com/a?b": "https://other.example.com/a?b", "https://other.example.com:8443/": "https://other.example.com:8443/",
+		"https://example.com/":       "https://example.com/",
+		"https://evil.example.net/a": "/", "https://notexample.com/": "/", "https://x@evil.example.net:1/": "/",
+		"javascript://other.example.com/%0aalert(1)": "/", "https://app.example.com/a": "/a",
 		"https://u:p@other.example.com/a": "https://other.example.com/a",
 	} {
 		if got := returnURL(m.site, req, address); got != want {
@@ -104,7 +113,8 @@ func TestRequestScheme(t *testing.T) {
 		{"session.secure, of any host", sessionOptions("secure", true), "other.example.com", true},
 		{"session.secure false", sessionOptions("secure", false), "app.example.com", false},
 		{"an https callback of this host", map[string]any{"redirectUrl": "https://app.example.com/oidc/callback"}, "app.example.com", true},
-		{"an https callback of this host, with its port", map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback"}, "APP.example.com", true},
+		{"an https callback of this host, with its port", map[string]any{"redirectUrl": "https://app.example.com:443/oidc/callback"},
+			"APP.example.com", true},
 		{"an https callback of another host", map[string]any{"redirectUrl": "https://login.example.com/oidc/callback"}, "app.example.com", false},
 		{"an http callback", map[string]any{"redirectUrl": "http://app.example.com/oidc/callback"}, "app.example.com", false},
 		{"a callback without scheme", map[string]any{"redirectUrl": "app.example.com/oidc/callback"}, "app.example.com", false},
@@ -137,10 +147,14 @@ func TestRequestPrefix(t *testing.T) {
 		sent []string
 		want string
 	}{
-		{nil, ""}, {[]string{"/app"}, "/app"}, {[]string{"/app/"}, "/app"}, {[]string{"/outer", "/inner"}, "/outer/inner"}, {[]string{"/outer, /inner"}, "/outer/inner"},
-		{[]string{"app"}, "/app"}, {[]string{"/"}, ""}, {[]string{""}, ""}, {[]string{"//evil.example.net"}, "/evil.example.net"}, {[]string{`/\evil.example.net`}, "/%5Cevil.example.net"},
-		{[]string{"https://evil.example.net"}, "/https:/evil.example.net"}, {[]string{"/a/../.."}, ""}, {[]string{"/a?b#c"}, "/a%3Fb%23c"}, {[]string{"/ä"}, "/%C3%A4"},
-		{[]string{"/" + strings.Repeat("a", maxPrefix)}, ""}, {[]string{"/a\r\nX: y"}, "/a%0D%0AX:%20y"}, {[]string{"@evil.example.net"}, "/@evil.example.net"},
+		{nil, ""}, {[]string{"/app"}, "/app"}, {[]string{"/app/"}, "/app"}, {[]string{"/outer", "/inner"}, "/outer/inner"},
+		{[]string{"/outer, /inner"}, "/outer/inner"},
+		{[]string{"app"}, "/app"}, {[]string{"/"}, ""}, {[]string{""}, ""}, {[]string{"//evil.example.net"}, "/evil.example.net"},
+		{[]string{`/\evil.example.net`}, "/%5Cevil.example.net"},
+		{[]string{"https://evil.example.net"}, "/https:/evil.example.net"}, {[]string{"/a/../.."}, ""}, {[]string{"/a?b#c"}, "/a%3Fb%23c"},
+		{[]string{"/ä"}, "/%C3%A4"},
+		{[]string{"/" + strings.Repeat("a", maxPrefix)}, ""}, {[]string{"/a\r\nX: y"}, "/a%0D%0AX:%20y"},
+		{[]string{"@evil.example.net"}, "/@evil.example.net"},
 		{[]string{strings.Repeat("/a,", 400)}, ""},
 	} {
 		req := httptest.NewRequest(http.MethodGet, "/x", nil)
@@ -194,7 +208,8 @@ func TestRequestForwardedHost(t *testing.T) {
 		t.Errorf("the callback: %d %q", rw.Code, rw.Header())
 	}
 	s = start(t, p.options(map[string]any{"redirectUrl": app + "/oidc/callback", "loginUrl": "/login"}))
-	for target, want := range map[string]int{app + "/x": http.StatusFound, app + ":443/x": http.StatusFound, "http://app.example.com/x": http.StatusBadRequest, "https://evil.example.net/x": http.StatusBadRequest,
+	for target, want := range map[string]int{app + "/x": http.StatusFound, app + ":443/x": http.StatusFound,
+		"http://app.example.com/x": http.StatusBadRequest, "https://evil.example.net/x": http.StatusBadRequest,
 		"//app.example.com/x": http.StatusBadRequest, "https://u@app.example.com/x": http.StatusBadRequest} {
 		if rw := asked(t, s, "/login?target_link_uri="+url.QueryEscape(target), told); rw.Code != want {
 			t.Errorf("a sign-in that shall end at %s: expected %d, got %d %s", target, want, rw.Code, rw.Body)
@@ -220,12 +235,18 @@ func TestRequestUpgrade(t *testing.T) {
 		connection, want string
 		wantConnection   string
 	}{
-		{[]string{"websocket"}, "Upgrade", "websocket", "Upgrade"}, {[]string{"WebSocket"}, "keep-alive, upgrade", "websocket", "keep-alive, upgrade"}, {[]string{" websocket\t"}, "Upgrade", "websocket", "Upgrade"},
-		{[]string{"SPDY/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"}, {[]string{"spdy/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"}, {[]string{"TCP"}, "Upgrade", "tcp", "Upgrade"},
-		{[]string{"h2c"}, "Upgrade, HTTP2-Settings", "", ""}, {[]string{"H2C"}, "close, Upgrade, http2_settings", "", "close"}, {[]string{"h2c,"}, "Upgrade", "", ""},
-		{[]string{"websocket, h2c"}, "Upgrade", "", ""}, {[]string{"h2c, websocket"}, "Upgrade", "", ""}, {[]string{"websocket", "h2c"}, "Upgrade", "", ""}, {[]string{"h2c", "websocket"}, "Upgrade", "", ""},
-		{[]string{"websocket", "websocket"}, "Upgrade", "", ""}, {[]string{""}, "Upgrade", "", ""}, {[]string{"HTTP/2.0"}, "Upgrade", "", ""}, {[]string{"TLS/1.0"}, "Upgrade", "", ""},
-		{[]string{"SPDY/3"}, "Upgrade", "", ""}, {[]string{"websocket/13"}, "Upgrade", "", ""}, {[]string{"websoc\u212aet"}, "Upgrade", "", ""}, {nil, "Upgrade, X-Other", "", "X-Other"},
+		{[]string{"websocket"}, "Upgrade", "websocket", "Upgrade"},
+		{[]string{"WebSocket"}, "keep-alive, upgrade", "websocket", "keep-alive, upgrade"}, {[]string{" websocket\t"}, "Upgrade", "websocket", "Upgrade"},
+		{[]string{"SPDY/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"}, {[]string{"spdy/3.1"}, "Upgrade", "SPDY/3.1", "Upgrade"},
+		{[]string{"TCP"}, "Upgrade", "tcp", "Upgrade"},
+		{[]string{"h2c"}, "Upgrade, HTTP2-Settings", "", ""}, {[]string{"H2C"}, "close, Upgrade, http2_settings", "", "close"},
+		{[]string{"h2c,"}, "Upgrade", "", ""},
+		{[]string{"websocket, h2c"}, "Upgrade", "", ""}, {[]string{"h2c, websocket"}, "Upgrade", "", ""},
+		{[]string{"websocket", "h2c"}, "Upgrade", "", ""}, {[]string{"h2c", "websocket"}, "Upgrade", "", ""},
+		{[]string{"websocket", "websocket"}, "Upgrade", "", ""}, {[]string{""}, "Upgrade", "", ""}, {[]string{"HTTP/2.0"}, "Upgrade", "", ""},
+		{[]string{"TLS/1.0"}, "Upgrade", "", ""},
+		{[]string{"SPDY/3"}, "Upgrade", "", ""}, {[]string{"websocket/13"}, "Upgrade", "", ""}, {[]string{"websoc\u212aet"}, "Upgrade", "", ""},
+		{nil, "Upgrade, X-Other", "", "X-Other"},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodOptions, http.MethodPost} {
 			for i, site := range []*testSite{s, s, s, anonymous} { // signed in, remembered, open to all, as nobody
@@ -237,7 +258,8 @@ func TestRequestUpgrade(t *testing.T) {
 						delete(req.Header, "Upgrade")
 					}
 					req.Header.Set("Connection", row.connection)
-					req.Header["Http2-Settings"], req.Header["Http2_settings"], req.Header["Http2.settings"] = []string{"AAMAAABkAARAAAAAAAIAAAAA"}, []string{"x"}, []string{"x"}
+					req.Header["Http2-Settings"], req.Header["Http2_settings"], req.Header["Http2.settings"] = []string{"AAMAAABkAARAAAAAAAIAAAAA"},
+						[]string{"x"}, []string{"x"}
 					req.Header.Set("Sec-Websocket-Key", "x")
 					if i < 2 {
 						req.Header.Set("Cookie", session)
@@ -270,7 +292,8 @@ func TestRequestUpgrade(t *testing.T) {
 
 func TestRequestUpgradeOption(t *testing.T) {
 	for value, want := range map[string]string{
-		"websocket": "", "SPDY/3.1,tcp": "", "h2c": "upgrades", "H2C": "upgrades", "HTTP/2.0": "upgrades", "h2": "upgrades", "TLS/1.2": "upgrades", "tls": "upgrades", "a b": "upgrades", "a/b/c": "upgrades",
+		"websocket": "", "SPDY/3.1,tcp": "", "h2c": "upgrades", "H2C": "upgrades", "HTTP/2.0": "upgrades", "h2": "upgrades",
+		"TLS/1.2": "upgrades", "tls": "upgrades", "a b": "upgrades", "a/b/c": "upgrades",
 		"tcp,h2c": "upgrades", "h3": "upgrades", "HTTP": "upgrades", "h2c/1": "upgrades",
 	} {
 		_, err := build(t, newFakeProvider(t).options(map[string]any{"upgrades": value}))
@@ -300,7 +323,8 @@ func TestRequestRemoveHeaders(t *testing.T) {
 		})
 		seen := &received{}
 		_ = json.Unmarshal(rw.Body.Bytes(), seen)
-		if text, _ := json.Marshal(seen); strings.Contains(strings.ToLower(string(text)), "original") || strings.Contains(strings.ToLower(string(text)), "override") || seen.Headers.Get("X-Other") != "stays" {
+		if text, _ := json.Marshal(seen); strings.Contains(strings.ToLower(string(text)), "original") ||
+			strings.Contains(strings.ToLower(string(text)), "override") || seen.Headers.Get("X-Other") != "stays" {
 			t.Errorf("%d: got %d %s", i, rw.Code, text)
 		}
 	}
@@ -317,14 +341,20 @@ func TestRequestClientIP(t *testing.T) {
 		open     bool
 	}{
 		{nil, "192.0.2.1:5", forwarded("10.0.0.1"), false}, {nil, "10.0.0.1:5", nil, true}, {nil, "[fe80::1%eth0]:5", nil, false},
-		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1"), true}, {map[string]any{"depth": 1}, "10.0.0.1:5", nil, false}, {map[string]any{"depth": 1}, "10.0.0.1:5", forwarded("192.0.2.7"), false},
-		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), false}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("192.0.2.7, 10.0.0.1"), true},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1"), true}, {map[string]any{"depth": 1}, "10.0.0.1:5", nil, false},
+		{map[string]any{"depth": 1}, "10.0.0.1:5", forwarded("192.0.2.7"), false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("192.0.2.7, 10.0.0.1"), true},
 		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1", "192.0.2.7"), false}, // a line of the client's, and one of a proxy that adds lines
-		{map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), true}, {map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1"), false},
-		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1:1234"), true}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("x"), false}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1,"), false},
+		{map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7"), true},
+		{map[string]any{"depth": 2}, "192.0.2.1:5", forwarded("10.0.0.1"), false},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1:1234"), true},
+		{map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("x"), false}, {map[string]any{"depth": 1}, "192.0.2.1:5", forwarded("10.0.0.1,"), false},
 		{map[string]any{"excludedIPs": "192.0.2.0/24,203.0.113.9"}, "192.0.2.1:5", forwarded("10.0.0.1, 192.0.2.7, 203.0.113.9"), true},
-		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, 198.51.100.1, 192.0.2.7"), false}, {map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("192.0.2.7"), false},
-		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, unknown, 192.0.2.7"), false}, {map[string]any{"excludedIPs": "2001:db8::/32"}, "192.0.2.1:5", forwarded("10.0.0.1, 2001:db8::1, [2001:db8::2]:443"), true},
+		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, 198.51.100.1, 192.0.2.7"), false},
+		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("192.0.2.7"), false},
+		{map[string]any{"excludedIPs": "192.0.2.0/24"}, "192.0.2.1:5", forwarded("10.0.0.1, unknown, 192.0.2.7"), false},
+		{map[string]any{"excludedIPs": "2001:db8::/32"}, "192.0.2.1:5", forwarded("10.0.0.1, 2001:db8::1, [2001:db8::2]:443"), true},
 		{map[string]any{"depth": 200}, "192.0.2.1:5", forwarded(strings.Repeat("10.0.0.1,", 300)), false},
 	} {
 		for rule, opens := range map[string]bool{"ClientIP(`10.0.0.0/8`)": row.open, "PathPrefix(`/`) && ClientIP(`10.0.0.1`)": row.open} {
@@ -402,7 +432,8 @@ func TestRequestStreams(t *testing.T) {
 
 func TestRequestLocalPath(t *testing.T) {
 	for given, want := range map[string]string{
-		"/": "/", "": "/", "/a?b=c": "/a?b=c", "//evil/": "/evil/", "/\\evil": "/evil", "\\\\evil": "/evil", "/\t/evil": "/evil", "/\r\n/evil": "/evil", "\x00//evil": "/evil",
+		"/": "/", "": "/", "/a?b=c": "/a?b=c", "//evil/": "/evil/", "/\\evil": "/evil", "\\\\evil": "/evil", "/\t/evil": "/evil",
+		"/\r\n/evil": "/evil", "\x00//evil": "/evil",
 		"https://evil/": "/https://evil/", "@evil": "/@evil", "/a?b=\\\n": "/a?b=/",
 	} {
 		if got := localPath(given); got != want {

@@ -28,7 +28,8 @@ func TestResourceMetadata(t *testing.T) {
 			_, address, _ := strings.Cut(r.header.Get("WWW-Authenticate"), `resource_metadata="`)
 			found := apiCall(t, s, "GET", strings.Trim(address, `"`), "", "Origin: https://client.example").expect(200)
 			document := map[string]any{}
-			if err := json.Unmarshal([]byte(found.body), &document); err != nil || found.header.Get("Content-Type") != "application/json" || found.header.Get("Access-Control-Allow-Origin") != "*" {
+			if err := json.Unmarshal([]byte(found.body), &document); err != nil || found.header.Get("Content-Type") != "application/json" ||
+				found.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%v:\n%s", err, found.story())
 			}
 			if servers := stringsOf(document["authorization_servers"]); document["resource"] != row.resource || len(servers) != 1 || servers[0] != p.issuer {

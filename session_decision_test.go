@@ -20,7 +20,8 @@ func TestSessionDecision(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
 	p.user["groups"] = []any{"staff"}
-	options := mergeClaims(headersFor("X-User", "sub", "X-Groups", "groups", "X-None", "none"), map[string]any{"claims": "Contains(`groups`, `staff`)", "usernameClaim": "sub"})
+	options := mergeClaims(headersFor("X-User", "sub", "X-Groups", "groups", "X-None", "none"),
+		map[string]any{"claims": "Contains(`groups`, `staff`)", "usernameClaim": "sub"})
 	s, b := signedIn(t, p, options)
 	m := testMiddlewareOf(s)
 	sealed := func() *decision {

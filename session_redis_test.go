@@ -80,8 +80,9 @@ func TestReplicaLooksAgain(t *testing.T) {
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	options := map[string]any{"logoutUrl": "/logout", "clientConfig": map[string]any{"timeoutSeconds": 1}, "forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
-		"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}}
+	options := map[string]any{"logoutUrl": "/logout", "clientConfig": map[string]any{"timeoutSeconds": 1},
+		"forwardHeaders": map[string]any{"X-User": "sub"}, "session": map[string]any{
+			"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}}
 	s, b := signedIn(t, p, options)
 	session := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value // without the cookie of the first moments
 	lines := []string{session, "a=1; " + session, "a=2; " + session, "a=3; " + session + "; b=4"}
@@ -258,7 +259,8 @@ func TestReplicaLogoutRefused(t *testing.T) {
 		mu.Lock()
 		refused = script
 		mu.Unlock()
-		if err := logoutByProvider(context.Background(), m.sessions, m.sessions.state.revoked, "", "ada"); (err == nil) != want || err != nil && !errors.Is(err, errUnavailable) {
+		if err := logoutByProvider(context.Background(), m.sessions, m.sessions.state.revoked, "", "ada"); (err == nil) != want ||
+			err != nil && !errors.Is(err, errUnavailable) {
 			t.Errorf("Redis refuses %.40q: %v", script, err)
 		}
 	}
@@ -367,7 +369,8 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "taken",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
 	m := testMiddlewareOf(s)
 	ctx := context.Background()
 	old, _, err := openSession(ctx, m.sessions, "taken", b.cookie("taken").Value)
@@ -416,7 +419,8 @@ func TestReplicaGoesOn(t *testing.T) {
 	if !extendPrincipal(pc, p, "known", now) || pc.byHeaderLine["known"] == p || !pc.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
 		t.Error("it does not go on")
 	}
-	if extendPrincipal(pc, p, "changed", now) || extendPrincipal(pc, p, "gone", now) || pc.byHeaderLine["changed"] != other || pc.byHeaderLine["gone"] != nil {
+	if extendPrincipal(pc, p, "changed", now) || extendPrincipal(pc, p, "gone", now) || pc.byHeaderLine["changed"] != other ||
+		pc.byHeaderLine["gone"] != nil {
 		t.Error("it goes on in the place of another")
 	}
 }
@@ -480,8 +484,9 @@ func TestReplicaLogoutsThatRedisRefuses(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
 	redis, refuse, answer := refusingRedis(t)
-	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "backchannelLogoutUrl": "/gone", "frontchannelLogoutUrl": "/frame", "logLevel": "debug",
-		"session": map[string]any{"name": "refused", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
+	s := start(t, p.options(map[string]any{"logoutUrl": "/logout", "backchannelLogoutUrl": "/gone", "frontchannelLogoutUrl": "/frame",
+		"logLevel": "debug",
+		"session":  map[string]any{"name": "refused", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
 	signOut := func(b *browser) *reply { return b.fetch(http.MethodPost, "/logout", "") }
 	pushed := func(b *browser) *reply {
 		return sendTo(s, "/gone", "application/x-www-form-urlencoded", logoutForm(p.logoutToken(map[string]any{"sub": "ada"})))
@@ -539,7 +544,8 @@ func TestReplicaLease(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
 	redis, refuse, answer := refusingRedis(t)
-	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "leased", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "leased",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
 	sm := testMiddlewareOf(s).sessions
 	ctx, now := context.Background(), time.Now()
 	old, _, err := openSession(ctx, sm, "leased", b.cookie("leased").Value)
@@ -615,7 +621,8 @@ func TestReplicaLease(t *testing.T) {
 	heardOf(redis)
 	away := newFakeProvider(t)
 	away.answer("discovery", answerText(http.StatusServiceUnavailable, "text/plain", ""))
-	other := start(t, away.options(map[string]any{"session": map[string]any{"name": "leased", "store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
+	other := start(t, away.options(map[string]any{"session": map[string]any{"name": "leased",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
 	if _, err := redeemWithLease(ctx, testMiddlewareOf(other).sessions, old, nil, "key", time.Second); !errors.Is(err, errUnavailable) {
 		t.Errorf("the provider is away: %v", err)
 	}

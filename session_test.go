@@ -65,7 +65,8 @@ func TestSessionSecretIsReplaced(t *testing.T) {
 	p := newFakeProvider(t)
 	name := sessionOptions("name", "kept", "secret", "the-first-secret-of-32-bytes-or-so")
 	s, b := signedIn(t, p, name)
-	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-bytes-or-so", "previousSecrets", []string{"the-first-secret-of-32-bytes-or-so"})))
+	second := start(t, p.options(sessionOptions("name", "kept", "secret", "the-second-secret-of-32-bytes-or-so", "previousSecrets",
+		[]string{"the-first-secret-of-32-bytes-or-so"})))
 	b.routes[app] = second
 	before := b.cookie("kept").Value
 	b.fetch(http.MethodGet, "/", "").upstream()
@@ -191,7 +192,8 @@ func TestSessionLevel(t *testing.T) {
 func TestSessionLevelIsThatOfWhoAsked(t *testing.T) {
 	p := newFakeProvider(t)
 	low := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}}))
-	high := start(t, p.options(sessionOptions("name", "shared"), map[string]any{"stateCookie": map[string]any{"name": "shared-state"}, "acrValues": "gold", "maxAge": 60}))
+	high := start(t, p.options(sessionOptions("name", "shared"),
+		map[string]any{"stateCookie": map[string]any{"name": "shared-state"}, "acrValues": "gold", "maxAge": 60}))
 	b := newBrowser(t, low)
 	b.routes[app+"/high"] = high
 	b.open("/high").expect(http.StatusBadGateway) // the provider did not do what it was asked: no circle

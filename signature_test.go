@@ -145,7 +145,8 @@ func TestSignatureAlgorithms(t *testing.T) {
 		if verifySignature(parsed, secret) == nil {
 			t.Errorf("token of %s with a secret", alg)
 		}
-		for _, cut := range [][]byte{nil, parsed.signature[1:], append([]byte{0}, parsed.signature...), append(parsed.signature[:0:0], make([]byte, len(parsed.signature))...)} {
+		for _, cut := range [][]byte{nil, parsed.signature[1:], append([]byte{0}, parsed.signature...),
+			append(parsed.signature[:0:0], make([]byte, len(parsed.signature))...)} {
 			broken := *parsed
 			broken.signature = cut
 			wantError(t, verifySignature(&broken, keyOf(t, jwkOf(jwtSigner(alg), ""))), "signature: does not match")
@@ -396,7 +397,8 @@ func pemOfSmallRSA(t *testing.T) string {
 // TestSignatureAlgorithmOfTheProvider: RS256 where it is listed or nothing of ours is, else the first that has a public key.
 func TestSignatureAlgorithmOfTheProvider(t *testing.T) {
 	for listed, want := range map[string]string{
-		"": "RS256", "ES256 RS256": "RS256", "RS256 ES256": "RS256", "HS256 RS256": "RS256", "none ES256": "ES256", "HS256 PS256 ES256": "PS256", "HS256": "RS256", "of-tomorrow": "RS256",
+		"": "RS256", "ES256 RS256": "RS256", "RS256 ES256": "RS256", "HS256 RS256": "RS256", "none ES256": "ES256", "HS256 PS256 ES256": "PS256",
+		"HS256": "RS256", "of-tomorrow": "RS256",
 	} {
 		if got := signingAlgorithm(&client{}, strings.Fields(listed)); got != want {
 			t.Errorf("%q: got %s, expected %s", listed, got, want)

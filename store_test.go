@@ -178,7 +178,8 @@ func TestStoreSentinelSwitch(t *testing.T) {
 		return &RedisConfig{Endpoints: []string{p.address}, Password: "pw"}
 	}
 	waitUntil(t, "Sentinels know each other and the replica", func() bool {
-		return strings.Contains(askRedis(t, guard, "INFO", "sentinel"), "slaves=1,sentinels=3") && strings.Contains(askRedis(t, direct(two), "INFO", "replication"), "master_link_status:up")
+		return strings.Contains(askRedis(t, guard, "INFO", "sentinel"), "slaves=1,sentinels=3") &&
+			strings.Contains(askRedis(t, direct(two), "INFO", "replication"), "master_link_status:up")
 	})
 	s := settlingStore(t, config, time.Second)
 	ctx := context.Background()
@@ -297,7 +298,9 @@ func TestStoreEviction(t *testing.T) {
 	if left == 0 || left == 4000 || found != left {
 		t.Errorf("%d sessions are left of 4000, %d are found by their index", left, found)
 	}
-	if said := strings.Join(captured.of(s.log.name), "\n"); !interpreted() && (!strings.Contains(said, `maxmemory-policy is "volatile-ttl"`) || !strings.Contains(said, "appendonly is off") || strings.Count(said, "can lose sessions") != 1) {
+	if said := strings.Join(captured.of(s.log.name), "\n"); !interpreted() &&
+		(!strings.Contains(said, `maxmemory-policy is "volatile-ttl"`) || !strings.Contains(said, "appendonly is off") ||
+			strings.Count(said, "can lose sessions") != 1) {
 		t.Errorf("the log says %s", said)
 	}
 }
@@ -329,7 +332,8 @@ func TestStoreKeepsTheLastMarks(t *testing.T) {
 // TestStoreIsNotSettled while something is left to be written again.
 func TestStoreIsNotSettled(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string { return "-ERR refused\r\n" })
-	s := &store{redis: redisAt(t, redisConfigAt(f.address), time.Second), recentChanges: []*change{{id: "one", value: "x", end: time.Now().Add(time.Hour)}}}
+	s := &store{redis: redisAt(t, redisConfigAt(f.address), time.Second),
+		recentChanges: []*change{{id: "one", value: "x", end: time.Now().Add(time.Hour)}}}
 	s.syncLogouts = func(ctx context.Context, told []string) (int64, error) { return 0, nil }
 	if err := replayChanges(s, true); !errors.Is(err, errUnavailable) || len(s.pendingChanges) != 1 {
 		t.Errorf("%v, %d are left", err, len(s.pendingChanges))

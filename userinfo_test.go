@@ -21,7 +21,8 @@ func TestUserinfo(t *testing.T) {
 		}
 		for endpoint, method := range map[string]string{"discovery": "GET", "jwks": "GET", "token": "POST", "userinfo": "GET"} {
 			call := p.lastCall(endpoint)
-			if call.method != method || !strings.HasPrefix(call.header.Get("Accept"), "application/json") || !strings.HasPrefix(call.header.Get("User-Agent"), "traefik-oidc/") || endpoint != "token" && len(call.form) > 0 {
+			if call.method != method || !strings.HasPrefix(call.header.Get("Accept"), "application/json") ||
+				!strings.HasPrefix(call.header.Get("User-Agent"), "traefik-oidc/") || endpoint != "token" && len(call.form) > 0 {
 				t.Errorf("%s: got %s %q %q", endpoint, call.method, call.form, call.header)
 			}
 		}
