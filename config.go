@@ -681,15 +681,11 @@ var withoutLogin = regexp.MustCompile(`^(?i:bypass|bypassIdentity|ipStrategy|rem
 func checkJobs(config *Config, names []string, p *problems) {
 	reason := ""
 	jobs := map[string]bool{"jwt": config.JWT != nil, "oAuthIntrospection": config.OAuthIntrospection != nil, "oAuthClientCredentials": config.OAuthClientCredentials != nil}
-	paths := optionPaths(reflect.TypeOf(Config{}), "")
 	for _, name := range names {
 		known := withoutLogin.FindStringSubmatch(name)
-		for _, path := range paths {
-			job, below, _ := strings.Cut(path, ".")
-			if known == nil && config.Issuer+config.ClientID == "" && jobs[job] && strings.EqualFold(below, name) {
-				p.add(name, "is of a sign-in, and there is none; its place is %s", path)
-				known = []string{name, ""}
-			}
+		if known == nil && config.Issuer+config.ClientID == "" && placeInJob(jobs, name) != "" {
+			p.add(name, "is of a sign-in, and there is none; its place is %s", placeInJob(jobs, name))
+			known = []string{name, ""}
 		}
 		if reason == "" && (known == nil || known[1] != "" && config.OAuthIntrospection == nil) {
 			reason = fmt.Sprintf(", because %q is set", name)
@@ -701,4 +697,14 @@ func checkJobs(config *Config, names []string, p *problems) {
 	}
 	p.must(config.Issuer != "", "issuer", "required for sign-in%s; write the provider's address, such as \"https://id.example.com\"", reason)
 	p.must(config.ClientID != "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
+}
+
+// placeInJob is the path of an option of that name in a block of one of the jobs, "" when there is none.
+func placeInJob(jobs map[string]bool, name string) string {
+	for _, path := range optionPaths(reflect.TypeOf(Config{}), "") {
+		if job, below, _ := strings.Cut(path, "."); jobs[job] && strings.EqualFold(below, name) {
+			return path
+		}
+	}
+	return ""
 }

@@ -57,7 +57,11 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 		field := block.Field(i)
 		at := under(o, name)
 		at.tag = tag
-		for _, spelling := range strings.Fields(strings.ToLower(name + " " + tag.Get("alias"))) {
+		var spellings []string
+		if len(given) > 0 { // few blocks are given, and all of them are read for each middleware
+			spellings = strings.Fields(strings.ToLower(name + " " + tag.Get("alias")))
+		}
+		for _, spelling := range spellings {
 			_, isGiven := given[spelling] // the interpreter may leave a value of before where there is none
 			if value := given[spelling]; value != nil {
 				o.p.must(raw == nil, at.path, "given twice, also as %q; keep one", spelling)

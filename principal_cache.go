@@ -473,8 +473,8 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 			}
 		}
 	}
-	for _, name := range strings.Fields(commonHeaders) {
-		if !pc.headers.managed[foldName(name)] { // nothing that a client sends under the name of one of our headers is safe
+	for _, name := range strings.Fields(commonHeaders) { // they have only letters and hyphens: folded, they are in lower case
+		if !pc.headers.managed[strings.ToLower(name)] { // nothing that a client sends under the name of one of our headers is safe
 			pc.safeHeaders[name] = true
 		}
 	}

@@ -27,6 +27,8 @@ import (
 const (
 	ceiling         = 70  // 14 of them are the interpreter's for a plugin that only calls next; the line of cookies was seen before
 	changingCeiling = 165 // it was not: other cookies change with each request
+
+	newMiddlewareCeiling = 36000 // to make one, from options that are decoded to what waits for requests
 )
 
 func load(t testing.TB) *Plugin {
@@ -361,6 +363,15 @@ func TestManyMiddlewares(t *testing.T) {
 	build(again, 0, 100)
 	found := build(again, 100, 400)
 	t.Logf("each: %s of the first hundred, %s of the last; found again %s", early, late, found)
+	at := 400
+	count := testing.AllocsPerRun(20, func() {
+		build(again, at, at+1)
+		at++
+	})
+	t.Logf("%.0f allocations to make one", count)
+	if count > newMiddlewareCeiling {
+		t.Errorf("%.0f allocations to make one, at most %d", count, newMiddlewareCeiling)
+	}
 	if late > 2*early {
 		t.Errorf("the last hundred cost %s each, the first %s", late, early)
 	}
