@@ -576,6 +576,9 @@ func TestBearerWords(t *testing.T) {
 	strict := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID,
 		"clientSecret": p.clientSecret, "claims": "Exists(`nothing`)"}}
 	wrong := map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": p.clientID, "clientSecret": "wrong"}}
+	other := newFakeProvider(t)
+	other.edit("discovery", func(d map[string]any) { delete(d, "introspection_endpoint") })
+	nameless := other.options(map[string]any{"oAuthIntrospection": map[string]any{}})
 	for _, row := range []struct {
 		name    string
 		options map[string]any
@@ -583,6 +586,7 @@ func TestBearerWords(t *testing.T) {
 		status  int
 		detail  string
 	}{
+		{"a provider without introspection", nameless, []string{good}, 500, "This API is not set up correctly. It is nothing you did"},
 		{"no token", api, nil, 401, "This address needs an access token. Get one from the authorization server"},
 		{"a bad token", api, []string{good + "x"}, 401,
 			"This access token is not accepted. It may have ended, or have been made for something else. Get a new one"},

@@ -323,6 +323,12 @@ func TestClientCredentialsAuthentication(t *testing.T) {
 			t.Errorf("%v: the form is %v", err, form)
 		}
 	}
+	// Beside a sign-in at the same provider its issuer is known, and is the audience (RFC 7523 3).
+	b := newBrowser(t, start(t, p.options(clientCredentialsOptions(p, map[string]any{"clientSecret": "", "clientKey": pemOf(t, commonKey("RS256"))}))))
+	b.signIn("/")
+	if assertion, err := parseToken(p.lastCall("token").form.Get("client_assertion")); err != nil || assertion.claims["aud"] != p.issuer {
+		t.Errorf("%v: the form is %v", err, p.lastCall("token").form)
+	}
 	refused(t, clientCredentialsOptions(p, map[string]any{"clientKey": "x"}), ": oAuthClientCredentials.clientKey: must be PEM")
 }
 

@@ -157,7 +157,8 @@ func useTokenTexts(m *middleware, req *http.Request, res *response, reason error
 		_, credential, _ := findToken(m.tokens, req)
 		isCaller = credential != ""
 	}
-	if !isCaller || len(res.actions) > 0 || res.status == http.StatusInternalServerError {
+	isOurFault := res.status == http.StatusInternalServerError && !errors.Is(reason, errMisconfigured)
+	if !isCaller || len(res.actions) > 0 || isOurFault {
 		return
 	}
 	name := fmt.Sprint(res.status, " token")
@@ -168,8 +169,6 @@ func useTokenTexts(m *middleware, req *http.Request, res *response, reason error
 		name += " refused"
 	} else if errors.Is(reason, errNotAllowed) {
 		name = "403 gateway"
-	} else if errors.Is(reason, errMisconfigured) {
-		name = "500 token"
 	}
 	if words := newResponse(name); words.title != "" {
 		res.title = words.title
