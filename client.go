@@ -315,7 +315,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made.metadata = &cachedDocument{log: l, fetch: func(ctx context.Context) (any, error) { return fetchMetadata(ctx, made) }}
 	if alg := c.IDTokenSigningAlg; minHMACKeyBytes[alg] > 0 { // the client's secret is the key (OIDC Core 16.19)
 		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})
-		p.must(err == nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, minHMACKeyBytes[alg])
+		p.failIf(err != nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, minHMACKeyBytes[alg])
 		made.keys = newFixedKeySet(secret)
 		return made
 	}

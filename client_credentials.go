@@ -111,7 +111,7 @@ func newClientCredentials(ctx context.Context, l *logger, config *Config, p *pro
 	}
 	const block = "oAuthClientCredentials."
 	cc := &clientCredentials{hasOwnClient: c.ClientID != ""}
-	p.must(cc.hasOwnClient || config.Issuer == "" && config.JWT == nil && config.OAuthIntrospection == nil, block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
+	p.failIf(!cc.hasOwnClient && (config.Issuer != "" || config.JWT != nil || config.OAuthIntrospection != nil), block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")
 	form := url.Values{"grant_type": {"client_credentials"}}
 	for name, value := range c.Params {
 		form.Set(name, value)

@@ -567,9 +567,9 @@ func (p *problems) add(option, format string, args ...any) {
 	p.list = append(p.list, prefix+fmt.Sprintf(format, args...))
 }
 
-// must notes a problem of option unless ok.
-func (p *problems) must(ok bool, option, format string, args ...any) {
-	if !ok {
+// failIf notes a problem of option when a check has failed.
+func (p *problems) failIf(failed bool, option, format string, args ...any) {
+	if failed {
 		p.add(option, format, args...)
 	}
 }
@@ -692,11 +692,11 @@ func checkJobs(config *Config, names []string, p *problems) {
 		}
 	}
 	if reason == "" && (config.JWT != nil || config.OAuthIntrospection != nil || config.OAuthClientCredentials != nil) {
-		p.must(config.Unauthenticated != "login", "unauthenticated", "must not be \"login\" without a sign-in; set issuer and clientId, or write \"deny\"")
+		p.failIf(config.Unauthenticated == "login", "unauthenticated", "must not be \"login\" without a sign-in; set issuer and clientId, or write \"deny\"")
 		return
 	}
-	p.must(config.Issuer != "", "issuer", "required for sign-in%s; write the provider's address, such as \"https://id.example.com\"", reason)
-	p.must(config.ClientID != "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
+	p.failIf(config.Issuer == "", "issuer", "required for sign-in%s; write the provider's address, such as \"https://id.example.com\"", reason)
+	p.failIf(config.ClientID == "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
 }
 
 // placeInJob is the path of an option of that name in a block of one of the jobs, "" when there is none.

@@ -65,12 +65,12 @@ func messageAt(call *ast.CallExpr) int {
 		}
 	case *ast.SelectorExpr:
 		of, ok := function.X.(*ast.Ident)
-		if inner, is := function.X.(*ast.SelectorExpr); is && inner.Sel.Name == "p" { // o.p.must
+		if inner, is := function.X.(*ast.SelectorExpr); is && inner.Sel.Name == "p" { // o.p.failIf
 			of, ok = inner.Sel, true
 		}
 		if ok {
 			name := of.Name + "." + function.Sel.Name
-			if at, found := map[string]int{"errors.New": 0, "fmt.Errorf": 0, "p.add": 1, "p.must": 2}[name]; found {
+			if at, found := map[string]int{"errors.New": 0, "fmt.Errorf": 0, "p.add": 1, "p.failIf": 2}[name]; found {
 				return at
 			}
 		}
@@ -215,8 +215,8 @@ func TestDocsTroubleshootingNotices(t *testing.T) {
 		{"a log line of level warn", `func f() { logf(l, levelWarn, "the moon is at %d", 1) }`, entry, "has no entry"},
 		{"a log line of level debug needs none",
 			`func f() { logf(l, levelDebug, "the moon is at %d", 1); errors.New("discovery: the sky is …") }`, entry, ""},
-		{"a problem of a configuration", `func f() { p.must(ok, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
-		{"a problem noted by what reads an option", `func f() { o.p.must(ok, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
+		{"a problem of a configuration", `func f() { p.failIf(bad, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
+		{"a problem noted by what reads an option", `func f() { o.p.failIf(bad, "moon", "must be full, got %q", x) }`, entry, "has no entry"},
 		{"a row of the rules", "const rules = `\nmoon/ if !value=full: must be full, got ${value}`", entry, `"must be full, got %s" has no entry`},
 		{"an entry whose error is gone", `var _ = 1`, entry, "no error of the plugin has the words"},
 		{"an entry without a cure", `var _ = errors.New("discovery: the sky is …")`, strings.Replace(entry, "Cure", "Well", 1), "no Cure"},

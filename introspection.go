@@ -30,7 +30,7 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 	for name, written := range asks.Headers {
 		made, err := template.New(name).Option("missingkey=error").Parse(written)
 		p.addError(block+"clientConfig.headers."+name, err)
-		p.must(!controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
+		p.failIf(controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}

@@ -64,7 +64,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 		for _, spelling := range spellings {
 			_, isGiven := given[spelling] // the interpreter may leave a value of before where there is none
 			if value := given[spelling]; value != nil {
-				o.p.must(raw == nil, at.path, "given twice, also as %q; keep one", spelling)
+				o.p.failIf(raw != nil, at.path, "given twice, also as %q; keep one", spelling)
 				raw = value
 			}
 			isThere = isThere || isGiven
@@ -83,10 +83,10 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 // where a variable was to be put in, would not be one. Of others the rules may ask whether they are there and empty: name~.
 func checkEmpty(field reflect.Value, o *option, raw any) {
 	isSwitch := field.Kind() == reflect.Ptr && field.Type().Elem().Kind() == reflect.Struct
-	o.p.must(raw != nil || !isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
+	o.p.failIf(raw == nil && isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
 	if o.p.set[o.path] == "" {
 		o.p.set[o.path+"~"] = "true"
-		o.p.must(o.tag.Get("restricts") == "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
+		o.p.failIf(o.tag.Get("restricts") != "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
 	}
 }
 
@@ -180,14 +180,14 @@ func readList(o *option, raw any) []string {
 func readMap(o *option, raw any) map[string]string {
 	pairs, isMap := raw.(map[string]any)
 	text, isText := toText(raw)
-	o.p.must(isMap || isText, o.path, "must be names with values, not a list")
+	o.p.failIf(!isMap && !isText, o.path, "must be names with values, not a list")
 	if isText && text != "" {
 		pairs = map[string]any{}
 		for _, pair := range strings.Split(text, ",") {
 			name, value, found := strings.Cut(pair, "=")
 			name = strings.TrimSpace(name)
-			o.p.must(found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
-			o.p.must(!hasKey(pairs, name), under(o, name).path, "given twice; keep one")
+			o.p.failIf(!found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
+			o.p.failIf(hasKey(pairs, name), under(o, name).path, "given twice; keep one")
 			pairs[name] = value
 		}
 	}
@@ -197,7 +197,7 @@ func readMap(o *option, raw any) map[string]string {
 	values := map[string]string{}
 	for _, name := range sortedNames(o, pairs) {
 		at := under(o, name)
-		o.p.must(name != "<int Value>", at.path, "Traefik's file provider reads only text as names; write the number in quotes, as in \"401\"")
+		o.p.failIf(name == "<int Value>", at.path, "Traefik's file provider reads only text as names; write the number in quotes, as in \"401\"")
 		checkText(at, name)
 		values[name] = readText(at, pairs[name])
 	}
@@ -224,7 +224,7 @@ var reference = regexp.MustCompile(`\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}`)
 // as a whole, since a password may itself contain "${". What was put in is not looked at again, and what cannot be found stays as it
 // is: an option that was meant to be set counts as set in later checks.
 func expand(o *option, text string) string {
-	o.p.must(!strings.HasPrefix(text, "urn:k8s:"), o.path, "urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write \"${NAME}\" or \"${file:/path}\"")
+	o.p.failIf(strings.HasPrefix(text, "urn:k8s:"), o.path, "urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write \"${NAME}\" or \"${file:/path}\"")
 	if o.tag.Get("secret") != "" && reference.FindString(text) != text {
 		return text
 	}
@@ -244,7 +244,7 @@ func expand(o *option, text string) string {
 		}
 		return found
 	}))
-	o.p.must(expanded != "" || o.tag.Get("restricts") == "", o.path, "%s is empty, and without a value more would be let in; set it", forLog(text))
+	o.p.failIf(expanded == "" && o.tag.Get("restricts") != "", o.path, "%s is empty, and without a value more would be let in; set it", forLog(text))
 	return expanded
 }
 
@@ -383,7 +383,7 @@ func sortedNames(o *option, block map[string]any) []string {
 	seen := map[string]bool{}
 	for _, name := range names {
 		folded := strings.ToLower(name)
-		o.p.must(!seen[folded], under(o, name).path, "given twice, with other capital letters; keep one")
+		o.p.failIf(seen[folded], under(o, name).path, "given twice, with other capital letters; keep one")
 		seen[folded] = true
 	}
 	return names

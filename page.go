@@ -235,10 +235,10 @@ func newPages(files map[string]string, p *problems) *pages {
 		}
 		option := "errorPages." + name
 		data, err := readNamedFile(files[name])
-		p.must(err == nil, option, "must be a readable HTML file: %v", err)
-		p.must(len(data) > 0, option, "must be an HTML file, got an empty one: %q", files[name])
-		p.must(len(data) <= maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, files[name])
-		p.must(utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", files[name])
+		p.failIf(err != nil, option, "must be a readable HTML file: %v", err)
+		p.failIf(len(data) == 0, option, "must be an HTML file, got an empty one: %q", files[name])
+		p.failIf(len(data) > maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, files[name])
+		p.failIf(!utf8.Valid(data), option, "must be UTF-8 text, got other bytes: %q", files[name])
 		status, _ := strconv.Atoi(name)
 		custom[status] = string(data)
 	}
