@@ -156,3 +156,12 @@ func TestBearerJWTProviderAway(t *testing.T) {
 	p.away(true)
 	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer, "sub": "bob"})).accepted("bob")
 }
+
+// TestJWTFileOfNoKeys: what is no key set is refused, in the option itself as in a file.
+func TestJWTFileOfNoKeys(t *testing.T) {
+	for _, text := range []string{`{"keys":[`, `{"keys":[]}`, "/no/such/file"} {
+		if got, err := fileKeys(text); err == nil {
+			t.Errorf("%s: got %v", text, got)
+		}
+	}
+}

@@ -26,6 +26,12 @@ func TestClientAuthentication(t *testing.T) {
 			}
 			return ""
 		}},
+		{"client_secret_post where the provider lists no other", map[string]any{"pkce": true}, func(call *providerCall) string {
+			if call.header.Get("Authorization") != "" || call.form.Get("client_secret") == "" {
+				return "expected the secret in the form"
+			}
+			return ""
+		}},
 		{"private_key_jwt", map[string]any{"clientAuthMethod": "private_key_jwt", "clientKey": key, "clientKeyAlg": "ES256",
 			"clientKeyId": "k1"}, func(call *providerCall) string {
 			parts := strings.Split(call.form.Get("client_assertion"), ".")
@@ -46,6 +52,11 @@ func TestClientAuthentication(t *testing.T) {
 		c := c
 		t.Run(c.name, func(t *testing.T) {
 			p := newFakeProvider(t)
+			if strings.HasSuffix(c.name, "lists no other") {
+				p.edit("discovery", func(d map[string]any) {
+					d["token_endpoint_auth_methods_supported"] = []string{"private_key_jwt", "client_secret_post"}
+				})
+			}
 			newBrowser(t, start(t, p.options(c.options))).signIn("/")
 			if problem := c.check(p.lastCall("token")); problem != "" {
 				t.Errorf("%s, got %q %q", problem, p.lastCall("token").form, p.lastCall("token").header)
@@ -90,6 +101,7 @@ func TestClientAuthenticationKeyNames(t *testing.T) {
 		"oAuthClientCredentials.clientCertificate: must be the certificate of clientKey": {"clientKey": pemOf(t, newPrivateKey("ES256")),
 			"clientCertificate": certificate},
 		"oAuthClientCredentials.clientCertificate: must be PEM":                   {"clientKey": pemOf(t, private), "clientCertificate": "x"},
+		"oAuthClientCredentials.clientCertificate: x509: malformed":               {"clientKey": pemOf(t, private), "clientCertificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
 		"oAuthClientCredentials.clientKey: must be a key for RS256, got EC P-256": {"clientKey": pemOf(t, private), "clientKeyAlg": "RS256"},
 		"oAuthClientCredentials.clientKey: required with clientCertificate":       {"clientSecret": "s", "clientCertificate": certificate},
 	} {

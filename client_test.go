@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -821,6 +822,58 @@ func TestProviderTokenResponse(t *testing.T) {
 			if err == nil && (tokens.accessToken != "a" || tokens.expiresIn != row.life) {
 				t.Errorf("%s: got %q for %d s", row.name, tokens.accessToken, tokens.expiresIn)
 			}
+		}
+	}
+}
+
+// TestProviderUnreachable: what could not be asked is told to the operator, once where the answer mattered to one request alone.
+func TestProviderUnreachable(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s := start(t, p.options(clientCredentialsOptions(p, nil), map[string]any{"logLevel": "error"}))
+	c := testMiddlewareOf(s).sessions.client
+	token := p.sign(map[string]any{"iss": p.issuer, "sub": "ada"})
+	p.away(true)
+	if _, err := verifyIDToken(context.Background(), c, token); !errors.Is(err, errUnavailable) {
+		t.Errorf("no keys: %v", err)
+	}
+	if got, err := completeLogin(context.Background(), testMiddlewareOf(s).sessions, &pendingLogin{}, url.Values{}); got != nil || !errors.Is(err, errUnavailable) {
+		t.Errorf("no metadata at a callback: %v, %v", got, err)
+	}
+	//lint:ignore SA1029 as the session has it
+	delayed := context.WithValue(context.Background(), delayedCallKey, &delayedCall{})
+	for _, address := range []string{"http://127.7.7.7/", "http://[::1"} {
+		if status, _, err := roundTrip(delayed, c, http.MethodPost, address, url.Values{}, http.Header{}); status != 0 || err == nil {
+			t.Errorf("%s: %d, %v", address, status, err)
+		}
+	}
+}
+
+// TestProviderFailuresAreLogged: a form that could not be sent and a document that could not be fetched are one error in the log each, and what
+// went well is none.
+func TestProviderFailuresAreLogged(t *testing.T) {
+	p := newFakeProvider(t)
+	options := clientCredentialsOptions(p, nil)
+	options["logLevel"] = "error"
+	s := start(t, options)
+	apiCall(t, s, "GET", "/", "").tokenOf()
+	if said := s.logs(); said != "" {
+		t.Errorf("the log says %s", said)
+	}
+	for _, endpoint := range []string{"token", "discovery"} {
+		p = newFakeProvider(t)
+		p.away(true)
+		options := clientCredentialsOptions(p, nil)
+		if endpoint == "discovery" {
+			options = p.options()
+		}
+		options["logLevel"] = "error"
+		s := start(t, options)
+		if r := apiCall(t, s, "GET", "/", "", "Accept: text/html", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"); r.status != http.StatusServiceUnavailable {
+			t.Fatal(r.story())
+		}
+		if n := strings.Count(s.logs(), "unavailable: "); n != 1 {
+			t.Errorf("%s: %d lines, expected one:\n%s", endpoint, n, s.logs())
 		}
 	}
 }

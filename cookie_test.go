@@ -3,6 +3,7 @@ package oidc
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -528,5 +529,16 @@ func TestCookieValuesAreFew(t *testing.T) {
 	req := &http.Request{Header: http.Header{"Cookie": {"a=0; b=x; a=1; a=2; a=3; a=4; a=5"}}}
 	if got := strings.Join(cookieValues(req, "a"), ""); got != "0123" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestCookieAge: browsers keep no cookie longer than 400 days, and a longer one may be dropped (RFC 6265bis 5.5).
+func TestCookieAge(t *testing.T) {
+	for seconds, want := range map[int]string{400*86400 - 1: "; Max-Age=34559999;", 400 * 86400: "; Max-Age=34560000;", 400*86400 + 1: "; Max-Age=34560000;", -1: "; Max-Age=0;"} {
+		rw := httptest.NewRecorder()
+		setCookie(rw, &cookie{path: "/", httpOnly: true}, "a", "x", true, seconds)
+		if got := rw.Header().Get("Set-Cookie"); !strings.Contains(got, want) {
+			t.Errorf("%d: got %q", seconds, got)
+		}
 	}
 }

@@ -80,7 +80,7 @@ func TestCSRFOfTokensInCookies(t *testing.T) {
 			"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
 	b := newBrowser(t, s)
 	for _, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"},
-		{"sub": "eve", "aud": "api"}, {"aud": "api"}} {
+		{"sub": "eve", "aud": "api"}, {"aud": "api"}, {"aud": "api", "jti": "of another"}} {
 		b.setCookie("app-token", sharedToken(claims))
 		b.open("/").upstream()
 		c := b.cookie("hub-csrf-token")

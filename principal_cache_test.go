@@ -733,7 +733,7 @@ func TestPrincipalCacheReplaces(t *testing.T) {
 	cacheLine(lines, "old", old)
 	cacheLine(lines, "other", other)
 	insertPrincipal(&principal{cacheKey: old.cacheKey})
-	if lines["old"] != nil || lines["other"] != other {
+	if lines["old"] != nil || lines["other"] != other || linesByKey[old.cacheKey] != nil {
 		t.Errorf("got %v", lines)
 	}
 	removePrincipal(old.cacheKey)

@@ -1032,3 +1032,18 @@ func TestRedisMaintainsNowAndThen(t *testing.T) {
 		t.Errorf("asked %s, noted %v, %v", got, isNoted, c.mayHaveLostWrites)
 	}
 }
+
+// TestRedisBudget: one request waits no longer for Redis than twice the timeout, however many commands it needs.
+func TestRedisBudget(t *testing.T) {
+	f := newFakeRedis(t, func(args []string) string { return silence })
+	c := redisAt(t, &RedisConfig{Endpoints: []string{f.address}}, 5*time.Second)
+	ctx := withRedisBudget(context.Background(), c, 2*c.timeout-200*time.Millisecond)
+	began := time.Now()
+	_, err := redisDo(ctx, c, "k", "GET", "k")
+	wantWords(t, err, "timeout")
+	_, err = redisDo(ctx, c, "k", "GET", "k")
+	wantWords(t, err, "the time that one request may spend with Redis is over")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+}

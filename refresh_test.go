@@ -1,6 +1,8 @@
 package oidc
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -273,5 +275,28 @@ func TestRefreshJudgesTheRuleAnew(t *testing.T) {
 	}
 	if p.count("token") != 2 {
 		t.Errorf("expected one refresh, got %d", p.count("token")-1)
+	}
+}
+
+// TestRefreshIsWaitedForBriefly: while the access token is good a request waits for a moment only; and what UserInfo says is refreshed, too.
+func TestRefreshIsWaitedForBriefly(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p, map[string]any{"userinfo": true})
+	sm := testMiddlewareOf(s).sessions
+	old, _, err := openSession(context.Background(), sm, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err = firstError(err, unpackTokens(old)); err != nil {
+		t.Fatal(err)
+	}
+	p.edit("userinfo", func(d map[string]any) { d["locale"] = "cy" })
+	fresh, err := redeemRefreshToken(context.Background(), sm, old)
+	if err != nil || fresh.Userinfo["locale"] != "cy" {
+		t.Fatalf("got %v, %v", fresh, err)
+	}
+	p.answer("token", answerNothing())
+	began := time.Now()
+	if _, err := refreshSession(context.Background(), sm, fresh); !errors.Is(err, errUnavailable) || time.Since(began) > 2*briefWait {
+		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }

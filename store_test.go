@@ -338,4 +338,31 @@ func TestStoreIsNotSettled(t *testing.T) {
 	if err := replayChanges(s, true); !errors.Is(err, errUnavailable) || len(s.pendingChanges) != 1 {
 		t.Errorf("%v, %d are left", err, len(s.pendingChanges))
 	}
+	f.say(func(args []string) string { return ":0\r\n" })
+	if err := replayChanges(s, true); err != nil || len(s.pendingChanges) != 0 {
+		t.Errorf("Redis is back: %v, %d are left", err, len(s.pendingChanges))
+	}
+}
+
+// TestStoreWarnsOfSettings: what Redis says of itself is warned about once, when it loses something.
+func TestStoreWarnsOfSettings(t *testing.T) {
+	inThisProcess(t)
+	info := ""
+	f := newFakeRedis(t, func(args []string) string { return bulk("# Server\r\n" + info) })
+	s := &store{redis: redisAt(t, redisConfigAt(f.address), time.Second), log: newLogger("login0-"+f.address[len("127.0.0.1:"):]+"@file", "info")}
+	for _, row := range []struct{ info, want string }{
+		{"", ""},
+		{"maxmemory_policy:noeviction\r\naof_enabled:1\r\n", ""},
+		{"maxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n", `maxmemory-policy is "allkeys-lru"`},
+		{"maxmemory_policy:allkeys-lru\r\naof_enabled:1\r\n", ""},
+		{"maxmemory_policy:noeviction\r\naof_enabled:0\r\n", "lose sessions; appendonly is off"},
+	} {
+		info = row.info
+		before := len(captured.of(s.log.name))
+		checkRedisSettings(context.Background(), s)
+		said := strings.Join(captured.of(s.log.name)[before:], "")
+		if (said == "") != (row.want == "") || !strings.Contains(said, row.want) {
+			t.Errorf("%q: got %q", row.info, said)
+		}
+	}
 }
