@@ -20,17 +20,17 @@ func heapNow() int {
 	return int(stats.HeapAlloc)
 }
 
-// sessionsOf are the cookie lines of so many sessions of a gate, as a provider with tokens of usual size makes them.
+// sessionsOf are the cookie lines of so many sessions of a middleware, as a provider with tokens of usual size makes them.
 func sessionsOf(t *testing.T, p *fakeProvider, m *middleware, count int) []string {
 	t.Helper()
 	name := cookieName(&m.sessions.cookie, true)
 	now := time.Now()
 	var lines []string
 	for i := 0; i < count; i++ {
-		claims := map[string]interface{}{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i),
+		claims := map[string]any{"iss": p.issuer, "aud": "app", "sub": fmt.Sprintf("user-%d-of-the-company", i),
 			"sid":   fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i),
 			"email": fmt.Sprintf("user.%d@example.com", i), "exp": now.Unix() + 3600, "groups": []string{"staff", "engineering", "on-call"}}
-		token := encodeSegment(map[string]interface{}{"alg": "RS256",
+		token := encodeSegment(map[string]any{"alg": "RS256",
 			"kid": "one"}) + "." + encodeSegment(claims) + "." + base64url.EncodeToString(randomBytes(256))
 		s := newSession(&tokenResponse{idToken: token, accessToken: token, refreshToken: randomText(), expiresIn: 3600}, claims, nil, now)
 		content, err := packSession(s)
@@ -61,7 +61,7 @@ func visit(h http.Handler, target, cookie string, header ...string) *httptest.Re
 func TestCacheOfManySessions(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
-	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]interface{}{"logLevel": "error"}))
+	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]any{"logLevel": "error"}))
 	m := testMiddlewareOf(s)
 	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
 	h := &handler{middleware: m, next: next, credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
@@ -90,7 +90,7 @@ func TestCacheOfManySessions(t *testing.T) {
 	if n := unknown(0, count); n > 0 {
 		t.Errorf("%d of %d were forgotten", n, count)
 	}
-	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the passes alone %d by our own account", count, first/count,
+	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the principals alone %d by our own account", count, first/count,
 		len(lines[0]), recentPrincipals.bytes/len(recentPrincipals.byKey))
 	if held := heapNow() - before; held > principalsCapacity+principalsCapacity/8 {
 		t.Errorf("%d bytes are held, %d are allowed", held, principalsCapacity)
@@ -134,14 +134,14 @@ func TestCacheOfManySessions(t *testing.T) {
 func TestCacheOfStrangers(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
-	quiet := map[string]interface{}{"logLevel": "error"}
-	login := start(t, p.options(map[string]interface{}{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel",
+	quiet := map[string]any{"logLevel": "error"}
+	login := start(t, p.options(map[string]any{"frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel",
 		"unauthenticated": "login"}, quiet))
 	callers := callersOptions(p)
 	callers["logLevel"] = "error"
 	basic := start(t, callers)
 	opaque := start(t, mergeClaims(introspectionOptions(p, nil), quiet))
-	jwt := start(t, mergeClaims(jwtOptions(map[string]interface{}{"signingSecret": tokenSecret}), quiet))
+	jwt := start(t, mergeClaims(jwtOptions(map[string]any{"signingSecret": tokenSecret}), quiet))
 	handlerOf := func(s *testSite) http.Handler { return s.handler.Load().(*testHandler).handler }
 	long := strings.Repeat("x", 2000)
 	issuer := url.QueryEscape(p.issuer)

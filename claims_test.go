@@ -265,7 +265,6 @@ func TestClaimsRuleErrors(t *testing.T) {
 	}
 }
 
-// TestClaimsRuleRequires: what trustedIssuer with a claim in braces asks of the rule.
 func TestClaimsHeaders(t *testing.T) {
 	who := alice(t)
 	rows := []struct{ name, format, want string }{

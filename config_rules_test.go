@@ -427,7 +427,7 @@ func TestConfigRules(t *testing.T) {
 	}
 }
 
-// What should be known is logged when a gate is made.
+// What should be known is logged when a middleware is built.
 func TestConfigWarns(t *testing.T) {
 	s := start(t, signIn(t,
 		`{"issuer": "http://id.example.com", "clientConfig": {"tls": {"insecureSkipVerify": true}}, "backchannelLogoutUrl": "/bye", "session": {"domain": "example.com"}}`))

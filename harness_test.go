@@ -825,7 +825,7 @@ func withHeaders(s *testSite, header ...string) *reply {
 	return b.fetch(http.MethodGet, "/", "")
 }
 
-// testMiddlewareOf is the gate of a site in this process. An interpreted one cannot be looked into: there a test ends here.
+// testMiddlewareOf is the middleware of a site in this process. An interpreted one cannot be looked into: there a test ends here.
 func testMiddlewareOf(s *testSite) *middleware {
 	if s.server == nil {
 		s.t.Skip("the rest looks into this process")
@@ -841,7 +841,7 @@ func inThisProcess(t *testing.T) {
 		t.Skip("the memory can be looked into in this process alone")
 	}
 	principalsLock.Lock()
-	if principalsCapacity == 0 { // no gate was made before
+	if principalsCapacity == 0 { // no middleware was built before
 		principalsCapacity = 32 << 20
 	}
 	principalsLock.Unlock()

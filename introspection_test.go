@@ -260,7 +260,7 @@ func TestIntrospectionTemplatesOfStrangers(t *testing.T) {
 		principalsLock.RLock()
 		for key, p := range recentPrincipals.byKey {
 			if len(key) != 32 || p.size > 100000 {
-				t.Errorf("a pass of %d bytes is remembered by %d", p.size, len(key))
+				t.Errorf("a principal of %d bytes is remembered by %d", p.size, len(key))
 			}
 		}
 		principalsLock.RUnlock()

@@ -625,7 +625,7 @@ func TestJWTDates(t *testing.T) {
 		isGood bool
 	}{{"0", 0, true}, {"1", 1, true}, {fmt.Sprint(int64(maxNumericDate)), maxNumericDate, true},
 		{fmt.Sprint(int64(maxNumericDate) + 1), 0, false}, {"-1", 0, false}} {
-		got, err := numericDate(map[string]interface{}{"exp": json.Number(row.number)}, "exp")
+		got, err := numericDate(map[string]any{"exp": json.Number(row.number)}, "exp")
 		if (err == nil) != row.isGood || row.isGood && got != row.want {
 			t.Errorf("%s: got %d, %v", row.number, got, err)
 		}

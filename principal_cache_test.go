@@ -28,7 +28,7 @@ const (
 // knownRow is one configuration, with whom its requests come from.
 type knownRow struct {
 	name    string
-	options map[string]interface{}
+	options map[string]any
 	cookies []string                       // lines of the Cookie header; %d is another number each time
 	tokens  []string                       // values of the header that brings tokens
 	header  string                         // which that is
@@ -59,28 +59,28 @@ func TestPrincipalCacheOfSessions(t *testing.T) {
 	var mu sync.Mutex
 	kept := map[string]string{}
 	redis := newFakeRedis(t, keepingRedis(kept, &mu))
-	token := signed(p.key, nil, map[string]interface{}{"iss": p.issuer, "aud": "api", "sub": "eve"})
+	token := signed(p.key, nil, map[string]any{"iss": p.issuer, "aud": "api", "sub": "eve"})
 	for _, row := range []knownRow{
 		{name: "headers of claims that are there or not, an address of ours on another host", cookies: sessionLines,
 			hosts: []string{"login.example.com", "app.example.com:x@evil.example.net"},
 			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none", "X-Real-Ip", "none"),
-				map[string]interface{}{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
+				map[string]any{"usernameClaim": "sub", "loginUrl": "login.example.com/login"})},
 		{name: "other cookies change with each request", cookies: changingLines, hosts: []string{"app.example.com:x@evil.example.net"},
-			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]interface{}{"usernameClaim": "none"})},
+			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"), map[string]any{"usernameClaim": "none"})},
 		{name: "a part is open, and forms repeat a token", cookies: sessionLines,
 			options: mergeClaims(headersFor("X-User", "sub"),
-				map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
+				map[string]any{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "csrf": true})},
 		{name: "strangers go on as well, cookies have other names", cookies: sessionLines,
-			options: mergeClaims(headersFor("Authorization", "Bearer {access_token}"), map[string]interface{}{"unauthenticated": "forward",
-				"session": map[string]interface{}{"name": "sess"}, "stateCookie": map[string]interface{}{"name": "stat"}})},
+			options: mergeClaims(headersFor("Authorization", "Bearer {access_token}"), map[string]any{"unauthenticated": "forward",
+				"session": map[string]any{"name": "sess"}, "stateCookie": map[string]any{"name": "stat"}})},
 		{name: "a token in another header counts more", cookies: sessionLines, header: "X-Token", tokens: []string{"", "", "", "", token, "bad"},
-			options: mergeClaims(headersFor("X-User", "sub"), map[string]interface{}{"jwt": map[string]interface{}{"audience": "api",
-				"tokenSource": map[string]interface{}{"header": "X-Token"}, "forwardHeaders": map[string]interface{}{"X-User": "sub"}}})},
+			options: mergeClaims(headersFor("X-User", "sub"), map[string]any{"jwt": map[string]any{"audience": "api",
+				"tokenSource": map[string]any{"header": "X-Token"}, "forwardHeaders": map[string]any{"X-User": "sub"}}})},
 		{name: "in Redis", hosts: []string{"app.example.com:x@evil.example.net"},
 			cookies: append(append([]string{}, sessionLines...), changingLines...), before: troubleRedis(redis, kept, &mu),
 			options: mergeClaims(headersFor("X-User", "sub", "X-Role", "none"),
-				map[string]interface{}{"usernameClaim": "none", "session": map[string]interface{}{
-					"store": map[string]interface{}{"cacheSeconds": 0, "redis": map[string]interface{}{"endpoints": redis.address}}}})},
+				map[string]any{"usernameClaim": "none", "session": map[string]any{
+					"store": map[string]any{"cacheSeconds": 0, "redis": map[string]any{"endpoints": redis.address}}}})},
 	} {
 		row := row
 		t.Run(row.name, func(t *testing.T) {
@@ -150,30 +150,30 @@ func TestPrincipalCacheOfTokens(t *testing.T) {
 	inThisProcess(t)
 	p := newFakeProvider(t)
 	p.jwtAccessTokens = true
-	good, other, ended := sharedToken(map[string]interface{}{"name": "Ada"}), sharedToken(map[string]interface{}{"sub": "eve"}),
-		sharedToken(map[string]interface{}{"exp": 1})
+	good, other, ended := sharedToken(map[string]any{"name": "Ada"}), sharedToken(map[string]any{"sub": "eve"}),
+		sharedToken(map[string]any{"exp": 1})
 	bearers := []string{"Bearer " + good, "Bearer " + good, "Bearer " + good, "Bearer " + other, "bearer " + good, "Bearer   " + good,
 		"Bearer\t" + good, " Bearer " + good, "Bearer " + good + " ",
 		"Bearer " + ended, "Bearer " + good + ", Bearer " + ended, "Bearer x", good, "Basic YTpi", ""}
 	bare := []string{good, good, good, other, good + " ", ended, "Bearer " + good, "x", ""}
-	jwt := func(more map[string]interface{}) map[string]interface{} {
-		return jwtOptions(mergeClaims(more, map[string]interface{}{"signingSecret": tokenSecret}))
+	jwt := func(more map[string]any) map[string]any {
+		return jwtOptions(mergeClaims(more, map[string]any{"signingSecret": tokenSecret}))
 	}
 	callers := []string{strings.TrimPrefix(password(p.clientID, p.clientSecret), "Authorization: "),
 		strings.TrimPrefix(password("other", "x"), "Authorization: "), "Basic x", "Bearer " + good, ""}
 	for _, row := range []knownRow{
 		{name: "the upstream gets no token", options: jwt(nil), header: "Authorization", tokens: bearers},
-		{name: "the upstream gets the token", options: jwt(map[string]interface{}{"forwardAuthorization": true, "usernameClaim": "name"}),
+		{name: "the upstream gets the token", options: jwt(map[string]any{"forwardAuthorization": true, "usernameClaim": "name"}),
 			header: "Authorization", tokens: bearers},
 		{name: "the upstream gets another Authorization", options: jwt(headersFor("Authorization", "name", "X-User", "sub")),
 			header: "Authorization", tokens: bearers},
-		{name: "a header without scheme", options: jwt(map[string]interface{}{"forwardAuthorization": true,
-			"tokenSource": map[string]interface{}{"header": "X-Token"}}),
+		{name: "a header without scheme", options: jwt(map[string]any{"forwardAuthorization": true,
+			"tokenSource": map[string]any{"header": "X-Token"}}),
 			header: "X-Token", tokens: bare},
-		{name: "a token may be elsewhere", options: jwt(map[string]interface{}{"tokenSource": map[string]interface{}{"header": "X-Token", "cookie": "c"}}),
+		{name: "a token may be elsewhere", options: jwt(map[string]any{"tokenSource": map[string]any{"header": "X-Token", "cookie": "c"}}),
 			header: "X-Token", tokens: bare, cookies: []string{"a=1", "a=1; c=%d", "c=" + good, "c=" + other}},
 		{name: "strangers go on as well, a part is open",
-			options: mergeClaims(jwt(nil), map[string]interface{}{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
+			options: mergeClaims(jwt(nil), map[string]any{"bypass": "PathPrefix(`/public`) || Header(`X-Key`, `v`)", "unauthenticated": "forward"}),
 			header:  "Authorization", tokens: bearers},
 		{name: "everybody gets the gateway's token", options: clientCredentialsOptions(p, headersFor("X-User", "none", "X-Role", "client_id")),
 			header: "Authorization", tokens: bearers},
@@ -221,7 +221,7 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 		}
 		by(sessions[0])
 	}
-	end(0, func(s *session) { // by itself: nobody forgets a pass whose time is over
+	end(0, func(s *session) { // by itself: nobody forgets a principal whose time is over
 		cacheSet(m.sessions.state.revoked, "id:"+s.ID, int64(1), 0)
 		for _, known := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 			for _, p := range known {
@@ -247,16 +247,16 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 func TestPrincipalCacheByHeader(t *testing.T) {
 	inThisProcess(t)
 	good := sharedToken(nil)
-	source := func(more ...string) map[string]interface{} {
-		made := map[string]interface{}{}
+	source := func(more ...string) map[string]any {
+		made := map[string]any{}
 		for i := 0; i < len(more); i += 2 {
 			made[more[i]] = more[i+1]
 		}
-		return map[string]interface{}{"tokenSource": made, "signingSecret": tokenSecret}
+		return map[string]any{"tokenSource": made, "signingSecret": tokenSecret}
 	}
 	for _, row := range []struct {
 		want, line string
-		options    map[string]interface{}
+		options    map[string]any
 	}{
 		{"Authorization", "Authorization: Bearer ", source("header", "Authorization", "headerAuthScheme", "Bearer")},
 		{"X-Token", "X-Token: ", source("header", "X-Token")},
@@ -286,7 +286,7 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 		rw.WriteHeader(http.StatusNonAuthoritativeInfo)
 	})
 	remembering, known := knownBy(t, s, upstream, "warn")
-	forgetting, unknown := knownBy(t, s, upstream, "error") // with other options: a gate of its own
+	forgetting, unknown := knownBy(t, s, upstream, "error") // with other options: a middleware of its own
 	deciding, decided := knownBy(t, s, upstream, "info")    // forgets as well, but for what was sealed with the session
 	if decided.sessions != nil {
 		decided.sessions.hash = builtMiddleware(s.handler.Load().(*testHandler).handler).sessions.hash
@@ -327,12 +327,12 @@ func compareKnown(t *testing.T, s *testSite, row *knownRow) {
 	}
 }
 
-// knownBy is a middleware with the options of a site, but for the log, and its gate.
+// knownBy is a middleware with the options of a site, but for the log, and what New built for it.
 func knownBy(t *testing.T, s *testSite, next http.Handler, logLevel string) (http.Handler, *middleware) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	h, err := New(ctx, next, &RawConfig{Options: mergeClaims(s.options, map[string]interface{}{"logLevel": logLevel})}, s.name)
+	h, err := New(ctx, next, &RawConfig{Options: mergeClaims(s.options, map[string]any{"logLevel": logLevel})}, s.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func builtMiddleware(h http.Handler) *middleware {
 	return h.(*handler).middleware
 }
 
-// forgetAll takes from a gate whatever it remembers. No header is harmless then.
+// forgetAll takes from a middleware whatever it remembers. No header is known as safe then.
 func forgetAll(m *middleware) {
 	m.cache.salt = randomText() // by which all its principals were found
 	m.cache.safeHeaders = map[string]bool{}
@@ -355,7 +355,7 @@ func forgetAll(m *middleware) {
 	}
 }
 
-// endAll lets the time of all that a gate remembers be over, and gives it other keys: nobody who comes again is let in.
+// endAll lets the time of all that a middleware remembers be over, and gives it other keys: nobody who comes again is let in.
 func endAll(m *middleware) {
 	for _, seen := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
 		for _, p := range seen {

@@ -12,7 +12,7 @@ import (
 
 // These tests look at what Redis loses, evicts or does not take, with the real one, and at what the store makes of it.
 
-// settlingStore is a realStore as a gate has it.
+// settlingStore is a realStore as a middleware has it.
 func settlingStore(t *testing.T, config *RedisConfig, timeout time.Duration) *store {
 	t.Helper()
 	s := realStore(t, config, timeout)
