@@ -59,7 +59,8 @@ type sessionManager struct {
 	store  *store // nil: sessions are in cookies
 	cookie cookie
 	sealer *sealer
-	policy *policy
+	sealed *policy                   // what a decision holds: the rule, the user's name, headers of claims
+	opened *policy                   // headers of the tokens themselves, which are long, and in the session already
 	hash   string                    // of all options and this plugin's version: see decision
 	csrf   *csrf                     // nil: off
 	ended  map[string]*endedSessions // by why; principalsLock guards it
@@ -78,9 +79,10 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *
 	if c.Session.Store.Redis != nil {
 		purpose = "ticket"
 	}
-	sm := &sessionManager{config: c, log: l, site: st, policy: by, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
+	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
 		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
+	sm.sealed, sm.opened = splitPolicy(by)
 	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
 	sm.store = findStore(ctx, sm, secretNames, p)
 	sm.state.revoked.mu.Lock()
@@ -181,6 +183,9 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	if d.Username != "" {
 		p.user = url.User(d.Username)
 	}
+	if m.sessions.opened.headers != nil {
+		addTokenHeaders(m.sessions.opened, p, s)
+	}
 	p, err := rememberPrincipal(ctx, m, credential, p, earlier(until, now.Add(maxRecheckInterval)))
 	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to drop
 		removeByName(m.sessions.state, s.ID)
@@ -189,9 +194,35 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	return p, err
 }
 
+// splitPolicy takes the headers that are made of tokens alone out of a policy.
+func splitPolicy(by *policy) (rest, tokens *policy) {
+	rest = &policy{rule: by.rule, username: by.username}
+	tokens = &policy{}
+	for _, h := range by.headers {
+		isOfTokens := h.format != nil && len(h.format.keys) > 0
+		for i := 0; isOfTokens && i < len(h.format.keys); i++ {
+			isOfTokens = h.format.keys[i][0] == "raw"
+		}
+		if isOfTokens {
+			tokens.headers = append(tokens.headers, h)
+		} else {
+			rest.headers = append(rest.headers, h)
+		}
+	}
+	return rest, tokens
+}
+
+// addTokenHeaders makes the headers that a decision leaves out.
+func addTokenHeaders(by *policy, p *principal, s *session) {
+	raw := rawTokens(s.parts)
+	made, _ := evaluatePolicy(by, identity{"raw": map[string]any{"id_token": raw[0], "access_token": raw[1]}}) // without a rule nobody is refused
+	p.names = append(p.names, made.names...)
+	p.values = append(p.values, made.values...)
+}
+
 // decide makes what is sealed with a session; nil when the rule says no, or when the headers are long.
 func decide(sm *sessionManager, s *session, now time.Time) *decision {
-	p, err := evaluateSession(sm.policy, s)
+	p, err := evaluateSession(sm.sealed, s)
 	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
 		return nil
 	}

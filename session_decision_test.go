@@ -106,6 +106,32 @@ func TestSessionDecisionIsShort(t *testing.T) {
 	}
 }
 
+// TestSessionDecisionLeavesTokensOut: headers of the tokens themselves are made of what is in the session already.
+func TestSessionDecisionLeavesTokensOut(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	p.jwtAccessTokens = true
+	s, b := signedIn(t, p, mergeClaims(headersFor("Authorization", "Bearer {access_token}", "X-ID", "{id_token}", "X-User", "sub", "X-Fixed", "'yes'"),
+		map[string]any{"usernameClaim": "sub"}))
+	m := testMiddlewareOf(s)
+	opened, _, err := openSession(context.Background(), m.sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err != nil || opened.Decision == nil || len(opened.Decision.Names) != 2 {
+		t.Fatal(err, opened.Decision)
+	}
+	opened.Decision.Username = "by the decision"
+	packed, err := packSession(opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.setCookie(s.sessionCookie(), seal(m.sessions.sealer, s.sessionCookie(), packed))
+	got := asNew(b, m).upstream()
+	for name, want := range map[string]string{"Authorization": "Bearer " + opened.accessToken, "X-Id": opened.idToken, "X-User": "ada", "X-Fixed": "yes"} {
+		if got.User != "by the decision" || len(opened.accessToken) < 200 || got.Headers.Get(name) != want {
+			t.Errorf("%s: %q, expected %q", name, got.Headers.Get(name), want)
+		}
+	}
+}
+
 // TestSessionDecisionIsBoundToAllOptions: each option, whatever it is for, is part of the name of the options.
 func TestSessionDecisionIsBoundToAllOptions(t *testing.T) {
 	if interpreted() {
