@@ -9,7 +9,7 @@ import (
 // FuzzSessionCookie gives the readers of our cookies foreign headers and values: none may panic, loop, or take more than they are allowed.
 func FuzzSessionCookie(f *testing.F) {
 	s := newSealer([]string{"0123456789abcdef"}, "https://id.example.com", "app", "session")
-	packed, err := pack(&sessionRecord{ID: "x", Start: 1}, []string{"a.b.c", "opaque", ""})
+	packed, err := packSession(&session{sessionRecord: sessionRecord{ID: "x", Start: 1}, idToken: "a.b.c", accessToken: "opaque"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func FuzzSessionCookie(f *testing.F) {
 				t.Errorf("opened what was never sealed: %q", plain)
 			}
 		}
-		if record, parts, err := unpack(content, 3); err == nil && (record == nil || len(rawTokens(parts)) != 3) {
+		if opened, err := unpackSession(content); err == nil && len(rawTokens(opened.parts)) != 3 {
 			t.Error("unpacked half a session")
 		}
 		begun := pendingCookies(req, "login-state.")

@@ -35,21 +35,6 @@ func openSession(ctx context.Context, sm *sessionManager, name, value string) (s
 	return s, current, nil
 }
 
-func packSession(s *session) ([]byte, error) {
-	if err := unpackTokens(s); err != nil {
-		return nil, err
-	}
-	return pack(&s.sessionRecord, []string{s.idToken, s.accessToken, s.refreshToken})
-}
-
-func unpackSession(packed []byte) (*session, error) {
-	record, parts, err := unpack(packed, 3)
-	if err != nil {
-		return nil, err
-	}
-	return &session{sessionRecord: *record, parts: parts}, nil
-}
-
 // unpackTokens reads the tokens of a session that was unpacked. Until then nothing is known of its user but by its Decision.
 func unpackTokens(s *session) error {
 	if s.parts == nil {
@@ -107,14 +92,17 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 
 const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
 
-// pack writes a session's record and its tokens as bytes.
-func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
-	head, err := json.Marshal(record)
+// packSession writes a session's record and its tokens as bytes.
+func packSession(s *session) ([]byte, error) {
+	if err := unpackTokens(s); err != nil {
+		return nil, err
+	}
+	head, err := json.Marshal(&s.sessionRecord)
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
 	parts := [][]byte{head}
-	for _, raw := range rawTokens {
+	for _, raw := range []string{s.idToken, s.accessToken, s.refreshToken} {
 		parts = append(parts, splitJWT(raw)...)
 	}
 	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
@@ -122,6 +110,25 @@ func pack(record *sessionRecord, rawTokens []string) ([]byte, error) {
 		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
 	}
 	return deflate(text), nil
+}
+
+// unpackSession is the opposite. The tokens stay in parts, until they are needed.
+func unpackSession(packed []byte) (*session, error) {
+	text, err := inflate(packed)
+	if err != nil {
+		return nil, err
+	}
+	var parts [][]byte
+	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*3 {
+		return nil, errors.New("session: cut short")
+	}
+	s := &session{parts: parts[1:]}
+	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
+	numbers.UseNumber() // claims compare as text
+	if err := numbers.Decode(&s.sessionRecord); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
+	}
+	return s, nil
 }
 
 func deflate(text []byte) []byte {
@@ -149,25 +156,6 @@ func inflate(packed []byte) ([]byte, error) {
 		return nil, errors.New("session: does not inflate")
 	}
 	return text, nil
-}
-
-// unpack is the opposite of pack for a known number of tokens, which are still in parts.
-func unpack(packed []byte, count int) (*sessionRecord, [][]byte, error) {
-	text, err := inflate(packed)
-	if err != nil {
-		return nil, nil, err
-	}
-	var parts [][]byte
-	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*count {
-		return nil, nil, errors.New("session: cut short")
-	}
-	record := &sessionRecord{}
-	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
-	numbers.UseNumber() // claims compare as text
-	if err := numbers.Decode(record); err != nil {
-		return nil, nil, fmt.Errorf("session: %w", err)
-	}
-	return record, parts[1:], nil
 }
 
 // rawTokens are the tokens as they were.
