@@ -18,13 +18,6 @@ import (
 // (introspection.go). Such a request is judged by its token alone. It never falls back to a session
 // and is never redirected: a program would not know what to do there.
 
-// The outcomes of RFC 6750 3.1. Their texts are the codes that clients are told.
-var (
-	errInvalidRequest    = errors.New("invalid_request")
-	errInvalidToken      = errors.New("invalid_token")
-	errInsufficientScope = errors.New("insufficient_scope")
-)
-
 const (
 	maxTokenRecheck       = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
 	inactiveLifetime      = 5 * time.Second  // how long "not active" is believed, at most

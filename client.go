@@ -38,13 +38,6 @@ const (
 // release-check` compares.
 const userAgent = "traefik-oidc/0.1.0 (+https://github.com/traefik-oidc/oidc)"
 
-var (
-	// errRefused marks an answer by which the provider says a definite no to the grant that was sent (RFC 6749 5.2).
-	errRefused = errors.New("refused by the provider")
-	// errMisconfigured is an outage that does not pass by itself: what we were told of the provider, or it of us, is wrong.
-	errMisconfigured = fmt.Errorf("%w: configuration", errUnavailable)
-)
-
 // client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
 // across routers and reloads: what was learnt from the provider, and what is under way.
 type client struct {

@@ -29,8 +29,6 @@ const (
 	maxGuesses          = 300
 )
 
-var errTooManyGuesses = errors.New("too many attempts")
-
 // guesses are attempts within a minute that did not end well, or not yet.
 type guesses struct {
 	since time.Time

@@ -115,7 +115,7 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	answer, _ := parseObject(body) // what is no answer names no request_uri
 	uri := stringOf(answer["request_uri"])
 	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", outcomeOf(stringOf(answer["error"]), errUnavailable), status, forLog(stringOf(answer["error"])), forLog(stringOf(answer["error_description"])))
+		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(stringOf(answer["error"]), errUnavailable), status, forLog(stringOf(answer["error"])), forLog(stringOf(answer["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
@@ -262,7 +262,7 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, stringOf(metadata["issuer"]), forLog(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", outcomeOf(problem, errBadResponse), forLog(problem), forLog(answer.Get("error_description")))
+		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(answer.Get("error_description")))
 	}
 	if answer.Get("code") == "" {
 		return nil, fmt.Errorf("%w: callback: no code", errBadResponse)

@@ -42,17 +42,6 @@ import (
 	"time"
 )
 
-// The outcomes that decide an answer. Every other error is a credential that is no good.
-var (
-	errNoCredentials = errors.New("not signed in")
-	errNotAllowed    = errors.New("not allowed")
-	errCSRF          = errors.New("forged request")
-	errUnavailable   = errors.New("unavailable")
-	errInProgress    = fmt.Errorf("%w", errUnavailable)   // somebody else is at it
-	errSessionEnded  = fmt.Errorf("%w", errNoCredentials) // for good
-	errBadResponse   = errors.New("unusable answer of the provider")
-)
-
 // handler is one router's use of a middleware, which all routers with the same configuration share.
 type handler struct {
 	middleware *middleware

@@ -26,19 +26,65 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
-// statusOf is the answer to an outcome; otherwise is that to one which is not listed.
+// The errors that decide an answer. Every other one is a credential that is no good. Those of RFC 6750 3.1 have their code as text.
+var (
+	errNoCredentials     = errors.New("not signed in")
+	errSessionEnded      = fmt.Errorf("%w", errNoCredentials) // for good
+	errNotAllowed        = errors.New("not allowed")
+	errCSRF              = errors.New("forged request")
+	errInvalidRequest    = errors.New("invalid_request")
+	errInvalidToken      = errors.New("invalid_token")
+	errInsufficientScope = errors.New("insufficient_scope")
+	errTooManyGuesses    = errors.New("too many attempts")
+	errUnavailable       = errors.New("unavailable")
+	errInProgress        = fmt.Errorf("%w", errUnavailable)                // somebody else is at it
+	errMisconfigured     = fmt.Errorf("%w: configuration", errUnavailable) // does not pass by itself: what we were told of the provider, or it of us, is wrong
+	errRefused           = errors.New("refused by the provider")           // a definite no to the grant that was sent (RFC 6749 5.2)
+	errBadResponse       = errors.New("unusable answer of the provider")
+)
+
+// outcome is what an error means for whoever asked, and for the log.
+type outcome struct {
+	err        error // nil: any, with this status
+	status     int
+	code       string // of OAuth, for a client that brought a token (RFC 6750 3.1)
+	level      int
+	retryAfter string // seconds
+	page       string // whose words are used, "": those of the status
+	callerPage string // the same for whoever brought a token or credentials
+}
+
+// outcomes is the table of them. The first row counts that fits an error and, where an answer is written, its status.
+var outcomes = []outcome{
+	{errNotAllowed, http.StatusForbidden, "", levelInfo, "", "", "403 gateway"},
+	{errInsufficientScope, http.StatusForbidden, "insufficient_scope", levelInfo, "", "", ""},
+	{errTooManyGuesses, http.StatusTooManyRequests, "", levelInfo, "60", "", ""},
+	{errInvalidToken, http.StatusUnauthorized, "invalid_token", levelInfo, "", "", "refused"},
+	{errInvalidRequest, http.StatusBadRequest, "invalid_request", levelInfo, "", "", ""},
+	// A warning: it is the same for everybody who comes, and some of it anybody can cause.
+	{errMisconfigured, http.StatusInternalServerError, "", levelWarn, "", "500 configuration", ""},
+	{errUnavailable, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
+	{errRefused, http.StatusBadGateway, "", levelError, "", "", ""},
+	{errBadResponse, http.StatusBadGateway, "", levelError, "", "", ""},
+	{nil, http.StatusInternalServerError, "", levelError, "", "", ""},
+	{nil, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
+}
+
+// outcomeOf is the row of the table for an error that is answered with a status.
+func outcomeOf(reason error, status int) outcome {
+	for _, o := range outcomes {
+		if o.status == status && (o.err == nil || errors.Is(reason, o.err)) {
+			return o
+		}
+	}
+	return outcome{status: status, level: levelInfo}
+}
+
+// statusOf is the status for an error; otherwise is that of one without a row.
 func statusOf(err error, otherwise int) int {
-	for _, outcome := range []struct {
-		reason error
-		status int
-	}{
-		{errNotAllowed, http.StatusForbidden}, {errInsufficientScope, http.StatusForbidden},
-		{errTooManyGuesses, http.StatusTooManyRequests}, {errInvalidToken, http.StatusUnauthorized}, {errInvalidRequest, http.StatusBadRequest},
-		{errMisconfigured, http.StatusInternalServerError}, // which is an errUnavailable, too
-		{errUnavailable, http.StatusServiceUnavailable}, {errRefused, http.StatusBadGateway}, {errBadResponse, http.StatusBadGateway},
-	} {
-		if errors.Is(err, outcome.reason) {
-			return outcome.status
+	for _, o := range outcomes {
+		if o.err != nil && errors.Is(err, o.err) {
+			return o.status
 		}
 	}
 	return otherwise
@@ -63,34 +109,21 @@ func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, statu
 }
 
 func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *response, reason error) {
+	o := outcomeOf(reason, res.status)
 	res.id = newRequestID()
-	level := levelInfo
-	switch res.status {
-	case http.StatusInternalServerError, http.StatusBadGateway:
-		level = levelError
-	case http.StatusTooManyRequests:
-		res.retryAfter = "60"
-	case http.StatusServiceUnavailable:
-		level = levelWarn
-		if len(res.actions) == 0 {
-			res.retryAfter = "5"
-		}
-	}
 	if res.isForOperator {
-		level = levelWarn
+		o.level = levelWarn
 	}
-	if errors.Is(reason, errMisconfigured) {
-		level = levelWarn // the same for everybody who comes, and some of it anybody can cause
-		words := newResponse("500 configuration")
-		res.title = words.title
-		res.detail = words.detail
+	if len(res.actions) == 0 {
+		res.retryAfter = o.retryAfter
 	}
-	useTokenTexts(m, req, res, reason)
-	addChallenge(m, res, reason)
+	useTexts(res, o.page)
+	useCallerTexts(m, req, res, o)
+	addChallenge(m, res, o.code)
 	if len(res.actions) == 0 {
 		res.actions = suggestedActions(m, req, res.status)
 	}
-	logf(m.log, level, "%s %s: %d: %s (reference %s)", forLog(req.Method), forLog(req.URL.Path), res.status, reason, res.id)
+	logf(m.log, o.level, "%s %s: %d: %s (reference %s)", forLog(req.Method), forLog(req.URL.Path), res.status, reason, res.id)
 	writeResponse(m.pages, rw, req, res)
 }
 
@@ -117,13 +150,7 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 
 // addChallenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
 // (RFC 6750 3). Nothing is told of a token that did not come.
-func addChallenge(m *middleware, res *response, reason error) {
-	code := ""
-	for _, outcome := range []error{errInvalidToken, errInvalidRequest, errInsufficientScope} {
-		if errors.Is(reason, outcome) {
-			code = outcome.Error()
-		}
-	}
+func addChallenge(m *middleware, res *response, code string) {
 	if code == "" && res.status != http.StatusUnauthorized {
 		return
 	}
@@ -149,15 +176,14 @@ func addChallenge(m *middleware, res *response, reason error) {
 	res.challenge += metadata
 }
 
-// useTokenTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
-func useTokenTexts(m *middleware, req *http.Request, res *response, reason error) {
-	isRefused := errors.Is(reason, errInvalidToken)
-	isCaller := m.sessions == nil || isRefused || errors.Is(reason, errInvalidRequest) || errors.Is(reason, errInsufficientScope)
+// useCallerTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
+func useCallerTexts(m *middleware, req *http.Request, res *response, o outcome) {
+	isCaller := m.sessions == nil || o.code != ""
 	if !isCaller {
 		_, credential, _ := findToken(m.tokens, req)
 		isCaller = credential != ""
 	}
-	isOurFault := res.status == http.StatusInternalServerError && !errors.Is(reason, errMisconfigured)
+	isOurFault := res.status == http.StatusInternalServerError && o.page == ""
 	if !isCaller || len(res.actions) > 0 || isOurFault {
 		return
 	}
@@ -165,10 +191,18 @@ func useTokenTexts(m *middleware, req *http.Request, res *response, reason error
 	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient && res.status <= http.StatusUnauthorized {
 		name = fmt.Sprint(res.status, " client")
 	}
-	if isRefused {
+	if o.callerPage == "refused" {
 		name += " refused"
-	} else if errors.Is(reason, errNotAllowed) {
-		name = "403 gateway"
+	} else if o.callerPage != "" {
+		name = o.callerPage
+	}
+	useTexts(res, name)
+}
+
+// useTexts gives an answer the words of a line in pageTexts, if there is one.
+func useTexts(res *response, name string) {
+	if name == "" {
+		return
 	}
 	if words := newResponse(name); words.title != "" {
 		res.title = words.title

@@ -41,8 +41,8 @@ const (
 // isOneOf says that a code is one of words.
 func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
 
-// outcomeOf says what an authorization request has come to that was refused with a code.
-func outcomeOf(code string, otherwise error) error {
+// errorOfCode says what an authorization request has come to that was refused with a code.
+func errorOfCode(code string, otherwise error) error {
 	if isOneOf(temporaryErrors, code) {
 		return errUnavailable
 	}
