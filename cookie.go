@@ -133,26 +133,22 @@ func chunkTag(sealed string) string {
 	return sealed[2:10]
 }
 
-// chunkedValues are the values under name, with chunks joined. All cookies are looked at once: anybody may send thousands.
+// chunkedValues are the values under name, with chunks joined.
 func chunkedValues(req *http.Request, name string) []string {
 	values := cookieValues(req, name)
-	for i, value := range values {
-		if strings.Contains(value, "~") {
-			values[i] = joinChunks(req, name, value)
-		}
+	if strings.Contains(strings.Join(values, ""), "~") {
+		joinChunks(req, name, values)
 	}
 	return values
 }
 
-// joinChunks is the whole value of which there is the first chunk. Another chunk is the first cookie of its name and tag.
-func joinChunks(req *http.Request, name, first string) string {
-	count, whole, _ := strings.Cut(first, "~")
-	n, _ := strconv.Atoi(count)
-	if n < 2 || n > maxChunks {
-		return first // it is whole, or will not open
-	}
-	chunks := map[string]string{}
+// joinChunks completes values of which there is the first chunk. It looks at all cookies once: anybody may send thousands.
+func joinChunks(req *http.Request, name string, values []string) {
+	chunks := map[string]string{} // the first of each name and tag
 	for _, c := range cookies(req) {
+		if !strings.HasPrefix(c.Name, name+".") {
+			continue
+		}
 		tag, chunk, isTagged := strings.Cut(c.Value, "~")
 		if !isTagged { // there were chunks without a tag once, and their sessions may go on
 			tag, chunk = "", c.Value
@@ -161,15 +157,22 @@ func joinChunks(req *http.Request, name, first string) string {
 			chunks[c.Name+"~"+tag] = chunk
 		}
 	}
-	tag := chunkTag(whole)
-	for i := 1; i < n; i++ {
-		chunk, found := chunks[chunkName(name, i)+"~"+tag]
-		if !found {
-			chunk = chunks[chunkName(name, i)+"~"]
+	for i, value := range values {
+		count, whole, _ := strings.Cut(value, "~")
+		n, _ := strconv.Atoi(count)
+		if n < 2 || n > maxChunks {
+			continue // it is whole, or will not open
 		}
-		whole += chunk
+		tag := chunkTag(whole)
+		for j := 1; j < n; j++ {
+			chunk, found := chunks[chunkName(name, j)+"~"+tag]
+			if !found {
+				chunk = chunks[chunkName(name, j)+"~"]
+			}
+			whole += chunk
+		}
+		values[i] = whole
 	}
-	return whole
 }
 
 // cookieValues are the first few values of the cookies called name.
@@ -209,6 +212,9 @@ func cookiePairs(req *http.Request) []string {
 
 // stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
 func stripCookies(hn *headerNames, req *http.Request) {
+	if req.Header["Cookie"] == nil {
+		return
+	}
 	var kept []string
 	for _, part := range cookiePairs(req) {
 		if !hn.ownCookies.MatchString(part) {
