@@ -132,7 +132,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 		if err != nil {
 			return 0, nil, "", err
 		}
-		if address = stringOf(m[endpoint]); address == "" {
+		if address = m.endpoints[endpoint]; address == "" {
 			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errMisconfigured, what, endpoint)
 		}
 	}
@@ -228,7 +228,7 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg := signingAlgorithm(c, stringsOf(m["id_token_signing_alg_values_supported"]))
+	alg := signingAlgorithm(c, m.signingAlgs)
 	if err = verifyToken(ctx, c.keys, t, []string{alg}); err == nil {
 		payload, _ := decodePart("payload", t.signed[strings.Index(t.signed, ".")+1:])
 		warnDuplicates(c, "id token", payload, t.claims)

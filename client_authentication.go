@@ -18,10 +18,8 @@ func authenticateClient(c *client, form url.Values, header http.Header) error {
 	if method == "" && c.signer != nil {
 		method = "private_key_jwt"
 	} else if method == "" && c.secret != "" {
-		known, _, _ := cached(c.metadata)
-		m, _ := known.(map[string]any) // nil for a client of a token endpoint alone
-		listed := stringsOf(m["token_endpoint_auth_methods_supported"])
-		method = "client_secret_basic" // also where nothing is listed: OpenID Connect Discovery 3
+		listed := knownMetadata(c).authMethods // none for a client of a token endpoint alone
+		method = "client_secret_basic"         // also where nothing is listed: OpenID Connect Discovery 3
 		if len(listed) > 0 && !contains(listed, method) {
 			method = "client_secret_post"
 		}

@@ -600,9 +600,9 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	moved.answer("jwks", func(rw http.ResponseWriter, req *http.Request) { p.usual("jwks", rw, req) })
 	p.edit("discovery", func(m map[string]any) { m["jwks_uri"] = moved.URL + "/jwks" })
 	again()
-	if m, err := discover(context.Background(), testMiddlewareOf(s).sessions.client); err != nil || m["jwks_uri"] != moved.URL+"/jwks" ||
+	if m, err := discover(context.Background(), testMiddlewareOf(s).sessions.client); err != nil || m.endpoints["jwks_uri"] != moved.URL+"/jwks" ||
 		p.count("discovery") != 4 {
-		t.Errorf("expected the new document after four requests, got %v, %v after %d", m["jwks_uri"], err, p.count("discovery"))
+		t.Errorf("expected the new document after four requests, got %v, %v after %d", m.endpoints["jwks_uri"], err, p.count("discovery"))
 	}
 }
 
@@ -767,7 +767,7 @@ func TestProviderMetadataOfAnIssuerInCapitals(t *testing.T) {
 		{"http://id.example.com", "https://id.example.com/d", ""},
 		{"https://id.example.com", "HTTP://inside/d", ""},
 	} {
-		err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, hasLogin: true, keys: newFixedKeySet()}, map[string]any{
+		_, err := checkEndpoints(&client{issuer: c.issuer, discoveryURL: c.discovery, hasLogin: true, keys: newFixedKeySet()}, map[string]any{
 			"authorization_endpoint": "http://id.example.com/authorize", "token_endpoint": "http://id.example.com/token",
 			"jwks_uri": "http://id.example.com/keys"})
 		wantError(t, err, c.want)

@@ -10,18 +10,40 @@ import (
 // The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414) and keys: fetched by the request that needs them, checked, corrected by
 // the endpoints that are configured.
 
-// discover returns the provider's metadata, with the endpoints that are configured in place of its own. When the provider is away the
-// last good document goes on, and without one the error wraps errUnavailable.
-func discover(ctx context.Context, c *client) (map[string]any, error) {
-	value, version, isOld := cached(c.metadata)
+// metadata is what we use of the provider's metadata (OpenID Connect Discovery 1.0, 3; RFC 8414 2, RFC 9126 5, RFC 9207 3). It is never changed.
+type metadata struct {
+	issuer              string
+	endpoints           map[string]string // by the names of the specifications, with those that are configured
+	signingAlgs         []string          // of ID tokens
+	authMethods         []string          // of the token endpoint
+	challengeMethods    []string          // of PKCE
+	namesChallenges     bool
+	requiresPAR         bool
+	namesIssuerInAnswer bool // RFC 9207
+}
+
+// discover returns the provider's metadata. When the provider is away the last good ones go on; when there are none they are empty, and the
+// error wraps errUnavailable.
+func discover(ctx context.Context, c *client) (*metadata, error) {
+	_, version, isOld := cached(c.metadata)
 	var err error
 	if isOld {
-		value, _, err = refetch(ctx, c.metadata, version)
+		_, _, err = refetch(ctx, c.metadata, version)
 	}
-	if m, ok := value.(map[string]any); ok {
-		return m, nil
+	m := knownMetadata(c)
+	if m.endpoints != nil {
+		err = nil
 	}
-	return nil, err
+	return m, err
+}
+
+// knownMetadata are the metadata as they are here, empty when there are none.
+func knownMetadata(c *client) *metadata {
+	value, _, _ := cached(c.metadata)
+	if m, ok := value.(*metadata); ok {
+		return m
+	}
+	return &metadata{}
 }
 
 // fetchMetadata fetches the discovery document, puts what is configured in the place of its own, and checks what is left.
@@ -46,7 +68,11 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 			m[name] = alias // RFC 8705 5
 		}
 	}
-	return m, checkEndpoints(c, m)
+	endpoints, err := checkEndpoints(c, m)
+	return &metadata{issuer: stringOf(m["issuer"]), endpoints: endpoints, signingAlgs: stringsOf(m["id_token_signing_alg_values_supported"]),
+		authMethods: stringsOf(m["token_endpoint_auth_methods_supported"]), challengeMethods: stringsOf(m["code_challenge_methods_supported"]),
+		namesChallenges: m["code_challenge_methods_supported"] != nil, requiresPAR: m["require_pushed_authorization_requests"] == true,
+		namesIssuerInAnswer: m["authorization_response_iss_parameter_supported"] == true}, err
 }
 
 // checkMetadataIssuer refuses a document of another issuer, whose keys would be a stranger's (OpenID Connect Discovery 4.3), and notes
@@ -66,26 +92,26 @@ func checkMetadataIssuer(c *client, issuer string) error {
 	return nil
 }
 
-// checkEndpoints puts the addresses that are configured in the place of the provider's, leaves out those of its own that nobody can use,
-// and stops where the sign-in cannot do without.
-func checkEndpoints(c *client, m map[string]any) error {
+// checkEndpoints returns the addresses that are configured, and those of the provider that can be used. It stops where the sign-in cannot do
+// without.
+func checkEndpoints(c *client, m map[string]any) (map[string]string, error) {
+	endpoints := map[string]string{}
 	o := &c.endpoints
 	configured := map[string]string{"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
 		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession}
 	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
 		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
 		if configured[name] != "" {
-			m[name] = configured[name]
+			endpoints[name] = configured[name]
 		} else if isEndpoint(c, stringOf(m[name])) {
-			continue
+			endpoints[name] = stringOf(m[name])
 		} else if c.hasLogin && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
-			return fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, quoteJSON(m[name]))
+			return nil, fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, quoteJSON(m[name]))
 		} else if m[name] != nil {
 			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, quoteJSON(m[name]))
-			delete(m, name)
 		}
 	}
-	return nil
+	return endpoints, nil
 }
 
 // isEndpoint says that an address of the metadata can be used: a plain absolute URL, with https unless the operator reads the metadata, or
@@ -155,9 +181,7 @@ func fetchKeys(ctx context.Context, c *client) (any, error) {
 	}
 	keys, err := readKeySet(set)
 	if err != nil {
-		known, _, _ := cached(c.metadata)
-		m, _ := known.(map[string]any)
-		err = fmt.Errorf("%w, at %s", err, forLog(stringOf(m["jwks_uri"])))
+		err = fmt.Errorf("%w, at %s", err, forLog(knownMetadata(c).endpoints["jwks_uri"]))
 	}
 	return keys, err
 }

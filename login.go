@@ -54,20 +54,19 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 	secret := string(randomBytes(32))
 	deriveValues(pending, secret)
 	form := authorizationRequest(m.config, req, pending, prompt, hint)
-	metadata, err := discover(req.Context(), m.sessions.client)
-	if err == nil && (m.config.PAR == "true" || m.config.PAR == "auto" && metadata["require_pushed_authorization_requests"] == true) {
+	md, err := discover(req.Context(), m.sessions.client)
+	if err == nil && (m.config.PAR == "true" || m.config.PAR == "auto" && md.requiresPAR) {
 		form, err = pushAuthorization(req.Context(), m.sessions.client, form)
 	}
 	if err != nil {
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	methods := metadata["code_challenge_methods_supported"]
-	if m.config.PKCE && methods != nil && !contains(stringsOf(methods), "S256") && cacheSetIf(m.sessions.client.answerCache, false, "S256", true, 0) {
-		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(methods))
+	if m.config.PKCE && md.namesChallenges && !contains(md.challengeMethods, "S256") && cacheSetIf(m.sessions.client.answerCache, false, "S256", true, 0) {
+		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(md.challengeMethods))
 	}
 	setPending(m.logins, rw, req, pending, secret)
-	redirect(rw, req, withQuery(stringOf(metadata["authorization_endpoint"]), form))
+	redirect(rw, req, withQuery(md.endpoints["authorization_endpoint"], form))
 }
 
 // authorizationRequest are the parameters of OIDC Core 3.1.2.1: the protocol's own, then what may be added to them and not replace them.
@@ -253,13 +252,13 @@ func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pendi
 // completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer are right, and no token is used before its nonce is.
 func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, answer url.Values) (*session, error) {
-	metadata, err := discover(ctx, sm.client)
+	md, err := discover(ctx, sm.client)
 	if err != nil {
 		return nil, err
 	}
 	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
-	if issuer := answer.Get("iss"); issuer != stringOf(metadata["issuer"]) && (answer.Has("iss") || metadata["authorization_response_iss_parameter_supported"] == true) {
-		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, stringOf(metadata["issuer"]), forLog(issuer))
+	if issuer := answer.Get("iss"); issuer != md.issuer && (answer.Has("iss") || md.namesIssuerInAnswer) {
+		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
 	}
 	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
 		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(answer.Get("error_description")))

@@ -48,8 +48,8 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	if m.config.PostLogoutRedirectURL != "" {
 		landing = absoluteURL(m.site, &m.site.postLogout, req)
 	}
-	metadata, _ := discover(req.Context(), m.sessions.client) // without it we are signed out here, and there we can do nothing
-	if s.refreshToken != "" && metadata["revocation_endpoint"] != nil {
+	md, _ := discover(req.Context(), m.sessions.client) // without it we are signed out here, and there we can do nothing
+	if s.refreshToken != "" && md.endpoints["revocation_endpoint"] != "" {
 		// RFC 7009, a courtesy: the sign-out goes on without it.
 		form := url.Values{"token": {s.refreshToken}, "token_type_hint": {"refresh_token"}}
 		status, _, at, err := request(req.Context(), m.sessions.client, "revocation", "revocation_endpoint", form, nil, 0)
@@ -57,7 +57,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 			logf(m.log, levelWarn, "%s: %d %s; the refresh token stays good there", at, status, http.StatusText(status))
 		}
 	}
-	if endSession := stringOf(metadata["end_session_endpoint"]); endSession != "" {
+	if endSession := md.endpoints["end_session_endpoint"]; endSession != "" {
 		form := url.Values{"client_id": {m.sessions.client.id}, "state": {randomText()}}
 		addParam(form, "id_token_hint", s.idToken)
 		addParam(form, "post_logout_redirect_uri", landing)
