@@ -90,6 +90,16 @@ const (
 	tooFewRights = noToken + `, error="insufficient_scope"`
 )
 
+// A realm of the operator's choice stands in every challenge.
+func TestBearerChallengeRealm(t *testing.T) {
+	t.Parallel()
+	raw := jwtOptions(map[string]any{"signingSecret": tokenSecret})
+	raw["challengeRealm"] = "Orders (v2)"
+	s := start(t, raw)
+	apiCall(t, s, "GET", "/", "").challenged(401, `Bearer realm="Orders (v2)"`)
+	bearer(t, s, "mine").challenged(401, `Bearer realm="Orders (v2)", error="invalid_token"`)
+}
+
 func TestBearerChallenges(t *testing.T) {
 	t.Parallel()
 	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "claims": "Equals(`sub`, `ada`)"}))

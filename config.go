@@ -160,6 +160,9 @@ type Config struct {
 	// ErrorPages are paths of HTML files that replace the built-in pages, by status: `"401"`, `"403"`, `"500"`, `"503"` (in quotes:
 	// YAML's numbers do not arrive). A key-value store cannot hold them as keys: write text, `401=/401.html,403=/403.html`.
 	ErrorPages map[string]string `json:"errorPages" shown:"true" enum:"401|403|500|503"`
+	// ChallengeRealm is what a 401 calls the protected space in `WWW-Authenticate` (RFC 9110 11.5); with Basic credentials browsers show
+	// it. Default: the middleware's name.
+	ChallengeRealm string `json:"challengeRealm" shown:"true" format:"realm"`
 	// Memory is how many megabytes may be used to remember who was let in, so that the next request costs next to nothing; 64 hold
 	// twenty thousand sessions or tokens that are all in use, and up to forty thousand. All middlewares of a Traefik share it: the largest value counts.
 	Memory int `json:"memory" format:"number" default:"64" min:"1" max:"99999"`
@@ -675,7 +678,7 @@ func inherit(to, from *PolicyConfig) {
 }
 
 // withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
-var withoutLogin = regexp.MustCompile(`^(?i:bypass|bypassIdentity|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
+var withoutLogin = regexp.MustCompile(`^(?i:bypass|bypassIdentity|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|challengeRealm|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
 // checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {

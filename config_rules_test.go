@@ -125,6 +125,7 @@ var blameless = []struct{ name, options, want string }{
 		`{"issuer": "", "clientId": "", "clientSecret": "", "jwt": {"issuer": "https://id.example.com", "acceptIdTokens": false}}`,
 		`jwt.audience: not set`},
 	{"a key with its certificate", `{"clientKey": "PEM", "clientCertificate": "PEM"}`, ``},
+	{"a realm", `{"challengeRealm": "Orders & invoices (v2)"}`, ``},
 	{"protocols to upgrade to", `{"upgrades": "SPDY/3.1,tcp,websocket"}`, ``},
 	{"a depth", `{"ipStrategy": {"depth": 1}}`, ``},
 	{"no depth", `{"ipStrategy": {"depth": 0, "excludedIPs": "10.0.0.1"}}`, ``},

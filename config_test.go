@@ -553,6 +553,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"Redis nowhere", `{"session": {"store": {"redis": {}}}}`, `session.store.redis.endpoints: required; write host and port, such as "redis:6379"`},
 	{"an upgrade to HTTP/2", `{"upgrades": ["tcp", "h2c"]}`,
 		`upgrades: must not be a protocol in which further requests follow, got "h2c": nobody would judge them; leave it out`},
+	{"a realm in quotes", `{"challengeRealm": "the \"API\""}`, `challengeRealm: must be printable ASCII without quotes and backslashes, got "the "API""; write a name`},
 	{"an upgrade to two", `{"upgrades": "a/b/c"}`, `upgrades: must be a protocol of the header Upgrade, got "a/b/c"; try "SPDY/3.1"`},
 	{"two strategies", `{"ipStrategy": {"depth": 1, "excludedIPs": "10.0.0.1"}}`,
 		`ipStrategy.depth: must not stand beside excludedIPs; keep one of them`},
@@ -971,7 +972,7 @@ func TestConfigNeverShowsASecret(t *testing.T) {
 var good = map[string]string{"issuer": "https://other.example.com", "url": "https://x.example.com/y?z=1", "uri": "urn:x:y",
 	"jwks":     "https://x.example.com/jwks",
 	"endpoint": "https://app.example.com/only-here", "location": "/bye?x=1", "header": "X-Other", "identityHeader": "X-Other",
-	"upgrade": "tcp", "cookie": "other", "path": "/app",
+	"upgrade": "tcp", "realm": "Orders", "cookie": "other", "path": "/app",
 	"domain": ".example.com", "secret": "another secret of many bytes", "signing": "another secret of many bytes",
 	"server": "rediss://redis.example.com:6380"}
 
@@ -1084,7 +1085,7 @@ func TestConfigTagsAreKnown(t *testing.T) {
 			t.Errorf("%s: what is %s?", at, rest)
 		}
 		kind := field.Tag.Get("format")
-		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}", "pem": "/key.pem"}[kind]
+		bad := map[string]string{"param": "state", "identityHeader": "Host", "jwks": "x", "signing": "{{ .Key }}", "pem": "/key.pem", "realm": `"`}[kind]
 		if bad == "" {
 			bad = " "
 		}

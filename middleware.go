@@ -35,6 +35,9 @@ func newMiddleware(ctx context.Context, options []byte, name, registryKey string
 	c := readConfig(options, p)
 	m := &middleware{name: name, log: newLogger(name, c.LogLevel), config: c}
 	m.shortName, _, _ = strings.Cut(name, "@")
+	if c.ChallengeRealm == "" {
+		c.ChallengeRealm = m.shortName
+	}
 	var err error
 	m.bypass, err = parseBypass(c.Bypass)
 	p.addError("bypass", err)

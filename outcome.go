@@ -155,10 +155,10 @@ func addChallenge(m *middleware, res *response, code string) {
 		return
 	}
 	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient {
-		res.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", m.shortName) // RFC 7617 2
+		res.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", m.config.ChallengeRealm) // RFC 7617 2
 		return
 	}
-	res.challenge = fmt.Sprintf("Bearer realm=%q", m.shortName)
+	res.challenge = fmt.Sprintf("Bearer realm=%q", m.config.ChallengeRealm)
 	if code != "" {
 		res.challenge += fmt.Sprintf(", error=%q", code)
 	}

@@ -127,6 +127,7 @@ secret,signing/ if value=<reference>: looks like a reference that nobody resolve
 secret,signing/ if example: is like an example that everybody can read, so anybody could guess it; write the output of “openssl rand -base64 32”
 secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
 secret,signing/ if kinds=[1-7]: must have 8 different bytes at least, or it could be guessed; write the output of “openssl rand -base64 32”
+realm/ if !value=[\x20!#-\[\]-~]+: must be printable ASCII without quotes and backslashes, got "${value}"; write a name
 upgrade/ if !value=<name>(/<name>)?: must be a protocol of the header Upgrade, got "${value}"; try "SPDY/3.1"
 upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol in which further requests follow, got "${value}": nobody would judge them; leave it out
 /ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not stand beside excludedIPs; keep one of them

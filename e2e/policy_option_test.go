@@ -156,6 +156,9 @@ func TestPagesByStatusOptions(t *testing.T) {
 	}
 	try(t, "errorPages", site{with: with{"unauthenticated": "deny"}}, shown, row{drop, "401 no"}, row{with{"401": own}, "401 yes"},
 		row{"401=" + own + ",403=" + own, "401 yes"}, row{with{"503": own}, "401 no"})
+	try(t, "challengeRealm", site{with: with{"unauthenticated": "deny"}}, func(v *visitor) string {
+		return strings.ReplaceAll(v.open("/").Header.Get("WWW-Authenticate"), v.app.name, "NAME")
+	}, row{drop, `Bearer realm="NAME"`}, row{"Orders (v2)", `Bearer realm="Orders (v2)"`})
 	try(t, "errorPages", site{provider: away, with: with{"clientConfig.maxRetries": 0}}, shown, row{drop, "503 no"}, row{with{"503": own}, "503 yes"})
 	try(t, "errorPages", site{with: with{"unauthenticated": "deny"}}, func(v *visitor) string {
 		return yes(strings.Contains(v.fetch(http.MethodGet, "/").Body, "Our own words")) + " " + shown(v)
