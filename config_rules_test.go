@@ -369,7 +369,7 @@ func TestConfigRules(t *testing.T) {
 		return false
 	}
 	const ofValues = " value size kinds example try min max host path wrong issuer below "
-	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing pem server param upgrade "
+	kinds := " switch number issuer url jwks uri endpoint location header identityHeader cookie path domain secret signing pem server param upgrade realm "
 	var said []string
 	for _, list := range [][]struct{ name, options, wantErr string }{mistakes, jobless} {
 		for _, test := range list {
