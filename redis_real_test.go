@@ -82,9 +82,21 @@ func startRedis(t *testing.T, args ...string) *redisProcess {
 	port := freePort(t)
 	p := &redisProcess{address: "127.0.0.1:" + port, dir: t.TempDir(), binary: binary}
 	p.args = append([]string{binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0", "--dir", p.dir}, args...)
-	t.Cleanup(func() { p.kill() })
+	t.Cleanup(func() {
+		p.kill()
+		if text, _ := os.ReadFile(filepath.Join(p.dir, "log")); t.Failed() {
+			t.Logf("%s, its last words:\n%s", p.address, lastOf(text, 2000))
+		}
+	})
 	p.start(t)
 	return p
+}
+
+func lastOf(text []byte, size int) []byte {
+	if len(text) > size {
+		return text[len(text)-size:]
+	}
+	return text
 }
 
 func (p *redisProcess) start(t *testing.T) {
