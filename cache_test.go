@@ -233,6 +233,18 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 	}
 }
 
+// TestCacheHasAny: what is in either half counts.
+func TestCacheHasAny(t *testing.T) {
+	m := newBoundedCache(1)
+	cacheSet(m, "old", true, 0)
+	cacheSet(m, "new", true, 0) // pushes the other into the old half
+	for keys, want := range map[string]bool{"old": true, "new": true, "none old": true, "none": false, "": false} {
+		if got := cacheHasAny(m, strings.Fields(keys)); got != want {
+			t.Errorf("%q: %v", keys, got)
+		}
+	}
+}
+
 func TestCacheForgets(t *testing.T) {
 	// Whoever looks an entry up while it is forgotten must not bring it back.
 	for i := 0; i < 3000; i++ {

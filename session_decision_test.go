@@ -132,6 +132,45 @@ func TestSessionDecisionLeavesTokensOut(t *testing.T) {
 	}
 }
 
+// TestSessionDecisionDuringALogout: who is logged out while the token for the upstream is fetched is not let in any more.
+func TestSessionDecisionDuringALogout(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": "app", "clientSecret": p.clientSecret}})
+	m := testMiddlewareOf(s)
+	m.clientCredentials.client.answerCache = newBoundedCache(1 << 20)
+	asked := 0
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		asked++
+		revoke(m.sessions, m.sessions.state.revoked, "sub:ada", time.Now().UnixMilli())
+		p.usual("token", rw, req)
+	})
+	forgetAll(m)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
+	if asked != 1 {
+		t.Errorf("the provider was asked %d times", asked)
+	}
+}
+
+// TestSessionDecisionOfALevel: none is made for a session that these options would not accept.
+func TestSessionDecisionOfALevel(t *testing.T) {
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p)
+	sm := testMiddlewareOf(s).sessions
+	opened, _, err := openSession(context.Background(), sm, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err == nil {
+		err = unpackTokens(opened)
+	}
+	if err != nil || decide(sm, opened, time.Now()) == nil {
+		t.Fatal("no decision at all:", err)
+	}
+	sm.config.ACRValues = []string{"high"}
+	if decide(sm, opened, time.Now()) != nil {
+		t.Error("a session of another level was decided on")
+	}
+}
+
 // TestSessionDecisionIsBoundToAllOptions: each option, whatever it is for, is part of the name of the options.
 func TestSessionDecisionIsBoundToAllOptions(t *testing.T) {
 	if interpreted() {
