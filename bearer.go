@@ -90,7 +90,7 @@ func verifyBearer(ctx context.Context, m *middleware, raw, credential string, he
 	if p.sub = stringOf(claims["sub"]); p.sub == "" && m.csrf != nil {
 		p.credentialHash = hashText(credential)
 	}
-	p, err = rememberPrincipal(ctx, m, credential, p, tokenInfoEnd(job, answer))
+	p, err = rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, tokenInfoEnd(job, answer))
 	return p, err
 }
 

@@ -177,7 +177,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 			return nil, err
 		}
 	}
-	p, err := rememberPrincipal(req.Context(), m, credential, p, until)
+	p, err := rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until)
 	return p, err
 }
 

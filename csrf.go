@@ -98,23 +98,23 @@ func csrfBinding(bt *bearerTokens, req *http.Request, who *principal) string {
 
 // checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has none that is good, because
 // the option is newer than the session, or another host of the site planted one, gets one with a request that changes nothing.
-func checkCSRF(m *middleware, rw http.ResponseWriter, req *http.Request, who *principal) error {
-	session := csrfBinding(m.tokens, req, who)
+func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req *http.Request, who *principal) error {
+	session := csrfBinding(bt, req, who)
 	if session == "" {
 		return nil
 	}
-	https := isHTTPS(m.site, req)
-	tokens := cookieValues(req, cookieName(&m.csrf.cookie, https))
+	https := isHTTPS(sm.site, req)
+	tokens := cookieValues(req, cookieName(&sm.csrf.cookie, https))
 	if isSafeMethod(req.Method) {
-		if !isCSRFToken(m.sessions, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(m.sessions, rw, req, session, https)
+		if !isCSRFToken(sm, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
+			issueCSRFToken(sm, rw, req, session, https)
 		}
 		return nil
 	}
-	if sent := req.Header.Get(m.csrf.header); contains(tokens, sent) && isCSRFToken(m.sessions, sent, session) {
+	if sent := req.Header.Get(sm.csrf.header); contains(tokens, sent) && isCSRFToken(sm, sent, session) {
 		return nil
 	}
-	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, m.csrf.header, m.csrf.cookie.baseName)
+	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, sm.csrf.header, sm.csrf.cookie.baseName)
 }
 
 // lacksCSRFToken says that a request brings no token, or one that has to be looked for or at: then it may need a new one. That of a page

@@ -126,21 +126,21 @@ var (
 
 // completeOnce makes the session of an answer, once: a state is spent with its code. A browser that was cut off and asks once more, with the
 // same pending login, gets the session that was made.
-func completeOnce(m *middleware, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
+func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
 	key := hashText(pending.State)
-	value, err := doOnce(req.Context(), &m.logins.inFlight, key, func(ctx context.Context) (any, error) {
-		if made, _ := cacheGet(m.logins.completed, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
-			return made, checkSession(m.sessions, made, time.Now())
+	value, err := doOnce(req.Context(), &pl.inFlight, key, func(ctx context.Context) (any, error) {
+		if made, _ := cacheGet(pl.completed, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
+			return made, checkSession(sm, made, time.Now())
 		}
-		if !cacheSetIf(m.sessions.state.usedStates, false, key, pending.ReturnTo, len(pending.ReturnTo)) {
+		if !cacheSetIf(sm.state.usedStates, false, key, pending.ReturnTo, len(pending.ReturnTo)) {
 			return nil, errUsedState
 		}
-		s, err := completeLogin(ctx, m.sessions, pending, answer)
-		if err == nil && m.store != nil {
-			err = writeStored(ctx, m.sessions, s)
+		s, err := completeLogin(ctx, sm, pending, answer)
+		if err == nil && sm.store != nil {
+			err = writeStored(ctx, sm, s)
 		}
 		if err == nil {
-			cacheSet(m.logins.completed, key, s, sessionCost(s))
+			cacheSet(pl.completed, key, s, sessionCost(s))
 		}
 		return s, err
 	})
@@ -170,7 +170,7 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	back := returnURL(m.site, req, pending.ReturnTo)
-	s, err := completeOnce(m, req, pending, answer)
+	s, err := completeOnce(m.sessions, m.logins, req, pending, answer)
 	if errors.Is(err, errUsedState) {
 		refuseStale(m, rw, req, state, err)
 		return
@@ -194,21 +194,21 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	endReplaced(m.sessions, req, s)
 	countAttempt(m.logins, rw, req, pending.Attempts+1)
 	logf(m.log, levelInfo, "session %s: signed in sub %q", s.ID, forLog(stringOf(s.claims["sub"])))
-	returnToPage(m, rw, req, back, pending.IsTruncated)
+	returnToPage(m.pages, m.sessions.cookie.sameSite, rw, req, back, pending.IsTruncated)
 }
 
 // returnToPage leads on to the page that somebody wanted to see before the sign-in.
-func returnToPage(m *middleware, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
+func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
 	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
 		res.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
-		writeResponse(m.pages, rw, req, res)
+		writeResponse(p, rw, req, res)
 		return
 	}
-	if m.sessions.cookie.sameSite == http.SameSiteStrictMode {
+	if sameSite == http.SameSiteStrictMode {
 		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+back)
-		writeResponse(m.pages, rw, req, res)
+		writeResponse(p, rw, req, res)
 		return
 	}
 	redirect(rw, req, back)

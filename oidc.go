@@ -158,7 +158,7 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	who, err := authenticate(m, rw, req)
 	if err == nil && m.csrf != nil {
-		err = checkCSRF(m, rw, req, who)
+		err = checkCSRF(m.sessions, m.tokens, rw, req, who)
 	}
 	if err != nil && isOpen { // as nobody
 		stripOwn(m.headers, req)

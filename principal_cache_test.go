@@ -569,7 +569,7 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 		byHeaderLine: map[string]*principal{}, bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
 	m := &middleware{cache: pc, sessions: &sessionManager{state: state}}
 	keep := func(credential, session string) *principal {
-		p, err := rememberPrincipal(context.Background(), m, credential, &principal{sessionID: session}, time.Now().Add(time.Hour))
+		p, err := rememberPrincipal(context.Background(), nil, pc, credential, &principal{sessionID: session}, time.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)
 		}

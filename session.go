@@ -186,7 +186,7 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	if m.sessions.opened.headers != nil {
 		addTokenHeaders(m.sessions.opened, p, s)
 	}
-	p, err := rememberPrincipal(ctx, m, credential, p, earlier(until, now.Add(maxRecheckInterval)))
+	p, err := rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, earlier(until, now.Add(maxRecheckInterval)))
 	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to drop
 		removeByName(m.sessions.state, s.ID)
 		return nil, nil
@@ -282,7 +282,7 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 		p.revalidatableUntil = recheckTime(m.sessions, kept, now)
 		until = earlier(p.revalidatableUntil, now.Add(m.cache.localCopyLifetime))
 	}
-	if p, err = rememberPrincipal(req.Context(), m, credential, p, until); err != nil {
+	if p, err = rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until); err != nil {
 		return nil, err
 	}
 	if err = checkSession(m.sessions, kept, now); err != nil { // logged out before there was a principal to remove
@@ -293,9 +293,9 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 }
 
 // rememberPrincipal finishes and caches the principal of a credential that the rule allows.
-func rememberPrincipal(ctx context.Context, m *middleware, credential string, p *principal, until time.Time) (*principal, error) {
-	if m.clientCredentials != nil && m.clientCredentials.hasOwnClient {
-		renewAt, err := addUpstreamToken(ctx, m.clientCredentials, p, "", "", "")
+func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principalCache, credential string, p *principal, until time.Time) (*principal, error) {
+	if cc != nil && cc.hasOwnClient {
+		renewAt, err := addUpstreamToken(ctx, cc, p, "", "", "")
 		if err != nil {
 			return nil, err
 		}
@@ -313,7 +313,7 @@ func rememberPrincipal(ctx context.Context, m *middleware, credential string, p 
 	p.names = nil
 	p.values = nil
 	p.validUntil = until
-	cachePrincipal(m.cache, p, credential)
+	cachePrincipal(pc, p, credential)
 	return p, nil
 }
 
