@@ -877,3 +877,28 @@ func TestProviderFailuresAreLogged(t *testing.T) {
 		}
 	}
 }
+
+// TestProviderTokenError: what an answer of the token endpoint means for the grant, by its status and its code.
+func TestProviderTokenError(t *testing.T) {
+	for _, row := range []struct {
+		status int
+		code   string
+		want   error
+	}{
+		{500, "invalid_grant", errUnavailable}, {503, "", errUnavailable}, {429, "invalid_grant", errUnavailable}, {408, "invalid_grant", errUnavailable},
+		{400, "temporarily_unavailable", errUnavailable}, {302, "", errUnavailable}, {404, "", errUnavailable}, {200, "", errUnavailable},
+		{400, "invalid_client", errMisconfigured}, {200, "unauthorized_client", errMisconfigured}, {400, "access_denied", errNotAllowed},
+		{400, "interaction_required", errNotAllowed}, {400, "consent_required", errNotAllowed}, {400, "invalid_request", errRefused}, {400, "invalid_scope", errBadResponse},
+		{401, "", errBadResponse}, {403, "", errBadResponse}, {400, "", errRefused}, {400, "invalid_grant", errRefused}, {404, "invalid_grant", errRefused},
+	} {
+		err := tokenError(&client{log: newLogger("x", "error")}, row.status, row.code, "")
+		for _, outcome := range []error{errMisconfigured, errUnavailable, errNotAllowed, errBadResponse, errRefused} { // the first of which is the second, too
+			if errors.Is(err, outcome) {
+				if outcome != row.want {
+					t.Errorf("%d %s: got %v", row.status, row.code, err)
+				}
+				break
+			}
+		}
+	}
+}

@@ -1184,3 +1184,18 @@ func TestConfigOtherNamesOfPages(t *testing.T) {
 		t.Errorf("only %d names: this test has gone blind", found)
 	}
 }
+
+// TestConfigSimilarNames: a name that was misspelt, or is a part of another, in whichever letters; no short one that happens to be.
+func TestConfigSimilarNames(t *testing.T) {
+	for _, row := range []struct {
+		name, other string
+		want        bool
+	}{
+		{"isuer", "issuer", true}, {"ISSUER", "issuer", true}, {"time", "exchangeTimeoutSeconds", true}, {"exchangeTimeoutSecondsOfAll", "time", true},
+		{"url", "backchannelLogoutUrl", false}, {"exchangeTimeoutSecondsOfAll", "out", false}, {"color", "issuer", false},
+	} {
+		if got := isSimilar(row.name, row.other); got != row.want {
+			t.Errorf("%s, %s: got %v", row.name, row.other, got)
+		}
+	}
+}

@@ -79,9 +79,14 @@ func TestCSRFOfTokensInCookies(t *testing.T) {
 		map[string]any{"jwt": map[string]any{"signingSecret": tokenSecret, "audience": "api",
 			"tokenSource": map[string]any{"cookie": "app-token"}, "tokenKey": "t"}}))
 	b := newBrowser(t, s)
-	for _, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"},
+	for i, claims := range []map[string]any{{"sub": "ada", "aud": "api"}, {"sub": "ada", "aud": "api", "jti": "another"},
 		{"sub": "eve", "aud": "api"}, {"aud": "api"}, {"aud": "api", "jti": "of another"}} {
 		b.setCookie("app-token", sharedToken(claims))
+		if before := b.cookie("hub-csrf-token"); i > 1 { // of somebody else
+			req := b.request(http.MethodPost, "/", "a=1")
+			req.Header.Set("Hub-Csrf-Token", before.Value)
+			b.send(req, "same-origin", &reply{t: t}).expect(http.StatusForbidden)
+		}
 		b.open("/").upstream()
 		c := b.cookie("hub-csrf-token")
 		if c == nil {

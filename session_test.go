@@ -328,3 +328,15 @@ func TestSessionRefreshTime(t *testing.T) {
 		}
 	}
 }
+
+// TestSessionCost: every part of a session counts.
+func TestSessionCost(t *testing.T) {
+	base := sessionCost(&session{})
+	for name, s := range map[string]*session{
+		"ID token": {idToken: "12345"}, "access token": {accessToken: "12345"}, "refresh token": {refreshToken: "12345"}, "record": {sessionRecord: sessionRecord{ID: "12345"}},
+	} {
+		if cost := sessionCost(s); cost < base+5 {
+			t.Errorf("%s: %d bytes instead of %d", name, cost, base)
+		}
+	}
+}
