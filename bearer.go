@@ -170,12 +170,10 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 			if len(lines) > 1 { // one of them might be what the upstream reads
 				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
-			for _, line := range lines {
-				// A tab or a second blank makes no other token, or an upstream might read one that we did not, and each spelling would be cached.
-				line = strings.Join(strings.Fields(line), " ")
-				if raw, ok := afterScheme(line, job.schemes[name]); ok {
-					found[name+": "+line] = raw
-				}
+			// A tab or a second blank makes no other token, or an upstream might read one that we did not, and each spelling would be cached.
+			line := strings.Join(strings.Fields(strings.Join(lines, "")), " ")
+			if raw, ok := afterScheme(line, job.schemes[name]); ok {
+				found[name+": "+line] = raw
 			}
 		}
 		if job.looksBeyondHeaders {
