@@ -67,7 +67,7 @@ func cacheHasAny(m *boundedCache, keys []string) bool {
 	return has
 }
 
-// cachePromote moves an entry into the young half, unless it was replaced or forgotten a moment ago, which must stay so.
+// cachePromote moves an entry into the young half, unless it was replaced a moment ago, which must stay so.
 func cachePromote(m *boundedCache, key string) any {
 	m.mu.Lock()
 	if found := m.old[key]; found.value != nil {
@@ -85,16 +85,15 @@ func cacheSet(m *boundedCache, key string, value any, size int) {
 	m.mu.Unlock()
 }
 
-// cacheSetIf is remember for a key that is known, or for one that is not, and says whether it was so: the guard of everything that may
-// be used once, and of what must not come back after it was forgotten.
-func cacheSetIf(m *boundedCache, isKnown bool, key string, value any, size int) bool {
+// cacheAdd keeps value under a key that is not known yet, and says whether it did: the guard of everything that may be used once.
+func cacheAdd(m *boundedCache, key string, value any, size int) bool {
 	m.mu.Lock()
-	is := (m.young[key].value != nil || m.old[key].value != nil) == isKnown
-	if is {
+	isNew := m.young[key].value == nil && m.old[key].value == nil
+	if isNew {
 		cachePut(m, key, cacheEntry{value, size})
 	}
 	m.mu.Unlock()
-	return is
+	return isNew
 }
 
 // cachePut writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
@@ -115,17 +114,6 @@ func cachePut(m *boundedCache, key string, made cacheEntry) {
 	}
 	m.used += cost
 	m.young[key] = made
-}
-
-// cacheDelete drops key.
-func cacheDelete(m *boundedCache, key string) {
-	m.mu.Lock()
-	if before := m.young[key]; before.value != nil {
-		m.used -= cacheEntryCost + len(key) + before.size
-	}
-	delete(m.young, key)
-	delete(m.old, key)
-	m.mu.Unlock()
 }
 
 // inFlight is work under way, by key.

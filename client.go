@@ -84,7 +84,7 @@ type clientState struct {
 
 // warnOnce tells the operator of something that is put up with.
 func warnOnce(c *client, format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); cacheSetIf(c.answerCache, false, line, true, 0) {
+	if line := fmt.Sprintf(format, args...); cacheAdd(c.answerCache, line, true, 0) {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }

@@ -53,10 +53,9 @@ const maxCSRFTokens = 5
 
 // issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
 func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
-	name := cookieName(&sm.csrf.cookie, https)
 	value := newCSRFToken(sm.csrf.keys[sealingKey(sm.sealer)], sessionID, randomText()[:22])
 	beside := 1
-	for _, other := range strings.Split(strings.Join(cookieValues(req, name), "~"), "~") {
+	for _, other := range strings.Split(strings.Join(cookieValues(req, sm.csrf.cookie.baseName), "~"), "~") {
 		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(sm, other, sessionID) {
 			value += "~" + other
 			beside++
@@ -66,7 +65,7 @@ func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Reques
 	if !sm.config.Session.Persistent {
 		maxAge = 0 // with the browser
 	}
-	setCookie(rw, &sm.csrf.cookie, name, value, https, maxAge)
+	setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, value, https, maxAge)
 }
 
 // isCSRFToken says whether one of the tokens in a cookie's value is for this session.
@@ -103,11 +102,10 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 	if session == "" {
 		return nil
 	}
-	https := isHTTPS(sm.site, req)
-	tokens := cookieValues(req, cookieName(&sm.csrf.cookie, https))
+	tokens := cookieValues(req, sm.csrf.cookie.baseName)
 	if isSafeMethod(req.Method) {
 		if !isCSRFToken(sm, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(sm, rw, req, session, https)
+			issueCSRFToken(sm, rw, req, session, isHTTPS(sm.site, req))
 		}
 		return nil
 	}

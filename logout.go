@@ -58,7 +58,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		}
 	}
 	if endSession := md.endpoints["end_session_endpoint"]; endSession != "" {
-		form := url.Values{"client_id": {m.sessions.client.id}, "state": {randomText()}}
+		form := url.Values{"client_id": {m.sessions.client.id}}
 		addParam(form, "id_token_hint", s.idToken)
 		addParam(form, "post_logout_redirect_uri", landing)
 		if len(s.idToken) > maxHintInURL && wantsHTML(req) {

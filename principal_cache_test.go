@@ -141,7 +141,11 @@ func troubleRedis(redis *fakeRedis, kept map[string]string, mu *sync.Mutex) func
 			})
 		case 41: // signed in again
 			redis.say(keeping)
-			cacheDelete(known.sessions.state.revoked, "id:"+id)
+			list := known.sessions.state.revoked
+			list.mu.Lock()
+			delete(list.young, "id:"+id)
+			delete(list.old, "id:"+id)
+			list.mu.Unlock()
 		}
 	}
 }

@@ -120,7 +120,7 @@ func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	if skew.Abs() < maxClockSkew {
 		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
 	}
-	if skew.Abs() > clockWarningSkew && cacheSetIf(sm.state.revoked, false, "clock:"+whose, true, 0) {
+	if skew.Abs() > clockWarningSkew && cacheAdd(sm.state.revoked, "clock:"+whose, true, 0) {
 		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
 	}
 }

@@ -192,6 +192,6 @@ func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request)
 	https := isHTTPS(sm.site, req)
 	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)
 	if sm.csrf != nil {
-		setCookie(rw, &sm.csrf.cookie, cookieName(&sm.csrf.cookie, https), "", https, -1)
+		setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, "", https, -1)
 	}
 }
