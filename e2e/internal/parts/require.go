@@ -25,6 +25,7 @@ var Parts = []Part{
 	{Name: "redis-sentinel", Debian: "redis-sentinel", Missing: "Redis with Sentinel"},
 	{Name: "etcd", Debian: "etcd-server", Missing: "Kubernetes: Middleware, IngressRoute, Secret, Gateway API"},
 	{Name: "nginx", Debian: "nginx-light", Missing: "TLS that ends before Traefik, prefixes that a proxy takes off, a cache in front and sign-outs behind it"},
+	{Name: "haproxy", Debian: "haproxy", Missing: "another proxy that ends TLS before Traefik, and the PROXY protocol"},
 	{Name: "varnishd", Debian: "varnish", Missing: "another cache in front of Traefik"},
 	{Name: "python3", Debian: "python3-venv", Runs: []string{"-c", "import ensurepip"}, Missing: "tokens of Python's libraries"},
 	{Name: "javac", Debian: "openjdk-17-jdk-headless", Missing: "tokens of Java's libraries, and upgrades to HTTP/2 at Undertow"},
