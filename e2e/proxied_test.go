@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
@@ -213,5 +214,116 @@ http:
 				}
 			}
 		}
+	}
+}
+
+// haproxies are HAProxy's usual ways to end TLS before Traefik: with the headers, and with the PROXY protocol beside them.
+var haproxies = map[string]string{"headers": "", "PROXY": "send-proxy-v2"}
+
+// startHAProxies runs a HAProxy in front of a Traefik, and returns the port of each way.
+func startHAProxies(t *testing.T, l *lab) map[string]string {
+	t.Helper()
+	path := need(t, "haproxy")
+	dir := t.TempDir()
+	certificate, key, err := l.ca.Issue("*."+parts.Domain, parts.Domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[string]string{}
+	config := "global\n  maxconn 64\ndefaults\n  mode http\n  option forwardfor\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n"
+	for name, more := range haproxies {
+		port, err := parts.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[name] = fmt.Sprint(":", port)
+		config += fmt.Sprintf("listen %s\n  bind 127.0.0.1:%d ssl crt %s\n  http-request set-header X-Forwarded-Proto https if { ssl_fc }\n  server traefik %s source 127.0.0.2 %s\n",
+			name, port, filepath.Join(dir, "both.pem"), strings.TrimPrefix(l.traefik.URL, "http://"), more)
+	}
+	for name, text := range map[string]string{"both.pem": certificate + key, "haproxy.cfg": config} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	process, err := parts.StartProcess(parts.Command{Name: "haproxy", Path: path, Args: []string{"-db", "-f", "haproxy.cfg"}, Dir: dir, LogFile: filepath.Join(dir, "haproxy.log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(process.Stop)
+	if err := process.WaitFor("it answered", 20*time.Second, func() bool {
+		page, err := browser.New(nil).Look("https://traefik." + parts.Domain + ports["headers"] + "/api/version")
+		return err == nil && page.Status == http.StatusOK
+	}); err != nil {
+		t.Fatal(err, process.Log(0))
+	}
+	return ports
+}
+
+// TestProxiedByHAProxy: a sign-in takes one round behind HAProxy as well, trusted or not, and whose address ClientIP is about is known
+// where Traefik trusts what tells it, the header or the PROXY protocol.
+func TestProxiedByHAProxy(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	for _, trusts := range []bool{true, false} {
+		t.Run(fmt.Sprint("trusted=", trusts), func(t *testing.T) {
+			static := map[string]any{}
+			if trusts {
+				trusted := map[string]any{"trustedIPs": []string{"127.0.0.2/32"}}
+				static["entryPoints"] = map[string]any{"web": map[string]any{"forwardedHeaders": trusted, "proxyProtocol": trusted}}
+			}
+			traefik, err := l.newTraefik(fmt.Sprint("traefik-haproxy-", trusts), parts.TraefikOptions{Static: static})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer traefik.Stop()
+			own := &lab{root: l.root, dir: l.dir, ca: l.ca, traefik: traefik, provider: l.provider, upstream: l.upstream}
+			for way, port := range startHAProxies(t, own) {
+				if way == "PROXY" && !trusts { // Traefik reads the protocol's first bytes for a request, and refuses it
+					page, err := browser.New(&tls.Config{RootCAs: l.ca.Pool()}).Look("https://traefik." + parts.Domain + port + "/api/version")
+					if err == nil && page.Status != http.StatusBadRequest {
+						t.Errorf("a PROXY protocol that nobody expects: %s", page)
+					}
+					continue
+				}
+				for redirectURL, secure := range map[string]any{"/oidc/callback": true, "https://{site}" + port + "/oidc/callback": drop, "{site}" + port + "/oidc/callback": drop} {
+					// With the PROXY protocol a request comes from the browser's address, which no list of trusted proxies has, so Traefik drops
+					// the headers beside it. Then only the configuration can say that it is https.
+					if secure == drop && (!trusts || way == "PROXY") && !strings.HasPrefix(redirectURL, "https:") {
+						continue
+					}
+					app := own.serve(t, site{with: with{"redirectUrl": redirectURL, "session.secure": secure},
+						callbacks: []string{"https://{site}" + port + "/oidc/callback"}})
+					alice := app.visitor(t)
+					alice.base = "https://" + app.host + port
+					page := alice.must(alice.SignIn(alice.url("/page?a=1"), provider.Alice.Name, provider.Alice.Password))
+					trail := strings.Join(page.Trail, "\n")
+					if page.Header.Get(upstream.NumberHeader) == "" || page.URL.String() != alice.base+"/page?a=1" || strings.Count(trail, "/oidc/callback?") != 1 {
+						t.Errorf("%s, %s: ends at %s\n%s", way, redirectURL, page, trail)
+						continue
+					}
+					if c := alice.sessionCookie(); !c.Secure || !strings.HasPrefix(c.Name, "__Host-") {
+						t.Errorf("%s: the session's cookie is %s", way, c)
+					}
+					if n := app.provider.Grants("authorization_code", app.name); n != 1 {
+						t.Errorf("%s: %d token requests", way, n)
+					}
+				}
+				// The browser is at 127.0.0.1, HAProxy at 127.0.0.2, and what a client says of itself counts for nothing. With the PROXY protocol
+				// the peer is the browser, and the header is dropped.
+				for depth, want := range map[any]string{drop: map[string]string{"PROXY": "application", "headers": "sign-in"}[way], 1: map[bool]string{true: "application", false: "sign-in"}[trusts && way == "headers"]} {
+					app := own.serve(t, site{with: with{"session.secure": true, "bypass": "ClientIP(`127.0.0.1`)", "ipStrategy.depth": depth}})
+					for _, claimed := range []string{"", "192.0.2.1", "127.0.0.1"} {
+						nobody := app.visitor(t)
+						nobody.base = "https://" + app.host + port
+						if claimed != "" {
+							nobody.Header = http.Header{"X-Forwarded-For": {claimed}}
+						}
+						if got := nobody.outcome(nobody.look("/")); got != want {
+							t.Errorf("%s, depth %v, X-Forwarded-For %q: %s, expected %s", way, depth, claimed, got, want)
+						}
+					}
+				}
+			}
+		})
 	}
 }
