@@ -73,6 +73,7 @@ func TestBypassRule(t *testing.T) {
 		{"QueryRegexp(`a`, `^[0-9]+$`)", "/?a=12", true},
 		{"QueryRegexp(`a`, `^[0-9]+$`)", "/?a=x", false},
 		{"QueryRegexp(`a`)", "/?a", true},
+		{"QueryRegexp(`a`)", "/?a=1", false},
 		{"!Query(`a`, `1`)", "/?b=2", true},
 		{"!Query(`a`, `1`)", "/?a=1;b", false}, // cannot be read
 		{"!Query(`a`, `1`)", "/?a=%zz", false},
