@@ -1047,3 +1047,36 @@ func TestRedisBudget(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 }
+
+// TestRedisCanRetry: what is tried again, and after which of it the servers are looked up anew.
+func TestRedisCanRetry(t *testing.T) {
+	answered := func(code string) error { return fmt.Errorf("%w %s of the server", errRedisAnswer, code) }
+	for _, row := range []struct {
+		err                          error
+		name                         string
+		isCluster, isFixed, wasLost  bool
+		want, areServersLookedUpAnew bool
+	}{
+		{err: answered("READONLY"), want: true, areServersLookedUpAnew: true},
+		{err: answered("MASTERDOWN"), want: true, areServersLookedUpAnew: true},
+		{err: answered("NOREPLICAS"), want: true, areServersLookedUpAnew: true},
+		{err: errors.New("refused"), want: true, areServersLookedUpAnew: true},
+		{err: answered("OOM")},
+		{err: answered("MOVED")},
+		{err: answered("MOVED"), isCluster: true, want: true},
+		{err: answered("TRYAGAIN"), isCluster: true, want: true},
+		{err: answered("READONLY"), isFixed: true},
+		{err: errRedisLost, name: "GET", want: true, areServersLookedUpAnew: true},
+		{err: errRedisLost, name: "GET", isFixed: true, want: true},
+		{err: errRedisLost, name: "GET", wasLost: true, areServersLookedUpAnew: true},
+		{err: errRedisLost, name: "INCR", areServersLookedUpAnew: true},
+	} {
+		c := &redisClient{config: &RedisConfig{}, isFixed: row.isFixed, recheck: time.Now()}
+		if row.isCluster {
+			c.config.Cluster = &ClusterConfig{}
+		}
+		if got := redisCanRetry(c, &redisCall{name: row.name, wasLost: row.wasLost}, row.err); got != row.want || c.recheck.IsZero() != row.areServersLookedUpAnew {
+			t.Errorf("%v of %s, cluster %v, fixed %v: again %v, looked up anew %v", row.err, row.name, row.isCluster, row.isFixed, got, c.recheck.IsZero())
+		}
+	}
+}
