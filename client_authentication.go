@@ -18,9 +18,10 @@ func authenticateClient(c *client, form url.Values, header http.Header) error {
 	if method == "" && c.signer != nil {
 		method = "private_key_jwt"
 	} else if method == "" && c.secret != "" {
-		listed := knownMetadata(c).authMethods // none for a client of a token endpoint alone
-		method = "client_secret_basic"         // also where nothing is listed: OpenID Connect Discovery 3
-		if len(listed) > 0 && !contains(listed, method) {
+		known, _, _ := cached(c.metadata)
+		m, isKnown := known.(*metadata) // not of a client of a token endpoint alone
+		method = "client_secret_basic"  // also where nothing is listed: OpenID Connect Discovery 3
+		if isKnown && len(m.authMethods) > 0 && !contains(m.authMethods, method) {
 			method = "client_secret_post"
 		}
 	}

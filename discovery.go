@@ -16,8 +16,7 @@ type metadata struct {
 	endpoints           map[string]string // by the names of the specifications, with those that are configured
 	signingAlgs         []string          // of ID tokens
 	authMethods         []string          // of the token endpoint
-	challengeMethods    []string          // of PKCE
-	namesChallenges     bool
+	challengeMethods    any               // of PKCE; nil: not listed, which an empty list is not
 	requiresPAR         bool
 	namesIssuerInAnswer bool // RFC 9207
 }
@@ -25,54 +24,42 @@ type metadata struct {
 // discover returns the provider's metadata. When the provider is away the last good ones go on; when there are none they are empty, and the
 // error wraps errUnavailable.
 func discover(ctx context.Context, c *client) (*metadata, error) {
-	_, version, isOld := cached(c.metadata)
+	value, version, isOld := cached(c.metadata)
 	var err error
 	if isOld {
-		_, _, err = refetch(ctx, c.metadata, version)
+		value, _, err = refetch(ctx, c.metadata, version)
 	}
-	m := knownMetadata(c)
-	if m.endpoints != nil {
-		err = nil
-	}
-	return m, err
-}
-
-// knownMetadata are the metadata as they are here, empty when there are none.
-func knownMetadata(c *client) *metadata {
-	value, _, _ := cached(c.metadata)
 	if m, ok := value.(*metadata); ok {
-		return m
+		return m, nil
 	}
-	return &metadata{}
+	return &metadata{}, err
 }
 
-// fetchMetadata fetches the discovery document, puts what is configured in the place of its own, and checks what is left.
+// fetchMetadata fetches the discovery document, checks it, and reads what we use of it.
 func fetchMetadata(ctx context.Context, c *client) (any, error) {
-	m := map[string]any{"issuer": c.issuer}
+	found := map[string]any{"issuer": c.issuer}
+	var err error
 	if c.discoveryURL != "" {
-		found, err := getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
-		if err != nil && !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
+		found, err = getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
+		if err == nil {
+			err = checkMetadataIssuer(c, stringOf(found["issuer"]))
+		} else if !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
 			err = fmt.Errorf("%w; is the issuer right?", err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		if err = checkMetadataIssuer(c, stringOf(found["issuer"])); err != nil {
-			return nil, err
-		}
-		m = found
 	}
-	aliases, _ := m["mtls_endpoint_aliases"].(map[string]any)
-	for _, name := range strings.Fields("token_endpoint userinfo_endpoint introspection_endpoint revocation_endpoint pushed_authorization_request_endpoint") {
-		if alias := stringOf(aliases[name]); alias != "" && c.mutualTLS {
-			m[name] = alias // RFC 8705 5
-		}
+	if err != nil {
+		return nil, err
 	}
-	endpoints, err := checkEndpoints(c, m)
-	return &metadata{issuer: stringOf(m["issuer"]), endpoints: endpoints, signingAlgs: stringsOf(m["id_token_signing_alg_values_supported"]),
-		authMethods: stringsOf(m["token_endpoint_auth_methods_supported"]), challengeMethods: stringsOf(m["code_challenge_methods_supported"]),
-		namesChallenges: m["code_challenge_methods_supported"] != nil, requiresPAR: m["require_pushed_authorization_requests"] == true,
-		namesIssuerInAnswer: m["authorization_response_iss_parameter_supported"] == true}, err
+	endpoints, err := checkEndpoints(c, found)
+	return &metadata{
+		issuer:              stringOf(found["issuer"]),
+		endpoints:           endpoints,
+		signingAlgs:         stringsOf(found["id_token_signing_alg_values_supported"]),
+		authMethods:         stringsOf(found["token_endpoint_auth_methods_supported"]),
+		challengeMethods:    found["code_challenge_methods_supported"],
+		requiresPAR:         found["require_pushed_authorization_requests"] == true,
+		namesIssuerInAnswer: found["authorization_response_iss_parameter_supported"] == true,
+	}, err
 }
 
 // checkMetadataIssuer refuses a document of another issuer, whose keys would be a stranger's (OpenID Connect Discovery 4.3), and notes
@@ -92,23 +79,37 @@ func checkMetadataIssuer(c *client, issuer string) error {
 	return nil
 }
 
-// checkEndpoints returns the addresses that are configured, and those of the provider that can be used. It stops where the sign-in cannot do
-// without.
-func checkEndpoints(c *client, m map[string]any) (map[string]string, error) {
+// checkEndpoints returns the addresses that are configured, and those of the provider that can be used: to a client with a certificate, its
+// aliases for that where no browser goes (RFC 8705 5). It stops where the sign-in cannot do without.
+func checkEndpoints(c *client, found map[string]any) (map[string]string, error) {
 	endpoints := map[string]string{}
 	o := &c.endpoints
-	configured := map[string]string{"authorization_endpoint": o.Authorization, "token_endpoint": o.Token, "jwks_uri": o.JWKS, "userinfo_endpoint": o.Userinfo,
-		"introspection_endpoint": o.Introspection, "revocation_endpoint": o.Revocation, "end_session_endpoint": o.EndSession}
-	for _, name := range strings.Fields(`authorization_endpoint token_endpoint jwks_uri userinfo_endpoint introspection_endpoint
-		revocation_endpoint end_session_endpoint pushed_authorization_request_endpoint`) {
-		if configured[name] != "" {
-			endpoints[name] = configured[name]
-		} else if isEndpoint(c, stringOf(m[name])) {
-			endpoints[name] = stringOf(m[name])
-		} else if c.hasLogin && (name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri" && c.keys.fetch != nil) {
-			return nil, fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, name, quoteJSON(m[name]))
-		} else if m[name] != nil {
-			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", name, quoteJSON(m[name]))
+	aliases, _ := found["mtls_endpoint_aliases"].(map[string]any)
+	for _, e := range []struct {
+		name, configured     string
+		isRequired, hasAlias bool
+	}{
+		{"authorization_endpoint", o.Authorization, true, false},
+		{"token_endpoint", o.Token, true, true},
+		{"jwks_uri", o.JWKS, c.keys.fetch != nil, false},
+		{"userinfo_endpoint", o.Userinfo, false, true},
+		{"introspection_endpoint", o.Introspection, false, true},
+		{"revocation_endpoint", o.Revocation, false, true},
+		{"end_session_endpoint", o.EndSession, false, false},
+		{"pushed_authorization_request_endpoint", "", false, true},
+	} {
+		given := found[e.name]
+		if alias := stringOf(aliases[e.name]); alias != "" && e.hasAlias && c.mutualTLS {
+			given = alias
+		}
+		if e.configured != "" {
+			endpoints[e.name] = e.configured
+		} else if isEndpoint(c, stringOf(given)) {
+			endpoints[e.name] = stringOf(given)
+		} else if e.isRequired && c.hasLogin {
+			return nil, fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, e.name, quoteJSON(given))
+		} else if given != nil {
+			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", e.name, quoteJSON(given))
 		}
 	}
 	return endpoints, nil
@@ -181,7 +182,8 @@ func fetchKeys(ctx context.Context, c *client) (any, error) {
 	}
 	keys, err := readKeySet(set)
 	if err != nil {
-		err = fmt.Errorf("%w, at %s", err, forLog(knownMetadata(c).endpoints["jwks_uri"]))
+		m, _ := discover(ctx, c) // which said where they are
+		err = fmt.Errorf("%w, at %s", err, forLog(m.endpoints["jwks_uri"]))
 	}
 	return keys, err
 }

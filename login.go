@@ -62,7 +62,7 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	if m.config.PKCE && md.namesChallenges && !contains(md.challengeMethods, "S256") && cacheAdd(m.sessions.client.answerCache, "S256", true, 0) {
+	if m.config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(m.sessions.client.answerCache, "S256", true, 0) {
 		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(md.challengeMethods))
 	}
 	setPending(m.logins, rw, req, pending, secret)
