@@ -55,10 +55,14 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 		var raw any
 		isThere := false
 		field := block.Field(i)
+		isRead := tag.Get("default") != "" || field.Kind() == reflect.Struct
+		if !isRead && len(given) == 0 { // few blocks are given, and all of them are read for each middleware
+			continue
+		}
 		at := under(o, name)
 		at.tag = tag
 		var spellings []string
-		if len(given) > 0 { // few blocks are given, and all of them are read for each middleware
+		if len(given) > 0 {
 			spellings = strings.Fields(strings.ToLower(name + " " + tag.Get("alias")))
 		}
 		for _, spelling := range spellings {
@@ -70,7 +74,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 			isThere = isThere || isGiven
 			delete(given, spelling)
 		}
-		if raw != nil || tag.Get("default") != "" || field.Kind() == reflect.Struct {
+		if raw != nil || isRead {
 			readField(field, at, raw)
 		}
 		if isThere {
@@ -93,6 +97,31 @@ func checkEmpty(field reflect.Value, o *option, raw any) {
 // readField reads one option, whatever its kind, and says whether it is set now.
 func readField(field reflect.Value, o *option, raw any) bool {
 	switch field.Kind() {
+	case reflect.Struct, reflect.Ptr, reflect.Map, reflect.Slice:
+		return readCompound(field, o, raw)
+	}
+	text := readText(o, raw)
+	if text != "" {
+		text = checkText(o, text)
+	} else if text = o.tag.Get("default"); text == "" {
+		return false
+	}
+	if field.Kind() == reflect.String {
+		field.SetString(text)
+	} else if field.Kind() == reflect.Bool {
+		on, _ := strconv.ParseBool(text)
+		field.SetBool(on)
+	} else {
+		number, _ := strconv.ParseFloat(text, 64) // Traefik's file provider writes "1.000000"
+		field.SetInt(int64(number))
+	}
+	o.p.set[o.path] = fmt.Sprint(field.Interface())
+	return true
+}
+
+// readCompound is readField for what is no single value.
+func readCompound(field reflect.Value, o *option, raw any) bool {
+	switch field.Kind() {
 	case reflect.Struct:
 		block, isBlock := raw.(map[string]any)
 		if text, isText := toText(raw); !isBlock && (!isText || text != "") {
@@ -104,27 +133,10 @@ func readField(field reflect.Value, o *option, raw any) bool {
 		return isSet
 	case reflect.Map:
 		field.Set(reflect.ValueOf(readMap(o, raw)))
-	case reflect.Slice:
+	default:
 		items := readList(o, raw)
 		field.Set(reflect.ValueOf(items))
 		o.p.set[o.path] = strings.Join(items, " and ")
-	default:
-		text := readText(o, raw)
-		if text != "" {
-			text = checkText(o, text)
-		} else if text = o.tag.Get("default"); text == "" {
-			return false
-		}
-		if field.Kind() == reflect.String {
-			field.SetString(text)
-		} else if field.Kind() == reflect.Bool {
-			on, _ := strconv.ParseBool(text)
-			field.SetBool(on)
-		} else {
-			number, _ := strconv.ParseFloat(text, 64) // Traefik's file provider writes "1.000000"
-			field.SetInt(int64(number))
-		}
-		o.p.set[o.path] = fmt.Sprint(field.Interface())
 	}
 	return true
 }
