@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -597,6 +598,42 @@ func TestKubernetesNull(t *testing.T) {
 	for _, want := range []string{"claims: is there and empty", "csrf: is null, which sets nothing"} {
 		if !strings.Contains(n.log(), want) {
 			t.Errorf("the log does not say %q", want)
+		}
+	}
+}
+
+// TestKubernetesMistakes: the mistakes of config_test.go as Middlewares, whose values arrive with their types.
+func TestKubernetesMistakes(t *testing.T) {
+	t.Parallel()
+	n := startCluster(t).tenant(t, "mistakes")
+	manifests := ""
+	for i, test := range mistakes {
+		options := both(with{"issuer": n.provider.Issuer, "clientId": "my-app", "clientSecret": sealingText}, test.with).nested()
+		text, err := json.Marshal(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests += fmt.Sprintf(`---
+apiVersion: traefik.io/v1alpha1
+kind: Middleware
+metadata: {name: mistake-%[1]d}
+spec: {plugin: {oidc: %[2]s}}
+---
+apiVersion: traefik.io/v1alpha1
+kind: IngressRoute
+metadata: {name: mistake-%[1]d}
+spec:
+  entryPoints: [websecure]
+  routes: [{kind: Rule, match: "Host(%[3]smistake-%[1]d.example.com%[3]s)", middlewares: [{name: mistake-%[1]d}], services: [{name: app, port: http}]}]
+`, i, text, "`")
+	}
+	n.applyText(manifests)
+	for i, test := range mistakes {
+		name := fmt.Sprintf("mistakes-mistake-%d@kubernetescrd", i)
+		for _, want := range test.want {
+			n.eventually(fmt.Sprintf("%s: %s is said", test.name, want), func() bool {
+				return strings.Contains(linesWith(n.lab.traefik.Log(n.logStart), name), strings.ReplaceAll(want, `"`, `\"`))
+			})
 		}
 	}
 }

@@ -37,7 +37,8 @@ type lab struct {
 	provider *provider.Provider
 	upstream *upstream.Upstream
 
-	isLabelled bool // routes come as text; see labels_test.go
+	isLabelled bool   // routes come as text; see labels_test.go
+	suffix     string // of the files with routes: "" for YAML, or ".toml"
 }
 
 var (
@@ -259,7 +260,7 @@ func (l *lab) tryServe(t *testing.T, s site) (*app, error) {
 		if l.isLabelled {
 			a.forgetLabels(nil)
 		} else {
-			l.traefik.RemoveFile(a.name)
+			l.traefik.RemoveFile(a.name + l.suffix)
 		}
 		if t.Failed() {
 			anyFailed.Store(true)
@@ -339,7 +340,7 @@ func (a *app) set(s site) error {
 	if a.lab.isLabelled {
 		return a.setLabels(route)
 	}
-	return a.lab.traefik.SetRoutes(a.name, route)
+	return a.lab.traefik.SetRoutes(a.name+a.lab.suffix, route)
 }
 
 // routine is what Traefik writes about every route at every reload.

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 const (
@@ -30,6 +32,8 @@ const (
 	secureSuffix = "-secure"
 	// markerPrefix begins the name of the file that tells the version of another, and sorts it before that.
 	markerPrefix = "0-"
+	// tomlSuffix ends the name of a dynamic file that is not YAML.
+	tomlSuffix = ".toml"
 )
 
 // TraefikOptions say how to run a Traefik. Only Path, Dir and Plugin are needed.
@@ -263,7 +267,7 @@ type Route struct {
 }
 
 // SetRoutes makes these routes the contents of a dynamic configuration file, and waits until Traefik serves them. A route
-// that Traefik refuses is an error with Traefik's words.
+// that Traefik refuses is an error with Traefik's words. The file is YAML, or TOML if its name ends so.
 func (t *Traefik) SetRoutes(file string, routes ...Route) error {
 	routers, middlewares, services := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, route := range routes {
@@ -286,7 +290,11 @@ func (t *Traefik) SetRoutes(file string, routes ...Route) error {
 	if len(middlewares) > 0 {
 		sections["middlewares"] = middlewares
 	}
-	text, err := json.MarshalIndent(map[string]any{"http": sections}, "", "  ")
+	marshal := func(value any) ([]byte, error) { return json.MarshalIndent(value, "", "  ") } // which is YAML, too
+	if strings.HasSuffix(file, tomlSuffix) {
+		marshal = toml.Marshal
+	}
+	text, err := marshal(map[string]any{"http": sections})
 	if err != nil {
 		return err
 	}
@@ -310,7 +318,7 @@ func (t *Traefik) SetFile(file, text string) error {
 	t.mu.Unlock()
 	// A middleware that nobody uses tells which version is served. Traefik reads the folder in the order of the names, so
 	// when it has read this version of the marker, what it reads next is at least this version of the file.
-	marker := markerPrefix + file
+	marker := markerPrefix + strings.TrimSuffix(file, tomlSuffix)
 	if err := t.write(file, text); err != nil {
 		return err
 	}
@@ -337,8 +345,8 @@ func (t *Traefik) WaitForMark(middleware, header, value string) error {
 
 // RemoveFile takes a dynamic configuration file away, and does not wait.
 func (t *Traefik) RemoveFile(file string) {
-	os.Remove(filepath.Join(t.Dir, "dynamic", file+".yml"))
-	os.Remove(filepath.Join(t.Dir, "dynamic", markerPrefix+file+".yml"))
+	os.Remove(filepath.Join(t.Dir, "dynamic", fileName(file)))
+	os.Remove(filepath.Join(t.Dir, "dynamic", fileName(markerPrefix+strings.TrimSuffix(file, tomlSuffix))))
 }
 
 // write puts a file into the watched folder in one step, so that Traefik never reads half of it.
@@ -347,7 +355,14 @@ func (t *Traefik) write(file, text string) error {
 	if err := os.WriteFile(temporary, []byte(text), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(temporary, filepath.Join(t.Dir, "dynamic", file+".yml"))
+	return os.Rename(temporary, filepath.Join(t.Dir, "dynamic", fileName(file)))
+}
+
+func fileName(file string) string {
+	if strings.HasSuffix(file, tomlSuffix) {
+		return file
+	}
+	return file + ".yml"
 }
 
 // RouteError is nil if Traefik serves the route, else why it does not. A name without provider is of a file.
