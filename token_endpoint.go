@@ -41,7 +41,7 @@ const (
 // isOneOf says that a code is one of words.
 func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
 
-// errorOfCode says what an authorization request has come to that was refused with a code.
+// errorOfCode says what became of a request that was refused with a code; otherwise is for all other codes.
 func errorOfCode(code string, otherwise error) error {
 	if isOneOf(temporaryErrors, code) {
 		return errUnavailable
@@ -57,14 +57,12 @@ func errorOfCode(code string, otherwise error) error {
 
 // tokenError words an answer of a token endpoint that is an error; some providers send one with 200.
 func tokenError(c *client, status int, code, description string) error {
-	outcome := errRefused
+	outcome := errorOfCode(code, errRefused)
 	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
-	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || isOneOf(temporaryErrors, code) || code == "" && !isPlainNo {
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || code == "" && !isPlainNo {
 		outcome = errUnavailable // also a page of something in between, or an address that moved: no word about the grant
-	} else if isOneOf(clientErrors, code) {
-		outcome = errMisconfigured
-	} else if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
-		outcome = errNotAllowed
+	} else if code == "invalid_request" {
+		outcome = errRefused // providers have many reasons for it, of which a code that has ended is one
 	} else if isOneOf(requestErrors, code) || code == "" && status != http.StatusBadRequest {
 		outcome = errBadResponse
 	}
