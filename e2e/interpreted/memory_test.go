@@ -1,12 +1,14 @@
 package interpreted
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
 	"go/format"
 	"go/parser"
 	"go/token"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -39,9 +41,38 @@ func TestMemoryOfThePlugin(t *testing.T) {
 	interpreter, declared, whole := kept(empty), kept(declarations), kept("../..")
 	t.Logf("interpreter %.1f MB, declarations %.1f MB, bodies %.1f MB; %d syntax nodes, %.0f bytes each",
 		interpreter, declared-interpreter, whole-declared, nodes, (whole-interpreter)*(1<<20)/float64(nodes))
+	t.Logf("a middleware %.0f KB", middlewareSize(t)/1024)
 	if whole > heapCeiling {
 		t.Errorf("%.1f MB, at most %d", whole, heapCeiling)
 	}
+}
+
+// middlewareSize is what one more middleware with options of its own keeps, in bytes.
+func middlewareSize(t *testing.T) float64 {
+	t.Helper()
+	const count = 100
+	plugin, err := Load("../..", io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plugin.Close()
+	var kept []http.Handler
+	add := func(i int) {
+		handler, err := plugin.Build(context.Background(), http.NotFoundHandler(), map[string]any{"issuer": "https://id.example.com", "clientId": "app", "clientSecret": "oq6ZRjGmFvcU0tPYAx7hKd2e",
+			"claims": fmt.Sprintf("Contains(`groups`, `g%d`)", i), "forwardHeaders": map[string]any{"X-User": "email"}}, "login@file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, handler)
+	}
+	add(0)
+	before := heap()
+	for i := range count {
+		add(i + 1)
+	}
+	grown := float64(heap() - before)
+	runtime.KeepAlive(kept)
+	return grown / count
 }
 
 func heap() uint64 {
