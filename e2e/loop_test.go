@@ -411,7 +411,7 @@ func TestBrowserLargeSignOut(t *testing.T) {
 }
 
 // TestBrowserFramedSession: in a frame of another site, with a browser that keeps no other cookies there, a session works that is made
-// for it, and any other ends with a line in the log.
+// for it, is that frame's alone, and any other ends with a line in the log. Our own pages are shown in no frame.
 func TestBrowserFramedSession(t *testing.T) {
 	t.Parallel()
 	l := start(t)
@@ -424,7 +424,13 @@ func TestBrowserFramedSession(t *testing.T) {
 		with   with
 		works  bool
 		tokens int
-	}{{with{"session.partitioned": true}, true, 1}, {nil, false, 0}, {with{"session.sameSite": "none", "session.secure": true}, false, 0}} {
+		said   string
+	}{
+		{with{"session.partitioned": true}, true, 2, "signed in"},
+		{with{"session.partitioned": true, "claims": "Equals(`sub`, `nobody`)"}, false, 1, "403"},
+		{nil, false, 0, "in a frame of another site"},
+		{with{"session.sameSite": "none", "session.secure": true}, false, 0, "in a frame of another site"},
+	} {
 		t.Run(fmt.Sprint(c.with), func(t *testing.T) {
 			app := l.serve(t, site{with: both(with{"issuer": imitation.Issuer, "clientId": imitation.ID, "clientSecret": imitation.Secret, "forwardHeaders": with{"X-User": "sub"}}, c.with)})
 			other := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
@@ -437,13 +443,18 @@ func TestBrowserFramedSession(t *testing.T) {
 			tab := w.tab()
 			tab.expect("frame-ancestors")
 			tab.expect("hird-party cookie")
-			tab.expect("status of 400")
+			tab.expect("status of 40")
 			tab.open(other.URL)
 			if c.works {
 				tab.do("seeInFrame", "You are user-alice.")
 				tab.open(other.URL)
 				tab.do("seeInFrame", "You are user-alice.")
-			} else if got := tab.frame(); got != "chrome-error://chromewebdata/" || !strings.Contains(app.log(), "in a frame of another site") {
+				if n := imitation.Grants("authorization_code") - before; n != 1 {
+					t.Errorf("%d token requests in the frame", n)
+				}
+				tab.open(app.Secure + "/page") // not in a frame: another session
+				tab.see("You are user-alice.")
+			} else if got := tab.frame(); got != "chrome-error://chromewebdata/" || !strings.Contains(app.log(), c.said) {
 				t.Errorf("the frame shows %s, and the log says\n%s", got, app.log())
 			}
 			if n := imitation.Grants("authorization_code") - before; n != c.tokens {
