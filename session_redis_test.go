@@ -615,7 +615,10 @@ func TestReplicaLease(t *testing.T) {
 	req.AddCookie(b.cookie("leased"))
 	req.Header.Set("X-Forwarded-Proto", "https")
 	endReplaced(sm, req, &newer)
-	s.expectLog("the session before this sign-in could not be ended: ", `answered "ERR"`)
+	s.expectLog("the session before this sign-in could not be ended: ", `: GET: answered "ERR"`)
+	refuse("SET", "session:")
+	endReplaced(sm, req, &session{})
+	s.expectLog("the session before this sign-in could not be ended: ", `: SET: answered "ERR"`)
 
 	// Whatever is learned from the provider first is learned without the lease.
 	heardOf(redis)
