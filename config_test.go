@@ -490,6 +490,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a short old secret", `{"session": {"previousSecrets": "fifteen bytes.."}}`, `session.previousSecrets: must have 16 bytes at least; ` + newSecret},
 	{"two secrets", `{"secret": "Kq3vT9zXw7LmN2pR", "session": {"secret": "Hj8sB4cYd6FgM1nQ"}}`,
 		`secret: is another place for session.secret, which differs; keep one of them`},
+	{"a long name of a cookie", `{"session": {"name": "` + strings.Repeat("n", 200) + `"}}`, `session.name: must be shorter than 200 bytes, got 200: browsers keep 4096 bytes of name and value; write a shorter name`},
 	{"a cookie name with a space", `{"session": {"name": "my session"}}`,
 		`session.name: must be the name of a cookie, got "my session"; use letters, digits, - _ .`},
 	{"a cookie path without slash", `{"session": {"path": "app"}}`, `session.path: must be a path, got "app"; try "/"`},

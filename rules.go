@@ -120,6 +120,7 @@ endpoint/ if path=.*[?%].*: must be the address of a page of its own, without a 
 endpoint/ if path=/: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 header,identityHeader/ if !value=<name>: must be the name of a header, got "${value}"; try "X-User" or the like
 identityHeader/ if value=(?i)(proxy-)?connection|keep-alive|proxy-authenticate|proxy-authorization|te|trailer|transfer-encoding|upgrade|host|cookie|content-length: must not be a header of the connection, got "${value}"; write another name
+cookie/ if size=\d{4,}|[2-9]\d\d: must be shorter than 200 bytes, got ${size}: browsers keep 4096 bytes of name and value; write a shorter name
 cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .
 path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
 domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
