@@ -26,7 +26,8 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
-// The errors that decide an answer. Every other one is a credential that is no good. Those of RFC 6750 3.1 have their code as text.
+// The errors that decide an answer; those of one room alone stand there. Every other error is a credential that is no good. Those of
+// RFC 6750 3.1 have their code as text.
 var (
 	errNoCredentials     = errors.New("not signed in")
 	errSessionEnded      = fmt.Errorf("%w", errNoCredentials) // for good
