@@ -284,7 +284,7 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 		"$[variables.sealing_of_it]", "sops:sealing/of/sessions", "ssm:/oidc/sessions/sealing", "${SEALING_OF_SESSIONS", "VAULT:oidc/session/seal",
 		"$env:SEALING_OF_SESSIONS", "%env(SEALING_OF_SESSIONS)%", "os.environ['SEALING_OF_IT']", `System.getenv("SEALING_OF_IT")`,
 		"lookup('SEALING_OF_ENV')", "get_secret('sealing/of/it')", "local.sealing_of_sessions",
-		`data.vault_generic.x.data["y"]`, "Fn::Sub SealingOfSessions", "~{SEALING_OF_SESSIONS}", "[SEALING_OF_SESSIONS]", "SEALING_OF_SESSIONS",
+		`data.vault_generic.x.data["y"]`, "Fn::Sub SealingOfSessions", "AWS::SSM::Parameter", "~{SEALING_OF_SESSIONS}", "[SEALING_OF_SESSIONS]", "SEALING_OF_SESSIONS",
 		`"$SEALING_OF_SESSIONS"`, "$SEALING_OF_IT:-default", "$SEALING_OF$SESSIONS_X",
 		`C:\sealing\session.txt`, "run/sealing/of-it.txt", "/keys/session-sealing-file", "/data/oidc/sealing.key", "$(cat /run/sealing/it)",
 		"`cat /run/sealing/it`", "TODO-put-the-sealing-here"}

@@ -174,7 +174,7 @@ var ruleAbbreviations = strings.NewReplacer("“", "`", "”", "`",
 	// How shells, templates, build tools, secret managers and people write what somebody is to fill in; and what whole manuals are made of.
 	"<reference>", `.*(\$\{.*\}|\$\([^)]+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|\$(?i:env):.*|\W*\$?[A-Z]+\d*(_[A-Z]+\d*)+\W*|\$[A-Z]+(_[A-Z]+)+\W.*|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+
 		`[a-z][a-z0-9+_.-]+:\S.*|(?i:env|file|op|vault|secrets?):.*|(?i:(process\.)?env|secrets?|vars?)\.[\w.]+|(local|data|module)\.\w+[\w."\[\]]*|`+
-		`\W?[\w.:]*(?i:env|environ|file|lookup|ssm|secret|vault)\w*[(\[].*[)\]]\W?|Fn::\w+.*|\x60.*\x60|(?i:todo|fixme)\b.*|[A-Za-z]:\\.*|/?([\w-]+/)+[\w.-]+\.[a-z]{2,4}|/[a-z_-]+(/[a-z._-]+)+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
+		`\W?[\w.:]*(?i:env|environ|file|lookup|ssm|secret|vault)\w*[(\[].*[)\]]\W?|(Fn|AWS)::\w+.*|\x60.*\x60|(?i:todo|fixme)\b.*|[A-Za-z]:\\.*|/?([\w-]+/)+[\w.-]+\.[a-z]{2,4}|/[a-z_-]+(/[a-z._-]+)+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
 
 // ruleRow reads a row: the blocks, the option, the conditions, the words.
 var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)
