@@ -3,6 +3,8 @@ package oidc
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -90,6 +92,48 @@ func TestSessionDecisionAfterRefresh(t *testing.T) {
 			t.Errorf("look %d: %q", i, got.Headers)
 		}
 	}
+}
+
+// TestSessionDecisionOfAnotherMiddleware: of those that share a session each judges it by its own options, and by what is in their files now.
+func TestSessionDecisionOfAnotherMiddleware(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	p.user = mergeClaims(p.user, map[string]any{"groups": []any{"staff"}, "name": "Ada", "acr": "low"})
+	file := filepath.Join(t.TempDir(), "groups")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("staff")
+	options := p.options(sessionOptions("name", "shared"), headersFor("X-User", "sub", "X-Groups", "groups"),
+		map[string]any{"claims": "OneOf(`groups`, `${file:" + file + "}`)", "usernameClaim": "sub"})
+	b := newBrowser(t, start(t, options))
+	b.signIn("/")
+	at := func(more map[string]any) *reply {
+		other := newBrowser(t, start(t, mergeClaims(options, more)))
+		other.setCookie("shared", b.cookie("shared").Value)
+		return other.fetch(http.MethodGet, "/", "")
+	}
+	for _, row := range []struct {
+		option             string
+		value              any
+		user, name, groups string
+	}{
+		{"unauthenticated", "deny", "ada", "ada", "staff"},
+		{"forwardHeaders", map[string]any{"X-User": "name"}, "ada", "Ada", ""},
+		{"usernameClaim", "name", "Ada", "ada", "staff"},
+		{"usernameClaim", "", "", "ada", "staff"},
+	} {
+		got := at(map[string]any{row.option: row.value}).upstream()
+		if seen := got.Headers; got.User != row.user || seen.Get("X-User") != row.name || seen.Get("X-Groups") != row.groups {
+			t.Errorf("%s %v: %+v", row.option, row.value, got)
+		}
+	}
+	at(map[string]any{"claims": "Equals(`sub`, `eve`)"}).expect(http.StatusForbidden)
+	at(map[string]any{"acrValues": "high"}).expect(http.StatusUnauthorized)
+	write("admins")
+	at(nil).expect(http.StatusForbidden)
 }
 
 // TestSessionDecisionIsShort: headers that would fill the cookie are made anew each time.
