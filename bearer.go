@@ -376,7 +376,7 @@ func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *to
 	return job
 }
 
-// asymmetric are the algorithms whose verifying key signs nothing. Which of them a token may have is what its key is for.
+// asymmetric are the algorithms whose verification key cannot sign. Which of them a token may use depends on its key.
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
 // newJWTVerifier makes the verifier of the jwt block; nil without one.

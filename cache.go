@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// This room holds what requests share in memory: bounded maps, and work that is done once however many wait for it.
+// What requests share in memory: bounded maps, and work that is done once however many requests wait for it.
 // There is no background goroutine: work runs in the request that needs it first, and old entries leave when new ones come.
 
 // replicaID tells this process from the others that use the same store.
@@ -183,7 +183,7 @@ type backoff struct {
 	err      error // the last failure, answered until the next attempt
 }
 
-// backOff notes a failed attempt.
+// backOff records a failed attempt.
 func backOff(b *backoff, err error, now time.Time) {
 	wait := 30 * time.Second
 	if b.failures < 5 {
@@ -194,7 +194,7 @@ func backOff(b *backoff, err error, now time.Time) {
 	b.err = err
 }
 
-// cachedDocument is what a provider publishes of itself: its metadata, or its keys. It is fetched by the request that needs it.
+// cachedDocument is a document that a provider publishes, its metadata or its keys. The request that needs it fetches it.
 type cachedDocument struct {
 	log   *logger
 	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes

@@ -21,7 +21,7 @@ import (
 //
 // Roles that are the names of an object's members, as ZITADEL sends them, are asked for with Exists(`urn:zitadel:….admin`).
 
-// identity is what is known of whoever sent a request, as far as rules and header formats are concerned, by how a key begins:
+// identity holds the claims and tokens that rules and header formats can read, by how a key begins:
 // "" (no prefix), "id_token", "access_token" and "userinfo" are claims, "raw" are the tokens themselves, by the first two names.
 // Values come from JSON decoded with UseNumber.
 type identity map[string]any
@@ -259,7 +259,7 @@ func itemTexts(items []any) []string {
 	return texts
 }
 
-// itemTextsSlow are the texts of a value that is none itself.
+// itemTextsSlow are the texts of a value that is not a string.
 func itemTextsSlow(item any) []string {
 	_, isList := item.([]any)
 	_, isObject := item.(map[string]any)

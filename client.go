@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// This room holds everything that is sent to the provider. Its house rules:
+// Everything that is sent to the provider. House rules:
 //   - every answer is capped in size and time, and no request follows a redirect (a code or a secret would go with it);
 //   - a GET is repeated when it fails quickly, a POST only where it can have spent no code and no refresh token;
 //   - no secret, code or token reaches an error or the log.
@@ -68,7 +68,7 @@ type client struct {
 	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *tokenInfo, *upstreamToken
 }
 
-// clientState is what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
+// clientState remembers what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
 // time limit, or a new secret beside the old one, must not bring back who was signed out.
 type clientState struct {
 	refreshesInFlight   inFlight
@@ -202,7 +202,7 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 		return 0, nil, err
 	}
 	defer res.Body.Close()
-	if form != nil { // what is fetched may come from a cache, with the time of then
+	if form != nil { // a GET may be answered by a cache, with an old Date
 		checkDate(c, res.Header.Get("Date"))
 	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))

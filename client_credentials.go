@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// This room obtains tokens for the upstream by the client credentials grant (RFC 6749 4.4): with the gateway's own client, or with the
+// Tokens for the upstream by the client credentials grant (RFC 6749 4.4): with the gateway's own client, or with the
 // credentials that the caller sends as Basic. One request to the provider however many wait; a token is renewed before it ends,
 // and used to its end while the provider is away.
 

@@ -646,8 +646,8 @@ func adjustCookies(config *Config) {
 	}
 }
 
-// checkClientSecret asks as much of a client's secret that sessions are sealed with as of any other: who guesses it from a cookie, at
-// home, makes sessions of whom he likes. One that signs tokens lets him make those.
+// checkClientSecret asks as much of a client's secret that sessions are sealed with as of any other: whoever can
+// guess it offline from a cookie can forge sessions for anybody. One that signs tokens lets them forge those.
 func checkClientSecret(config *Config, p *problems) {
 	isSealing := config.Issuer != "" && config.Session.Secret == ""
 	if config.ClientSecret == "" || !isSealing && !strings.HasPrefix(config.IDTokenSigningAlg, "HS") {

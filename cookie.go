@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This room reads, writes and removes our cookies. What a browser sends is foreign text: every loop over it is bounded.
+// Our cookies: read, written, removed. What a browser sends is untrusted, so every loop over it is bounded.
 
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
@@ -194,7 +194,7 @@ func cookies(req *http.Request) []*http.Cookie {
 	return req.Cookies()
 }
 
-// ownCookiePattern matches what is no cookie of others: ours with any prefix, their chunks (.1) and pending logins (.0123456789ab), and nothing.
+// ownCookiePattern matches our cookies with any prefix, their chunks (.1) and pending logins (.0123456789ab), and empty parts.
 func ownCookiePattern(session, state *cookie) *regexp.Regexp {
 	bases := regexp.QuoteMeta(session.baseName) + "|" + regexp.QuoteMeta(state.baseName)
 	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)

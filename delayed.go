@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// This room awaits answers for longer than a request can. A refresh token is spent when the provider has it, whether the answer comes in
+// Answers of the provider that are awaited for longer than a request can wait. A refresh token is spent when the provider has it, whether the answer comes in
 // time or not: to hang up is to lose the session at a provider that rotates. So the request that asks waits for a while and goes on with the
 // tokens it has; the next one of that session looks whether the answer has come. There is no goroutine: the connection is the memory.
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// This room is what the upstream is told: identity headers of ours, and none that a client made up.
+// What the upstream is told: our identity headers, and none that a client made up.
 //
 // Backends fold header names together: X-User, X_User and x.user are one variable to CGI, WSGI and others. So a name counts as
 // ours when it is the same after every character that is neither letter nor digit has become a hyphen (RFC 9700 4.13).
@@ -17,7 +17,7 @@ const (
 	maxMentions = 100 // names that Connection or Trailer list
 )
 
-// policy is what is asked of whoever comes in one way (sign-in, bearer token), and what the upstream is told of them.
+// policy is the rule for one way in (sign-in, bearer token), with the headers and user name for the upstream.
 type policy struct {
 	rule     rule
 	headers  []*forwardHeader
@@ -76,7 +76,7 @@ func evaluatePolicy(by *policy, id identity) (*principal, error) {
 
 var notLetterOrDigit = regexp.MustCompile("[^a-z0-9]")
 
-// foldName is what a header name is to the most careless backend.
+// foldName returns a header name as the most careless backend sees it.
 func foldName(name string) string {
 	return notLetterOrDigit.ReplaceAllString(strings.ToLower(name), "-")
 }

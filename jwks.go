@@ -25,7 +25,7 @@ import (
 	"strings"
 )
 
-// This room holds keys: reading them, choosing one for a token, and signing. Its house rules:
+// Keys: read, chosen for a token, used to sign. House rules:
 //   - a key is checked when it is read (newKey), because the library panics on a missing curve or a key of the wrong length;
 //   - a key serves the algorithms of its own kind only, so no public key is ever taken for a shared secret;
 //   - one key set belongs to one issuer, and kid is nothing but a name in it.

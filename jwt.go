@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// This room reads JSON Web Tokens and judges their claims, without any I/O. Its house rules:
+// JSON Web Tokens are parsed and their claims checked here, without any I/O. House rules:
 //   - parseToken believes nothing: until verifyToken (jwks.go) and one of the check functions below have both said yes,
-//     a token is what a stranger wrote;
+//     a token is untrusted text;
 //   - every check fails closed: what is missing, of the wrong kind or out of range is refused, never skipped;
 //   - an error begins with the claim and may quote claims, never the token.
 
@@ -40,7 +40,7 @@ type token struct {
 	signature     []byte
 }
 
-// tokenRules is what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what
+// tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what
 // an answer of the provider says of itself.
 type tokenRules struct {
 	issuers          []string      // accepted iss values; nil: not checked (disableIssuerCheck)
@@ -53,7 +53,7 @@ type tokenRules struct {
 	algorithms       []string      // accepted alg values, all of one family: for verifyToken
 }
 
-// loginExpectations is what one sign-in asked for and its ID token must answer.
+// loginExpectations are what one sign-in asked for and its ID token must confirm.
 type loginExpectations struct {
 	nonce       string
 	accessToken string // which at_hash, if there is one, must match; "" when none came
@@ -261,7 +261,7 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 	return err
 }
 
-// checkUser is what all ID tokens have in common: they say who somebody is.
+// checkUser makes the checks that all ID tokens share: they say who somebody is.
 func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error {
 	sum := digest(t.alg, accessToken)
 	differs := stringOf(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
@@ -384,7 +384,7 @@ func checkType(t *token, accepted ...string) error {
 	return nil
 }
 
-// checkProvenance is what ID and logout tokens have in common: who made it, for whom, and when (OIDC Core 3.1.3.7).
+// checkProvenance makes the checks that ID and logout tokens share: who issued it, for whom, and when (OIDC Core 3.1.3.7).
 func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error {
 	return firstError(
 		checkIssuer(r, t),      // step 2

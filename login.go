@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// This room is the sign-in: out to the provider with a pending login in a cookie of its own, and back with a code for it
-// (authorization code flow, OIDC Core 3.1, with PKCE, RFC 7636). What goes out comes back, or the sign-in ends:
+// The sign-in: out to the provider with a pending login in a cookie of its own, and back with a code
+// (authorization code flow, OIDC Core 3.1, with PKCE, RFC 7636). What goes out must come back, or the sign-in ends:
 //
 //	state          names the pending login, which only the browser that began has (RFC 9700 4.7)
 //	redirect_uri   where the answer must arrive; for a path the host is the one that Traefik's router matched

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This room sees to it that nobody goes round in circles. A browser that does not keep the session's cookie signs in, comes back without
+// Nobody goes round in circles. A browser that does not keep the session's cookie signs in, comes back without
 // it, is sent to sign in again, and so on: providers remember their users, so nobody even has to type. The cookie of a pending login does
 // come back, or the sign-in ends at the callback. So a cookie of its kind says for a moment that a sign-in was completed, and how many
 // there were one after the other; after a few the browser gets a page that says what is probably wrong.
@@ -30,7 +30,7 @@ func clearAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request)
 	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), "", https, -1)
 }
 
-// loginAttempts is what countAttempt told. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
+// loginAttempts reads what countAttempt wrote. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
 func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 	rounds, size = 0, 0
 	for _, value := range cookieValues(req, cookieName(&pl.attemptsCookie, isHTTPS(pl.site, req))) {
@@ -75,7 +75,7 @@ func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	refuseWith(m, rw, req, res, fmt.Errorf("%w; probably %s", reason, why))
 }
 
-// cookieLossCauses are what may have kept a cookie of ours from coming with a request, as far as it can be seen here.
+// cookieLossCauses lists what may have kept a cookie of ours from coming back, as far as it can be seen from here.
 func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int) string {
 	proto := req.Header.Get("X-Forwarded-Proto")
 	isPlain := proto != "" && !secureScheme.MatchString(proto)

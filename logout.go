@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// This room ends sessions, in four ways: the user signs out here (OpenID Connect RP-Initiated Logout), the provider says so itself
+// Sessions are ended in four ways: the user signs out here (OpenID Connect RP-Initiated Logout), the provider says so itself
 // (Back-Channel Logout) or through the user's browser (Front-Channel Logout), and the user lands here after signing out there.
 
 const (

@@ -66,7 +66,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 			spellings = strings.Fields(strings.ToLower(name + " " + tag.Get("alias")))
 		}
 		for _, spelling := range spellings {
-			_, isGiven := given[spelling] // the interpreter may leave a value of before where there is none
+			_, isGiven := given[spelling] // in a loop the interpreter may keep the value of an earlier turn
 			if value := given[spelling]; value != nil {
 				o.p.failIf(raw != nil, at.path, "given twice, also as %q; keep one", spelling)
 				raw = value
@@ -292,7 +292,7 @@ func readVariable(o *option, name, found string) string {
 
 const maxNamedFile = 16 << 20
 
-// readNamedFile reads a file that an option names. What is no file of the disk would never end, or wait for a writer.
+// readNamedFile reads a file that an option names. Devices and pipes are refused: they never end, or wait for a writer.
 func readNamedFile(name string) ([]byte, error) {
 	at, err := allowedPath(name)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // What an error means for whoever asked: its status, the page and the words, the OAuth code, and how it is logged.
 
-// refuseBadHost answers a request whose host is none, of which nothing is made. Only what needs no sign-in may come without any, such as a
+// refuseBadHost answers a request with an invalid Host, from which nothing may be made. Only what needs no sign-in may come without one, such as a
 // balancer's health check by HTTP/1.0.
 func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isOpen bool) bool {
 	if isOpen && req.Host == "" {
@@ -38,7 +38,7 @@ var (
 	errInsufficientScope = errors.New("insufficient_scope")
 	errTooManyGuesses    = errors.New("too many attempts")
 	errUnavailable       = errors.New("unavailable")
-	errInProgress        = fmt.Errorf("%w", errUnavailable)                // somebody else is at it
+	errInProgress        = fmt.Errorf("%w", errUnavailable)                // somebody else is doing it
 	errMisconfigured     = fmt.Errorf("%w: configuration", errUnavailable) // does not pass by itself: what we were told of the provider, or it of us, is wrong
 	errRefused           = errors.New("refused by the provider")           // a definite no to the grant that was sent (RFC 6749 5.2)
 	errBadResponse       = errors.New("unusable answer of the provider")
@@ -128,7 +128,7 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 	writeResponse(m.pages, rw, req, res)
 }
 
-// suggestedActions is what a visitor can do about an answer.
+// suggestedActions are the links for what a visitor can do about an error.
 func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	here := requestedPage(req)
 	switch status {

@@ -21,7 +21,7 @@ const (
 	maxPendingBytes  = 4000 // that they may have together, with their names: ten tabs and more, and half of what some servers read
 )
 
-// pendingLogin is what is remembered of a sign-in under way, sealed in the browser that started it. A tab has one, and there may be many:
+// pendingLogin is a sign-in under way, sealed in a cookie of the browser that began it. A tab has one, and there may be many:
 // so what goes to the provider comes from one secret.
 type pendingLogin struct {
 	State       string   `json:"-"`

@@ -187,7 +187,7 @@ func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, v
 	return &made
 }
 
-// principalKey is what a principal is remembered by.
+// principalKey is the cache key of a principal.
 func principalKey(pc *principalCache, credential string) string {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	return string(sum[:])

@@ -12,8 +12,8 @@ import (
 	"unicode"
 )
 
-// This room reads off a request, once for all others, where the browser is: by which scheme, at which host, below which path.
-// A request is foreign text. What is read here goes into addresses, cookies and log lines, so nothing leaves this room unchecked:
+// Everything that is read off a request: by which scheme, at which host and below which path the browser came, and what it sent.
+// A request is untrusted text. What is read here goes into addresses, cookies and log lines, so nothing leaves unchecked:
 //
 //	host     the one that Traefik's router matched. Over HTTP/3 nobody before us looks at :authority, so serve does first of all.
 //	scheme   X-Forwarded-Proto, which Traefik takes from proxies it trusts alone, unless the options say that the site is https
@@ -44,7 +44,7 @@ var defaultPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, 
 
 const maxPrefix = 256 // bytes
 
-// forwardedPrefix is what was taken off the path on the way to us, "" for nothing. Several may have done so, the first of them first.
+// forwardedPrefix is the part of the path that was stripped on the way to us, "" if none. Several may have done so, the first of them first.
 func forwardedPrefix(req *http.Request) string {
 	whole := ""
 	for _, part := range strings.SplitN(strings.Join(req.Header["X-Forwarded-Prefix"], ","), ",", maxMentions) {

@@ -115,7 +115,7 @@ func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	now := time.Now()
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
 	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
-		return // there is no telling when they looked at it, or whether
+		return // unknown when, or whether, they read their clock
 	}
 	if skew.Abs() < maxClockSkew {
 		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())

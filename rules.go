@@ -10,7 +10,7 @@ import (
 
 // The table of what option values must be, alone and together, and how a row of it is judged.
 
-// rules is what is wrong with options, a row each: where, the conditions under which it is wrong, and what to say. Where is an option
+// rules lists what can be wrong with options, a row each: where, the conditions under which it is wrong, and what to say. Where is an option
 // of every block of that name; of the top level, when a slash begins the row; or any value of the kind that a `format` tag names.
 // All conditions of a row hold; names in them and in ${…} are those of the same block:
 //
@@ -164,7 +164,7 @@ notice/bypassIdentity if bypassIdentity=true !bypass: means nothing without bypa
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 
-// ruleAbbreviations are what is short in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
+// ruleAbbreviations expand the short forms in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
 // names of headers and cookies are tokens (RFC 9110 5.6.2).
 var ruleAbbreviations = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
@@ -190,7 +190,7 @@ func init() {
 	}
 }
 
-// checkRules notes what is wrong with a block or value. set is what is set, by names that begin with at.
+// checkRules adds the problems of a block or value. set is what is set, by names that begin with at.
 func checkRules(name string, o *option, at string, set map[string]string) {
 	for _, row := range ruleBook[name] {
 		if !ruleApplies(row[3], at, set) {

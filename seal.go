@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// This room turns what we keep at the browser into text that only we can read and nobody can change, move or swap:
+// What we keep at the browser becomes text that only we can read and nobody can change, move or swap:
 //
 //	base64url( version byte · 12-byte nonce · AES-256-GCM ciphertext )
 //

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// This room keeps sessions in the store, for more than one Traefik. The browser's cookie holds a ticket: the name of the session's
+// Sessions in Redis, for more than one Traefik. The browser's cookie holds a ticket: the name of the session's
 // entry and the key to it. The entry is sealed with that key, which the store never sees: whoever reads Redis reads nothing.
 
 const (

@@ -56,7 +56,7 @@ func quoteJSON(value any) string {
 	return forLog(string(written))
 }
 
-// failIf is the error of a check that failed, nil of one that holds. Each %s in problem is what was expected, a list of what may be, or
+// failIf returns an error when a check has failed. Each %s in problem is what was expected, a list of what may be, or
 // what came, as JSON.
 func failIf(failed bool, name, problem string, values ...any) error {
 	if !failed {
