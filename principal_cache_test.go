@@ -765,3 +765,21 @@ func TestPrincipalCacheOverHTTP(t *testing.T) {
 		t.Error("it is not remembered by its cookie")
 	}
 }
+
+// TestPrincipalCacheForgetsNames: of whom a name was taken away nothing is left under it; of others it stays.
+func TestPrincipalCacheForgetsNames(t *testing.T) {
+	inThisProcess(t)
+	ours, theirs := newClientState(), newClientState()
+	principalsLock.Lock()
+	insertPrincipal(&principal{cacheKey: "ours of two", clientState: ours, sessionID: "of two"})
+	insertPrincipal(&principal{cacheKey: "theirs of two", clientState: theirs, sessionID: "of two"})
+	principalsLock.Unlock()
+	for left, state := range []*clientState{theirs, ours} {
+		removeByName(state, "of two")
+		principalsLock.Lock()
+		if got := len(recentPrincipals.byName["of two"]); got != 1-left {
+			t.Errorf("%d are left", got)
+		}
+		principalsLock.Unlock()
+	}
+}

@@ -649,3 +649,17 @@ func TestReplicaLeaseOutlastsItsWork(t *testing.T) {
 		}
 	}
 }
+
+// TestReplicaWarnsOfLostSessions: when many sessions are not in Redis the operator is told, once in a while.
+func TestReplicaWarnsOfLostSessions(t *testing.T) {
+	inThisProcess(t)
+	s := start(t, newFakeProvider(t).options())
+	for i := 0; i < 20; i++ {
+		if _, err := openStored(testMiddlewareOf(s).sessions, randomBytes(ticketName+ticketKey), ""); !errors.Is(err, errNoCredentials) {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(s.logs(), "sessions were not in Redis"); n != 1 {
+		t.Errorf("%d lines: %s", n, s.logs())
+	}
+}
