@@ -218,8 +218,7 @@ func promotePrincipal(key string) *principal {
 
 // cachePrincipal remembers a principal by its credential.
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
-	sum := sha256.Sum256([]byte(pc.salt + credential))
-	p.cacheKey = string(sum[:])
+	p.cacheKey = principalKey(pc, credential)
 	p.clientState = pc.state
 	principalsLock.Lock()
 	p.hasCookiePrefix = pc.hasLogin && strings.HasPrefix("; "+credential, pc.cookiePrefix)
