@@ -60,10 +60,10 @@ type client struct {
 	clockWarned     int32 // 1: a warning was written
 	rules           *tokenRules
 	pinnedAlg       string          // idTokenSigningAlg, "" is by discovery
-	metadata        *cachedDocument // map[string]any by the names of OpenID Connect Discovery 3 and RFC 8414 2
+	metadata        *cachedDocument // *metadata
 	keys            *cachedDocument // []*key
 	inFlight        inFlight
-	outageLock      sync.Mutex    // of away
+	outageLock      sync.Mutex    // of outage, and of guesses
 	outage          backoff       // of calls about tokens
 	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *tokenInfo, *upstreamToken
 }

@@ -64,7 +64,7 @@ func guessesOf(c *client, whose string, now time.Time) *guesses {
 	return known
 }
 
-// refundGuess takes back what guess noted.
+// refundGuess takes back what countGuess noted.
 func refundGuess(c *client, caller string) {
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
