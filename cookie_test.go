@@ -93,15 +93,9 @@ func TestCookieNamesOfAnyMiddleware(t *testing.T) {
 func TestCookieOfALongName(t *testing.T) {
 	p := newFakeProvider(t)
 	p.user["filler"] = incompressible(9000)
-	s := start(t, p.options(sessionOptions("name", strings.Repeat("n", 1000))))
+	s := start(t, p.options(sessionOptions("name", strings.Repeat("n", 199))))
 	newBrowser(t, s).signIn("/") // fails for a cookie that is too large
-	for name, status := range map[int]int{3000: http.StatusInternalServerError, 4000: http.StatusInternalServerError} {
-		s = start(t, p.options(sessionOptions("name", strings.Repeat("n", name))))
-		newBrowser(t, s).open("/").expect(status)
-	}
-	delete(p.user, "filler")
-	s = start(t, p.options(sessionOptions("name", strings.Repeat("n", 3000))))
-	newBrowser(t, s).signIn("/")
+	refused(t, p.options(sessionOptions("name", strings.Repeat("n", 200))), "session.name: must be shorter than 200 bytes")
 }
 
 func TestCookieSecureByHandOverHTTP(t *testing.T) {
