@@ -908,6 +908,13 @@ func TestRedisClusterFaults(t *testing.T) {
 	waitUntil(t, "it is a replica with its data", func() bool {
 		return strings.Contains(askRedis(t, redisConfigAt(nodes[0].address), "INFO", "replication"), "master_link_status:up")
 	})
+	for i, p := range nodes { // on a slow machine more of them may have changed their roles
+		i, p := i, p
+		waitUntil(t, "all nodes agree, and the next one can be replaced", func() bool {
+			info := askRedis(t, redisConfigAt(p.address), "CLUSTER", "INFO") + askRedis(t, redisConfigAt(p.address), "INFO", "replication")
+			return strings.Contains(info, "cluster_state:ok") && (i != 1 || strings.Contains(info, "role:slave") || !strings.Contains(info, "connected_slaves:0"))
+		})
+	}
 	nodes[1].kill()
 	l.recovers(t, "kill -9 of another")
 	l.check(t, time.Second, true)
