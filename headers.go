@@ -9,15 +9,15 @@ import (
 
 // What the upstream is told: our identity headers, and none that a client made up.
 //
-// Backends fold header names together: X-User, X_User and x.user are one variable to CGI, WSGI and others. So a name counts as
-// ours when it is the same after every character that is neither letter nor digit has become a hyphen (RFC 9700 4.13).
+// Backends fold header names: X-User, X_User and x.user are one variable to CGI, WSGI and others. So a name counts as ours if it equals
+// one of ours after every character that is neither a letter nor a digit has become a hyphen (RFC 9700 4.13).
 
 const (
-	maxHeaders  = 500 // names of a request's headers; browsers and proxies need some fifty, and looking at one takes the interpreter 4 µs
+	maxHeaders  = 500 // header names in a request; browsers and proxies send some fifty, and checking one takes the interpreter 4 µs
 	maxMentions = 100 // names that Connection or Trailer list
 )
 
-// policy is the rule for one way in (sign-in, bearer token), with the headers and user name for the upstream.
+// policy is what is required of everybody who comes in one way (sign-in, bearer token), and what the upstream is told about them.
 type policy struct {
 	rule     rule
 	headers  []*forwardHeader
@@ -31,7 +31,7 @@ type forwardHeader struct {
 	isLines bool
 }
 
-// newPolicy compiles the three options that make a policy; at is the path of their block, "" at the top level.
+// newPolicy compiles the three options of a policy. at is the path of their block, "" at the top level.
 func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	made := &policy{}
 	var err error
@@ -49,7 +49,8 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	return made
 }
 
-// evaluatePolicy asks the rule, and makes the headers of whoever satisfies it. Of others only the name is known.
+// evaluatePolicy applies the rule, and makes the headers of an identity that satisfies it. For others it returns only the user name, for
+// the access log.
 func evaluatePolicy(by *policy, id identity) (*principal, error) {
 	p := &principal{}
 	if by.username != nil {
@@ -76,12 +77,13 @@ func evaluatePolicy(by *policy, id identity) (*principal, error) {
 
 var notLetterOrDigit = regexp.MustCompile("[^a-z0-9]")
 
-// foldName returns a header name as the most careless backend sees it.
+// foldName is a header name as the most lenient backend sees it.
 func foldName(name string) string {
 	return notLetterOrDigit.ReplaceAllString(strings.ToLower(name), "-")
 }
 
-// allowedUpgrades are the protocols that a request may change to: by the option upgrades, and websockets, in lower case.
+// allowedUpgrades are the protocols that a request may upgrade to, by their names in lower case: websocket, and those of the option
+// upgrades.
 func allowedUpgrades(names []string) map[string]string {
 	allowed := map[string]string{"websocket": "websocket"}
 	for _, name := range names {
@@ -90,27 +92,27 @@ func allowedUpgrades(names []string) map[string]string {
 	return allowed
 }
 
-// restrictUpgrade lets a request ask for one other protocol, and for one that is allowed. Where it changes to HTTP/2 (h2c, RFC 7540 3.2), or
-// to TLS, requests with headers of the client's choice follow that nobody in front of the upstream sees. Without the offer the request
-// goes on as it is, as a server may answer it anyway (RFC 9110 7.8).
+// restrictUpgrade lets a request ask for one protocol only, and only for one that is allowed. After an upgrade to HTTP/2 (h2c, RFC 7540
+// 3.2) or to TLS, the client could send further requests, with any headers it likes, that nobody in front of the upstream sees. Without the
+// offer the request goes on unchanged: a server may always ignore an offer (RFC 9110 7.8).
 func restrictUpgrade(hn *headerNames, header http.Header) {
 	if asked := header["Upgrade"]; asked != nil {
 		delete(header, "Upgrade")
 		text := strings.TrimSpace(strings.Join(asked, ","))
-		if protocol := hn.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // U+212A is a k in lower case
+		if protocol := hn.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // ToLower makes a k of U+212A
 			header["Upgrade"] = []string{protocol}
 		}
 	}
 }
 
-// stripHeaders removes what a client may have sent in our headers' names: the names themselves, their aliases, trailers,
-// and their mention in Connection, by which a proxy behind us would drop the header we set.
+// stripHeaders removes everything that a client sent under the names of our headers: the names themselves, other spellings that fold into
+// them, trailers, and mentions in Connection, which would make a proxy behind us drop the header we set.
 func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
 	restrictUpgrade(hn, req.Header)
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
 			stripMentions(hn, req.Header, name)
-		} else if !known[name] && !hn.credentials[name] && hn.managed[foldName(name)] { // credentials are read first
+		} else if !known[name] && !hn.credentials[name] && hn.managed[foldName(name)] { // credentials are still to be read
 			delete(req.Header, name)
 		}
 	}
@@ -121,7 +123,7 @@ func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
 	}
 }
 
-// stripMentions removes our headers' names from a header that lists names, and what is beyond any use.
+// stripMentions removes our headers' names from a header that lists header names, and cuts an overlong list.
 func stripMentions(hn *headerNames, header http.Header, list string) {
 	var kept []string
 	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
@@ -135,19 +137,19 @@ func stripMentions(hn *headerNames, header http.Header, list string) {
 	}
 }
 
-// headerNames are the names of headers that are ours to set or to read, and the cookies that are ours.
+// headerNames are the headers that we set or read, and a pattern for our cookies.
 type headerNames struct {
 	managed     map[string]bool // folded
-	credentials map[string]bool // that bring tokens: ours to read, though an upstream may get one that we set
-	overwritten []string        // credentials that we set as well
+	credentials map[string]bool // headers that carry tokens: for us to read, though the upstream may get one that we set
+	overwritten []string        // those of credentials that we set as well
 	upgrades    map[string]string
 	ownCookies  *regexp.Regexp // nil without sign-in
 }
 
-// newHeaderNames gathers the names that all jobs of a middleware set and read.
+// newHeaderNames gathers the names that all parts of a middleware set and read.
 func newHeaderNames(m *middleware) *headerNames {
 	hn := &headerNames{managed: map[string]bool{}, credentials: map[string]bool{}, upgrades: allowedUpgrades(m.config.Upgrades)}
-	for _, name := range append([]string{"HTTP2-Settings"}, m.config.RemoveHeaders...) { // RFC 7540 3.2.1: of an upgrade that is never allowed
+	for _, name := range append([]string{"HTTP2-Settings"}, m.config.RemoveHeaders...) { // RFC 7540 3.2.1: belongs to an upgrade that is never allowed
 		hn.managed[foldName(name)] = true
 	}
 	policies := []*policy{m.policy}
@@ -172,7 +174,7 @@ func newHeaderNames(m *middleware) *headerNames {
 		if hn.managed[foldName(name)] {
 			hn.overwritten = append(hn.overwritten, name)
 		}
-		hn.managed[foldName(name)] = true // or X_Token would go on unread beside the X-Token that was judged
+		hn.managed[foldName(name)] = true // otherwise an unchecked X_Token could reach the upstream beside the X-Token that was verified
 	}
 	if m.sessions != nil {
 		hn.ownCookies = ownCookiePattern(&m.sessions.cookie, &m.logins.cookie)
@@ -180,7 +182,8 @@ func newHeaderNames(m *middleware) *headerNames {
 	return hn
 }
 
-// stripOwn takes off what is ours from a request that goes on: cookies, credentials in the name of a header that we set, and a user.
+// stripOwn removes from a request to the upstream what is meant for us: our cookies, credentials in a header that we set, and a user name
+// in the URL.
 func stripOwn(hn *headerNames, req *http.Request) {
 	if hn.ownCookies != nil {
 		stripCookies(hn, req)

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Options become ready values here, one after the other: each constructor gets the parts it needs and returns what it makes.
+// Here the options become ready values, one part after the other. Each constructor takes the parts it needs and returns what it makes.
 
-// middleware is everything made of one configuration. All routers with that configuration share it, and it does not change: what does is
-// in the memories that it points to.
+// middleware is everything made from one configuration. All routers with that configuration share it, and it never changes: what changes
+// is in the caches and states that it points to.
 type middleware struct {
 	name, shortName string // login@file, login
 	log             *logger
@@ -16,7 +16,7 @@ type middleware struct {
 
 	site              *site
 	headers           *headerNames
-	policy            *policy         // of sessions
+	policy            *policy         // for sessions
 	bypass            rule            // nil: none
 	csrf              *csrf           // nil: off
 	sessions          *sessionManager // nil without sign-in
@@ -25,11 +25,11 @@ type middleware struct {
 	clientCredentials *clientCredentials // nil without that block
 	cache             *principalCache
 	store             *store      // of the sessions; nil: they are in cookies
-	ipStrategy        *ipStrategy // tells callers apart
+	ipStrategy        *ipStrategy // finds a caller's IP address
 	pages             *pages
 }
 
-// newMiddleware reads the options and makes everything that can be made before the first request. All problems are reported in one error.
+// newMiddleware reads the options and makes everything that needs no request. It reports all problems in one error.
 func newMiddleware(ctx context.Context, options []byte, name, registryKey string) (*middleware, error) {
 	p := &problems{}
 	c := readConfig(options, p)
@@ -65,7 +65,7 @@ func newMiddleware(ctx context.Context, options []byte, name, registryKey string
 	return m, nil
 }
 
-// logWarnings logs what works but should be known.
+// logWarnings logs what is allowed, but what the operator should know.
 func logWarnings(l *logger, set map[string]string) {
 	for i, kind := range []string{"notice", "warning"} {
 		found := &problems{}

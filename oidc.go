@@ -1,36 +1,38 @@
 // Package oidc is a Traefik middleware plugin that signs people in with OpenID Connect, checks the tokens of APIs and obtains
 // tokens for upstreams. Traefik interprets it with Yaegi; it needs nothing but Go's standard library.
 //
-// A request's way: ServeHTTP lets in whoever it has seen before. Everybody else goes through serve, which is the table of contents.
+// ServeHTTP lets in whoever it has seen before. Every other request goes through serve, which reads as a table of contents. The files:
 //
-//	the front door   oidc.go, outcome.go, page.go     requests in; what an error means for the one who asked; our own answers
-//	                 principal_cache.go               who was let in before: the memory behind ServeHTTP
-//	                 request.go, site.go              what is read off a request; our own addresses
-//	                 headers.go, bypass.go            what the upstream is told, and what a client may not claim; requests that need no sign-in
-//	sign-in          login.go, pending_login.go       to the provider and back
-//	                 login_loop.go                    nobody goes round in circles
-//	                 logout.go, revocation.go         the four kinds of sign-out; which sessions were ended
-//	sessions         session.go                       their life: opened, judged, refreshed, renewed, ended
-//	                 session_cookie.go, cookie.go     kept at the browser
-//	                 session_redis.go, store.go       kept in Redis, for more than one Traefik; redis.go is its protocol
-//	                 seal.go, csrf.go                 encryption; forged requests
+//	the front door   oidc.go, outcome.go, page.go     the flow of a request; what each error means to the caller; our own pages
+//	                 principal_cache.go               the cache behind ServeHTTP: who was let in before
+//	                 request.go, site.go              what is read from a request; our own addresses
+//	                 headers.go, bypass.go            identity headers, set and stripped; requests that need no sign-in
+//	sign-in          login.go, pending_login.go       to the provider and back; the state of a sign-in in progress
+//	                 login_loop.go                    redirect loops are stopped
+//	                 logout.go, revocation.go         the four kinds of sign-out; the record of revoked sessions
+//	sessions         session.go                       their life: opened, authorized, refreshed, renewed, ended
+//	                 session_cookie.go, cookie.go     sessions in the browser
+//	                 session_redis.go, store.go       sessions in Redis, for several replicas of Traefik; redis.go speaks its protocol
+//	                 seal.go, csrf.go                 encryption; protection against cross-site request forgery
 //	APIs             bearer.go, introspection.go      tokens that requests bring; resource.go describes the API to clients
 //	                 client_credentials.go            tokens for the upstream
-//	policies         claims.go, expression.go         the rule, claim lookup and header formats; the language of both kinds of rule
+//	policies         claims.go, expression.go         claims rules, claim lookup, header formats; the syntax of claims and bypass rules
 //	the provider     client.go, client_authentication.go, discovery.go, token_endpoint.go, userinfo.go, delayed.go
 //	                 jwt.go, jwks.go                  its tokens and keys
-//	options          config.go, rules.go              what they are, and what they must be
-//	                 options.go, option_names.go      how they are read; what others call them
-//	                 middleware.go, registry.go       what is made of them, and what outlives a reload
-//	for all          cache.go, log.go, text.go
+//	options          config.go, rules.go              the options, and the rules they must satisfy
+//	                 options.go, option_names.go      how they are decoded; what other products call them
+//	                 middleware.go, registry.go       what is built from them; what outlives a reload
+//	used by all      cache.go, log.go, text.go
 //
-// Five things live for different lengths of time, and each has its type:
+// There are five lifetimes, and each has its types. Each points to what lives longer:
 //
-//	router           handler: made by New, again at each change of any configuration
-//	configuration    middleware and its parts: shared by all routers with the same options; it does not change
-//	connection       client, store: the provider as it is reached, its metadata and keys; Redis
-//	issuer, client   clientState: sign-ins that were completed, refreshes, sign-outs; it survives changes of all other options
-//	process          the registries, the principals and their lock, replicaID: package variables, as one interpreter runs all routers
+//	router                    handler                     made by New, and again at every change of any configuration
+//	└ configuration           middleware and its parts    shared by all routers with the same options; never changes
+//	  └ connection            client, store               one way to reach a provider or Redis; holds the metadata and the keys
+//	    └ issuer, client      clientState                 completed sign-ins, refreshes, sign-outs; survives a change of any other option
+//	      └ process           package variables           the registries, the principals and their lock, replicaID
+//
+// What belongs to the process is in package variables, because one interpreter runs all routers.
 package oidc
 
 import (
@@ -42,18 +44,18 @@ import (
 	"time"
 )
 
-// handler is one router's use of a middleware, which all routers with the same configuration share.
+// handler connects one router to a middleware, which all routers with the same configuration share.
 type handler struct {
 	middleware *middleware
 	next       http.Handler
 
-	// Those of middleware.cache, for ServeHTTP: each selector less is one allocation less in every request.
+	// Copies of fields of middleware.cache, for ServeHTTP: every selector saved there saves each request one allocation.
 	credentialHeader string
 	hosts            map[string]map[string]*principal
 	endpointPaths    map[string]bool
 }
 
-// CreateConfig gives Traefik the value it decodes the options into. The table of defaults is on Config.
+// CreateConfig returns the value that Traefik decodes the options into. The defaults are in the tags of Config.
 func CreateConfig() *RawConfig {
 	return &RawConfig{}
 }
@@ -77,8 +79,8 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	return h, nil
 }
 
-// ServeHTTP is the path of whoever was seen before, told by the one header that says who they are. The interpreter makes room for every
-// variable and every intermediate value of this function on each call: whatever else there is to do is done by others.
+// ServeHTTP serves clients that were let in before, whom it recognizes by the one header that carries their credential. The interpreter
+// allocates every local variable and every intermediate value of this function on each call, so everything else is done elsewhere.
 func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if line := req.Header[h.credentialHeader]; len(line) == 1 {
 		principalsLock.RLock()
@@ -91,12 +93,12 @@ func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		case time.Until(p.validUntil) <= 0:
 		case req.Trailer != nil:
 		case h.endpointPaths[req.URL.Path]:
-		case req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil: // a header that might fold into one of ours
+		case req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil: // a header whose name a backend might take for one of ours
 		default:
 			for set := p.headers; set != nil; set = set.next {
 				req.Header[set.name] = set.values
 			}
-			req.URL.User = p.user // Traefik's access log reads it; a client's, as in `GET http://name@host/`, goes
+			req.URL.User = p.user // for Traefik's access log; replaces one that the client sent, as in `GET http://name@host/`
 			h.next.ServeHTTP(rw, req)
 			return
 		}
@@ -104,7 +106,7 @@ func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	serveSlow(h, rw, req)
 }
 
-// serveSlow serves the requests that are not, or no longer, in the cache.
+// serveSlow serves requests that the cache could not.
 func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
 	if h.middleware.store != nil {
 		revalidate(h, rw, req)
@@ -113,10 +115,10 @@ func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// checkedHandler looks at a request before it asks who sent it: some are open to all, some must repeat a CSRF token.
+// checkedHandler looks at the request before the credential: a bypass rule may open it to everybody, or it may need a CSRF token.
 type checkedHandler struct{ inner *handler }
 
-// ServeHTTP sends the requests that need more than a look at their credential through serve.
+// ServeHTTP sends requests for which the credential alone does not decide straight to serve.
 func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	m := w.inner.middleware
 	if m.csrf != nil && (!isSafeMethod(req.Method) || lacksCSRFToken(m.csrf, req)) || m.bypass != nil && bypasses(m.bypass, req) {
@@ -126,13 +128,13 @@ func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	w.inner.ServeHTTP(rw, req)
 }
 
-// serve serves everybody else. The order matters: what a client claims is taken off before anything is decided.
+// serve handles all other requests. The order matters: headers that a client must not send are stripped before anything is decided.
 func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	if m.store != nil {
 		req = withStoreBudget(m.sessions, req)
 	}
-	isOpen := m.bypass != nil && bypasses(m.bypass, req) // a rule sees what the client sent
+	isOpen := m.bypass != nil && bypasses(m.bypass, req) // before any header is stripped: the rule sees what the client sent
 	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {
 		return
 	}
@@ -160,7 +162,7 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	if err == nil && m.csrf != nil {
 		err = checkCSRF(m.sessions, m.tokens, rw, req, who)
 	}
-	if err != nil && isOpen { // as nobody
+	if err != nil && isOpen { // let through anonymously
 		stripOwn(m.headers, req)
 		h.next.ServeHTTP(rw, req)
 		return
@@ -172,8 +174,8 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	forward(h, who, rw, req)
 }
 
-// authenticate says who sent the request: a token that is brought decides alone, else it is the session, else the gateway itself
-// speaks for whoever asks.
+// authenticate finds out who sent the request. A bearer token decides alone; without one the session does. Without sign-in, the
+// middleware's own client credentials stand in for the caller.
 func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
 	if m.tokens.all != nil {
 		if p, found, err := authenticateBearer(m, req); found {
@@ -186,7 +188,7 @@ func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*pr
 	return authenticateClientCredentials(m, req)
 }
 
-// forward hands the request on with the headers of its principal. rw goes as it came, so that streams and websockets work.
+// forward passes the request on with its principal's headers. rw is not wrapped, so streaming and websockets keep working.
 func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	line := req.Header[h.credentialHeader]
@@ -203,7 +205,7 @@ func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Reque
 		req.Header[set.name] = set.values
 	}
 	req.URL.User = who.user
-	if m.sessions == nil || who.sessionID != "" { // who brought a token beside a sign-in was let in by another header
+	if m.sessions == nil || who.sessionID != "" { // with sign-in, the cached header is Cookie; a bearer token came in another one
 		cacheAdmitted(m.cache, who, req.Host, line, req.Header[h.credentialHeader], harmless)
 	}
 	h.next.ServeHTTP(rw, req)
@@ -212,7 +214,7 @@ func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Reque
 // endpoint is one of our own addresses.
 type endpoint struct {
 	location location
-	name     string // the option that says where it is; a function of the middleware cannot stand here, as the interpreter loses such circles of types
+	name     string // the option that sets its address; not a func(*middleware, …), because the interpreter loses track of such circular types
 	methods  []string
 }
 
@@ -247,13 +249,13 @@ func deny(h *handler, who *principal, rw http.ResponseWriter, req *http.Request,
 	m := h.middleware
 	req.URL.User = nil // `GET http://name@host/` sets it
 	if who != nil {
-		req.URL.User = who.user // whom the rule says no to has a name in the access log, too
+		req.URL.User = who.user // the access log also names users that the rule refuses
 	}
 	switch {
 	case errors.Is(reason, errNoCredentials):
 		unauthenticated(m, h.next, rw, req, reason)
 	case errors.Is(reason, errCSRF):
-		back := returnURL(m.site, req, req.Referer()) // which has a token for the next try
+		back := returnURL(m.site, req, req.Referer()) // loading that page brings a fresh token
 		refuseWith(m, rw, req, newResponse("403 forged", action{text: "Load the page again", href: back}), reason)
 	default:
 		refuse(m, rw, req, statusOf(reason, http.StatusInternalServerError), reason)

@@ -11,116 +11,117 @@ import (
 	"time"
 )
 
-// The memory behind ServeHTTP. Whoever was let in by serve is remembered as a principal: what the upstream is told of them, ready to be
-// applied. A principal is found by a hash of its credential, and fastest by the whole line of the header that brings it (the cookies, or
-// the token).
+// The cache behind ServeHTTP. When serve lets somebody in, they are cached as a principal, with finished headers for the upstream. A
+// principal is found by a hash of its credential, or, faster, by the whole header line that carries the credential (all cookies, or the
+// token).
 //
-// All middlewares share one memory of a fixed size (the option memory), so that a thousand of them need no more than one. When the recent
-// half is full it becomes the former one, and the one before that is forgotten; a principal that is used moves back into the recent half.
-// Header lines are forgotten in the order in which they came; their principal stays.
+// All middlewares share one cache of a fixed size (the option memory), so a thousand of them need no more than one. It has two halves:
+// when the recent half is full, it becomes the former half, and the old former half is dropped; a principal that is used moves back into
+// the recent half. Header lines are evicted oldest first; their principals stay.
 
 const (
-	maxLinesPerPrincipal = 4 // where cookies change with every request more are not worth keeping: then bySessionCookie helps
+	maxLinesPerPrincipal = 4 // more are not worth keeping: the cookies must change with every request, and bySessionCookie serves those
 	maxLineLength        = 16 << 10
-	principalCost        = 700 // bytes of a principal with its place in the maps, beside its texts
+	principalCost        = 700 // bytes of a principal and its map entries, without its strings
 	upstreamHeaderCost   = 120 // bytes of a header for the upstream
-	lineCost             = 600 // bytes of a header line, beside its text
-	maxSafeHeaders       = 512 // names learned by one middleware
+	lineCost             = 600 // bytes of a header line, without its text
+	maxSafeHeaders       = 512 // names that one middleware learns
 	maxSafeHeaderLength  = 64
-	maxHosts             = 1024             // of one middleware, each of 260 bytes at most
-	relearnInterval      = 10 * time.Minute // between two times that all names are learned anew; principals keep the names of their time
+	maxHosts             = 1024             // per middleware, each of at most 260 bytes
+	relearnInterval      = 10 * time.Minute // how often a full set of names may be dropped and learned again; principals keep the set they have
 )
 
-// principalsLock guards all that changes here, in every middleware. A package variable costs each request two selectors less than a field.
+// principalsLock guards everything that changes in this file, for all middlewares. As a package variable it costs each request two
+// selectors (allocations) less than as a field.
 var principalsLock sync.RWMutex
 
 var (
-	failingWriter      io.Writer = (*os.File)(nil) // refuses every write: Header.WriteSubset then tells at no cost whether a header is left to write
-	principalsCapacity int                         // bytes: three eighths for each half of the principals, the rest for lines
+	failingWriter      io.Writer = (*os.File)(nil) // fails every write: with it, Header.WriteSubset tells for free whether there is a header to write
+	principalsCapacity int                         // bytes: three eighths for each half, the rest for lines
 	recentPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 	formerPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 
-	linesByAge []*cachedLine // the oldest first
+	linesByAge []*cachedLine // oldest first
 	linesByKey = map[string][]*cachedLine{}
 	lineBytes  int
 
-	expiredPrincipal = &principal{} // stands for nobody
+	expiredPrincipal = &principal{} // returned instead of nil when none was found: validUntil is zero
 )
 
-// principalHalf is one half of the memory.
+// principalHalf is one half of the cache.
 type principalHalf struct {
 	byKey  map[string]*principal
-	byName map[string][]*principal // by session id, sid and sub
+	byName map[string][]*principal // by session ID, sid and sub
 	bytes  int
 }
 
-// cachedLine is a header line that is remembered, with the key of its principal; an empty line has been removed. A principal does not point
-// to its lines: the interpreter mixes up types that lead to each other.
+// cachedLine is a cached header line with its principal's key; it has been removed if line is empty. A principal does not point to its
+// lines, because the interpreter confuses mutually recursive types.
 type cachedLine struct {
-	in        map[string]*principal // the map it is in
+	in        map[string]*principal // the map that holds it
 	key, line string
 }
 
-// principal is whoever a credential (a session cookie, a bearer token) stands for, after the rule has let them in: the finished headers, and
-// until when they may be used without another look. It is shared among requests and never changed.
+// principal is whom a credential (a session cookie, a bearer token) stands for, once the claims rule has let them in: their finished
+// headers, and until when these may be used without checking again. It is shared between requests and never changed.
 type principal struct {
 	validUntil         time.Time
-	names              []string // of the headers for the upstream, until rememberPrincipal links them
+	names              []string // the headers for the upstream, until rememberPrincipal links them
 	values             [][]string
 	headers            *upstreamHeader // the linked headers
-	tokenHeader        string          // which brought the token and is removed; "" when the upstream gets it
-	mayHaveOtherTokens bool            // the token may also be elsewhere in the request
+	tokenHeader        string          // the header that carried the token and must be removed; "" if the upstream gets it
+	mayHaveOtherTokens bool            // the request may carry the token in other places as well
 	user               *url.Userinfo
 	sessionID          string // "" for a token
-	sid, sub           string // by which a logout of the provider finds it
+	sid, sub           string // by which the provider's logout finds it
 
 	// For the cache.
 	cacheKey        string
-	credentialHash  string // what a CSRF token is bound to when there is no sub
+	credentialHash  string // a CSRF token is bound to it if there is no sub
 	clientState     *clientState
 	safeHeaders     map[string]bool
 	hasCookiePrefix bool
 	size            int // bytes
 
-	// With a store: the command that reads the beginning of the session's entry, and the reply that means it is unchanged.
+	// With a store: the command that reads the beginning of the session's entry, and the reply that proves it unchanged.
 	validation, validator string
 	redisSlot             int
 	revalidatableUntil    time.Time
 }
 
-// principalCache is one middleware's part of this memory. principalsLock guards what changes in it.
+// principalCache is one middleware's part of the cache. principalsLock guards what changes in it.
 type principalCache struct {
-	salt              string // of its keys: what one middleware allows another may not
+	salt              string // salts its keys: what one middleware allows, another may not
 	hasLogin          bool
 	headers           *headerNames
 	state             *clientState  // nil without sign-in
-	cookie            *cookie       // of the session, nil without sign-in
-	localCopyLifetime time.Duration // how long a session of the store is good for without a look into it: another replica may end it
-	header            string        // the one that says who sends a request; "" when that may be said in several places
+	cookie            *cookie       // the session cookie, nil without sign-in
+	localCopyLifetime time.Duration // how long a session is used without asking the store: another replica may have ended it
+	header            string        // the header that carries the credential; "" if several places can
 	prefix            string        // that name and a colon
-	cookieNameStem    string        // what the names of all our cookies begin with
+	cookieNameStem    string        // the common beginning of all our cookies' names
 	endpointPaths     map[string]bool
-	byHeaderLine      map[string]*principal            // never replaced: handlers have it
-	hosts             map[string]map[string]*principal // the hosts that lines came to, each with byHeaderLine; never replaced either
+	byHeaderLine      map[string]*principal            // never replaced: handlers hold it
+	hosts             map[string]map[string]*principal // byHeaderLine for each host that requests came to; never replaced either
 
-	cookiePrefix       string                // what the session's cookie begins with after another cookie
-	bySessionCookie    map[string]*principal // by the cookie's value, for lines in which other cookies change
-	safeHeaders        map[string]bool       // replaced as a whole, never changed
+	cookiePrefix       string                // how the session cookie begins when it follows another cookie
+	bySessionCookie    map[string]*principal // by the cookie's value, for clients whose other cookies keep changing
+	safeHeaders        map[string]bool       // copied on write
 	initialSafeHeaders map[string]bool
-	relearnedAt        time.Time // when safeHeaders were last set back
+	relearnedAt        time.Time // when safeHeaders were last reset
 }
 
-// upstreamHeader is a header for the upstream, with those that follow. Lists share their ends, so a request can have its own beginning.
+// upstreamHeader is a linked list of headers for the upstream. Lists share tails, so a request can put its own headers in front.
 type upstreamHeader struct {
 	name   string
 	values []string
 	next   *upstreamHeader
 }
 
-// findBySessionCookie finds the principal of a cookie line that is not remembered itself, by the session's cookie in it. The upstream gets the
-// other cookies of this line.
+// findBySessionCookie finds the principal of a cookie line that is not cached, by the session cookie in it. The upstream gets the other
+// cookies of that line.
 func findBySessionCookie(h *handler, req *http.Request) *principal {
-	pc := h.middleware.cache // not where this is called: a selector there costs each request one allocation more
+	pc := h.middleware.cache // not passed by ServeHTTP: the selector would cost each of its requests one allocation
 	if !pc.hasLogin {
 		return findByTokenLine(pc, req)
 	}
@@ -141,7 +142,7 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 	return &among
 }
 
-// findByCookieLine finds the principal of a cookie line of which neither the line nor the cookie is remembered, only the principal.
+// findByCookieLine finds the principal when neither its cookie line nor its session cookie is cached, only the principal itself.
 func findByCookieLine(pc *principalCache, req *http.Request, value, others string) *principal {
 	if value == "" || others != "" && strings.Contains(others, pc.cookieNameStem) {
 		return expiredPrincipal
@@ -166,7 +167,8 @@ func findByTokenLine(pc *principalCache, req *http.Request) *principal {
 	return withHeaderLine(pc, req, p, line, "", line)
 }
 
-// withHeaderLine returns the principal as it is for this line, and remembers the line; or the cookie's value, when there are many lines.
+// withHeaderLine returns the principal as it applies to this line, and caches the line, or only the cookie's value if the principal has
+// too many lines already.
 func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, value, others string) *principal {
 	var rest []string
 	if others != "" && (pc.hasLogin || p.tokenHeader != pc.header && !contains(pc.headers.overwritten, pc.header)) {
@@ -177,7 +179,7 @@ func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, v
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	if recentPrincipals.byKey[p.cacheKey] != p || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
-		return expiredPrincipal // signed out a moment ago, or not seen with headers yet
+		return expiredPrincipal // just signed out, or never passed through forward
 	}
 	if len(linesByKey[p.cacheKey]) < maxLinesPerPrincipal {
 		cacheLine(pc.byHeaderLine, line, &made)
@@ -187,13 +189,14 @@ func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, v
 	return &made
 }
 
-// principalKey is the cache key of a principal.
+// principalKey is the cache key of a credential.
 func principalKey(pc *principalCache, credential string) string {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	return string(sum[:])
 }
 
-// findPrincipal is the principal remembered for a credential, or nil. It may be past its time. One in the former half moves to the recent.
+// findPrincipal returns the cached principal of a credential, which may have expired, or nil. One in the former half moves to the recent
+// half.
 func findPrincipal(pc *principalCache, credential string) *principal {
 	sum := sha256.Sum256([]byte(pc.salt + credential))
 	key := string(sum[:])
@@ -216,7 +219,7 @@ func promotePrincipal(key string) *principal {
 	return recentPrincipals.byKey[key]
 }
 
-// cachePrincipal remembers a principal by its credential.
+// cachePrincipal caches a principal by its credential.
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	p.cacheKey = principalKey(pc, credential)
 	p.clientState = pc.state
@@ -226,7 +229,7 @@ func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	principalsLock.Unlock()
 }
 
-// insertPrincipal replaces the principal that had this key. The caller holds the lock.
+// insertPrincipal stores a principal in place of one with the same key. The caller holds the lock.
 func insertPrincipal(p *principal) {
 	before := recentPrincipals.byKey[p.cacheKey]
 	if before != nil {
@@ -245,7 +248,7 @@ func insertPrincipal(p *principal) {
 	}
 }
 
-// indexPrincipal lets a session's principal be found by its names, unless the one that it replaces was found by the same ones.
+// indexPrincipal indexes a session's principal by session ID, sid and sub, unless the one it replaces was indexed by the same.
 func indexPrincipal(p, before *principal) {
 	if before != nil && before.sid == p.sid && before.sub == p.sub {
 		return
@@ -257,7 +260,7 @@ func indexPrincipal(p, before *principal) {
 	}
 }
 
-// rotateHalves makes the recent half the former one. All lines are forgotten, as their principals may be the next time.
+// rotateHalves makes the recent half the former one. All lines are dropped, as the next rotation may drop their principals.
 func rotateHalves() {
 	for _, l := range linesByAge {
 		delete(l.in, l.line)
@@ -269,7 +272,7 @@ func rotateHalves() {
 	recentPrincipals = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
 }
 
-// removePrincipal forgets the principal of a key, with its lines. The caller holds the lock.
+// removePrincipal removes a key's principal and its lines. The caller holds the lock.
 func removePrincipal(key string) {
 	for _, l := range linesByKey[key] {
 		removeLine(l)
@@ -279,14 +282,14 @@ func removePrincipal(key string) {
 	delete(formerPrincipals.byKey, key)
 }
 
-// cacheLine remembers a principal for a line, or for the value of a cookie. The caller holds the lock.
+// cacheLine caches a principal by a header line, or by the value of a cookie. The caller holds the lock.
 func cacheLine(lines map[string]*principal, line string, made *principal) {
 	if len(linesByKey[made.cacheKey]) > maxLinesPerPrincipal || len(line) > maxLineLength {
 		return
 	}
 	before := lines[line]
 	lines[line] = made
-	if before != nil && before.cacheKey == made.cacheKey { // otherwise another session's end would remove this line, and not the end of this one
+	if before != nil && before.cacheKey == made.cacheKey { // another principal's line must be listed anew, or that one's removal would remove it
 		return
 	}
 	l := &cachedLine{in: lines, key: made.cacheKey, line: line}
@@ -298,14 +301,14 @@ func cacheLine(lines map[string]*principal, line string, made *principal) {
 	}
 }
 
-// removeLine forgets a line. The caller holds the lock.
+// removeLine removes a line from its map. The caller holds the lock.
 func removeLine(l *cachedLine) {
 	delete(l.in, l.line)
 	lineBytes -= len(l.line)
 	l.line = ""
 }
 
-// evictOldestLine forgets the line that came first. The caller holds the lock.
+// evictOldestLine removes the oldest line. The caller holds the lock.
 func evictOldestLine() {
 	l := linesByAge[0]
 	linesByAge = linesByAge[1:]
@@ -314,19 +317,19 @@ func evictOldestLine() {
 		return
 	}
 	removeLine(l)
-	linesByKey[l.key] = linesByKey[l.key][1:] // which are in the same order
+	linesByKey[l.key] = linesByKey[l.key][1:] // in the same order as linesByAge, so it is the first here, too
 	if len(linesByKey[l.key]) == 0 {
 		delete(linesByKey, l.key)
 	}
 }
 
-// cacheAdmitted remembers which headers may come with a principal that serve let in, and the line that brought its credential: a token's
-// line only when it comes once more, as most do not.
+// cacheAdmitted records which headers are safe beside a principal that serve let in, and caches the line that carried its credential. A
+// token's line is cached only when it comes a second time, since most do not.
 func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, harmless map[string]bool) {
 	whole := *who
 	whole.safeHeaders = harmless
 	principalsLock.Lock()
-	isThere := recentPrincipals.byKey[who.cacheKey] == who // else it was signed out a moment ago
+	isThere := recentPrincipals.byKey[who.cacheKey] == who // otherwise it has just been signed out
 	if isThere {
 		recentPrincipals.byKey[who.cacheKey] = &whole
 	}
@@ -339,7 +342,7 @@ func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest [
 	}
 }
 
-// cacheHost remembers a valid host. The caller holds the lock.
+// cacheHost records a valid host. The caller holds the lock.
 func cacheHost(pc *principalCache, host string) {
 	for known := range pc.hosts {
 		if len(pc.hosts) >= maxHosts {
@@ -349,8 +352,8 @@ func cacheHost(pc *principalCache, host string) {
 	pc.hosts[host] = pc.byHeaderLine
 }
 
-// cacheAdmittedLine remembers the line by which serve let a principal in; not another spelling of a token, and not a line with another cookie
-// than the one that is looked for.
+// cacheAdmittedLine caches the line by which serve let a principal in, unless it spells a token differently from the cache key, or carries
+// the session in a cookie of another name than cookiePrefix.
 func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
 	isKey := who.hasCookiePrefix
 	if !pc.hasLogin {
@@ -360,7 +363,7 @@ func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []s
 	made.headers = &upstreamHeader{pc.header, rest, who.headers}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	for _, l := range linesByKey[who.cacheKey] { // which list other headers
+	for _, l := range linesByKey[who.cacheKey] { // their safe headers are out of date
 		removeLine(l)
 	}
 	delete(linesByKey, who.cacheKey)
@@ -369,8 +372,8 @@ func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []s
 	}
 }
 
-// checkSafeHeaders returns the header names that are known to fold into none of ours, and says whether a header has no others: the library
-// skips those that are known, and fails to write any other one.
+// checkSafeHeaders returns the header names that no backend can take for one of ours, and whether the request has only such headers: the
+// library skips the known names, and fails to write any other.
 func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]bool, isAll bool) {
 	principalsLock.RLock()
 	known = pc.safeHeaders
@@ -378,10 +381,10 @@ func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]
 	return known, header.WriteSubset(failingWriter, known) == nil
 }
 
-// neverSafe are headers whose values must be looked at each time.
+// neverSafe are headers whose values must be checked each time.
 var neverSafe = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": true}
 
-// addSafeHeaders adds the names of a header from which everything of ours was taken. Those whose values matter are left out.
+// addSafeHeaders adds the header names of a request that was stripped already, except those whose values matter.
 func addSafeHeaders(pc *principalCache, header http.Header, known map[string]bool) map[string]bool {
 	var fresh []string
 	for name := range header {
@@ -391,7 +394,8 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 	}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval { // else the made-up names of one client would be the last to be learned
+	// Without a reset, one client that makes up names could fill the set for good.
+	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval {
 		pc.relearnedAt = time.Now()
 		known = pc.initialSafeHeaders
 	}
@@ -409,14 +413,14 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 	return learnt
 }
 
-// useHTTPSCookie makes the session's prefixed cookie the one that is looked for, and forgets the lines with the other one, which another host
-// of the site could plant.
+// useHTTPSCookie makes ServeHTTP look for the session cookie with its prefix, and drops the lines with the other cookie, which another
+// host of the site could plant.
 func useHTTPSCookie(pc *principalCache, name string) {
 	mark := "; " + name + "="
 	principalsLock.Lock()
 	if pc.cookiePrefix != mark {
 		pc.cookiePrefix = mark
-		for line := range pc.byHeaderLine { // never replaced: handlers have this map
+		for line := range pc.byHeaderLine { // emptied, not replaced: handlers hold this map
 			delete(pc.byHeaderLine, line)
 		}
 		pc.bySessionCookie = map[string]*principal{}
@@ -424,15 +428,16 @@ func useHTTPSCookie(pc *principalCache, name string) {
 	principalsLock.Unlock()
 }
 
-// isIndexed says whether there may be principals of that name.
+// isIndexed reports whether there may be principals with that session ID, sid or sub.
 func isIndexed(name string) bool {
 	principalsLock.RLock()
 	defer principalsLock.RUnlock()
 	return recentPrincipals.byName[name] != nil || formerPrincipals.byName[name] != nil
 }
 
-// removeByName forgets the principals of sessions by a session id, sid or sub. One too many does no harm, as it is made anew. Anybody can ask
-// for this, so it costs no more than there are such sessions, and takes no lock for names that nobody has.
+// removeByName removes the principals of sessions with a session ID, sid or sub. Removing one too many is harmless: the next request makes
+// it again. Anybody can trigger this, so its cost grows only with the number of such sessions, and for a name that nobody has it takes no
+// write lock.
 func removeByName(of *clientState, name string) {
 	if !isIndexed(name) {
 		return
@@ -455,25 +460,25 @@ func removeByName(of *clientState, name string) {
 	}
 }
 
-// commonHeaders are those that nearly every request has. They are safe from the start, unless they are ours to set.
+// commonHeaders are headers that nearly every request has. They are safe from the start, unless the options make us set them.
 const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Content-Length Content-Type Cookie Dnt If-Modified-Since If-None-Match " +
 	"Origin Pragma Priority Range Referer Sec-Ch-Ua Sec-Ch-Ua-Mobile Sec-Ch-Ua-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Te " +
 	"Upgrade-Insecure-Requests User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server X-Real-Ip X-Requested-With"
 
-// newPrincipalCache makes a middleware's part of the memory, and finds the one header that says who sends a request.
+// newPrincipalCache makes a middleware's part of the cache, and determines the one header that carries the credential.
 func newPrincipalCache(m *middleware, salt string) *principalCache {
 	pc := &principalCache{salt: salt, hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
 		bySessionCookie: map[string]*principal{}, safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
 	for path := range m.site.endpoints {
 		pc.endpointPaths[path] = true
-		for i := 1; i < len(path); i++ { // what a StripPrefix leaves of it; not "/", or the front page would always take the slow way
+		for i := 1; i < len(path); i++ { // what a StripPrefix may leave of it; not "/", or the front page would never be served from the cache
 			if path[i] == '/' && i+1 < len(path) {
 				pc.endpointPaths[path[i:]] = true
 			}
 		}
 	}
-	for _, name := range strings.Fields(commonHeaders) { // they have only letters and hyphens: folded, they are in lower case
-		if !pc.headers.managed[strings.ToLower(name)] { // nothing that a client sends under the name of one of our headers is safe
+	for _, name := range strings.Fields(commonHeaders) { // with only letters and hyphens, folding them just makes them lower case
+		if !pc.headers.managed[strings.ToLower(name)] {
 			pc.safeHeaders[name] = true
 		}
 	}
@@ -488,7 +493,7 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 			pc.cookieNameStem = state[:i]
 		}
 	} else if len(pc.headers.credentials) == 0 {
-		pc.header = "X-Forwarded-Server" // everybody gets the same token, and Traefik sets this header on every request
+		pc.header = "X-Forwarded-Server" // every caller gets the same token, and Traefik sets this header on every request
 	}
 	for name := range pc.headers.credentials {
 		if !pc.hasLogin {

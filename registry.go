@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// What outlives a reload. Traefik calls New once for each router, and again for each router at every change of any configuration. So
-// middlewares are found by their name and configuration, clients by issuer, client and connection, in registries that belong to the
-// process: package variables are shared by all routers, as one interpreter runs them.
+// What outlives a reload. Traefik calls New for each router, and again for each router at every change of any configuration. So middlewares
+// are looked up by name and configuration, and clients by issuer, client and connection, in registries that belong to the process: package
+// variables, which all routers share because one interpreter runs them.
 
-// registry finds what is shared. An entry that no configuration has asked for is dropped after a while: at least the span of
-// a reload, in which contexts end before their successors come.
+// registry holds what is shared. An entry is dropped some time after the last configuration that used it has ended. That time is longer
+// than a reload, in which the old contexts end before the new ones begin.
 type registry struct {
 	mu        sync.Mutex
 	entries   map[string]*registryEntry
 	idleLimit time.Duration
-	lastSweep time.Time // when all were looked at
+	lastSweep time.Time // when all entries were last checked
 }
 
 type registryEntry struct {
 	value     any
-	ctx       context.Context // of the last configuration that asked
-	idleSince time.Time       // when that context was first seen to have ended
+	ctx       context.Context // of the last configuration that asked for it
+	idleSince time.Time       // when that context was first found to have ended
 }
 
 var (
 	middlewares = registry{entries: map[string]*registryEntry{}, idleLimit: 10 * time.Minute}
-	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores, and clientStates, which hold the lists of sign-outs
+	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores and clientStates, which hold the lists of sign-outs
 )
 
-const sweepInterval = time.Minute // each look at all entries: a look-up costs the same however many there are
+const sweepInterval = time.Minute // not at every look-up, whose cost would then grow with the number of entries
 
-// sweep drops the entries that no configuration has asked for in a while. The caller holds the lock.
+// sweep drops the entries whose last configuration ended more than idleLimit ago. The caller holds the lock.
 func sweep(r *registry, now time.Time) {
 	for key, entry := range r.entries {
 		if entry.ctx.Err() == nil {
@@ -51,8 +51,8 @@ func sweep(r *registry, now time.Time) {
 	}
 }
 
-// loadOrStore returns what r has under key. When there is nothing, that is made from now on, if it is not nil: of two New at the same time
-// the first one's.
+// loadOrStore returns the entry of key. If there is none, it stores made, unless that is nil. Of two calls of New at the same time, both
+// get what the first one stored.
 func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -73,16 +73,16 @@ func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	return entry.value
 }
 
-// optionsKey is a name for what has these options.
+// optionsKey is the registry key of something made from these options.
 func optionsKey(options ...any) string {
 	text, _ := json.Marshal(options)
 	return hashText(string(text))
 }
 
-// namedFilePaths finds the paths of files in the JSON of the options: in a reference, in jwksFile, and in errorPages as a block and as text.
+// namedFilePaths finds file paths in the JSON of the options: in a reference, in jwksFile, and in errorPages, both as a block and as text.
 var namedFilePaths = regexp.MustCompile(`(?i)\$\{file:((?:[^}"\\]|\\.)+)\}|"(?:jwksFile|[45]\d\d)":"((?:[^"\\]|\\.)+)"|[45]\d\d *= *([^," ]+)`)
 
-// findMiddleware returns the middleware that has these options.
+// findMiddleware returns the middleware for these options, and makes it if there is none.
 func findMiddleware(ctx context.Context, raw map[string]any, name string) (*middleware, error) {
 	text, err := json.Marshal(raw) // keys come out sorted
 	if err != nil {
@@ -92,7 +92,7 @@ func findMiddleware(ctx context.Context, raw map[string]any, name string) (*midd
 	for _, match := range namedFilePaths.FindAllStringSubmatch(key, -1) {
 		var path string
 		_ = json.Unmarshal([]byte(`"`+strings.Join(match[1:], "")+`"`), &path) // JSON writes & as \u0026
-		if file, err := os.Stat(os.ExpandEnv(path)); err == nil {              // a changed file is a changed configuration
+		if file, err := os.Stat(os.ExpandEnv(path)); err == nil {              // a file that changed is a changed configuration
 			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
 		}
 	}
@@ -109,9 +109,9 @@ func findMiddleware(ctx context.Context, raw map[string]any, name string) (*midd
 	return m, nil
 }
 
-// findClient returns the client for the provider that c describes: the same one for all who talk to it in the same way.
-// It is nil when there are problems, which are added to p; at is the path of the connection's options.
-// headers go with the requests for its documents.
+// findClient returns the client for the provider that c describes. Everybody who reaches the provider in the same way shares it.
+// It is nil if there are problems, which are added to p. at is the path of the connection's options; headers are sent with the requests
+// for metadata and keys.
 func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
 	signsIn := at == "clientConfig"
 	key := optionsKey(c.ProviderConfig, headers, signsIn)
@@ -130,8 +130,8 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 	return found
 }
 
-// findClientState returns the state that is registered under the first of these names that has one. From now on the others lead to it, too:
-// whoever replaces a secret names the old one beside it.
+// findClientState returns the state of the first of these names that has one, and registers it under the others, too: an operator who
+// replaces a secret keeps the old one in the configuration for a while.
 func findClientState(ctx context.Context, secretNames []string) *clientState {
 	var known any
 	for _, name := range secretNames {
@@ -141,7 +141,7 @@ func findClientState(ctx context.Context, secretNames []string) *clientState {
 	}
 	if known == nil {
 		made := newClientState()
-		if len(secretNames) > 1 { // else this Traefik has just learnt the new secret, as all do
+		if len(secretNames) > 1 { // this Traefik starts in the middle of a change of secrets; the other replicas may not know the new one yet
 			made.newKeyFrom = time.Now().Add(keyHandover).Unix()
 		}
 		known = made
@@ -158,7 +158,7 @@ func newClientState() *clientState {
 		usedLogoutTokens: newBoundedCache(2 << 20)}
 }
 
-// findStore returns the store of these sessions, which all middlewares share that name the same one; nil when sessions are in cookies.
+// findStore returns the store of these sessions, nil if sessions are in cookies. All middlewares that configure the same store share it.
 func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p *problems) *store {
 	at, c := &sm.config.Session.Store, sm.config
 	if at.Redis == nil {
@@ -174,7 +174,7 @@ func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p 
 		}
 		made.log = sm.log
 		made.redis.maintain = func(isLost bool) error { return replayChanges(made, isLost) }
-		made.redis.mayHaveLostWrites = true // nothing is known of it yet
+		made.redis.mayHaveLostWrites = true // we do not know yet what it holds
 		known = loadOrStore(ctx, &sharedParts, key, made)
 	}
 	found, _ := known.(*store)

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// The addresses of ours: which there are, and how a browser calls them.
+// Our own addresses: which there are, and how a browser calls them.
 
-// site is what is known of the addresses where browsers come to us.
+// site is what we know about the addresses at which browsers reach us.
 type site struct {
 	config                          *Config
 	endpoints                       map[string]*endpoint // by path
 	redirect, postLogin, postLogout location
-	secure                          *bool  // session.secure: true says that browsers come by https, whatever Traefik saw
-	stateDomain                     string // of the cookie of pending logins: hosts below it share sign-ins
+	secure                          *bool  // session.secure: if true, browsers use https, whatever Traefik saw
+	stateDomain                     string // stateCookie.domain: the hosts below it share sign-ins
 }
 
-// newSite reads the options that are addresses. Each address of ours has one meaning, and takes these methods.
+// newSite reads the options that are addresses. Each of our addresses has one purpose, and accepts only certain methods.
 func newSite(c *Config, p *problems) *site {
 	st := &site{config: c, endpoints: map[string]*endpoint{}, secure: c.Session.Secure, stateDomain: c.StateCookie.Domain}
 	if c.Issuer == "" {
@@ -32,14 +32,14 @@ func newSite(c *Config, p *problems) *site {
 		if other := st.endpoints[at.path]; other != nil {
 			p.add(name, "must not have the path of %s, got %q; write another path", other.name, at.path)
 		}
-		// RFC 6265 5.1.4: elsewhere browsers do not send the session, and a sign-out would leave it as it is.
+		// RFC 6265 5.1.4: browsers do not send the session cookie to other paths, so a sign-out there would not end the session.
 		if path := c.Session.Path; name == "logoutUrl" && !strings.HasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") {
 			p.add(name, "must be within session.path, %q, got %q; the browser does not send the session elsewhere", path, at.path)
 		}
 		if name == "redirectUrl" && c.ResponseMode == "form_post" {
 			methods = "GET,HEAD,POST"
 		}
-		// RFC 6265 5.3, step 6: the browser would drop a cookie that is set there.
+		// RFC 6265 5.3, step 6: a browser ignores a cookie for a domain that the host is not in.
 		sets := name == "redirectUrl" || name == "loginUrl" || name == "logoutUrl"
 		if domain := c.Session.Domain; sets && domain != "" && at.host != "" && !domainMatches(at.host, domain) {
 			p.add("session.domain", "must cover the host of %s, %q, got %q; write a domain that both the pages and that host are in", name, at.host, domain)
@@ -54,8 +54,8 @@ func newSite(c *Config, p *problems) *site {
 	return st
 }
 
-// checkLanding refuses an address of ours as the page where a sign-in or sign-out ends: people would go round. A sign-out may end with
-// another sign-in.
+// checkLanding refuses one of our own addresses as the page where a sign-in or sign-out ends: that would be a redirect loop. Only a
+// sign-out may end at loginUrl, with another sign-in.
 func checkLanding(st *site, name string, at *location, p *problems) {
 	own := endpointAt(st, at)
 	if own == nil || at.host != "" && at.host != own.location.host && at.host != st.redirect.host || name == "postLogoutRedirectUrl" && own.name == "loginUrl" {
@@ -64,16 +64,16 @@ func checkLanding(st *site, name string, at *location, p *problems) {
 	p.add(name, "must not be %s, which is no page to end at; write another page, such as \"/\"", own.name)
 }
 
-// endpointAt is the endpoint at an address, whatever its query.
+// endpointAt is the endpoint at an address, ignoring its query.
 func endpointAt(st *site, at *location) *endpoint {
 	path, _, _ := strings.Cut(at.path, "?")
 	return st.endpoints[path]
 }
 
-// isHTTPS says how the browser came. Where TLS ends before Traefik nobody may have told it, but an operator who wants secure cookies, or
-// registered an https address for this host, has.
+// isHTTPS reports whether the browser uses https. Where TLS ends in front of Traefik, nothing in the request may say so. But an operator
+// who sets session.secure, or an https redirectUrl for this host, has said so.
 //
-// Traefik's entry point sets X-Forwarded-Proto on every request, and keeps what was there only from proxies it was told to trust
+// Traefik's entry point sets X-Forwarded-Proto on every request. It keeps a value that was sent only if it came from a trusted proxy
 // (forwardedHeaders.trustedIPs).
 func isHTTPS(st *site, req *http.Request) bool {
 	if st.secure != nil && *st.secure || st.redirect.scheme == "https" && matchesHost(&st.redirect, req) {
@@ -85,7 +85,7 @@ func isHTTPS(st *site, req *http.Request) bool {
 	return req.TLS != nil
 }
 
-// origin is the scheme and host the request came to. Where redirectUrl names this host it is known better than a proxy tells it.
+// origin is the scheme and host the request came to. If redirectUrl names this host, it is more reliable than what proxies pass on.
 func origin(st *site, req *http.Request) string {
 	host := req.Host
 	if st.redirect.host != "" && matchesHost(&st.redirect, req) {
@@ -97,12 +97,12 @@ func origin(st *site, req *http.Request) string {
 	return "http://" + host
 }
 
-// matchesHost says that a request came to the host of an address that names one.
+// matchesHost reports whether a request came to the host of an address. An address without a host matches every request.
 func matchesHost(at *location, req *http.Request) bool {
 	return at.host == "" || isRequestHost(at.host, req)
 }
 
-// absoluteURL is an address of ours as a complete URL; what the option leaves open is taken from the request.
+// absoluteURL is one of our addresses as a complete URL. What the option leaves out is taken from the request.
 func absoluteURL(st *site, at *location, req *http.Request) string {
 	if at.host == "" {
 		return origin(st, req) + externalPath(req, at.path)
@@ -114,13 +114,14 @@ func absoluteURL(st *site, at *location, req *http.Request) string {
 	return scheme + "://" + at.host + at.path
 }
 
-// externalEndpoint is the address of ours that a request behind a StripPrefix is for, if it was written as browsers call it.
+// externalEndpoint is the endpoint of a request behind a StripPrefix, if the option was written with the prefix, as browsers see it.
 func externalEndpoint(st *site, req *http.Request) *endpoint {
 	return st.endpoints[forwardedPrefix(req)+req.URL.Path]
 }
 
-// returnURL is where somebody is sent who was at address before: a path, and so on the origin the browser is at, whatever address was
-// made of. Only where hosts share a cookie for sign-ins, because one of them has the callback of all, it may lead to another of these.
+// returnURL is where to send a browser that was at address before. It is a path, so it stays on the browser's current origin, whatever
+// address held. The exception are hosts that share a state cookie because one of them has the callback for all: it may lead to another
+// of these.
 func returnURL(st *site, req *http.Request, address string) string {
 	if strings.HasPrefix(address, "/") {
 		return localPath(address)
@@ -139,12 +140,12 @@ func returnURL(st *site, req *http.Request, address string) string {
 	return u.Scheme + "://" + u.Host + back
 }
 
-// sharesStateCookie says that a host is one of those that have one cookie for sign-ins.
+// sharesStateCookie reports whether a host is one of those that share a state cookie.
 func sharesStateCookie(st *site, host string) bool {
 	return st.stateDomain != "" && hostName.MatchString(host) && domainMatches(host, st.stateDomain)
 }
 
-// defaultPage is where somebody goes who wants nothing in particular: never to an address of ours, which would lead around.
+// defaultPage is where a sign-in ends that has no page to return to. It is never one of our own addresses: that would be a loop.
 func defaultPage(st *site, req *http.Request) string {
 	if st.config.PostLoginRedirectURL != "" && (endpointAt(st, &st.postLogin) == nil || !matchesHost(&st.postLogin, req)) {
 		return absoluteURL(st, &st.postLogin, req)
