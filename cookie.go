@@ -8,38 +8,38 @@ import (
 	"strings"
 )
 
-// Our cookies: read, written, removed. What a browser sends is untrusted, so every loop over it is bounded.
+// This file reads, writes and removes our cookies. What a browser sends is untrusted input, so every loop over it is bounded.
 
 const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
-	maxNameBeside = 200  // bytes of a cookie's name for which there is room beside that; what a name has more, its value must have less
+	maxNameBeside = 200  // bytes of a cookie's name that fit beside chunkSize; a longer name shortens the value
 	maxChunks     = 8
-	maxCookies    = 3000 // of a request; no browser sends more, and the library reads none then
-	maxCandidates = 4    // cookies of one name that are looked at: a neighbour domain may have planted some before ours
+	maxCookies    = 3000 // in a request; no browser sends more, and then the library reads none
+	maxCandidates = 4    // cookies of one name that are tried: a sibling domain may have planted some in front of ours
 )
 
 // cookie says how one of our cookies is written.
 type cookie struct {
 	baseName      string // the name without its prefix
-	isDefaultName bool   // the name is our default: __Host- or __Secure- may go in front of it
+	isDefaultName bool   // the name was not configured, so it may get the prefix __Host- or __Secure-
 	path          string
 	domain        string
 	sameSite      http.SameSite
 	httpOnly      bool
-	secure        *bool // nil: by the request's scheme
-	isPartitioned bool  // Partitioned: for frames
+	secure        *bool // nil: depends on the request's scheme
+	isPartitioned bool  // with the attribute Partitioned, for frames
 }
 
 var sameSites = map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
 
-// newCookie makes one of our cookies. A default name may get a prefix; one that the operator chose stays as it is. The middleware's name
-// is escaped: it may have letters and spaces that browsers take in no cookie's name (RFC 6265 4.1.1).
+// newCookie describes one of our cookies. A default name may get a prefix; a configured one stays as it is. The middleware's name is
+// escaped: it may hold letters and spaces that browsers reject in a cookie's name (RFC 6265 4.1.1).
 func newCookie(name, byDefault, middlewareName string, c *CookieConfig, isPartitioned bool) cookie {
 	return cookie{baseName: strings.ReplaceAll(name, "%s", url.QueryEscape(middlewareName)), isDefaultName: name == byDefault, path: c.Path, domain: c.Domain,
 		sameSite: sameSites[c.SameSite], httpOnly: c.HTTPOnly, secure: c.Secure, isPartitioned: isPartitioned}
 }
 
-// cookieName is the cookie's whole name. A prefixed cookie cannot be planted by another host of the same site (RFC 6265bis 4.1.3).
+// cookieName is the cookie's full name. Another host of the same site cannot plant a cookie with a prefix (RFC 6265bis 4.1.3).
 func cookieName(c *cookie, https bool) string {
 	if !c.isDefaultName || !isSecureCookie(c, https) {
 		return c.baseName
@@ -50,7 +50,7 @@ func cookieName(c *cookie, https bool) string {
 	return "__Secure-" + c.baseName
 }
 
-// domainMatches says that a host is in a domain (RFC 6265 5.1.3).
+// domainMatches reports whether a host is in a domain (RFC 6265 5.1.3).
 func domainMatches(host, domain string) bool {
 	host, _, _ = strings.Cut(strings.ToLower(host), ":")
 	domain = strings.ToLower(strings.TrimPrefix(domain, "."))
@@ -64,13 +64,13 @@ func isSecureCookie(c *cookie, https bool) bool {
 	return https
 }
 
-// setCookie writes one cookie; a maxAge below zero removes it, with the attributes it was set with.
+// setCookie writes one cookie. A negative maxAge removes it; the attributes must be those it was set with.
 func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool, maxAge int) {
 	if maxAge > 400*86400 {
 		maxAge = 400 * 86400 // browsers keep none longer
 	}
-	// Of a session that is renewed the answer is the upstream's, which comes after this and adds its own Cache-Control: then both are
-	// sent, and a shared cache must obey the stricter one (RFC 9111 5.2.2.7). An answer of ours replaces it.
+	// When a session is renewed, the response is the upstream's, which adds its own Cache-Control after this one. Then both are sent, and a
+	// shared cache must obey private (RFC 9111 5.2.2.7). Our own responses replace the header.
 	rw.Header().Set("Cache-Control", "private")
 	made := http.Cookie{
 		Name: name, Value: value, Path: c.path, Domain: c.domain, MaxAge: maxAge,
@@ -78,14 +78,14 @@ func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool
 	}
 	line := made.String()
 	if c.isPartitioned {
-		line += "; Partitioned" // a field of the library that the oldest Traefik's has not
+		line += "; Partitioned" // http.Cookie has no such field in the oldest Traefik
 	}
 	rw.Header().Add("Set-Cookie", line)
 }
 
-// setChunked writes value in as many cookies as it takes, and says whether it fits. The first is called name and says how many there
-// are ("3~…"), the others name.1, name.2, … begin with the mark of the value they belong to: another middleware of this name may have set
-// its own for a domain above. What the browser has of a longer one is removed; no value removes all.
+// setChunked writes value in as many cookies as it needs, and reports whether it fits. The first chunk is called name and begins with
+// their number ("3~…"). The others are called name.1, name.2, … and begin with the value's tag, because another middleware with the same
+// cookie name may have set its own for a parent domain. Chunks left over from a longer value are removed; an empty value removes all.
 func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, value string, https bool, maxAge int) bool {
 	size := chunkSize
 	if len(name) > maxNameBeside {
@@ -125,15 +125,15 @@ func chunkName(name string, i int) string {
 	return name + "." + strconv.Itoa(i)
 }
 
-// chunkTag tells the chunks of one sealed value from those of another: some of its random nonce.
+// chunkTag tells the chunks of one sealed value from those of another. It is part of the value's random nonce.
 func chunkTag(sealed string) string {
 	if len(sealed) < 10 {
-		return "" // no value of ours
+		return "" // not one of our values
 	}
 	return sealed[2:10]
 }
 
-// chunkedValues are the values under name, with chunks joined.
+// chunkedValues returns the values of the cookies called name, with their chunks joined.
 func chunkedValues(req *http.Request, name string) []string {
 	values := cookieValues(req, name)
 	if strings.Contains(strings.Join(values, ""), "~") {
@@ -142,15 +142,15 @@ func chunkedValues(req *http.Request, name string) []string {
 	return values
 }
 
-// joinChunks completes values of which there is the first chunk. It looks at all cookies once: anybody may send thousands.
+// joinChunks completes the values that are first chunks. It goes over the cookies only once, because anybody can send thousands.
 func joinChunks(req *http.Request, name string, values []string) {
-	chunks := map[string]string{} // the first of each name and tag
+	chunks := map[string]string{} // by name and tag; the first one counts
 	for _, c := range cookies(req) {
 		if !strings.HasPrefix(c.Name, name+".") {
 			continue
 		}
 		tag, chunk, isTagged := strings.Cut(c.Value, "~")
-		if !isTagged { // there were chunks without a tag once, and their sessions may go on
+		if !isTagged { // chunks once had no tag, and such sessions may still be alive
 			tag, chunk = "", c.Value
 		}
 		if _, found := chunks[c.Name+"~"+tag]; !found {
@@ -161,7 +161,7 @@ func joinChunks(req *http.Request, name string, values []string) {
 		count, whole, _ := strings.Cut(value, "~")
 		n, _ := strconv.Atoi(count)
 		if n < 2 || n > maxChunks {
-			continue // it is whole, or will not open
+			continue // a single cookie, or one that will not open
 		}
 		tag := chunkTag(whole)
 		for j := 1; j < n; j++ {
@@ -175,7 +175,7 @@ func joinChunks(req *http.Request, name string, values []string) {
 	}
 }
 
-// cookieValues are the first few values of the cookies called name.
+// cookieValues returns the first few values of the cookies called name.
 func cookieValues(req *http.Request, name string) []string {
 	var values []string
 	for _, c := range cookies(req) {
@@ -186,7 +186,7 @@ func cookieValues(req *http.Request, name string) []string {
 	return values
 }
 
-// cookies are those of a request, none where there are more than a browser sends.
+// cookies returns a request's cookies, or none if there are more than any browser sends.
 func cookies(req *http.Request) []*http.Cookie {
 	if strings.Count(strings.Join(req.Header["Cookie"], ";"), ";") >= maxCookies {
 		return nil
@@ -194,14 +194,15 @@ func cookies(req *http.Request) []*http.Cookie {
 	return req.Cookies()
 }
 
-// ownCookiePattern matches our cookies with any prefix, their chunks (.1) and pending logins (.0123456789ab), and empty parts.
+// ownCookiePattern matches a cookie that is not for the upstream: ours with any prefix, their chunks (.1), pending logins (.0123456789ab),
+// and an empty one.
 func ownCookiePattern(session, state *cookie) *regexp.Regexp {
 	bases := regexp.QuoteMeta(session.baseName) + "|" + regexp.QuoteMeta(state.baseName)
 	return regexp.MustCompile(`^\s*((__Host-|__Secure-)?(` + bases + `)(\.[0-9a-f]|\.[0-9a-f]{12})?\s*(=|$)|$)`)
 }
 
-// cookiePairs are the first of what stands between the semicolons. SplitN makes room for as many pieces as it may give, so it is for those
-// who send too many.
+// cookiePairs splits the cookies at the semicolons, and cuts an overlong list. SplitN allocates for as many pieces as it may return, so it
+// is used only for clients that send too many.
 func cookiePairs(req *http.Request) []string {
 	line := strings.Join(req.Header["Cookie"], ";")
 	if strings.Count(line, ";") >= maxCookies {
@@ -210,7 +211,7 @@ func cookiePairs(req *http.Request) []string {
 	return strings.Split(line, ";")
 }
 
-// stripCookies takes our session and state cookies out of the request: they are long, and no business of the upstream.
+// stripCookies removes our session and state cookies from the request: they are long, and none of the upstream's business.
 func stripCookies(hn *headerNames, req *http.Request) {
 	if req.Header["Cookie"] == nil {
 		return

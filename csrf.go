@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// csrf is the signed double submit: a cookie that scripts of the same site can read and must repeat in a header. The value is
-// signed for one session, so one that was planted or belongs to somebody else is refused (OWASP: signed double-submit cookie).
+// csrf is a signed double-submit cookie: scripts of the same site can read it and must repeat it in a header. The value is signed for one
+// session, so one that was planted or belongs to somebody else is refused (OWASP: Signed Double-Submit Cookie).
 type csrf struct {
 	cookie     cookie
-	linePrefix string // how the cookie begins in a line: not at the end of another name
+	linePrefix string // how the cookie begins in a line; the space keeps it from matching the end of another name
 	header     string
 	keys       [][]byte // the first signs, all verify
 }
 
-// newCSRF makes the protection of the csrf block; nil without one.
+// newCSRF makes the protection that the csrf block configures, nil without one.
 func newCSRF(c *Config, middlewareName string, secrets []string) *csrf {
 	if c.CSRF == nil {
 		return nil
@@ -45,13 +45,13 @@ func newCSRFToken(key []byte, sessionID, salt string) string {
 	return salt + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// csrfToken matches one token of a cookie's value: other middlewares of the host have theirs beside ours, or each would take away the
-// other's. Who plants a cookie can fill those places, and no more.
+// csrfToken matches one token in a cookie's value. Tokens of other middlewares on this host are kept beside ours, or each would overwrite
+// the other's. Somebody who plants a cookie can take up those places, but nothing more.
 var csrfToken = regexp.MustCompile(`^[\w-]{22}\.[\w-]{43}$`)
 
 const maxCSRFTokens = 5
 
-// issueCSRFToken gives the browser a new token for a session, beside the last ones of others.
+// issueCSRFToken gives the browser a new token for a session, and keeps the latest tokens of other sessions beside it.
 func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
 	value := newCSRFToken(sm.csrf.keys[sealingKey(sm.sealer)], sessionID, randomText()[:22])
 	beside := 1
@@ -63,12 +63,12 @@ func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Reques
 	}
 	maxAge := sm.config.Session.Expiry
 	if !sm.config.Session.Persistent {
-		maxAge = 0 // with the browser
+		maxAge = 0 // it ends with the browser
 	}
 	setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, value, https, maxAge)
 }
 
-// isCSRFToken says whether one of the tokens in a cookie's value is for this session.
+// isCSRFToken reports whether one of the tokens in a cookie's value is for this session.
 func isCSRFToken(sm *sessionManager, value, sessionID string) bool {
 	for _, token := range strings.SplitN(value, "~", maxCSRFTokens+1) {
 		salt, _, _ := strings.Cut(token, ".")
@@ -81,22 +81,22 @@ func isCSRFToken(sm *sessionManager, value, sessionID string) bool {
 	return false
 }
 
-// csrfBinding is what a request's token must be bound to: the session, or who a token names that came in a cookie, as a browser adds
-// that by itself, too. No browser adds other tokens: they need none.
+// csrfBinding is what a request's CSRF token must be bound to: the session, or the subject of an access token that came in a cookie, since a
+// browser adds that by itself, too. It is "" for other tokens, which no browser adds, so they need no protection.
 func csrfBinding(bt *bearerTokens, req *http.Request, who *principal) string {
 	for _, job := range bt.all {
 		if who.sessionID == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
 			if who.sub == "" {
 				return "token " + who.credentialHash
 			}
-			return "token of " + who.sub // who may get a new one meanwhile
+			return "token of " + who.sub // not of the token, which may be replaced meanwhile
 		}
 	}
 	return who.sessionID
 }
 
-// checkCSRF refuses a request of a session that changes something and does not repeat its token. Who has none that is good, because
-// the option is newer than the session, or another host of the site planted one, gets one with a request that changes nothing.
+// checkCSRF refuses a request that may change something and does not repeat the token of its session. A browser without a valid token,
+// because the option is newer than the session or another host of the site planted one, gets one with its next safe request.
 func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req *http.Request, who *principal) error {
 	session := csrfBinding(bt, req, who)
 	if session == "" {
@@ -115,8 +115,8 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, sm.csrf.header, sm.csrf.cookie.baseName)
 }
 
-// lacksCSRFToken says that a request brings no token, or one that has to be looked for or at: then it may need a new one. That of a page
-// is always looked at, which is once for all that the page will send.
+// lacksCSRFToken reports whether a request may need a new token: it has none, or the cookie must be looked at first. A page load is always
+// looked at, and that does for all requests that the page will send.
 func lacksCSRFToken(by *csrf, req *http.Request) bool {
 	lines := req.Header["Cookie"]
 	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], by.linePrefix)

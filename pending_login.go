@@ -13,56 +13,56 @@ import (
 	"time"
 )
 
-// Sign-ins under way: each is a sealed cookie at the browser that began it, one for each tab.
+// Sign-ins in progress. Each is a sealed cookie in the browser that started it, one for each tab.
 
 const (
-	stateTagLength   = 12   // hexadecimal digits at the end of a pending login's cookie name: the first characters of its state
-	maxPendingLogins = 50   // that are looked at
-	maxPendingBytes  = 4000 // that they may have together, with their names: ten tabs and more, and half of what some servers read
+	stateTagLength   = 12   // hexadecimal digits at the end of the cookie's name: the first characters of the state
+	maxPendingLogins = 50   // per browser; further ones are ignored
+	maxPendingBytes  = 4000 // for all of them, names included: enough for ten tabs and more, and half of what some servers accept as a header
 )
 
-// pendingLogin is a sign-in under way, sealed in a cookie of the browser that began it. A tab has one, and there may be many:
-// so what goes to the provider comes from one secret.
+// pendingLogin is the state of a sign-in in progress, sealed in the browser that started it. There may be one for each of many tabs. To keep
+// the cookie short, state, nonce and PKCE verifier are derived from one secret.
 type pendingLogin struct {
 	State       string   `json:"-"`
 	Nonce       string   `json:"-"`
 	Verifier    string   `json:"-"`
 	HasVerifier bool     `json:"v,omitempty"`
 	RedirectURI string   `json:"u"`
-	ReturnTo    string   `json:"r"`           // the path to return to; with its origin where the callback is at another host
+	ReturnTo    string   `json:"r"`           // the path to return to; with its origin if the callback is on another host
 	CreatedAt   int64    `json:"t"`           // Unix seconds
-	MaxAge      *int     `json:"m,omitempty"` // what was asked for: the answer may come to another middleware, with other options
+	MaxAge      *int     `json:"m,omitempty"` // what was requested: the response may reach another middleware, with other options
 	ACRValues   []string `json:"a,omitempty"`
-	IsTruncated bool     `json:"c,omitempty"` // the page to return to was too long, and this is its beginning
-	IsRetry     bool     `json:"g,omitempty"` // the provider had dropped the one before
-	Attempts    int      `json:"n,omitempty"` // sign-ins right before this one that led to no session
+	IsTruncated bool     `json:"c,omitempty"` // the page to return to was too long and has been cut
+	IsRetry     bool     `json:"g,omitempty"` // the provider dropped the previous attempt
+	Attempts    int      `json:"n,omitempty"` // sign-ins just before this one that led to no session
 }
 
-// pendingLogins is all that sign-ins under way need.
+// pendingLogins is everything that sign-ins in progress need.
 type pendingLogins struct {
 	config         *Config
 	site           *site
 	state          *clientState
 	sealer         *sealer
 	cookie         cookie
-	attemptsCookie cookie // says that a sign-in was completed a moment ago
+	attemptsCookie cookie // tells that a sign-in was completed a moment ago
 	inFlight       inFlight
-	completed      *boundedCache // state (hashed) → *session, of the last ones
+	completed      *boundedCache // hashed state → *session of the last sign-ins
 }
 
-// newPendingLogins makes what sign-ins need that lead to these sessions.
+// newPendingLogins makes what the sign-ins to these sessions need.
 func newPendingLogins(sm *sessionManager, middlewareName string) *pendingLogins {
 	c := sm.config
 	pl := &pendingLogins{config: c, site: sm.site, state: sm.state, sealer: newSealer(sealingSecrets(c), c.Issuer, c.ClientID, "state"), completed: newBoundedCache(1 << 20),
 		cookie: newCookie(c.StateCookie.Name, "%s-state", middlewareName, &c.StateCookie.CookieConfig, c.Session.Partitioned)}
 	pl.sealer.newKeyFrom = &sm.state.newKeyFrom
 	pl.attemptsCookie = pl.cookie
-	pl.attemptsCookie.path = "/" // where pages are
+	pl.attemptsCookie.path = "/" // any page may be the one that loops
 	return pl
 }
 
-// deriveValues makes the values of a pending login from its secret. The end of a state is the time: of one whose cookie did not come back it
-// tells whether that has expired.
+// deriveValues derives the values of a pending login from its secret. A state ends with its time: if the cookie does not come back, that
+// tells whether it had expired.
 func deriveValues(pending *pendingLogin, secret string) {
 	encode := base64.RawURLEncoding.EncodeToString
 	state := deriveKey(secret, "state")
@@ -74,7 +74,7 @@ func deriveValues(pending *pendingLogin, secret string) {
 	}
 }
 
-// stateAge is how many seconds ago a state was made, if it was: anybody can write one.
+// stateAge is how many seconds ago a state was made. It proves nothing, as anybody can make up a state.
 func stateAge(state string) int64 {
 	made, _ := base64.RawURLEncoding.DecodeString(state)
 	if len(made) != 32 {
@@ -83,8 +83,8 @@ func stateAge(state string) int64 {
 	return time.Now().Unix() - int64(binary.BigEndian.Uint64(made[24:]))
 }
 
-// setPending gives the browser the cookie of this sign-in, and drops the oldest when they are too much: each tab has its own, and a
-// browser that never comes back must not fill up the header. What is too long for a cookie loses its query, or all of its path.
+// setPending sets the cookie of this sign-in, and drops the oldest ones when they become too many: each tab has its own, and abandoned
+// sign-ins must not fill up the header. A page address that is too long for a cookie loses its query, and then its path.
 func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
 	https := isHTTPS(pl.site, req)
 	base := cookieName(&pl.cookie, https) + "."
@@ -118,11 +118,11 @@ func sealPending(pl *pendingLogins, name string, pending *pendingLogin, secret s
 	return seal(pl.sealer, name, append([]byte(secret), deflate(content)...))
 }
 
-// pendingCookies are the pending logins of a request. Browsers send the oldest first (RFC 6265 5.4).
+// pendingCookies returns the pending logins in a request. Browsers send the oldest first (RFC 6265 5.4).
 func pendingCookies(req *http.Request, base string) []*http.Cookie {
 	var found []*http.Cookie
 	for _, c := range cookies(req) {
-		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateTagLength // not all that begins so is ours
+		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateTagLength // not every cookie with that prefix is ours
 		if isOne && len(found) < maxPendingLogins {
 			found = append(found, c)
 		}
@@ -130,8 +130,8 @@ func pendingCookies(req *http.Request, base string) []*http.Cookie {
 	return found
 }
 
-// takePending finds the pending login of state among the browser's cookies, and removes its cookie.
-// An error says why the answer does not belong to a sign-in of this browser, or not any more.
+// takePending finds the pending login of a state among the browser's cookies, and removes its cookie.
+// An error says why the response does not, or no longer, belong to a sign-in of this browser.
 func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, state string) (*pendingLogin, error) {
 	https := isHTTPS(pl.site, req)
 	name := cookieName(&pl.cookie, https) + fmt.Sprintf(".%.6x", state)
@@ -146,7 +146,7 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 		pending = nil
 	}
 	if pending == nil {
-		// Fails closed: without the cookie it may be somebody else's answer (login CSRF, RFC 9700 4.7).
+		// Fails closed: without the cookie it may be the response to somebody else's request (login CSRF, RFC 9700 4.7).
 		return nil, errNoPending
 	}
 	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.config.StateCookie.MaxAge) {
@@ -158,7 +158,7 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 	return pending, nil
 }
 
-// readPending reads what setPending wrote, nil when it did not.
+// readPending reads what setPending wrote. It returns nil for anything else.
 func readPending(content []byte) *pendingLogin {
 	if len(content) < 32 {
 		return nil

@@ -12,25 +12,26 @@ import (
 	"unicode"
 )
 
-// Everything that is read off a request: by which scheme, at which host and below which path the browser came, and what it sent.
-// A request is untrusted text. What is read here goes into addresses, cookies and log lines, so nothing leaves unchecked:
+// This file reads from a request where the browser is: the scheme, the host, and the path prefix. A request is untrusted input, and what is
+// read here goes into addresses, cookies and log lines, so nothing leaves this file unchecked:
 //
-//	host     the one that Traefik's router matched. Over HTTP/3 nobody before us looks at :authority, so serve does first of all.
-//	scheme   X-Forwarded-Proto, which Traefik takes from proxies it trusts alone, unless the options say that the site is https
-//	prefix   X-Forwarded-Prefix, of such a proxy or of a StripPrefix in front of us; it leads nowhere but to this origin
+//	host     the one that Traefik's router matched. Over HTTP/3 nobody in front of us checks :authority, so serve does that first.
+//	scheme   X-Forwarded-Proto, which Traefik accepts only from proxies it trusts; the options may say that the site is https anyway
+//	prefix   X-Forwarded-Prefix, from such a proxy or from a StripPrefix in front of us; it cannot lead to another origin
 //
-// X-Forwarded-Host is compared with what is configured, and never a part of an address: proxies pass on what a client made up.
+// X-Forwarded-Host is only compared with what is configured, and never part of an address: proxies pass on what a client made up.
 
-// hostName is what a host may be: a name, or an IPv6 address in brackets, and a port (RFC 9110 4.2.3, without escapes and empty ports).
+// hostName matches a valid host: a name, or an IPv6 address in brackets, with an optional port (RFC 9110 4.2.3, without escapes and empty
+// ports).
 var hostName = regexp.MustCompile(`^([0-9A-Za-z._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
-// secureScheme matches the way a browser came, in what a chain of proxies may make of it ("https, http").
+// secureScheme matches X-Forwarded-Proto if the browser's scheme was secure. It comes first in what a chain of proxies writes ("https, http").
 var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
 
-// isRequestHost says that a browser which sent this request may have come to host. Many a proxy leaves the port out of Host.
+// isRequestHost reports whether host may be the one in the browser's address bar. Many proxies drop the port from Host.
 func isRequestHost(host string, req *http.Request) bool {
 	host = defaultPort.ReplaceAllString(host, "")
-	told, _, _ := strings.Cut(req.Header.Get("X-Forwarded-Host"), ",") // the first of a chain of proxies is the browser's
+	told, _, _ := strings.Cut(req.Header.Get("X-Forwarded-Host"), ",") // in a chain of proxies, the first value is the browser's
 	for _, came := range []string{req.Host, told} {
 		came = defaultPort.ReplaceAllString(came, "")
 		if strings.EqualFold(came, host) || strings.EqualFold(came, hostOf(host)) {
@@ -40,11 +41,11 @@ func isRequestHost(host string, req *http.Request) bool {
 	return false
 }
 
-var defaultPort = regexp.MustCompile(`:(80|443)$`) // which browsers leave out, wherever it was written
+var defaultPort = regexp.MustCompile(`:(80|443)$`) // browsers leave it out, whatever the options say
 
 const maxPrefix = 256 // bytes
 
-// forwardedPrefix is the part of the path that was stripped on the way to us, "" if none. Several may have done so, the first of them first.
+// forwardedPrefix is the part of the path that was stripped on the way to us, or "". If several proxies stripped one, theirs come in order.
 func forwardedPrefix(req *http.Request) string {
 	whole := ""
 	for _, part := range strings.SplitN(strings.Join(req.Header["X-Forwarded-Prefix"], ","), ",", maxMentions) {
@@ -57,10 +58,10 @@ func forwardedPrefix(req *http.Request) string {
 	return whole
 }
 
-// externalPath is how browsers call a path of ours.
+// externalPath is one of our paths as browsers see it.
 func externalPath(req *http.Request, path string) string {
 	before := forwardedPrefix(req)
-	if before == "" || strings.HasPrefix(path, before+"/") { // it was written as browsers call it
+	if before == "" || strings.HasPrefix(path, before+"/") { // the option was written as browsers see it
 		return path
 	}
 	return before + path
@@ -71,17 +72,17 @@ func requestedPage(req *http.Request) string {
 	return localPath(forwardedPrefix(req) + req.URL.RequestURI())
 }
 
-// localPath makes sure that an address stays on our own origin: exactly one slash in front, and nothing that browsers take for one
-// or skip over (WHATWG URL 4.4).
+// localPath makes an address stay on our own origin: it begins with exactly one slash, and has no characters that browsers read as a slash
+// or skip (WHATWG URL 4.4).
 func localPath(address string) string {
 	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
 	path := nonASCII.ReplaceAllStringFunc(strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/"), url.QueryEscape)
 	return "/" + path
 }
 
-var nonASCII = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are no UTF-8, which JSON cannot hold
+var nonASCII = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are not UTF-8, which JSON cannot hold
 
-// readForm is the body of a posted form, as text.
+// readForm returns the body of a posted form, still encoded.
 func readForm(req *http.Request) (string, error) {
 	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	if kind != "application/x-www-form-urlencoded" {
@@ -94,8 +95,8 @@ func readForm(req *http.Request) (string, error) {
 	return string(body), err
 }
 
-// isCrossSite says that another site sent this request. Browsers tell it in Sec-Fetch-Site, on https and localhost; else Origin and
-// Referer have to do, and a request that has none of them was typed or is no browser's.
+// isCrossSite reports whether another site caused this request. Browsers say so in Sec-Fetch-Site, on https and localhost. Elsewhere Origin
+// and Referer must do; a request with none of them was typed into the address bar, or is not a browser's.
 func isCrossSite(req *http.Request) bool {
 	if site := req.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "cross-site"
@@ -108,28 +109,28 @@ func isCrossSite(req *http.Request) bool {
 	return sent != "" && (err != nil || !isRequestHost(from.Host, req))
 }
 
-// wantsHTML tells a browser's page load from a program's call. Browsers of today say it (Fetch Metadata, on https and localhost);
-// when nothing is said, asking for HTML has to do.
+// wantsHTML tells a page load from a call by a script or another program. Today's browsers say which it is (Fetch Metadata, on https and
+// localhost). If nothing is said, an Accept header with HTML must do.
 func wantsHTML(req *http.Request) bool {
 	mode := req.Header.Get("Sec-Fetch-Mode")
 	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
 }
 
-// isNavigation says that the request loads a page and loses nothing when it is sent elsewhere first: it may be redirected to the provider.
+// isNavigation reports whether the request loads a page and has no body to lose, so that it may be redirected to the provider.
 func isNavigation(req *http.Request) bool {
 	return (req.Method == http.MethodGet || req.Method == http.MethodHead) && wantsHTML(req)
 }
 
-// isSafeMethod says that a method changes nothing (RFC 9110 9.2.1).
+// isSafeMethod reports whether a method is safe: it changes nothing (RFC 9110 9.2.1).
 func isSafeMethod(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || method == http.MethodTrace
 }
 
-// speculative matches what browsers and pages say of a load that its user may never see (Fetch: Sec-Purpose; its forerunners; Next.js,
-// Turbo, htmx).
+// speculative matches headers by which browsers and pages mark a load that the user may never see (Fetch: Sec-Purpose, and its
+// forerunners; Next.js, Turbo, htmx).
 var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
 
-// isSpeculative says that a request is such a load. It must change nothing: no session ends, and no sign-in begins.
+// isSpeculative reports whether a request is such a load. It must change nothing: no session ends, and no sign-in begins.
 func isSpeculative(req *http.Request) bool {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return false
@@ -142,7 +143,7 @@ func isSpeculative(req *http.Request) bool {
 	return false
 }
 
-// readParameters reads what was sent to an address of ours, strictly: Go's URL.Query hides what it could not read.
+// readParameters reads the parameters of a request to one of our own addresses, strictly: Go's URL.Query silently drops malformed ones.
 func readParameters(req *http.Request) (url.Values, error) {
 	sent := req.URL.RawQuery
 	if req.Method == http.MethodPost {
@@ -164,7 +165,7 @@ func readParameters(req *http.Request) (url.Values, error) {
 	return form, nil
 }
 
-// withQuery adds parameters to an address that may have some already (RFC 6749 3.1).
+// withQuery adds parameters to an address that may already have some (RFC 6749 3.1).
 func withQuery(address string, form url.Values) string {
 	separator := "?"
 	if strings.Contains(address, "?") {

@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// What we keep at the browser becomes text that only we can read and nobody can change, move or swap:
+// This file seals what we keep in the browser: only we can read it, and nobody can change it, or put it in another cookie's place.
 //
 //	base64url( version byte · 12-byte nonce · AES-256-GCM ciphertext )
 //
-// The key comes from the secret by HKDF-SHA256 over issuer, client and purpose, and the additional data binds the cookie's
-// name as well: a session of another client, another cookie, or a pending login in a session's place does not open.
+// The key is derived from the secret by HKDF-SHA256 over issuer, client and purpose, and the additional data binds the cookie's name as
+// well. So a session of another client, of another cookie, or a pending login in a session's place does not open.
 
 const sealVersion = 1
 
 var errOtherSecret = errors.New("sealed with another secret, or for another client, issuer or cookie, or a part of it is missing")
 
-// sealer seals for one purpose. The first key seals; all of them open, so that a secret can be replaced without signing anybody out.
+// sealer seals for one purpose. The first key seals, and all of them open, so a secret can be replaced without signing anybody out.
 type sealer struct {
 	context    string
 	aeads      []cipher.AEAD
-	newKeyFrom *int64 // from when on the first of several keys seals, in Unix seconds; until then the second does. nil: now
+	newKeyFrom *int64 // when the first of several keys begins to seal, in Unix seconds; until then the second does. nil: at once
 }
 
-// newSealer derives the keys of one purpose from the current secret and the previous ones.
+// newSealer derives the keys for one purpose from the current secret and the previous ones.
 func newSealer(secrets []string, issuer, clientID, purpose string) *sealer {
 	s := &sealer{context: issuer + "\x00" + clientID + "\x00" + purpose}
 	for _, secret := range secrets {
@@ -39,7 +39,7 @@ func newSealer(secrets []string, issuer, clientID, purpose string) *sealer {
 	return s
 }
 
-// deriveKey is HKDF-SHA256 (RFC 5869) for one 32-byte block, which Yaegi's library lacks: extract, then expand.
+// deriveKey is HKDF-SHA256 (RFC 5869) for one 32-byte block, extract and then expand. Yaegi's standard library has no HKDF.
 func deriveKey(secret, info string) []byte {
 	extract := hmac.New(sha256.New, []byte("traefik-oidc"))
 	extract.Write([]byte(secret))
@@ -48,7 +48,7 @@ func deriveKey(secret, info string) []byte {
 	return expand.Sum(nil)
 }
 
-// newAEAD makes AES-256-GCM of a 32-byte key, for which neither step can fail.
+// newAEAD makes AES-256-GCM from a 32-byte key, with which neither step can fail.
 func newAEAD(key []byte) cipher.AEAD {
 	block, _ := aes.NewCipher(key)
 	aead, _ := cipher.NewGCM(block)
@@ -63,11 +63,11 @@ func seal(s *sealer, name string, plain []byte) string {
 	return base64.RawURLEncoding.EncodeToString(box)
 }
 
-// keyHandover is how long a Traefik that starts with a new secret, and with the old one beside it, seals with the old one: the others of a
-// rolling deployment cannot open the new one yet.
+// keyHandover is how long a Traefik that starts with a new secret and the old one goes on sealing with the old one: during a rolling
+// deployment, other replicas do not know the new one yet.
 const keyHandover = 10 * time.Minute
 
-// sealingKey is the number of the key that seals.
+// sealingKey is the index of the key that seals.
 func sealingKey(s *sealer) int {
 	if len(s.aeads) > 1 && s.newKeyFrom != nil && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
 		return 1
@@ -75,7 +75,7 @@ func sealingKey(s *sealer) int {
 	return 0
 }
 
-// open is the opposite of seal. current says that the newest secret did it; else the value should be sealed again.
+// open is the inverse of seal. current tells whether the key that seals now was used; if not, the value should be sealed again.
 func open(s *sealer, name, sealed string) (plain []byte, current bool, err error) {
 	box, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil || len(box) < 1+12+16 || box[0] != sealVersion {
@@ -84,7 +84,7 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))
 		if err == nil {
-			if i == 0 && len(s.aeads) > 1 && s.newKeyFrom != nil { // somebody else seals with it already
+			if i == 0 && len(s.aeads) > 1 && s.newKeyFrom != nil { // another replica already seals with it
 				atomic.StoreInt64(s.newKeyFrom, 0)
 			}
 			return plain, i == sealingKey(s), nil
@@ -93,7 +93,8 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	return nil, false, errOtherSecret
 }
 
-// randomBytes comes from the system's generator, which does not fail on the systems Traefik runs on; a panic is better than a guessable key.
+// randomBytes reads the system's random generator. It does not fail on systems that Traefik runs on, and a panic is better than a guessable
+// key.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	if _, err := rand.Read(b); err != nil {
@@ -107,7 +108,7 @@ func randomText() string {
 	return base64.RawURLEncoding.EncodeToString(randomBytes(32))
 }
 
-// hashText is the SHA-256 of text in base64url: the S256 code challenge (RFC 7636 4.2), and how secrets stand in map keys.
+// hashText is the SHA-256 of text in base64url: the S256 code challenge (RFC 7636 4.2), and the form in which secrets appear in map keys.
 func hashText(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

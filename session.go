@@ -11,45 +11,45 @@ import (
 	"time"
 )
 
-// The life of a session: made at sign-in, kept at the browser (or in Redis, with a ticket at the browser), judged once and remembered as a
-// principal, refreshed before its access token ends, renewed while the user is active, ended.
+// The life of a session. It is made at sign-in and kept in the browser (or in Redis, with a ticket in the browser). It is authorized once and
+// cached as a principal, refreshed before its access token expires, renewed while the user is active, and in the end it ends.
 
 // session is one sign-in.
 type session struct {
 	sessionRecord
 	idToken, accessToken, refreshToken string
-	parts                              [][]byte       // of the tokens, until unpackTokens
-	claims                             map[string]any // of the ID token, read once when the session was opened
-	ticket                             []byte         // with a store: the session's id and key there
+	parts                              [][]byte       // of the tokens, until unpackTokens reads them
+	claims                             map[string]any // of the ID token, parsed once when the session is opened
+	ticket                             []byte         // with a store: the ID of the session's entry, and the key to it
 	validator                          string         // with a store: the reply to storeValidation
 }
 
-// sessionRecord is what a session keeps beside its tokens. Times are Unix seconds but for Start.
+// sessionRecord is what a session keeps beside its tokens. Times are Unix seconds, except Start.
 type sessionRecord struct {
 	ID        string         `json:"i"`           // names the session in logs, CSRF tokens and the logout list
-	Start     int64          `json:"s"`           // the sign-in, in milliseconds: a logout of the same second must tell before from after
+	Start     int64          `json:"s"`           // the sign-in, in milliseconds, so that a logout in the same second can tell before from after
 	Renewed   int64          `json:"r"`           // when this copy was sealed because the user was active
 	RefreshAt int64          `json:"a,omitempty"` // when to refresh, 0: never
 	TokenEnd  int64          `json:"t,omitempty"` // when the tokens end
-	End       int64          `json:"e,omitempty"` // when it ends because another one took its place, 0: none did
+	End       int64          `json:"e,omitempty"` // when it ends because another session replaced it, 0: none did
 	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
 	Userinfo  map[string]any `json:"u,omitempty"`
 	Decision  *decision      `json:"d,omitempty"`
 }
 
-// decision is what a middleware says of a session that is opened again, so that its tokens need not be read: that costs the interpreter as
-// much as all the rest of a request. It is sealed with them, and holds for exactly the options it was made by.
+// decision is the result of authorizing a session. It is sealed with the session, so that after a restart the tokens need not be parsed
+// again: that would cost the interpreter as much as all the rest of a request. It is valid only for exactly the options that made it.
 type decision struct {
 	By       string     `json:"b"` // a hash of the options
 	Until    int64      `json:"u"` // when the session must be refreshed, renewed or ended, in Unix seconds
 	Username string     `json:"n,omitempty"`
 	SID      string     `json:"p,omitempty"`
 	Subject  string     `json:"s,omitempty"`
-	Names    []string   `json:"h,omitempty"` // of the headers
+	Names    []string   `json:"h,omitempty"` // of the headers for the upstream
 	Values   [][]string `json:"v,omitempty"`
 }
 
-// sessionManager is all that the sessions of one configuration need.
+// sessionManager is everything that the sessions of one configuration need.
 type sessionManager struct {
 	config *Config
 	log    *logger
@@ -59,18 +59,19 @@ type sessionManager struct {
 	store  *store // nil: sessions are in cookies
 	cookie cookie
 	sealer *sealer
-	sealed *policy                   // what a decision holds: the rule, the user's name, headers of claims
-	opened *policy                   // headers of the tokens themselves, which are long, and in the session already
-	hash   string                    // of all options and this plugin's version: see decision
+	sealed *policy                   // the part of the policy whose result a decision holds: rule, user name, headers made from claims
+	opened *policy                   // the other part: headers made from the tokens themselves, which are long, and in the session anyway
+	hash   string                    // of all options and the plugin's version: see decision
 	csrf   *csrf                     // nil: off
-	ended  map[string]*endedSessions // by why; principalsLock guards it
+	ended  map[string]*endedSessions // by reason; principalsLock guards it
 }
 
-// newSessionManager makes what sessions need. Without a secret of its own a session is sealed with the client's, so that configurations of
-// Traefik Hub start as they are and all replicas have the same key.
+// newSessionManager makes what sessions need. Without session.secret, sessions are sealed with the client secret, so that configurations of
+// Traefik Hub work as they are, and all replicas have the same key.
 func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *policy, middlewareName string, p *problems) *sessionManager {
 	secrets := sealingSecrets(c)
-	// Middlewares that know a secret find by its name what they share: issuer and client anybody can write down, beside another provider.
+	// Shared state is registered under a name derived from the secret. Issuer and client ID would not do: anybody could configure them with
+	// another provider.
 	var secretNames []string
 	for _, secret := range secrets {
 		secretNames = append(secretNames, hashText(string(deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00shared"))))
@@ -103,33 +104,33 @@ func sealingSecrets(c *Config) []string {
 }
 
 const (
-	renewFraction          = 10                   // a session is sealed anew when this part of the time it may be idle has passed: not each time, for a cookie each
-	replacedCookieGrace    = 5 * time.Second      // how long a replaced cookie is good for without another look
-	defaultTokenLifetime   = 300                  // seconds, of tokens that do not tell their end
-	refusedRefreshLifetime = 365 * 24 * time.Hour // a refresh token that was refused is not asked for again
-	maxRecheckInterval     = time.Hour            // a principal is looked at again at least this often
-	maxDecisionSize        = 512                  // bytes of header values sealed with a session: longer ones are mostly its tokens
+	renewFraction          = 10                   // a session is renewed after a tenth of its idle time, not with every request: each renewal sets a cookie
+	replacedCookieGrace    = 5 * time.Second      // how long a replaced cookie stays valid without being checked again
+	defaultTokenLifetime   = 300                  // seconds, for tokens that do not say when they expire
+	refusedRefreshLifetime = 365 * 24 * time.Hour // how long it is remembered that a refresh token was refused
+	maxRecheckInterval     = time.Hour            // how long a principal may be used without being checked again
+	maxDecisionSize        = 512                  // bytes of header values sealed with a session
 )
 
-// carriedClaims are what a refreshed ID token may leave out without the user having lost it: who they are and how they signed in,
-// and the session's name at the provider. What a rule is likely to judge (groups, roles) is never carried: it may have been taken away.
+// carriedClaims are claims that a refreshed ID token may omit although they still hold: who the user is, how they signed in, and the
+// provider's session ID. Claims that decide about access (groups, roles) are never carried over: the user may have lost them.
 var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name family_name middle_name nickname preferred_username picture " +
 	"email email_verified locale zoneinfo")
 
-// newSession makes the session of a sign-in that just succeeded.
+// newSession makes the session of a completed sign-in.
 func newSession(t *tokenResponse, claims, userinfo map[string]any, now time.Time) *session {
 	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), Userinfo: userinfo}
 	record.RefreshAt, record.TokenEnd = refreshTime(t, claims, now)
 	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
 }
 
-// refreshTime is shortly before the access token ends, or the ID token when the provider does not say when that is.
+// refreshTime is shortly before the access token expires. If the provider does not say when that is, the ID token's exp counts.
 func refreshTime(t *tokenResponse, claims map[string]any, now time.Time) (at, end int64) {
 	lifetime := t.expiresIn
 	if lifetime == 0 {
 		end, err := numericDate(claims, "exp")
 		if lifetime = end - now.Unix(); err != nil || lifetime <= 0 {
-			lifetime = defaultTokenLifetime // a refresh that brought neither: ask again before long
+			lifetime = defaultTokenLifetime // a refresh that returned neither: try again before long
 		}
 	}
 	lead := lifetime / 10
@@ -139,8 +140,8 @@ func refreshTime(t *tokenResponse, claims map[string]any, now time.Time) (at, en
 	return now.Unix() + lifetime - lead, now.Unix() + lifetime
 }
 
-// authenticateSession finds the session a request brings and lets it in, refreshing and renewing it where it is time.
-// What cannot be read, has ended or was logged out is errNoCredentials with its reason: the browser simply signs in again.
+// authenticateSession finds the session of a request and authorizes it, and refreshes and renews it if it is due. A session that cannot be
+// read, has ended or was logged out gives errNoCredentials with the reason: the browser simply signs in again.
 func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
 	https := isHTTPS(m.site, req)
 	name := cookieName(&m.sessions.cookie, https)
@@ -149,7 +150,7 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 	}
 	reason := errNoCredentials
 	for _, value := range chunkedValues(req, name) {
-		credential := name + "=" + value // a session is good under its own cookie's name only
+		credential := name + "=" + value // a session is valid only under its own cookie's name
 		if p := findPrincipal(m.cache, credential); p != nil && time.Until(p.validUntil) > 0 {
 			return p, nil
 		}
@@ -167,12 +168,12 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 		if !errors.Is(err, errNoCredentials) {
 			return p, err
 		}
-		reason = err // there may be a good one behind it
+		reason = err // a valid one may follow
 	}
 	return nil, reason
 }
 
-// acceptDecision lets in whom these options let in when the session was sealed. It returns nothing when there is more to do.
+// acceptDecision lets in a session by the decision that was sealed with it. It returns nil, nil if the decision does not settle it.
 func acceptDecision(ctx context.Context, m *middleware, s *session, credential string) (*principal, error) {
 	d, now := s.Decision, time.Now()
 	until := time.Unix(d.Until, 0)
@@ -187,14 +188,14 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 		addTokenHeaders(m.sessions.opened, p, s)
 	}
 	p, err := rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, earlier(until, now.Add(maxRecheckInterval)))
-	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to drop
+	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to remove
 		removeByName(m.sessions.state, s.ID)
 		return nil, nil
 	}
 	return p, err
 }
 
-// splitPolicy takes the headers that are made of tokens alone out of a policy.
+// splitPolicy splits a policy: tokens has the headers that are made from raw tokens alone, rest everything else.
 func splitPolicy(by *policy) (rest, tokens *policy) {
 	rest = &policy{rule: by.rule, username: by.username}
 	tokens = &policy{}
@@ -212,15 +213,15 @@ func splitPolicy(by *policy) (rest, tokens *policy) {
 	return rest, tokens
 }
 
-// addTokenHeaders makes the headers that a decision leaves out.
+// addTokenHeaders adds the headers that a decision does not hold.
 func addTokenHeaders(by *policy, p *principal, s *session) {
 	raw := rawTokens(s.parts)
-	made, _ := evaluatePolicy(by, identity{"raw": map[string]any{"id_token": raw[0], "access_token": raw[1]}}) // without a rule nobody is refused
+	made, _ := evaluatePolicy(by, identity{"raw": map[string]any{"id_token": raw[0], "access_token": raw[1]}}) // cannot fail: this policy has no rule
 	p.names = append(p.names, made.names...)
 	p.values = append(p.values, made.values...)
 }
 
-// decide makes what is sealed with a session; nil when the rule says no, or when the headers are long.
+// decide makes the decision that is sealed with a session. It is nil if the rule refuses the session, or if the headers are long.
 func decide(sm *sessionManager, s *session, now time.Time) *decision {
 	p, err := evaluateSession(sm.sealed, s)
 	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
@@ -243,7 +244,7 @@ func decide(sm *sessionManager, s *session, now time.Time) *decision {
 	return made
 }
 
-// authorizeSession takes an opened session through everything that may end or change it, and judges it.
+// authorizeSession checks an opened session, refreshes and renews it if it is due, applies the rule, and caches the principal.
 func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, s *session, credential string, current bool) (*principal, error) {
 	now := time.Now()
 	if err := unpackTokens(s); err != nil {
@@ -254,24 +255,24 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	}
 	fresh, err := refreshIfDue(req.Context(), m.sessions, s, now)
 	if err == nil && fresh != s {
-		err = checkSession(m.sessions, fresh, now) // logged out while it was refreshed
+		err = checkSession(m.sessions, fresh, now) // it may have been logged out meanwhile
 	}
 	if err != nil {
 		return nil, err
 	}
-	isDue := s.End == 0 && now.Unix() >= partEnd(m.sessions, fresh, renewFraction) // one that was replaced must not take its cookie's place back
+	isDue := s.End == 0 && now.Unix() >= partEnd(m.sessions, fresh, renewFraction) // a replaced session must not take its cookie's place back
 	kept := fresh
 	until := recheckTime(m.sessions, fresh, now)
 	if m.store != nil {
 		kept, err = saveStored(m.sessions, rw, req, s, fresh, current, isDue, now)
 	} else if fresh != s || !current || isDue {
 		err = saveSession(m.sessions, rw, req, fresh, now)
-		// This cookie is replaced. Requests that carry it still go on for a moment without another look at it.
+		// This cookie has been replaced. For a moment, requests that still carry it are served without checking it again.
 		until = earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(m.sessions, s), 0))
 	}
 	var p *principal
-	if err == nil { // when the rule says no the session stays, for pages with another rule
-		p, err = evaluateSession(m.policy, kept) // the copy that the principal is good for: another replica may have written it meanwhile
+	if err == nil { // if the rule refuses the session, it lives on for pages with another rule
+		p, err = evaluateSession(m.policy, kept) // as it is in the store, where another replica may have written it meanwhile
 	}
 	if err != nil {
 		return p, err
@@ -285,14 +286,14 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	if p, err = rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until); err != nil {
 		return nil, err
 	}
-	if err = checkSession(m.sessions, kept, now); err != nil { // logged out before there was a principal to remove
+	if err = checkSession(m.sessions, kept, now); err != nil { // it was logged out before there was a principal to remove
 		removeByName(m.sessions.state, kept.ID)
 		return nil, err
 	}
 	return p, nil
 }
 
-// rememberPrincipal finishes and caches the principal of a credential that the rule allows.
+// rememberPrincipal completes the principal of a credential that the rule allows, and caches it.
 func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principalCache, credential string, p *principal, until time.Time) (*principal, error) {
 	if cc != nil && cc.hasOwnClient {
 		renewAt, err := addUpstreamToken(ctx, cc, p, "", "", "")
@@ -307,7 +308,7 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 		p.headers = &upstreamHeader{p.names[i], p.values[i], p.headers}
 		p.size += upstreamHeaderCost
 		for _, line := range p.values[i] {
-			p.size += len(line) + 16 // of its place
+			p.size += len(line) + 16 // a string's header
 		}
 	}
 	p.names = nil
@@ -324,7 +325,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// checkSession says why a session has ended, or nil.
+// checkSession returns why a session has ended, or nil.
 func checkSession(sm *sessionManager, s *session, now time.Time) error {
 	if now.Unix() >= sessionEnd(sm, s) {
 		return fmt.Errorf("%w: session %s has expired", errNoCredentials, s.ID)
@@ -332,17 +333,17 @@ func checkSession(sm *sessionManager, s *session, now time.Time) error {
 	if isRevoked(sm.state, s.ID, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]), s.Start) {
 		return fmt.Errorf("%w: session %s was logged out", errSessionEnded, s.ID)
 	}
-	// Another middleware may have made it without asking for a level or an age, or the level may be lower since a refresh.
+	// Another middleware may have made the session without requesting acrValues or maxAge, or a refresh may have lowered its level.
 	if err := firstError(checkACR(sm.config.ACRValues, s.claims), checkAuthTime(sm.client.rules, sm.config.MaxAge, s.claims, s.Start/1000)); err != nil {
 		return fmt.Errorf("%w: session %s: %s", errNoCredentials, s.ID, err)
 	}
 	return nil
 }
 
-// sessionEnd is when a session ends by this middleware's options, in Unix seconds.
+// sessionEnd is when a session ends according to this middleware's options, in Unix seconds.
 func sessionEnd(sm *sessionManager, s *session) int64 { return partEnd(sm, s, 1) }
 
-// partEnd is when a part of the time has passed that a session may be idle, or its whole life.
+// partEnd is the end of the session's life, or, if it is earlier, the time when a part (1/share) of its idle time has passed.
 func partEnd(sm *sessionManager, s *session, share int) int64 {
 	options := &sm.config.Session
 	idle := options.IdleTimeout
@@ -363,16 +364,16 @@ func partEnd(sm *sessionManager, s *session, share int) int64 {
 	return end
 }
 
-// recheckTime is when a session must be looked at again: before it ends, is renewed or is refreshed.
+// recheckTime is when a session must be checked again, because it is to be renewed or refreshed, or ends.
 func recheckTime(sm *sessionManager, s *session, now time.Time) time.Time {
 	end := partEnd(sm, s, renewFraction)
-	if end <= now.Unix() { // it could not be renewed just now
+	if end <= now.Unix() { // it was due, but could not be renewed
 		end = sessionEnd(sm, s)
 	}
 	until := earlier(time.Unix(end, 0), now.Add(maxRecheckInterval))
 	if canRefresh(sm, s) {
 		again := time.Unix(s.RefreshAt, 0)
-		if again.Before(now) { // the provider is away: the next attempt is the back-off's business
+		if again.Before(now) { // the provider is unavailable; the back-off decides about the next attempt
 			again = now.Add(time.Second)
 		}
 		until = earlier(until, again)
@@ -380,12 +381,12 @@ func recheckTime(sm *sessionManager, s *session, now time.Time) time.Time {
 	return until
 }
 
-// canRefresh says whether a session has tokens to refresh.
+// canRefresh reports whether a session's tokens can be refreshed.
 func canRefresh(sm *sessionManager, s *session) bool {
 	return s.RefreshAt > 0 && s.refreshToken != "" && sm.config.Session.Refresh && s.End == 0
 }
 
-// refreshIfDue refreshes the session's tokens when it is time. A provider that is away does not end a session; one that refuses the
+// refreshIfDue refreshes the session's tokens if it is time. A provider that is unavailable does not end a session; one that refuses the
 // refresh token does.
 func refreshIfDue(ctx context.Context, sm *sessionManager, s *session, now time.Time) (*session, error) {
 	if !canRefresh(sm, s) || now.Unix() < s.RefreshAt {
@@ -401,17 +402,17 @@ func refreshIfDue(ctx context.Context, sm *sessionManager, s *session, now time.
 	return fresh, err
 }
 
-// refreshResult is what became of a refresh token, for who still brings it: a session, or failures.
+// refreshResult is what a refresh token led to, for requests that still carry it: a session, or failures.
 type refreshResult struct {
 	fresh  *session
 	failed backoff
-	call   *delayedCall // the exchange under way
+	call   *delayedCall // the token request in progress
 }
 
-// refreshSession spends the session's refresh token, once however many requests and middlewares ask. Requests that still carry the
-// old cookie get the session it became, also when the client that paid for it went away.
+// refreshSession redeems the session's refresh token, only once, however many requests and middlewares ask. Requests that still carry the
+// old cookie get the new session, even if the client whose request did the work has gone away.
 func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
-	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // a refresh token that is not rotated is spent again and again
+	key := hashText(fmt.Sprint(s.RefreshAt, " ", s.refreshToken)) // with the time, because without rotation a refresh token is used repeatedly
 	patience := sm.client.http.Timeout
 	if time.Now().Unix() < s.TokenEnd {
 		patience = briefWait
@@ -422,7 +423,7 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 		known, _ := cacheGet(sm.state.refreshed, key).(*refreshResult)
 		if known == nil {
 			known = &refreshResult{call: &delayedCall{}}
-			cacheSet(sm.state.refreshed, key, known, 0) // only this call looks into it
+			cacheSet(sm.state.refreshed, key, known, 0) // doOnce makes this call its only user
 		}
 		if known.fresh != nil && sm.store == nil {
 			return known.fresh, nil
@@ -436,12 +437,12 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 		//lint:ignore SA1029 the interpreter takes all types of ours for one
 		fresh, err := redeemWithLease(context.WithValue(ctx, delayedCallKey, known.call), sm, s, known.fresh, key, patience)
 		if fresh != nil {
-			known.fresh = fresh // also when the store could not be written: the refresh token is spent
+			known.fresh = fresh // even if the store could not be written: the refresh token has been used up
 			cacheSet(sm.state.refreshed, key, known, sessionCost(fresh))
 		} else if known.call.conn == nil {
 			backOff(&known.failed, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
-				known.failed.until = time.Now().Add(refusedRefreshLifetime) // or an outage would bring back who was refused
+				known.failed.until = time.Now().Add(refusedRefreshLifetime) // otherwise an outage of the provider would revive a refused session
 			}
 		}
 		if err != nil {
@@ -460,13 +461,13 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 	return fresh, err
 }
 
-// sessionCost is about how many bytes a session takes in memory.
+// sessionCost estimates how many bytes a session takes in memory.
 func sessionCost(s *session) int {
 	record, _ := json.Marshal(&s.sessionRecord) // as when it is packed
 	return parsedJSONFactor*(len(s.idToken)+len(record)) + len(s.accessToken) + len(s.refreshToken)
 }
 
-// redeemRefreshToken exchanges the refresh token and verifies what comes back as strictly as at sign-in (OIDC Core 12.2).
+// redeemRefreshToken redeems the refresh token, and verifies the response as strictly as at sign-in (OIDC Core 12.2).
 func redeemRefreshToken(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.refreshToken}, "resource": sm.config.Resource}
 	t, err := requestTokens(ctx, sm.client, form)
@@ -477,7 +478,7 @@ func redeemRefreshToken(ctx context.Context, sm *sessionManager, s *session) (*s
 	renewed := *s
 	fresh := &renewed
 	fresh.accessToken = t.accessToken
-	if t.refreshToken != "" { // RFC 6749 6: none returned, the old one stays good
+	if t.refreshToken != "" { // RFC 6749 6: if none is returned, the old one stays valid
 		fresh.refreshToken = t.refreshToken
 	}
 	if t.idToken != "" {
@@ -499,8 +500,8 @@ func redeemRefreshToken(ctx context.Context, sm *sessionManager, s *session) (*s
 	return fresh, nil
 }
 
-// replaceIDToken puts a refreshed ID token in the place of the session's. When the keys cannot be had right now the old ID token stays:
-// the refresh token is spent already, and the answer came from the provider itself.
+// replaceIDToken replaces the session's ID token with a refreshed one. If the keys are unavailable, the old ID token stays: the refresh
+// token has been used up, and the response did come from the provider.
 func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResponse, now time.Time) error {
 	verified, err := verifyIDToken(ctx, c, t.idToken)
 	if errors.Is(err, errUnavailable) {
@@ -524,7 +525,7 @@ func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResp
 	return nil
 }
 
-// mergeClaims is the claims of over on top of those of under.
+// mergeClaims returns the claims of both; those of over win.
 func mergeClaims(under, over map[string]any) map[string]any {
 	both := make(map[string]any, len(under)+len(over))
 	for name, value := range under {
@@ -536,12 +537,12 @@ func mergeClaims(under, over map[string]any) map[string]any {
 	return both
 }
 
-// evaluateSession applies the rule to a session and finishes the headers for it.
+// evaluateSession applies a policy to a session.
 func evaluateSession(by *policy, s *session) (*principal, error) {
 	claims := mergeClaims(s.Userinfo, s.claims)
 	id := identity{"": claims, "id_token": claims, "userinfo": s.Userinfo, "raw": map[string]any{"id_token": s.idToken, "access_token": s.accessToken}}
 	if t, err := parseToken(s.accessToken); err == nil {
-		id["access_token"] = t.claims // it came from the token endpoint itself, so its claims are the provider's word
+		id["access_token"] = t.claims // not verified, but it came straight from the token endpoint
 	}
 	p, err := evaluatePolicy(by, id)
 	if err != nil {
@@ -553,14 +554,14 @@ func evaluateSession(by *policy, s *session) (*principal, error) {
 	return p, nil
 }
 
-// endSessions forgets the sessions of a browser here: its cookies, their principals, and any copies of them that may still be around.
+// endSessions ends the sessions of a browser: it removes their cookies and principals, and revokes copies that may still be around.
 func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
 	for _, s := range sessions {
 		if sm.store == nil {
 			break
 		}
 		if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
-			return err // or the session would live on without its owner's knowledge
+			return err // otherwise the session would live on without its owner's knowledge
 		}
 	}
 	clearCookies(sm, rw, req)
@@ -570,7 +571,7 @@ func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 		marks = append(marks, "id:"+s.ID)
 	}
 	if sm.store != nil && marks != nil {
-		_ = publishLogouts(req.Context(), sm, marks...) // in case Redis loses the deletion; the session is gone
+		_ = publishLogouts(req.Context(), sm, marks...) // only for the case that Redis loses the deletion, which has succeeded
 	}
 	return nil
 }

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// How a session is kept at the browser: sealed in a cookie or several, or as a ticket for an entry in Redis (session_redis.go).
+// Sessions in the browser: sealed in one or more cookies, or as a ticket for an entry in Redis (session_redis.go).
 
-// openSession reads the session that a cookie's value stands for. current is false when it was sealed with a previous secret.
+// openSession reads the session in a cookie's value. current is false if it should be sealed again with another secret (see open).
 func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, current bool, err error) {
 	s = nil
 	packed, current, err := open(sm.sealer, name, value)
@@ -35,7 +35,7 @@ func openSession(ctx context.Context, sm *sessionManager, name, value string) (s
 	return s, current, nil
 }
 
-// unpackTokens reads the tokens of a session that was unpacked. Until then nothing is known of its user but by its Decision.
+// unpackTokens reads the tokens of an unpacked session. Until then, only its Decision tells anything about the user.
 func unpackTokens(s *session) error {
 	if s.parts == nil {
 		return nil
@@ -50,12 +50,12 @@ func unpackTokens(s *session) error {
 	return err
 }
 
-// saveSession writes the session to the browser as used now; the store, if there is one, has it already.
+// saveSession writes the session to the browser, and marks it as used now. A store, if there is one, already has it.
 func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
 	if sm.store != nil {
 		return setSessionCookie(sm, rw, req, s, s.ticket, now)
 	}
-	renewed := *s // sessions are shared among requests: never changed
+	renewed := *s // a copy: sessions are shared between requests and never changed
 	renewed.Renewed = now.Unix()
 	renewed.Decision = decide(sm, &renewed, now)
 	content, err := packSession(&renewed)
@@ -65,7 +65,7 @@ func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 	return setSessionCookie(sm, rw, req, &renewed, content, now)
 }
 
-// setSessionCookie seals content, the session or its ticket, into the browser's cookie.
+// setSessionCookie seals content, the session or its ticket, into the session cookie.
 func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, content []byte, now time.Time) error {
 	if cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil {
 		return nil // the browser has a newer one
@@ -75,7 +75,7 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 	sealed := seal(sm.sealer, name, content)
 	maxAge := int(sessionEnd(sm, s) - now.Unix())
 	if !sm.config.Session.Persistent {
-		maxAge = 0 // with the browser
+		maxAge = 0 // it ends with the browser
 	}
 	if !setChunked(rw, req, &sm.cookie, name, sealed, https, maxAge) {
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
@@ -87,12 +87,12 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 	return nil
 }
 
-// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. They
-// go in decoded, so that deflate sees the JSON that three tokens of one user share. A token that is no JWT is a payload alone.
+// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. The parts
+// are stored decoded, so that deflate finds the JSON that a user's three tokens have in common. A token that is not a JWT is only a payload.
 
 const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
 
-// packSession writes a session's record and its tokens as bytes.
+// packSession encodes a session's record and tokens.
 func packSession(s *session) ([]byte, error) {
 	if err := unpackTokens(s); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func packSession(s *session) ([]byte, error) {
 	return deflate(text), nil
 }
 
-// unpackSession is the opposite. The tokens stay in parts, until they are needed.
+// unpackSession is the inverse of packSession. The tokens stay in parts until they are needed.
 func unpackSession(packed []byte) (*session, error) {
 	text, err := inflate(packed)
 	if err != nil {
@@ -124,7 +124,7 @@ func unpackSession(packed []byte) (*session, error) {
 	}
 	s := &session{parts: parts[1:]}
 	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
-	numbers.UseNumber() // claims compare as text
+	numbers.UseNumber() // claims are compared as text
 	if err := numbers.Decode(&s.sessionRecord); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
@@ -139,9 +139,9 @@ func deflate(text []byte) []byte {
 	return out.Bytes()
 }
 
-var inflaters sync.Pool // each takes 44 KB, which the collector would have to clear away after every new session
+var inflaters sync.Pool // each takes 44 KB, which would be garbage after every session that is opened
 
-// inflate is the opposite, and refuses a bomb.
+// inflate is the inverse of deflate, and refuses decompression bombs.
 func inflate(packed []byte) ([]byte, error) {
 	found := inflaters.Get()
 	if found == nil {
@@ -158,7 +158,7 @@ func inflate(packed []byte) ([]byte, error) {
 	return text, nil
 }
 
-// rawTokens are the tokens as they were.
+// rawTokens returns the tokens as they were before splitJWT.
 func rawTokens(parts [][]byte) []string {
 	var tokens []string
 	for i := 0; i < len(parts); i += 3 {
@@ -172,7 +172,7 @@ func rawTokens(parts [][]byte) []string {
 	return tokens
 }
 
-// splitJWT decodes the three parts of a JWT, when encoding them again gives the same text; else all of it is the second part.
+// splitJWT decodes the three parts of a JWT, if encoding them again gives the same text. Otherwise the whole token is the second part.
 func splitJWT(raw string) [][]byte {
 	var decoded [][]byte
 	for _, part := range strings.Split(raw, ".") {
