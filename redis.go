@@ -1,18 +1,18 @@
 package oidc
 
 // The Redis client: RESP2 over TCP or TLS, for one server, several tried in turn, Sentinel and Cluster.
-// What is kept there, and under which keys, is the business of store.go.
+// What is kept there, and under which keys, is up to store.go.
 //
-// House rules of this room:
+// House rules of this file:
 //   - Work is done when a request needs it, and by that request: dialling, asking Sentinel, reading the slot map.
-//   - No select: in the interpreter all goroutines at one select statement share its channels, and get each other's.
-//     Who has to wait looks again every redisPoll.
-//   - Nothing blocks longer than the client's timeout: redisDo starts the clock once, and everything below it gets what is
-//     left of it: the wait for a place in the pool, the dial, the handshake, each read and write, the pause before a retry.
-//     Only a lookup has a clock of its own, half as long, since others wait for it as well.
-//   - A connection that failed in any way is closed. What is left unread on it would be the next caller's answer.
-//   - An error names the server, the command and what to do. It never holds an argument, nor the server's own words, which
-//     quote arguments. All of them wrap errUnavailable: the caller answers 503, neither "signed in" nor "signed out".
+//   - No select: in the interpreter, all goroutines at one select statement share its channels, and receive each other's values.
+//     A request that has to wait polls, every redisPoll.
+//   - Nothing blocks longer than the client's timeout. redisDo starts the clock once, and everything below it gets what is left: the
+//     wait for a place in the pool, the dial, the handshake, each read and write, the pause before a retry. Only a lookup has its own
+//     timeout, half as long, since other requests wait for it as well.
+//   - A connection that failed in any way is closed. What is left unread on it would be read as the next caller's reply.
+//   - An error names the server, the command and what to do. It never contains an argument, nor the server's own text, which quotes
+//     arguments. All errors wrap errUnavailable: the caller answers 503, neither "signed in" nor "signed out".
 
 import (
 	"bufio"
@@ -30,45 +30,45 @@ import (
 
 const (
 	redisPoolSize         = 32
-	redisBuffer           = 8 << 10               // bytes of a reply that are read at once
+	redisBuffer           = 8 << 10               // bytes that are read at once
 	redisMaxReply         = 8 << 20               // bytes of one reply
-	redisItemCost         = 64                    // what each value in it counts beside its bytes
+	redisItemCost         = 64                    // what each value in it counts, beside its bytes
 	redisMaxDepth         = 6                     // CLUSTER SLOTS, the deepest reply we ask for, has four levels
-	redisAttempts         = 6                     // of one command, redirections included
-	redisPause            = 25 * time.Millisecond // before the third attempt; then 75, 175 and 375: enough for most moments
-	redisPoll             = 2 * time.Millisecond  // between two looks at what another request has or does
-	redisMaxIdle          = time.Minute           // firewalls and balancers forget quiet connections after some minutes, without a word
+	redisAttempts         = 6                     // for one command, including redirections
+	redisPause            = 25 * time.Millisecond // before the third attempt; then 75, 175 and 375: enough for most short interruptions
+	redisPoll             = 2 * time.Millisecond  // while waiting for another request
+	redisMaxIdle          = time.Minute           // firewalls and load balancers silently drop idle connections after some minutes
 	redisRecheck          = time.Second           // how old the answer to "who is the master?" may be
-	redisMaintainInterval = 2 * time.Second       // between two looks at what else there is to do
+	redisMaintainInterval = 2 * time.Second       // between two calls of maintain
 	redisSlots            = 16384                 // Redis Cluster Specification, "Key distribution model"
 
-	// The commands that are sent a second time when the answer was lost: running them twice leaves what running them once leaves. The
-	// scripts of this plugin are written for it, and SET NX carries a token.
+	// Idempotent commands, which are sent again if the reply was lost. The scripts of this plugin are idempotent, and SET NX carries a
+	// token.
 	redisRepeatable = " GET GETRANGE SET DEL EVAL ZRANGE "
 )
 
-// redisClient is one Redis installation. Its parts are found as they are needed. There is nothing to close: the sockets of
-// a client that nobody has any more are closed when it is collected.
+// redisClient is one Redis installation. Its servers are looked up as they are needed. There is nothing to close: the sockets of an
+// unreachable client are closed by the garbage collector.
 type redisClient struct {
 	config       *RedisConfig
 	tls          *tls.Config             // nil: plain TCP
-	endpoints    []string                // of the options, as addresses
-	timeout      time.Duration           // of a whole command: clientConfig.timeoutSeconds
+	endpoints    []string                // the option endpoints, as addresses
+	timeout      time.Duration           // for a whole command: clientConfig.timeoutSeconds
 	poolSize     int                     // connections to each server, a hard limit
 	isFixed      bool                    // one server and no discovery: nothing to look up, nowhere else to go
 	lookups      inFlight                // one at a time
-	maintain     func(isLost bool) error // what to do now and then, and at once when something may be lost; nil: nothing
-	lastAnswered string                  // who answered the last one; the lookup's own
+	maintain     func(isLost bool) error // called now and then, and at once if writes may be lost; may be nil
+	lastAnswered string                  // who answered the last lookup; only lookups use it
 
 	mu      sync.Mutex
-	nodes   map[string]*redisNode // by address; never forgotten, so that each server has one pool, whatever happens to it
+	nodes   map[string]*redisNode // by address; never removed, so that each server has only one pool, whatever happens to it
 	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
-	recheck time.Time             // when they must be looked up again; zero: somebody had trouble
+	recheck time.Time             // when they must be looked up again; zero: at once, after a failure
 
-	directUntil       time.Time // until then commands go the short way
-	mayHaveLostWrites bool      // a connection was lost, or the master is another one: what was written may be lost as well
-	replayedAt        time.Time // the last attempt to see to that
-	maintainAt        time.Time // the next in any case
+	directUntil       time.Time // until then, redisSend needs no checks first
+	mayHaveLostWrites bool      // a connection was lost, or there is a new master: the last writes may be lost as well
+	replayedAt        time.Time // when they were last replayed
+	maintainAt        time.Time // when maintain is due in any case
 }
 
 // redisNode is one server and our connections to it.
@@ -76,7 +76,7 @@ type redisNode struct {
 	address    string
 	isSentinel bool
 	busy       int        // connections in use or being dialled; guarded by redisClient.mu
-	idle       *redisConn // the freshest, and those behind it; the same
+	idle       *redisConn // list of idle connections, the freshest first; guarded by redisClient.mu
 }
 
 type redisConn struct {
@@ -86,25 +86,25 @@ type redisConn struct {
 	next   *redisConn // in the list of idle ones
 }
 
-// redisCall is a command under way.
+// redisCall is a command in progress.
 type redisCall struct {
 	name          string
-	request       string // as it is sent
-	expectedReply string // as it is likely to come
+	request       string // encoded
+	expectedReply string // the likely reply, encoded
 	slot          int
 	now, deadline time.Time
-	isAsking      bool // the server must be told that we were sent for this command only
+	isAsking      bool // ASKING must be sent first: we were redirected for this command only
 	wasLost       bool
 }
 
-// What may come of an attempt beside a reply. Everything else is an error from before the command was sent.
+// How an attempt can fail once the command has been sent. All other errors are from before.
 var (
 	errRedisAnswer = errors.New("answered")               // the server answered with an error: its text follows
 	errRedisLost   = errors.New("no answer")              // the server may have run the command, but the answer did not come
 	errRedisReply  = errors.New("a reply we cannot read") // not RESP2, too long or too deep
 )
 
-// redisHints say what to do about an error, by words of it; the first match counts.
+// redisHints say what to do about an error that contains these words; the first match counts.
 const redisHints = `OOM |Redis is full: raise its maxmemory, and leave maxmemory-policy at noeviction: any other throws out sessions
 NOREPLICAS|the master has lost its replicas and takes no writes (min-replicas-to-write): see its log, or wait for the failover
 READONLY|this is a replica: name the master in endpoints, or use sentinel
@@ -132,8 +132,8 @@ EOF|Redis hung up: was it restarted, or does it want TLS, or a client certificat
 reset|Redis hung up: was it restarted, or does it want TLS, or a client certificate?
 cannot read|is this Redis, and is tls set as it is there?`
 
-// newRedis makes a client of the options, which readConfig has checked. It needs no network, so that New does not: servers are
-// looked up by the first command.
+// newRedis makes a client from the options, which readConfig has checked. It needs no network, because New must not: the first command looks
+// up the servers.
 func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 	c := &redisClient{config: rc, timeout: timeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
 	endpoints := strings.Join(rc.Endpoints, " ")
@@ -152,7 +152,7 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 	}
 	c.endpoints = strings.Fields(strings.NewReplacer("redis://", "", "rediss://", "").Replace(endpoints))
 	if len(c.endpoints) == 0 {
-		return c, nil // which the rules of config.go have told
+		return c, nil // reported by rules.go
 	}
 	c.lastAnswered = c.endpoints[0]
 	if rc.Cluster != nil {
@@ -164,11 +164,11 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 	return c, nil
 }
 
-// redisDo sends one command and returns its reply: nil, string, int64 or []any of these. key says which server of
-// a cluster is asked; "" stands for any. A deadline of ctx counts; a client that goes away does not end a reply that is under way.
+// redisDo sends one command and returns its reply: nil, string, int64 or []any of these. key decides which server of a cluster gets it; ""
+// stands for any. A deadline of ctx is respected, a cancellation is not: a client that goes away does not interrupt a command.
 //
-// Nearly always the server is known and a connection to it idle. The interpreter charges for each call and each variable, so that
-// is all there is here; redisRetry does the rest.
+// Nearly always the server is known and has an idle connection. The interpreter charges for every call and variable, so redisSend handles
+// only that case; redisRetry does the rest.
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (any, error) {
 	now := time.Now()
 	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
@@ -190,22 +190,22 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (a
 	return value, err
 }
 
-// redisBudget is the time that a request may still spend with Redis, in all its commands.
+// redisBudget is the time that a request may still spend on Redis, in all its commands together.
 type redisBudget struct{ remaining time.Duration }
 
-const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a type of our own is no key in the interpreter
+const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a string: the interpreter cannot tell our own types apart as keys
 
-// withRedisBudget gives a request its time for Redis, of which some may be spent already. Work that several wait for keeps the budget of the
-// request that began it.
+// withRedisBudget gives a request its budget for Redis, less what it has spent already. Work that several requests wait for keeps the budget
+// of the request that started it.
 func withRedisBudget(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
 	if ctx.Value(redisBudgetKey) != nil {
 		return ctx
 	}
-	//lint:ignore SA1029 the interpreter takes all types of ours for one
+	//lint:ignore SA1029 the interpreter cannot tell our own types apart as keys
 	return context.WithValue(ctx, redisBudgetKey, &redisBudget{2*c.timeout - spent})
 }
 
-// redisSend is redisDo for a command that is ready to be sent.
+// redisSend is redisDo for a command that is already encoded.
 func redisSend(c *redisClient, call *redisCall) (any, error) {
 	c.mu.Lock()
 	node := c.slots[call.slot]
@@ -224,9 +224,9 @@ func redisSend(c *redisClient, call *redisCall) (any, error) {
 	return redisRetry(c, call, node, err)
 }
 
-// redisRetry takes a command to its end, after a first attempt that failed or without one. What a cluster answers to say
-// "elsewhere" or "in a moment" is followed, a command whose answer was lost is sent once more on a new connection, and a server that
-// is gone is looked for elsewhere: all of it within the one timeout.
+// redisRetry completes a command, after a first attempt that failed, or without one. It follows a cluster's redirections, waits if the
+// cluster says so, sends a command again on a new connection if its reply was lost, and looks for another server if one is gone. All of that
+// happens within the one timeout.
 func redisRetry(c *redisClient, call *redisCall, node *redisNode, err error) (any, error) {
 	if err == nil {
 		node, err = redisRoute(c, call)
@@ -260,7 +260,7 @@ func redisRetry(c *redisClient, call *redisCall, node *redisNode, err error) (an
 	}
 }
 
-// redisNoteLostWrites notes that Redis may have lost, or not taken, what was written.
+// redisNoteLostWrites notes that Redis may have lost or refused writes.
 func redisNoteLostWrites(c *redisClient) {
 	c.mu.Lock()
 	c.mayHaveLostWrites = true
@@ -268,7 +268,7 @@ func redisNoteLostWrites(c *redisClient) {
 	c.mu.Unlock()
 }
 
-// redisMaintain lets the first request that reaches Redis again see to what may be lost, and one now and then to what else there is.
+// redisMaintain calls maintain in the first request that reaches Redis after writes may have been lost, and in one request now and then.
 func redisMaintain(c *redisClient) {
 	now := time.Now()
 	c.mu.Lock()
@@ -291,8 +291,8 @@ func redisMaintain(c *redisClient) {
 	}
 }
 
-// redisCanRetry says whether another server or a moment's wait may help against err, and notes that servers must be looked up anew. The
-// codes are those by which the server says that it did not run the command, so that it may be sent again, whatever it is.
+// redisCanRetry reports whether another server or a short wait may help against err, and notes if servers must be looked up again. The
+// codes below mean that the server did not run the command, so any command may be sent again.
 func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	code := redisCode(err)
 	if c.config.Cluster != nil && strings.Contains(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
@@ -313,7 +313,7 @@ func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	return isFirst && strings.Contains(redisRepeatable, " "+call.name+" ")
 }
 
-// redisSleep pauses and returns true, or false at once if there is no time for it.
+// redisSleep pauses and returns true. If the deadline leaves no time for it, it returns false at once.
 func redisSleep(call *redisCall, pause time.Duration) bool {
 	if time.Until(call.deadline) <= pause {
 		return false
@@ -322,9 +322,9 @@ func redisSleep(call *redisCall, pause time.Duration) bool {
 	return true
 }
 
-// redisRoute is the server for a call. One request looks up what may be out of date; the others go on with what they have, or wait for
-// its result if they have nothing, or trouble with it. Only a cluster's nodes say that they are the wrong ones. All others are asked
-// every redisRecheck: after a failover the former master may still answer, and would take writes that are lost.
+// redisRoute is the server for a call. If what we know may be out of date, one request looks it up. The others go on with what is known, or
+// wait for the result if nothing is known or it has failed. Only the nodes of a cluster say so when they are the wrong ones. Elsewhere the
+// master is looked up every redisRecheck: after a failover the former master may still answer, and accept writes that will be lost.
 func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 	now := time.Now()
 	c.mu.Lock()
@@ -343,7 +343,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 	node = c.slots[call.slot]
 	c.mu.Unlock()
 	if node != nil {
-		return node, nil // after a lookup that failed, what we knew is good until its server says otherwise
+		return node, nil // if the lookup failed, we go on with the server we know until it refuses
 	}
 	if err == nil {
 		err = fmt.Errorf("%w: redis: no server has this part of the cluster; see CLUSTER INFO", errUnavailable)
@@ -351,8 +351,9 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 	return nil, err
 }
 
-// redisLookup finds out where the keys are, from the first candidate that knows: who knew the last time, the endpoints of the options,
-// other nodes of a cluster. Those left share the time: half of the client's, which leaves the other half for the command itself.
+// redisLookup finds out where the keys are, from the first candidate that knows: the one that answered last, then the configured endpoints,
+// then other nodes of a cluster. The remaining candidates share the remaining time, which is half of the timeout: the other half is left for
+// the command itself.
 func redisLookup(c *redisClient) error {
 	end := time.Now().Add(c.timeout / 2)
 	candidates := append([]string{c.lastAnswered}, c.endpoints...)
@@ -379,9 +380,8 @@ func redisLookup(c *redisClient) error {
 	return err
 }
 
-// redisDiscover asks one candidate for the server of each slot. ROLE is how a master is told from a replica, and from a former master that
-// was restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel"); the nodes of a cluster see to
-// it themselves.
+// redisDiscover asks one candidate for the server of each slot. ROLE tells a master from a replica, and from a former master that was
+// restarted (Redis documentation, "Guidelines for Redis clients with support for Redis Sentinel"). Nodes of a cluster check that themselves.
 func redisDiscover(c *redisClient, address string, deadline time.Time) ([]*redisNode, error) {
 	node := redisNodeAt(c, address, c.config.Sentinel != nil)
 	if node.isSentinel {
@@ -442,7 +442,7 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 	return slots, nil
 }
 
-// redisNodeAt is the server at address, made known if it is new.
+// redisNodeAt returns the server at address, and adds it if it is new.
 func redisNodeAt(c *redisClient, address string, sentinel bool) *redisNode {
 	c.mu.Lock()
 	node := c.nodes[address]
@@ -454,8 +454,8 @@ func redisNodeAt(c *redisClient, address string, sentinel bool) *redisNode {
 	return node
 }
 
-// redisPeerAddress is the address of a server that another one named. Without a host it is the host of the one that was asked; an
-// IPv6 address comes without brackets.
+// redisPeerAddress is the address of a server as another one named it. If the host is missing, it is that of the server we asked. An IPv6
+// address comes without brackets.
 func redisPeerAddress(peer, from string) string {
 	colon := strings.LastIndexByte(peer, ':')
 	if colon < 0 {
@@ -468,7 +468,7 @@ func redisPeerAddress(peer, from string) string {
 	return net.JoinHostPort(host, peer[colon+1:])
 }
 
-// redisTry is one attempt at one server.
+// redisTry makes one attempt at one server.
 func redisTry(c *redisClient, call *redisCall, node *redisNode) (any, error) {
 	conn, err := redisAcquire(c, call, node)
 	if err != nil {
@@ -485,7 +485,7 @@ func redisTry(c *redisClient, call *redisCall, node *redisNode) (any, error) {
 	return value, err
 }
 
-// redisAcquire is a connection for one attempt, an idle one or a new one.
+// redisAcquire returns a connection for one attempt, idle or new.
 func redisAcquire(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
 	c.mu.Lock()
 	for node.busy >= c.poolSize {
@@ -512,7 +512,7 @@ func redisAcquire(c *redisClient, call *redisCall, node *redisNode) (*redisConn,
 	return conn, err
 }
 
-// redisTakeIdle is the freshest idle connection, nil without one. The caller holds redisClient.mu.
+// redisTakeIdle returns the freshest idle connection, or nil. The caller holds redisClient.mu.
 func redisTakeIdle(node *redisNode, now time.Time) *redisConn {
 	conn := node.idle
 	if conn != nil && now.Sub(conn.used) > redisMaxIdle {
@@ -527,7 +527,7 @@ func redisTakeIdle(node *redisNode, now time.Time) *redisConn {
 	return conn
 }
 
-// redisRelease puts back a connection that has answered all it was asked, and closes one that has not: err is then errRedisLost.
+// redisRelease returns a connection to the pool. If it failed, redisRelease closes it and makes the error errRedisLost.
 func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) error {
 	c.mu.Lock()
 	node.busy--
@@ -541,8 +541,8 @@ func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) e
 	return err
 }
 
-// redisNoteLostConnection notes that a connection was lost. If the server was restarted, what happened to this connection happened to all, and what was
-// written may be lost. The caller holds redisClient.mu.
+// redisNoteLostConnection handles a lost connection. If the server was restarted, all its connections are lost, and maybe the last writes.
+// The caller holds redisClient.mu.
 func redisNoteLostConnection(c *redisClient, node *redisNode) {
 	redisCloseIdle(node)
 	c.mayHaveLostWrites = true
@@ -556,7 +556,8 @@ func redisCloseIdle(node *redisNode) {
 	}
 }
 
-// redisDial connects, in a third of the time at most as a server that swallows packets must leave some for another, and says who we are.
+// redisDial connects and authenticates. The dial takes at most a third of the timeout, so that a server that swallows packets leaves time
+// for another one.
 func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
 	dialer := &net.Dialer{Deadline: call.deadline, Timeout: c.timeout / 3}
 	var raw net.Conn
@@ -579,7 +580,7 @@ func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 	return conn, nil
 }
 
-// redisHandshake are the first commands on a connection to node.
+// redisHandshake returns the first commands for a connection to node.
 func redisHandshake(c *redisClient, node *redisNode) [][]string {
 	var commands [][]string
 	username, password, database := c.config.Username, c.config.Password, c.config.Database
@@ -597,7 +598,7 @@ func redisHandshake(c *redisClient, node *redisNode) [][]string {
 	return commands
 }
 
-// redisRequest writes a command as an array of bulk strings, so that arguments may hold anything.
+// redisRequest encodes a command as an array of bulk strings, so arguments may hold anything.
 func redisRequest(args []string) string {
 	request := "*" + strconv.Itoa(len(args)) + "\r\n"
 	for _, arg := range args {
@@ -606,16 +607,16 @@ func redisRequest(args []string) string {
 	return request
 }
 
-// redisBulk is a text as a bulk string.
+// redisBulk encodes a text as a bulk string.
 func redisBulk(text string) string { return "$" + strconv.Itoa(len(text)) + "\r\n" + text + "\r\n" }
 
-// redisBody is the text of a bulk string.
+// redisBody returns the text of a bulk string.
 func redisBody(bulk string) string {
 	_, body, _ := strings.Cut(bulk, "\r\n")
 	return strings.TrimSuffix(body, "\r\n")
 }
 
-// redisExchange sends a command and reads its reply. After an error that is not errRedisAnswer the connection is of no use.
+// redisExchange sends a command and reads its reply. After any error but errRedisAnswer the connection must be closed.
 func redisExchange(conn *redisConn, call *redisCall) (any, error) {
 	conn.raw.SetDeadline(call.deadline)
 	_, err := io.WriteString(conn.raw, call.request)
@@ -633,24 +634,24 @@ func redisExchange(conn *redisConn, call *redisCall) (any, error) {
 	return readRedisRest(conn, come)
 }
 
-// readRedisRest reads a reply of which some bytes have come.
+// readRedisRest reads the rest of a reply whose first bytes have arrived.
 func readRedisRest(conn *redisConn, come string) (any, error) {
 	head, body, _ := strings.Cut(come, "\r\n")
 	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
-		return body[:size], nil // nearly every reply: a text in one piece
+		return body[:size], nil // the usual case: a string that arrived in one piece
 	}
 	r := bufio.NewReaderSize(io.MultiReader(strings.NewReader(come), conn.raw), redisBuffer)
 	budget := redisMaxReply
 	value, err := readRedisReply(r, &budget, 1)
-	if r.Buffered() > 0 { // nobody asked for what comes now
+	if r.Buffered() > 0 { // more than we asked for
 		return nil, errRedisReply
 	}
 	return value, err
 }
 
-// readRedisReply reads one RESP2 value: nil, string, int64 or []any. An error that the server answered is
-// errRedisAnswer. budget is what the reply may still cost: no server makes us hold more than that, or count for long, by
-// what it says or by what it sends. (Redis serialization protocol specification)
+// readRedisReply reads one RESP2 value (Redis serialization protocol specification): nil, string, int64 or []any. An error from the server
+// is errRedisAnswer. budget is what the reply may still cost: neither the lengths that a server announces nor what it sends can make us
+// allocate more, or loop for long.
 func readRedisReply(r *bufio.Reader, budget *int, depth int) (any, error) {
 	line, err := r.ReadSlice('\n') // at most the reader's 4 KB
 	if err != nil {
@@ -665,7 +666,7 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (any, error) {
 	if kind == '+' {
 		return rest, nil
 	}
-	if kind == '-' && depth == 1 { // inside an array it would be an answer to something we never send
+	if kind == '-' && depth == 1 { // no command that we send is answered with an error inside an array
 		return nil, fmt.Errorf("%w %s", errRedisAnswer, rest)
 	}
 	number, err := strconv.Atoi(rest)
@@ -700,7 +701,7 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (any, error) {
 	return string(body[:number]), nil
 }
 
-// redisCode is the first word of an error the server answered, such as MOVED; "" for every other error.
+// redisCode is the first word of an error from the server, such as MOVED, and "" for every other error.
 func redisCode(err error) string {
 	if !errors.Is(err, errRedisAnswer) {
 		return ""
@@ -708,7 +709,7 @@ func redisCode(err error) string {
 	return strings.Split(err.Error()+"  ", " ")[1]
 }
 
-// redisFailure is err as the caller gets it: with the server, the command and what to do.
+// redisFailure turns err into what the caller gets: an error with the server, the command and what to do.
 func redisFailure(node *redisNode, command string, err error) error {
 	if err == nil || errors.Is(err, errUnavailable) {
 		return err
@@ -727,8 +728,8 @@ func redisFailure(node *redisNode, command string, err error) error {
 	return fmt.Errorf("%w: redis %s: %s: %s%s", errUnavailable, node.address, command, what, todo)
 }
 
-// redisSlot is the slot of a key in a cluster: the CRC-16/XMODEM of it, or of what is in its first braces (Redis Cluster
-// Specification, "Hash tags").
+// redisSlot is the slot of a key in a cluster: the CRC-16/XMODEM of the key, or of what is in its first braces (Redis Cluster Specification,
+// "Hash tags").
 func redisSlot(c *redisClient, key string) int {
 	if c.config.Cluster == nil {
 		return 0
@@ -739,7 +740,7 @@ func redisSlot(c *redisClient, key string) int {
 		}
 	}
 	crc := uint16(0)
-	for i := 0; i < len(key); i++ { // a byte at once: the polynomial, x^16 + x^12 + x^5 + 1, has few terms
+	for i := 0; i < len(key); i++ { // a whole byte at a time, as the polynomial, x^16 + x^12 + x^5 + 1, has few terms
 		x := crc>>8 ^ uint16(key[i])
 		x ^= x >> 4
 		crc = crc<<8 ^ x<<12 ^ x<<5 ^ x

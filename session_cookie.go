@@ -187,7 +187,7 @@ func splitJWT(raw string) [][]byte {
 	return decoded
 }
 
-// clearCookies takes the session's cookies from the browser.
+// clearCookies removes the session's cookies from the browser.
 func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
 	https := isHTTPS(sm.site, req)
 	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// Sessions in Redis, for more than one Traefik. The browser's cookie holds a ticket: the name of the session's
-// entry and the key to it. The entry is sealed with that key, which the store never sees: whoever reads Redis reads nothing.
+// Sessions in the store, for several replicas of Traefik. The browser's cookie holds a ticket: the name of the session's entry, and the key
+// to it. The entry is sealed with that key, which the store never sees, so nobody can read a session in Redis.
 
 const (
 	ticketName   = 16 // bytes
 	ticketKey    = 32
 	leasePause   = 50 * time.Millisecond
-	briefWait    = time.Second     // that a request waits for tokens which somebody else refreshes, while those it has are good
-	maxClockSkew = 5 * time.Minute // between clocks, that is reckoned with
+	briefWait    = time.Second     // how long a request waits for another one's refresh while its own tokens are still valid
+	maxClockSkew = 5 * time.Minute // how far clocks may differ
 
-	clockWarningSkew     = 5 * time.Second  // that is warned about
-	endedSessionsReport  = 10               // of which nothing is said, when they end in one minute
-	replacedSessionGrace = 30 * time.Second // that a replaced session goes on, for what its browser has under way
+	clockWarningSkew     = 5 * time.Second  // how far they may differ without a warning
+	endedSessionsReport  = 10               // how many sessions must end in one minute to be worth a warning
+	replacedSessionGrace = 30 * time.Second // how long a replaced session lives on, for requests that its browser has already sent
 )
 
 func ticketID(ticket []byte) string {
@@ -35,7 +35,7 @@ func ticketSealer(sm *sessionManager, ticket []byte) *sealer {
 	return &sealer{context: sm.sealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketName:])}}
 }
 
-// fetchStored reads the session of a ticket.
+// fetchStored reads the session of a ticket from the store.
 func fetchStored(ctx context.Context, sm *sessionManager, ticket []byte) (*session, error) {
 	if len(ticket) != ticketName+ticketKey {
 		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
@@ -47,7 +47,7 @@ func fetchStored(ctx context.Context, sm *sessionManager, ticket []byte) (*sessi
 	return openStored(sm, ticket, sealed)
 }
 
-// openStored is the session of a ticket whose entry has this value.
+// openStored opens the value of a ticket's entry.
 func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, error) {
 	id := ticketID(ticket)
 	if sealed == "" {
@@ -71,8 +71,9 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 	return s, nil
 }
 
-// revalidate is ServeHTTP, with a store, for a session that was seen before, whose local copy is no longer fresh: while its entry begins as
-// it did, there is nothing to open or to judge again, and the copy is good for another while. Every other request goes through serve.
+// revalidate is ServeHTTP for a cached session whose local copy is no longer fresh. If its entry in the store still begins as it did, the
+// session is unchanged: it need not be opened or authorized again, and the copy is fresh for another while. Every other request goes
+// through serve.
 func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
 	line := req.Header[h.credentialHeader]
 	if len(line) != 1 || req.Trailer != nil || h.endpointPaths[req.URL.Path] {
@@ -92,7 +93,7 @@ func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	c := h.middleware.store.redis
 	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.validation, expectedReply: p.validator, slot: p.redisSlot, now: now, deadline: now.Add(c.timeout)})
-	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, line[0], now) { // answer is nil beside an error
+	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, line[0], now) { // with an error, answer is nil
 		serveUnvalidated(h, rw, req, now, err)
 		return
 	}
@@ -103,7 +104,7 @@ func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
 	h.next.ServeHTTP(rw, req)
 }
 
-// serveUnvalidated is serve for a request that has spent time with the store, or has waited for it in vain.
+// serveUnvalidated is serve for a request that has already spent time on the store. If the store failed, the answer is 503.
 func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, began time.Time, failed error) {
 	if failed != nil {
 		refuse(h.middleware, rw, req, http.StatusServiceUnavailable, failed)
@@ -112,12 +113,13 @@ func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, beg
 	serve(h, rw, req.WithContext(withRedisBudget(req.Context(), h.middleware.store.redis, time.Since(began))))
 }
 
-// withStoreBudget is a request that may need the store.
+// withStoreBudget limits the time that a request may spend on the store.
 func withStoreBudget(sm *sessionManager, req *http.Request) *http.Request {
 	return req.WithContext(withRedisBudget(req.Context(), sm.store.redis, 0))
 }
 
-// extendPrincipal makes the copy that p was found by good for another while. There is none when somebody logged out while we looked.
+// extendPrincipal makes the cached copy p fresh for another while. It returns false if the copy is gone, because the user has logged out
+// meanwhile.
 func extendPrincipal(pc *principalCache, p *principal, line string, now time.Time) bool {
 	again := *p
 	again.validUntil = earlier(p.revalidatableUntil, now.Add(pc.localCopyLifetime))
@@ -130,7 +132,7 @@ func extendPrincipal(pc *principalCache, p *principal, line string, now time.Tim
 	return isThere || extendCached(pc, &again, line)
 }
 
-// extendCached is extendPrincipal for the principal itself, and for its copy that is found by the session's cookie alone.
+// extendCached is extendPrincipal for the principal itself, and for the copy that is cached by the value of the session cookie.
 func extendCached(pc *principalCache, again *principal, line string) bool {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
@@ -149,8 +151,8 @@ func extendCached(pc *principalCache, again *principal, line string) bool {
 	return true
 }
 
-// writeStored writes a session to the store; without a ticket it is new and gets one. One that is there no more was logged out
-// while we worked on it, and stays so.
+// writeStored writes a session to the store. A session without a ticket is new and gets one. A session that is no longer there was logged
+// out meanwhile, and stays logged out.
 func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	life := remainingLifetime(sm, s)
 	before := ""
@@ -173,13 +175,13 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	return err
 }
 
-// endReplaced lets the session end that a browser brought to a new sign-in. Its cookie is replaced, so only a thief has it still, or a
-// request under way, whose answer must not put the old one back.
+// endReplaced ends the session that a browser had before a new sign-in. Its cookie is replaced, so only a thief can still use it, or a
+// request in progress, whose response must not put the old cookie back.
 func endReplaced(sm *sessionManager, req *http.Request, by *session) {
 	sessions, err := openSessions(sm, req)
 	for _, old := range sessions {
 		if old.ID == by.ID {
-			continue // the callback came twice
+			continue // the browser repeated the callback
 		}
 		cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
 		if sm.store == nil {
@@ -193,13 +195,13 @@ func endReplaced(sm *sessionManager, req *http.Request, by *session) {
 	}
 }
 
-// saveStored is what authorizeSession does for a session in the store: a refresh has written it already, a renewal is written here, and the
-// browser gets its ticket anew, for its life has changed. It returns the session as it is kept now.
+// saveStored is the part of authorizeSession for a session in the store. A refresh has already written it; a renewal is written here. The
+// browser gets its ticket again, because the cookie's lifetime has changed. It returns the session as it is now in the store.
 func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
 	kept := fresh
 	if isDue {
 		renewed, err := renewStored(req.Context(), sm, fresh, now)
-		if errors.Is(err, errUnavailable) { // nobody is thrown out for that: there is time until the session ends
+		if errors.Is(err, errUnavailable) { // no reason to end the session: later requests will try again
 			logf(sm.log, levelWarn, "session %s: renewal: %s", s.ID, err)
 			return fresh, nil
 		}
@@ -214,10 +216,10 @@ func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s
 	return kept, setSessionCookie(sm, rw, req, kept, kept.ticket, now)
 }
 
-// A session that is there is only written by whoever has its lease and has read it since: two replicas at once would undo each
-// other's work, and bring a spent refresh token back.
+// An existing session may be written only by a replica that holds its lease and has read the session since. Two replicas writing at once
+// would undo each other's changes, and bring back a refresh token that has been used up.
 
-// acquireLease tries for a session's lease. known is the session as it is in the store now, with the lease or without.
+// acquireLease tries to get a session's lease. known is the session as it is in the store now, whether held or not.
 func acquireLease(ctx context.Context, sm *sessionManager, s *session, mine string) (held bool, known *session, err error) {
 	held, sealed, err := storeLease(ctx, sm.store, ticketID(s.ticket), mine, leaseDuration(sm.client), remainingLifetime(sm, s))
 	if err != nil {
@@ -227,7 +229,8 @@ func acquireLease(ctx context.Context, sm *sessionManager, s *session, mine stri
 	return held, known, err
 }
 
-// leaseDuration is what a refresh may take at the most: the grant; keys and UserInfo, each with its repetitions; and what is asked of the store.
+// leaseDuration is the longest that a refresh may take: the token request, the requests for keys and UserInfo with their retries, and the
+// commands to the store.
 func leaseDuration(c *client) time.Duration {
 	question := c.http.Timeout + time.Duration(c.retries)*(retryLimit+retryPause*time.Duration(c.retries))
 	return c.exchangeTimeout + 2*question + 2*c.http.Timeout + 2*time.Second
@@ -238,10 +241,10 @@ func remainingLifetime(sm *sessionManager, s *session) time.Duration {
 }
 
 func releaseLease(ctx context.Context, sm *sessionManager, s *session, mine string) {
-	_, _, _ = storeLease(ctx, sm.store, ticketID(s.ticket), mine, 0, remainingLifetime(sm, s)) // or it ends by itself
+	_, _, _ = storeLease(ctx, sm.store, ticketID(s.ticket), mine, 0, remainingLifetime(sm, s)) // if this fails, the lease expires
 }
 
-// renewStored notes that a session was used now, unless another request has done so or is about to.
+// renewStored marks a session as used now, unless another request has done so or is about to.
 func renewStored(ctx context.Context, sm *sessionManager, s *session, now time.Time) (*session, error) {
 	mine := randomText()
 	held, known, err := acquireLease(ctx, sm, s, mine)
@@ -252,20 +255,20 @@ func renewStored(ctx context.Context, sm *sessionManager, s *session, now time.T
 		releaseLease(ctx, sm, s, mine)
 		return known, nil
 	}
-	renewed := *known // sessions are shared among requests: never changed
+	renewed := *known // a copy: sessions are shared between requests and never changed
 	renewed.Renewed = now.Unix()
-	return &renewed, writeStored(ctx, sm, &renewed) // which ends the lease
+	return &renewed, writeStored(ctx, sm, &renewed) // this ends the lease
 }
 
-// redeemWithLease is redeem for one replica of all: who has the lease refreshes, the others wait for what comes of it, though not
-// longer than patience: they have tokens to go on with. If the holder dies, the lease ends and the next one takes over. fresh is what came of it
-// before, when the store could not be written. A session may come back beside an error: again only the store failed.
+// redeemWithLease is redeemRefreshToken for several replicas. The replica that holds the lease refreshes; the others wait for the result, but
+// no longer than patience, since they have tokens to go on with. If the holder dies, the lease expires and the next one takes over. fresh is
+// the result of an earlier call that could not write to the store. A session returned with an error means the same: only the store failed.
 func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session, key string, patience time.Duration) (*session, error) {
 	if sm.store == nil {
 		return redeemRefreshToken(ctx, sm, s)
 	}
 	if _, err := discover(ctx, sm.client); err != nil {
-		return nil, err // before the lease: it may take time
+		return nil, err // discovery may take time, so it comes before the lease
 	}
 	mine := replicaID + key
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
@@ -287,8 +290,8 @@ func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session,
 	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errInProgress, s.ID)
 }
 
-// redeemHoldingLease refreshes with the lease in hand. If the result cannot be written the lease is kept, so that no other replica spends
-// the refresh token again while this one tries to.
+// redeemHoldingLease refreshes while it holds the lease. If the result cannot be written, the lease is kept, so that no other replica sends
+// the refresh token again while this one keeps trying to write.
 func redeemHoldingLease(ctx context.Context, sm *sessionManager, s, fresh *session, mine string) (*session, error) {
 	var err error
 	if fresh == nil {
@@ -297,20 +300,20 @@ func redeemHoldingLease(ctx context.Context, sm *sessionManager, s, fresh *sessi
 	if err == nil {
 		err = writeStored(ctx, sm, fresh)
 	}
-	if fresh == nil && !errors.Is(err, errInProgress) { // not while the provider may answer
-		releaseLease(ctx, sm, s, mine) // else what was written ended it
+	if fresh == nil && !errors.Is(err, errInProgress) { // not while the provider may still answer
+		releaseLease(ctx, sm, s, mine) // a session that was written has ended it already
 	}
 	return fresh, err
 }
 
-// endedSessions are sessions that met the same in one minute.
+// endedSessions are the sessions that ended for the same reason within a minute.
 type endedSessions struct {
 	since      time.Time
 	sessions   map[string]bool
-	nextReport int // the number that is worth a line
+	nextReport int // the number at which the next line is logged
 }
 
-// countEndedSession counts sessions that end without their users' doing. One means nothing; many are the operator's concern.
+// countEndedSession counts sessions that end without their users' doing. One means nothing; many should concern the operator.
 func countEndedSession(sm *sessionManager, what, id string) {
 	principalsLock.Lock()
 	ended := sm.ended[what]
@@ -332,21 +335,21 @@ func countEndedSession(sm *sessionManager, what, id string) {
 	}
 }
 
-// deleteStored takes a session away that was logged out, or whose refresh the provider refused: no other replica shall try it again.
+// deleteStored deletes a session that was logged out, or whose refresh the provider refused, so that no other replica tries it again.
 func deleteStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session) {
 	if sm.store == nil {
-		return // the browser may have a newer cookie by now, of another replica
+		return // the browser may have a newer cookie by now, from another replica
 	}
 	if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
 		logf(sm.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
 	}
 	isOver := cacheGet(sm.state.revoked, "id:"+s.ID) != nil || cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil
-	if !isOver { // else the browser has no cookie of it any more, or that of another session
+	if !isOver { // otherwise the browser no longer has its cookie, or has another session's
 		clearCookies(sm, rw, req)
 	}
 }
 
-// deleteStoredOf ends the sessions that a pushed logout names, for all replicas, and says how many those were.
+// deleteStoredOf ends the sessions that a logout token names, for all replicas, and returns how many there were.
 func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error) {
 	ids, err := storeFind(ctx, s, sid, sub)
 	for _, id := range ids {

@@ -12,45 +12,45 @@ import (
 	"time"
 )
 
-// What is kept in Redis, and under which keys. Each begins with keyPrefix, each command and script has one key or two of one slot, so
-// that all of it works in a cluster, and each key has an expiry, so that nothing has to be cleaned up.
+// What is kept in Redis, and under which keys. All keys begin with keyPrefix. Every command and script uses one key, or two in one slot, so
+// all of it works in a cluster. Every key expires, so nothing has to be cleaned up.
 //
-//	session:{<id>}  the value of a session, as it was sealed; the key to it is in the browser's cookie, not here. Behind it stands the lease
-//	                of whoever works on that session, so that neither can be evicted, or lost in a failover, without the other
-//	gone:{<id>}     that it was deleted a moment ago: who writes again what a failover may have lost must not bring it back
-//	out:{<hash>}    sorted set of sealed marks of sign-outs by when they were written: the news that replicas read
-//	sid:{<hash>}    sorted set of session ids by the end of the session, for a logout the provider pushes (Back-Channel Logout 2.5)
+//	session:{<id>}  a sealed session; the key to it is in the browser's cookie, not here. The lease of the replica that works on the session
+//	                follows in the same value, so that neither can be evicted, or lost in a failover, without the other
+//	gone:{<id>}     the session was deleted a moment ago: a replay of writes that a failover may have lost must not bring it back
+//	out:{<hash>}    sorted set of sealed sign-outs by the time they were written, from which replicas learn of each other's
+//	sid:{<hash>}    sorted set of session IDs by the end of the session, for a logout that the provider sends (Back-Channel Logout 2.5)
 //	sub:{<hash>}    the same by user
-//	seen:{<hash>}   what may be used once, such as the jti of a logout token
+//	seen:{<hash>}   what may be used only once, such as the jti of a logout token
 //
-// Names, subjects and the provider's session ids are in no key, only hashes of them with a name of the secret that seals the sessions:
-// whoever reads the keys learns how many there are, and nothing else.
+// No key holds a name, a subject or the provider's session ID, only a hash of it with a name derived from the secret that seals the
+// sessions. Whoever reads the keys learns how many there are, and nothing else.
 
-// store is the sessions of one client at one provider.
+// store holds the sessions of one client at one provider.
 type store struct {
 	redis          *redisClient
 	prefix         string
-	scopes         []string // names of the secrets, the current one's first: what others call by the same sub or sid is somebody else
+	scopes         []string // names derived from the secrets, the current one first: the same sub or sid under another secret is somebody else
 	log            *logger
-	logoutLifetime time.Duration // of the news: the longest session.expiry
+	logoutLifetime time.Duration // how long sign-outs are kept: the longest session.expiry
 
 	mu             sync.Mutex
-	syncLogouts    logoutSync // of one of those whose sessions these are; a function, as the types must not form a circle in the interpreter
-	syncedUntil    int64      // until when the news were heard, in milliseconds of Redis's clock
-	pendingChanges []*change  // what is left to be done again
-	recentChanges  []*change  // the last commands that changed sessions, oldest first
-	changeBytes    int        // of them
+	syncLogouts    logoutSync // of one of the session managers that share this store; a function, because the interpreter cannot handle circular types
+	syncedUntil    int64      // the last sign-outs that were read, in milliseconds of Redis's clock
+	pendingChanges []*change  // still to be replayed
+	recentChanges  []*change  // the last changes to sessions, oldest first
+	changeBytes    int        // size of recentChanges
 	logoutMarks    []string   // the last sign-outs, sealed
-	warnedSettings string     // the settings of Redis that were warned about last
+	warnedSettings string     // the last warning about the settings of Redis
 }
 
-// logoutSync is syncLogouts of one sessionManager.
+// logoutSync is syncLogouts, bound to one sessionManager.
 type logoutSync func(ctx context.Context, told []string) (added int64, err error)
 
-// change is what was done to a session, or could not be done. A failover loses what the new master had not got yet, a restart what was
-// not on the disk: it is done again as soon as Redis is back.
+// change is a change to a session, whether it succeeded or not. A failover loses what had not reached the new master, and a restart what was
+// not on disk. Such changes are replayed as soon as Redis is back.
 type change struct {
-	id, value, before string // no value: deleted. before is the beginning of what it replaced, "" of a new session
+	id, value, before string // no value: deleted. before is the beginning of the value that it replaced, "" for a new session
 	end               time.Time
 	indexes           []string
 	doneAt            time.Time
@@ -60,10 +60,10 @@ const (
 	replayWindow   = 10 * time.Second
 	replayBytes    = 4 << 20
 	maxLogoutMarks = 1000
-	maxIndexed     = 1000 // sessions of one user; of more, those end that would end first
+	maxIndexed     = 1000 // sessions of one user; beyond that, those closest to their end are ended
 )
 
-// newStore makes the store of the options; every error names the option below the block. It needs no network.
+// newStore makes the store that the options describe. It needs no network. Every error names the option within the block.
 func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds int) (*store, error) {
 	c, err := newRedis(rc, time.Duration(timeoutSeconds)*time.Second)
 	if err != nil {
@@ -72,29 +72,29 @@ func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds
 	return &store{redis: c, prefix: keyPrefix, scopes: scopes}, nil
 }
 
-// storeGet returns a session's value, "" when it has ended or never was. An error means that Redis itself failed.
+// storeGet returns a session's value, "" if it has ended or never existed. An error means that Redis itself failed.
 func storeGet(ctx context.Context, s *store, id string) (string, error) {
 	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
-	value, _, _ := strings.Cut(stringOf(reply), "|") // the lease is behind it
+	value, _, _ := strings.Cut(stringOf(reply), "|") // the lease follows
 	return value, err
 }
 
-// validatorLength is how much of a value tells it from every other: the nonce of its seal is in there (seal.go).
+// validatorLength is how many bytes identify a value: they contain the random nonce of its seal (seal.go).
 const validatorLength = 32
 
-// storeValidation is the command that reads the beginning of a session's value, as it is sent, and the slot of its key.
+// storeValidation returns the encoded command that reads the beginning of a session's value, and the slot of its key.
 func storeValidation(s *store, id string) (request string, slot int) {
 	key := s.prefix + "session:{" + id + "}"
 	return redisRequest([]string{"GETRANGE", key, "0", strconv.Itoa(validatorLength - 1)}), redisSlot(s.redis, key)
 }
 
-// storeValidator is the reply to that question for a value.
+// storeValidator is the reply to storeValidation for a value.
 func storeValidator(sealed string) string { return redisBulk(sealed[:validatorLength]) }
 
-// storeSet keeps a session for ttl, to be found by sid and sub where they are not empty. With before, the beginning of the value that it
-// replaces, it returns false when there is no session any more: who was logged out while another request refreshed the session must not be
-// signed in again by its result. The indexes are written first: a session that cannot be found cannot be logged out, an index entry
-// without its session does no harm.
+// storeSet keeps a session for ttl, and indexes it by sid and sub unless they are empty. before is the beginning of the value that it
+// replaces. With it, storeSet returns false if the session no longer exists: a refresh must not sign in again a user who was logged out
+// meanwhile. The indexes are written first, because a session that is not in them cannot be logged out, while an index entry without a
+// session is harmless.
 func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time.Duration, sid, sub string) (bool, error) {
 	w := &change{id: id, value: sealed, before: before, end: time.Now().Add(ttl)}
 	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
@@ -111,14 +111,14 @@ func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time
 	if err == nil {
 		reply, err = storeDo(ctx, s, "session:{"+id+"}", "SET", args...)
 	}
-	if reply != nil || before != "" && errors.Is(err, errUnavailable) { // tokens that were refreshed must not be lost
+	if reply != nil || before != "" && errors.Is(err, errUnavailable) { // refreshed tokens must not be lost
 		recordChange(s, w, err == nil)
 	}
 	return reply != nil, err
 }
 
-// storeIndex lets a session be found. A user has maxIndexed sessions at most: those that would end first end now, for in an index without
-// an end they could be found no more.
+// storeIndex indexes a session. A user may have maxIndexed sessions. Further ones push out those closest to their end, which are deleted: a
+// session that is in no index could not be logged out.
 func storeIndex(ctx context.Context, s *store, w *change) error {
 	for _, index := range w.indexes {
 		reply, err := storeEval(ctx, s, index, indexScript, w.id, milliseconds(time.Until(w.end)), strconv.Itoa(maxIndexed))
@@ -132,7 +132,7 @@ func storeIndex(ctx context.Context, s *store, w *change) error {
 	return nil
 }
 
-// storeDelete ends a session. Its entries in the indexes stay until it would have ended anyway.
+// storeDelete ends a session. Its index entries stay until it would have ended anyway.
 func storeDelete(ctx context.Context, s *store, id string) error {
 	w := &change{id: id}
 	_, err := replayChange(ctx, s, w)
@@ -140,8 +140,8 @@ func storeDelete(ctx context.Context, s *store, id string) error {
 	return err
 }
 
-// replayChange deletes a session, or writes it where its entry is still what it replaces: what came later, also a sign-out, stays. It says
-// whether that changed anything. It may be done any number of times.
+// replayChange deletes a session, or writes it if its entry is still the one that the change replaces: later changes, sign-outs among them,
+// win. It reports whether anything changed, and is idempotent.
 func replayChange(ctx context.Context, s *store, w *change) (bool, error) {
 	key := s.prefix + "session:{" + w.id + "}"
 	gone := s.prefix + "gone:{" + w.id + "}"
@@ -158,7 +158,8 @@ if redis.call('GET', KEYS[2]) or redis.call('GETRANGE', KEYS[1], 0, 31) ~= ARGV[
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1`
 
-// recordChange remembers what was done, or is to be done once Redis is back. Nothing is forgotten while Redis takes nothing.
+// recordChange records a change that was made, or is to be made once Redis is back. While Redis accepts nothing, no change is dropped for its
+// age.
 func recordChange(s *store, w *change, isDone bool) {
 	w.doneAt = time.Now()
 	s.mu.Lock()
@@ -174,10 +175,10 @@ func recordChange(s *store, w *change, isDone bool) {
 	}
 }
 
-const changeCost = 512 // bytes that an entry takes beside the value
+const changeCost = 512 // bytes of an entry, without its value
 
-// replayChanges hears the news of other replicas. When Redis may have lost, or could not take, what was written in the last seconds it does that
-// again first, and warns about a Redis that loses more.
+// replayChanges reads the sign-outs of other replicas. If Redis may have lost the writes of the last seconds, or could not accept them, it
+// first writes them again, and warns about settings by which Redis loses more.
 func replayChanges(s *store, isLost bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.redis.timeout/4)
 	defer cancel()
@@ -211,7 +212,7 @@ func replayChanges(s *store, isLost bool) error {
 		}
 	}
 	s.mu.Lock()
-	s.pendingChanges = left // goes on the next time
+	s.pendingChanges = left // the next call goes on here
 	s.mu.Unlock()
 	added, err := tell(ctx, marks)
 	if lost > 0 || added > 0 {
@@ -219,12 +220,12 @@ func replayChanges(s *store, isLost bool) error {
 	}
 	checkRedisSettings(ctx, s)
 	if err == nil && len(left) > 0 {
-		err = errUnavailable // some are left
+		err = errUnavailable // some changes are left
 	}
 	return err
 }
 
-// checkRedisSettings warns about settings of Redis by which sessions, or sign-outs, get lost. It may be forbidden to ask.
+// checkRedisSettings warns about settings of Redis by which sessions or sign-outs get lost. The user may lack the permission to ask.
 func checkRedisSettings(ctx context.Context, s *store) {
 	reply, err := redisDo(ctx, s.redis, s.prefix, "INFO")
 	if err != nil {
@@ -248,8 +249,8 @@ func checkRedisSettings(ctx context.Context, s *store) {
 	}
 }
 
-// storeLogouts adds marks of sign-outs, those that are not there yet, and returns how many that were, with the marks written since a time, all
-// on Redis's clock and in milliseconds.
+// storeLogouts adds the sign-outs that are not there yet, and returns how many it added, with all that were written since a time. Times are
+// in milliseconds of Redis's clock.
 func storeLogouts(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
 	now, added = 0, 0
 	news = nil // alone: the interpreter cannot assign nil among others
@@ -266,7 +267,7 @@ func storeLogouts(ctx context.Context, s *store, since int64, marks []string) (n
 	return now, added, news, err
 }
 
-// recordLogoutMarks remembers marks, for a Redis that loses them.
+// recordLogoutMarks keeps sign-outs, in case Redis loses them.
 func recordLogoutMarks(s *store, marks []string) {
 	s.mu.Lock()
 	s.logoutMarks = append(s.logoutMarks, marks...)
@@ -286,15 +287,15 @@ redis.call('PEXPIREAT', KEYS[1], now + ARGV[2])
 end
 return {now, added, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf')}`
 
-// storeFind returns the ids of the sessions that a pushed logout means: those of sid if it is given, which must be of
-// sub where both are, else all of sub (Back-Channel Logout 2.5). Some of them may have ended already.
+// storeFind returns the IDs of the sessions that a logout token names: those of sid if it is given (and of sub, if both are), otherwise all
+// of sub (Back-Channel Logout 2.5). Some of them may have ended already.
 func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error) {
 	kind, name := "sid", sid
 	if sid == "" {
 		kind, name = "sub", sub
 	}
 	var found []string
-	for _, scope := range s.scopes { // a session that was sealed with a previous secret is found under it
+	for _, scope := range s.scopes { // a session that was sealed with a previous secret is indexed under that one
 		reply, err := storeDo(ctx, s, hashedKey(scope, kind, name), "ZRANGE", "0", "-1")
 		if err != nil {
 			return nil, err
@@ -314,9 +315,10 @@ func storeFind(ctx context.Context, s *store, sid, sub string) ([]string, error)
 	return both, err
 }
 
-// indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, drops what has ended, and returns the members beyond ARGV[3], which it drops
-// as well. The set lives twice as long as its last member, so that a Redis that evicts what ends first takes all sessions before it. It is one step, because a shorter session written at the same time must not shorten the life of the set. The
-// time is Redis's own: the clocks of replicas differ. ZADD comes first, because a full Redis refuses only a script's first write.
+// indexScript adds ARGV[1], which ends in ARGV[2] milliseconds, removes what has ended, and removes and returns the members beyond ARGV[3].
+// The set lives twice as long as its last member, so that a Redis that evicts what expires first evicts the sessions before their index. It
+// is one script, because a shorter session written at the same time must not shorten the life of the set. The time is Redis's own, as the
+// clocks of replicas differ. ZADD comes first, because a full Redis refuses only a script's first write.
 const indexScript = `local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -327,9 +329,10 @@ local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 redis.call('PEXPIREAT', KEYS[1], now + 2 * (last - now))
 return over`
 
-// storeLease lets one of all replicas work on a session: held for the first to come, and for whoever has its token (the answer to a
-// first attempt may have been lost), until the session is written, it is released by a ttl of 0, or ttl has passed. ttl is longer than the
-// work may take, so that only the death of its holder ends it. It returns the session's value as well, "" when it has ended.
+// storeLease lets only one of all replicas work on a session. The first to ask holds the lease, and so does a repeated request with the same
+// token (the reply to the first may have been lost). The lease ends when the session is written, when it is released with a ttl of 0, or
+// when ttl has passed. ttl is longer than the work may take, so it only matters if the holder dies. storeLease also returns the session's
+// value, "" if it has ended.
 func storeLease(ctx context.Context, s *store, id, token string, ttl, life time.Duration) (held bool, value string, err error) {
 	reply, err := storeEval(ctx, s, "session:{"+id+"}", leaseScript, token, strconv.FormatInt(ttl.Milliseconds(), 10), milliseconds(life))
 	answer, _ := reply.([]any)
@@ -339,7 +342,7 @@ func storeLease(ctx context.Context, s *store, id, token string, ttl, life time.
 	return answer[0] == int64(1), stringOf(answer[1]), err
 }
 
-// leaseScript keeps the entry's end, or lets it end in ARGV[3] milliseconds where the user of Redis may not ask for it.
+// leaseScript keeps the entry's expiry, or sets it to ARGV[3] milliseconds if the Redis user may not read it.
 const leaseScript = `local entry = redis.call('GET', KEYS[1])
 if not entry then return entry end
 local value, holder, till = entry:match('^([^|]*)|?([^|]*)|?(%d*)$')
@@ -366,13 +369,13 @@ func storeEval(ctx context.Context, s *store, key, script string, args ...string
 	return redisDo(ctx, s.redis, key, append([]string{"EVAL", script, "1", key}, args...)...)
 }
 
-// hashedKey is a key for a foreign name. Lengths need no marking: only the name, which comes last, is free of choice.
+// hashedKey is the key for a name from outside. The parts need no length prefix: only the last one, the name, can be chosen freely.
 func hashedKey(scope, kind, name string) string {
 	sum := sha256.Sum256([]byte(scope + "\n" + kind + "\n" + name))
 	return kind + ":{" + base64.RawURLEncoding.EncodeToString(sum[:]) + "}"
 }
 
-// milliseconds is a lifetime as Redis wants it; it refuses 0.
+// milliseconds is a lifetime as Redis expects it. Redis refuses 0.
 func milliseconds(ttl time.Duration) string {
 	if ttl < time.Millisecond {
 		ttl = time.Millisecond
