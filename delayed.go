@@ -12,36 +12,37 @@ import (
 	"time"
 )
 
-// Answers of the provider that are awaited for longer than a request can wait. A refresh token is spent when the provider has it, whether the answer comes in
-// time or not: to hang up is to lose the session at a provider that rotates. So the request that asks waits for a while and goes on with the
-// tokens it has; the next one of that session looks whether the answer has come. There is no goroutine: the connection is the memory.
+// Responses that take longer than a request can wait. A refresh token is used up once the provider has received it, whether the response comes
+// in time or not. With a provider that rotates refresh tokens, hanging up would lose the session. So the request waits for a while and then
+// goes on with the tokens it has, and the session's next request checks whether the response has arrived. This needs no goroutine: the open
+// connection holds the state.
 
-// delayedCall is a request to the provider whose answer may come later.
+// delayedCall is a request to the provider whose response may come later.
 type delayedCall struct {
-	wait   time.Duration // of who looks now
-	conn   net.Conn      // nil: not sent
+	wait   time.Duration // how long the current caller waits
+	conn   net.Conn      // nil: not sent yet
 	reader *bufio.Reader
 	req    *http.Request
-	end    time.Time // to wait no longer than this
+	end    time.Time // when to give up
 }
 
 const (
 	delayedCallKey  = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
-	maxResponseHead = 64 << 10                                                              // bytes of an answer before its body
-	maxDelayedConns = 500                                                                   // connections
-	delayedPoll     = 20 * time.Millisecond                                                 // of who is not the first
+	maxResponseHead = 64 << 10                                                              // bytes of a response before its body
+	maxDelayedConns = 500
+	delayedPoll     = 20 * time.Millisecond // between two looks of a request that is not the first
 )
 
 var errDelayed = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
 
-// delayedConns are the connections on which answers may come that nobody has asked for since.
+// delayedConns are the connections on which a response is still awaited.
 type delayedConns struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	ends  []time.Time
 }
 
-// keepDelayed makes room for one more connection, and says whether there is any.
+// keepDelayed adds a connection, and reports whether there was room for it.
 func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -62,7 +63,7 @@ func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
 func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 	port := req.URL.Port()
 	if port == "" {
-		port = req.URL.Scheme // which names it as well
+		port = req.URL.Scheme // net.Dial knows it by name
 	}
 	address := net.JoinHostPort(req.URL.Hostname(), port)
 	dialer := &net.Dialer{Timeout: c.http.Timeout}
@@ -72,7 +73,7 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 		transport, _ := c.http.Transport.(*http.Transport)
 		config := transport.TLSClientConfig.Clone()
 		config.ServerName = req.URL.Hostname()
-		config.NextProtos = []string{"http/1.1"} // which we write; for its own connections the transport has put h2 there
+		config.NextProtos = []string{"http/1.1"} // what we speak; the transport has put h2 there for its own connections
 		conn, err = tls.DialWithDialer(dialer, "tcp", address, config)
 	} else {
 		conn, err = dialer.Dial("tcp", address)
@@ -87,7 +88,7 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 		return err
 	}
 	p.conn = conn
-	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits the head of answers it asked for alone
+	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits only the headers of its own responses
 	p.req = req
 	p.end = time.Now().Add(c.exchangeTimeout)
 	if !keepDelayed(&c.delayedConns, conn, p.end) {
@@ -97,7 +98,7 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 	return nil
 }
 
-// receiveDelayed waits a while for the answer. errDelayed: it may come.
+// receiveDelayed waits a while for the response. errDelayed means that it may still come.
 func receiveDelayed(c *client, p *delayedCall) (status int, body []byte, err error) {
 	p.conn.SetDeadline(time.Now().Add(p.wait))
 	p.wait = delayedPoll
@@ -111,9 +112,9 @@ func receiveDelayed(c *client, p *delayedCall) (status int, body []byte, err err
 	if err != nil {
 		return 0, nil, err
 	}
-	conn.SetDeadline(time.Now().Add(c.http.Timeout)) // it has begun: the rest comes soon, or never
+	conn.SetDeadline(time.Now().Add(c.http.Timeout)) // the response has begun, so the rest must follow soon
 	res, err := http.ReadResponse(p.reader, p.req)
-	for err == nil && res.StatusCode < http.StatusOK { // RFC 9110 15.2: the answer proper follows
+	for err == nil && res.StatusCode < http.StatusOK { // RFC 9110 15.2: interim responses; the final one follows
 		res, err = http.ReadResponse(p.reader, p.req)
 	}
 	if err != nil {

@@ -25,29 +25,29 @@ import (
 	"strings"
 )
 
-// Keys: read, chosen for a token, used to sign. House rules:
+// Keys: reading them, choosing one for a token, verifying and signing. House rules of this file:
 //   - a key is checked when it is read (newKey), because the library panics on a missing curve or a key of the wrong length;
-//   - a key serves the algorithms of its own kind only, so no public key is ever taken for a shared secret;
-//   - one key set belongs to one issuer, and kid is nothing but a name in it.
+//   - a key is used only with algorithms for its own type, so a public key is never taken for a shared secret;
+//   - a key set belongs to one issuer, and kid is only a name within it.
 
 const (
-	maxTries   = 8    // signatures verified for one token that fits several keys
+	maxTries   = 8    // keys tried for one token
 	minRSABits = 2048 // RFC 7518 3.3
 	maxRSABits = 8192 // 2.5 ms to verify; 16384 bits cost 31 ms
 )
 
-// algorithms says what kind of key each signature algorithm takes (RFC 7518 3.1, RFC 8037 3.1), and on which curve. Each takes one:
-// that is what keeps a token from choosing how a key is used.
+// algorithms maps each signature algorithm to the one kind of key it takes (RFC 7518 3.1, RFC 8037 3.1), curve included. That keeps a token
+// from choosing how a key is used.
 var algorithms = map[string]string{
 	"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "PS256": "RSA", "PS384": "RSA", "PS512": "RSA",
 	"ES256": "EC P-256", "ES384": "EC P-384", "ES512": "EC P-521", "EdDSA": "OKP Ed25519", "Ed25519": "OKP Ed25519",
 	"HS256": "oct", "HS384": "oct", "HS512": "oct",
 }
 
-// hashes are told by the end of an algorithm's name. That of EdDSA is for at_hash; the signature hashes by itself.
+// hashes are found by the end of an algorithm's name. EdDSA's is only for at_hash; the signature does its own hashing.
 var hashes = map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512, "DSA": crypto.SHA512, "25519": crypto.SHA512}
 
-// normalizedAlg is the one of an algorithm's two names that we compare: Ed25519 is what RFC 9864 calls EdDSA on that curve.
+// normalizedAlg maps an algorithm with two names to one of them: RFC 9864 calls EdDSA on that curve Ed25519.
 func normalizedAlg(alg string) string {
 	if alg == "Ed25519" {
 		return "EdDSA"
@@ -55,7 +55,7 @@ func normalizedAlg(alg string) string {
 	return alg
 }
 
-// saltLength is that of the hash (RFC 7518 3.5); the library's default takes any.
+// saltLength demands a salt as long as the hash (RFC 7518 3.5). The library's default accepts any length.
 var saltLength = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
 
 var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
@@ -65,12 +65,12 @@ type key struct {
 	kid, alg string // "": any
 	kind     string // one of algorithms
 	public   any    // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte for HMAC
-	problem  string // why a published key cannot be used, "" for one that can; it has no kind then, and so verifies nothing
+	problem  string // why a published key cannot be used, or ""; a key with a problem has no kind, and so verifies nothing
 }
 
-// newKey checks public and names its kind. What the library would refuse later is refused here, where it can be said in time (a
-// key of the configuration), and what it would accept but should not: short and huge RSA keys (CPU), points off the curve
-// (invalid-curve attacks), Ed25519 keys of a small order.
+// newKey checks a public key and determines its kind. It refuses early what the library would refuse later, so that a configured key can be
+// reported in time. And it refuses what the library accepts but should not: RSA keys that are too short, or so long that they cost CPU time,
+// points that are not on the curve (invalid-curve attacks), and Ed25519 keys of small order.
 func newKey(public any) (*key, error) {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
@@ -85,33 +85,32 @@ func newKey(public any) (*key, error) {
 			failIf(curves[curve] == nil, "EC", "curve must be P-256, P-384 or P-521, got %s", curve),
 			failIf(err != nil, "EC", "not a point on the curve"))
 	case ed25519.PublicKey:
-		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign
+		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign bit's byte
 		return &key{kind: "OKP Ed25519", public: k}, failIf(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
 	}
 	return nil, errors.New("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
 }
 
-// smallOrders are the points of order 1, 2, 4 and 8 in all their spellings: with such a key one signature is good for many messages.
-// Their last byte has the sign, and tells none of them from a good key.
+// smallOrders are the points of order 1, 2, 4 and 8 in all encodings: with such a key, one signature fits many messages. The last byte is
+// left out, as it holds the sign.
 const smallOrders = `
 0000000000000000000000000000000000000000000000000000000000000000 0100000000000000000000000000000000000000000000000000000000000000
 26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05 c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a
 ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f
 eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f`
 
-// newSecretKey is the key for those of HS256, HS384 and HS512 that are in algs. It must be as long as the hash (RFC 7518 3.2).
+// newSecretKey makes the key for HS256, HS384 and HS512, as far as they are in algs. It must be at least as long as the hash (RFC 7518 3.2).
 func newSecretKey(secret []byte, algs []string) (*key, error) {
 	for _, alg := range algs {
-		if size := minHMACKeyBytes[alg]; len(secret) < size { // 0: no such algorithm, which the options' check says
+		if size := minHMACKeyBytes[alg]; len(secret) < size { // 0: unknown algorithm, which the check of the options reports
 			return nil, fmt.Errorf("must have at least %d bytes for %s, got %d", size, alg, len(secret))
 		}
 	}
 	return &key{kind: "oct", public: secret}, nil
 }
 
-// readKeySet reads a JWK set (RFC 7517 5). Keys that we do not understand, that are not for signatures, or that are broken
-// are no use one by one, and remembered by name for whoever brings a token of theirs; a set without any usable key is an error that
-// says why.
+// readKeySet reads a JWK set (RFC 7517 5). A key that we do not understand, that is not for signatures, or that is broken, is kept with its
+// problem, so that the error about a token of that key can name it. A set without a usable key is an error that says why.
 func readKeySet(set map[string]any) ([]*key, error) {
 	items, ok := set["keys"].([]any)
 	if !ok {
@@ -140,18 +139,18 @@ func readKeySet(set map[string]any) ([]*key, error) {
 	return keys, nil
 }
 
-// parseJWK reads one public key (RFC 7517 4, RFC 7518 6, RFC 8037 2). Secret keys (oct) have no place in a published set: whoever
-// reads it could sign.
+// parseJWK reads one public key (RFC 7517 4, RFC 7518 6, RFC 8037 2). Secret keys (oct) must not be in a published set: everybody who reads
+// it could sign.
 func parseJWK(item any) (*key, error) {
 	jwk, _ := item.(map[string]any)
 	use, operations, kty, crv := jwk["use"], jwk["key_ops"], stringOf(jwk["kty"]), stringOf(jwk["crv"])
 	if use != nil && stringOf(use) != "sig" || operations != nil && !contains(stringsOf(operations), "verify") {
 		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", quoteJSON(use), quoteJSON(operations))
 	}
-	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: as bad as a secret one
+	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: a private key, as bad as a secret one
 		return nil, errors.New("must be a public key, got a private one; whoever reads the set could sign")
 	}
-	var public any // nil: of a kind we do not know
+	var public any // nil: of an unknown kind
 	for _, name := range strings.Fields("n e x y") {
 		if _, err := decodePart(name, stringOf(jwk[name])); err != nil {
 			return nil, fmt.Errorf("kty %s: %w", quoteJSON(kty), err)
@@ -184,26 +183,26 @@ func parseJWK(item any) (*key, error) {
 	return k, nil
 }
 
-// numberIn decodes a member of a JWK. What is missing is 0, which newKey refuses.
+// numberIn decodes a number in a JWK. A missing one is 0, which newKey refuses.
 func numberIn(jwk map[string]any, name string) *big.Int {
 	data, _ := decodePart(name, stringOf(jwk[name]))
 	return new(big.Int).SetBytes(data)
 }
 
-// fitsAlgorithm reports whether k may verify alg: same kind, same curve, and the key is not kept for another algorithm (RFC 8725 3.1: a key
-// is used with one algorithm). With this an RSA key never is the secret of HS256.
+// fitsAlgorithm reports whether k may verify alg: it has the right kind and curve, and is not reserved for another algorithm (RFC 8725 3.1:
+// a key is used with one algorithm). So an RSA key is never used as the secret of HS256.
 func fitsAlgorithm(k *key, alg string) bool {
 	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
 }
 
-// digest hashes message as alg does. It is hashed once for each key that is tried, which costs a tenth of the signature.
+// digest hashes a message as alg requires. Each key that is tried hashes again, which costs a tenth of verifying.
 func digest(alg, message string) []byte {
 	hash := hashes[alg[2:]].New()
 	hash.Write([]byte(message))
 	return hash.Sum(nil)
 }
 
-// verifySignature checks the signature of t with k. Whether t's algorithm is acceptable at all is verifyToken's to say.
+// verifySignature checks the signature of t with k. verifyToken decides whether t's algorithm is acceptable at all.
 func verifySignature(t *token, k *key) error {
 	if !fitsAlgorithm(k, t.alg) {
 		return fmt.Errorf("signature: a key of kind %s %s is not for %s", k.kind, k.alg, t.alg)
@@ -235,7 +234,7 @@ func verifyHMAC(hash crypto.Hash, secret []byte, t *token) bool {
 	return len(secret) >= hash.Size() && hmac.Equal(mac.Sum(nil), t.signature)
 }
 
-// verifyECDSA takes r and s side by side, each as long as the order of the curve (RFC 7518 3.4).
+// verifyECDSA checks a signature of r and s, concatenated, each as long as the order of the curve (RFC 7518 3.4).
 func verifyECDSA(public *ecdsa.PublicKey, sum, signature []byte) bool {
 	size := coordinateSize(public.Curve)
 	return len(signature) == 2*size && ecdsa.Verify(public, sum, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
@@ -243,10 +242,10 @@ func verifyECDSA(public *ecdsa.PublicKey, sum, signature []byte) bool {
 
 func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize + 7) / 8 }
 
-// signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg; names are the members of
-// the header by which the provider finds its key.
+// signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg. names are the header members by
+// which the provider finds the key.
 func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (string, error) {
-	head, _ := json.Marshal(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // texts only
+	head, _ := json.Marshal(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // only strings: cannot fail
 	payload, err := json.Marshal(claims)
 	signed := base64url.EncodeToString(head) + "." + base64url.EncodeToString(payload)
 	hash, sum, signature := hashes[alg[2:]], digest(alg, signed), []byte(nil)
@@ -293,7 +292,7 @@ func parsePublicKeyPEM(written string) (*key, error) {
 	return newKey(public)
 }
 
-// parsePrivateKeyPEM reads a key to sign with, and checks that it is one for alg.
+// parsePrivateKeyPEM reads a signing key, and checks that it is for alg.
 func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 	block, rest := pem.Decode([]byte(written))
 	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey writes them first
@@ -321,8 +320,8 @@ func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 	return signer, err
 }
 
-// keyNames are the members of a JOSE header that name our key (RFC 7515 4.1.4, 4.1.7, 4.1.8): its kid, and the thumbprints of the
-// certificate that the provider knows it by.
+// keyNames returns the members of a JOSE header that identify our key (RFC 7515 4.1.4, 4.1.7, 4.1.8): its kid, and the thumbprints of the
+// certificate by which the provider knows it.
 func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, error) {
 	names := map[string]any{}
 	if kid != "" {
@@ -349,21 +348,21 @@ func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, er
 	return names, nil
 }
 
-// newFixedKeySet makes a key set of configured keys.
+// newFixedKeySet makes a key set from configured keys.
 func newFixedKeySet(keys ...*key) *cachedDocument {
 	return &cachedDocument{value: keys}
 }
 
-// verifyToken checks the algorithm and the signature of t. The keys are fetched when there are none, when they are old, and when
-// none of them verifies t: the issuer may have new ones, or may have put a new one under an old name. When they are not to be had
-// and none that we have is for t, the error wraps errUnavailable.
+// verifyToken checks the algorithm and the signature of t. It fetches the keys if there are none, if they are old, and if none of them
+// verifies t: the issuer may have new ones, or a new one under an old name. If they cannot be fetched, and none that we have is for t, the
+// error wraps errUnavailable.
 func verifyToken(ctx context.Context, s *cachedDocument, t *token, accepted []string) error {
-	// OIDC Core 3.1.3.7, step 7, RFC 8725 3.1: the algorithm is ours to choose, never the token's.
+	// OIDC Core 3.1.3.7, step 7, RFC 8725 3.1: we choose the algorithm, never the token.
 	if !contains(accepted, t.alg) {
 		return failIf(true, "alg", "expected %s, got %s; see idTokenSigningAlg, algorithms", accepted, t.alg)
 	}
 	keys, version, isOld := cached(s)
-	found, err := verifyWithKeys(keys, t) // also old ones: when there is nothing newer to be had, they are what counts
+	found, err := verifyWithKeys(keys, t) // even with old ones: if no newer ones can be fetched, this result stands
 	if s.fetch == nil || err == nil && !isOld {
 		return err
 	}
@@ -379,8 +378,8 @@ func verifyToken(ctx context.Context, s *cachedDocument, t *token, accepted []st
 	return err
 }
 
-// verifyWithKeys looks for the key that verifies t. Names decide where both have one; a token or a key without is tried with all that
-// are for its algorithm. found tells whether there was any.
+// verifyWithKeys looks for the key that verifies t. If both have a kid, they must match; a token or a key without one is tried with all
+// that fit the algorithm. found tells whether there was any.
 func verifyWithKeys(set any, t *token) (found bool, err error) {
 	err = nil
 	keys, _ := set.([]*key)
@@ -402,7 +401,7 @@ func verifyWithKeys(set any, t *token) (found bool, err error) {
 	return tries > 0, err
 }
 
-// keyProblem is why the key of that name cannot be used, when there is one.
+// keyProblem is why the key with that kid cannot be used, if there is one.
 func keyProblem(keys []*key, kid string) string {
 	for _, k := range keys {
 		if k.problem != "" && k.kid == kid {

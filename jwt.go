@@ -12,27 +12,27 @@ import (
 	"unicode/utf8"
 )
 
-// JSON Web Tokens are parsed and their claims checked here, without any I/O. House rules:
-//   - parseToken believes nothing: until verifyToken (jwks.go) and one of the check functions below have both said yes,
-//     a token is untrusted text;
-//   - every check fails closed: what is missing, of the wrong kind or out of range is refused, never skipped;
-//   - an error begins with the claim and may quote claims, never the token.
+// JSON Web Tokens are parsed and their claims checked here, without any I/O. House rules of this file:
+//   - parseToken verifies nothing: until both verifyToken (jwks.go) and one of the check functions below have succeeded, a token is
+//     untrusted input;
+//   - every check fails closed: what is missing, of the wrong type or out of range is refused, never skipped;
+//   - an error begins with the claim, and may quote claims, but never the token.
 
 const (
 	maxTokenSize   = 64 << 10       // bytes of a whole token; the largest seen in practice are about 12 KB
 	maxJSONSize    = 4 << 20        // bytes of any JSON; a set of 1,000 keys with certificates has about 2 MB
-	maxLevels      = 1000           // levels of any JSON
-	libraryDepth   = 10000          // levels that the library reads
+	maxLevels      = 1000           // nesting depth of any JSON
+	libraryDepth   = 10000          // nesting depth that the library accepts
 	maxKeyID       = 256            // bytes of kid
 	maxName        = 255            // bytes of sub (OIDC Core 2), sid, jti, typ
 	maxLoginAge    = 10 * 60        // seconds between the issue of an ID token and its use
-	unlimitedAge   = maxNumericDate // for tokens whose exp alone says how long they are good for
-	anyAudience    = "*"            // of trustedAudiences
+	unlimitedAge   = maxNumericDate // for tokens whose validity exp alone limits
+	anyAudience    = "*"            // a value of trustedAudiences
 	maxNumericDate = 253402300799   // 31 December 9999: a later date is a mistake
 	logoutEvent    = "http://schemas.openid.net/event/backchannel-logout"
 )
 
-// token is a JSON Web Token taken apart. Nothing in it has been verified.
+// token is a parsed JSON Web Token. Nothing in it has been verified.
 type token struct {
 	signed        string // the part that is signed: header.payload
 	alg, kid, typ string
@@ -40,37 +40,37 @@ type token struct {
 	signature     []byte
 }
 
-// tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what
-// an answer of the provider says of itself.
+// tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token, or from what a
+// response of the provider says about itself.
 type tokenRules struct {
 	issuers          []string      // accepted iss values; nil: not checked (disableIssuerCheck)
-	providerIssuer   *atomic.Value // how the provider's metadata spell the first of them, nothing while it is as it is written here
+	providerIssuer   *atomic.Value // the first of them as the provider's metadata spell it; empty if they spell it as configured
 	audience         []string      // aud must name one of these: the client for ID and logout tokens; empty: access tokens are not checked
-	trustedAudiences []string      // what the aud of an ID or logout token may name besides; anyAudience: whatever, as azp says whose it is
+	trustedAudiences []string      // what else the aud of an ID or logout token may name; anyAudience: anything, as azp says whose token it is
 	skew             int64         // seconds by which our clock and the provider's may differ
-	client           string        // of access tokens: the sign-in's, for which ID tokens are made as well
+	client           string        // for access tokens: the sign-in's client, which also gets ID tokens
 	acceptsIDTokens  bool          // as access tokens
 	algorithms       []string      // accepted alg values, all of one family: for verifyToken
 }
 
-// loginExpectations are what one sign-in asked for and its ID token must confirm.
+// loginExpectations are what a sign-in requested, and what its ID token must therefore contain.
 type loginExpectations struct {
 	nonce       string
-	accessToken string // which at_hash, if there is one, must match; "" when none came
+	accessToken string // at_hash must match it, if the ID token has one; "" if none was returned
 	maxAge      *int
 	acrValues   []string
 }
 
-// parsedHeaders keeps what was read from headers, as the tokens of one key have all the same.
+// parsedHeaders caches JOSE headers, since all tokens of one key have the same.
 var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 << 10}
 
-// parseToken takes a signed JWT apart. It refuses every form of JOSE object but the compact JWS of a JSON object (RFC 7515 5.2,
-// RFC 7519 7.2, RFC 8725 3.11).
+// parseToken parses a signed JWT. It refuses every JOSE object but the compact JWS of a JSON object (RFC 7515 5.2, RFC 7519 7.2, RFC 8725
+// 3.11).
 //
-// It is what any visitor can make us do, so its cost is bounded: some 50 µs for a usual token, 2 to 4 ms for 64 KB of nothing but
-// numbers or names, 10 ms for as much of nothing but objects.
+// Any visitor can make us do this, so its cost is bounded: some 50 µs for a usual token, 2 to 4 ms for 64 KB of only numbers or names, 10 ms
+// for 64 KB of only objects.
 func parseToken(raw string) (*token, error) {
-	parts := strings.SplitN(raw, ".", 6) // no more pieces than can be told apart: the text may be all dots
+	parts := strings.SplitN(raw, ".", 6) // limited, as the text may be all dots
 	if len(raw) > maxTokenSize {
 		return nil, fmt.Errorf("token: must have at most %d bytes, got %d", maxTokenSize, len(raw))
 	}
@@ -94,15 +94,15 @@ func parseToken(raw string) (*token, error) {
 	return &t, nil
 }
 
-// readHeader takes what we use from a JOSE header and refuses what would change how the token is to be read. Embedded and linked keys
-// (jwk, jku, x5c, x5u) are not even looked at (RFC 8725 3.10): the keys of an issuer are known beforehand.
+// readHeader reads what we use of a JOSE header, and refuses what would change how the token must be read. Embedded and linked keys (jwk,
+// jku, x5c, x5u) are ignored (RFC 8725 3.10): an issuer's keys are known beforehand.
 func readHeader(part string) (*token, error) {
 	header, err := decodeObject("header", part)
 	if err = firstError(err, checkName(header, "kid", maxKeyID, false), checkName(header, "typ", maxName, false)); err != nil {
 		return nil, err
 	}
 	t := &token{alg: normalizedAlg(stringOf(header["alg"])), kid: stringOf(header["kid"]), typ: stringOf(header["typ"])}
-	if algorithms[t.alg] == "" { // compared exactly with what we know; "none", in any case, is not among it
+	if algorithms[t.alg] == "" { // must be exactly one that we know; "none", in any spelling, is not
 		return nil, fmt.Errorf("alg: not a signature algorithm that is known here, got %s", quoteJSON(header["alg"]))
 	}
 	for _, name := range []string{"crit", "b64"} { // RFC 7515 4.1.11, RFC 7797 7
@@ -128,19 +128,19 @@ func decodeObject(name, part string) (map[string]any, error) {
 	return object, nil
 }
 
-// unescaped writes the colons of a JSON text as they are, also those written \u003a, and drops escaped backslashes.
+// unescaped replaces \u003a in a JSON text with a colon, and drops escaped backslashes.
 var unescaped = strings.NewReplacer(`\\`, ``, `\u003a`, `:`, `\u003A`, `:`)
 
-// decisiveNames are the names that are refused twice: what a token or an answer is good for is decided by them, and which of the two counts
-// differs from parser to parser (RFC 8725 2.4). Of all others the last one counts (RFC 7519 4, RFC 7517 4).
+// decisiveNames must not occur twice in an object: they decide what a token or response is good for, and parsers differ about which of the
+// two counts (RFC 8725 2.4). Of any other name, the last one counts (RFC 7519 4, RFC 7517 4).
 var decisiveNames = strings.Fields(`iss sub aud exp nbf iat nonce azp sid acr auth_time events jti typ alg kid crit b64 at_hash cnf client_id token_use token_type
 	active error access_token refresh_token id_token keys kty crv use key_ops n e x y issuer authorization_endpoint token_endpoint jwks_uri`)
 
-// escapedNameCharacter is how a name of deciding might be written in another way. Nobody writes letters so.
+// escapedNameCharacter matches escapes by which a decisive name could be spelled differently. Nobody writes letters like that.
 var escapedNameCharacter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA]|3[0-9])`)
 
-// parseObject reads one JSON object, strictly: valid UTF-8, no deciding name twice in any object, bounded in size and depth, nothing
-// after it. Names are kept as they are, so nothing but exactly "sub" is ever read as sub. Numbers stay text (json.Number).
+// parseObject reads one JSON object, strictly: valid UTF-8, no decisive name twice in any object, bounded in size and depth, nothing after
+// it. Names are kept as they are, so only exactly "sub" is read as sub. Numbers stay text (json.Number).
 func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
 	if len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxLevels || !utf8.ValidString(written) {
@@ -161,10 +161,10 @@ func parseObject(data []byte) (map[string]any, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("JSON: must end after the object")
 	}
-	again, _ := json.Marshal(value) // cannot fail, and would leave nothing to compare if it did
+	again, _ := json.Marshal(value) // cannot fail; if it did, the comparison would
 	written = unescaped.Replace(written)
-	// Each member has a colon; other colons are in strings only. So both have equally many, unless a member was dropped, as another one has
-	// its name. Reading token by token instead would cost the interpreter five times as much.
+	// Every member has a colon, and all other colons are in strings. So both texts have the same number of colons, unless a member was dropped
+	// because another one has its name. Reading token by token would cost the interpreter five times as much.
 	if strings.Count(written, ":") != strings.Count(string(again), ":") || strings.Count(written, "\ufffd") < strings.Count(string(again), "\ufffd") {
 		if err := checkDroppedMembers(written, string(again)); err != nil {
 			return nil, err
@@ -173,7 +173,7 @@ func parseObject(data []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// checkJSONText refuses what is too long, too deep or no text.
+// checkJSONText refuses JSON that is too long, too deep, or not UTF-8.
 func checkJSONText(written string) error {
 	if len(written) > maxJSONSize {
 		return fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(written))
@@ -181,15 +181,15 @@ func checkJSONText(written string) error {
 	if strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
 		return fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
 	}
-	if !utf8.ValidString(written) { // the library would put U+FFFD, and two names could become one
+	if !utf8.ValidString(written) { // the library would replace it by U+FFFD, and two names could become one
 		return errors.New("JSON: must be UTF-8")
 	}
 	return nil
 }
 
-// checkDroppedMembers refuses what may have lost something by which is decided: a member, or half of what tells two users apart.
+// checkDroppedMembers refuses an object if decoding may have lost something decisive: a member, or part of what tells two users apart.
 func checkDroppedMembers(written, again string) error {
-	if strings.Contains(again, "\ufffd") { // as which half a surrogate pair is decoded: two users' sub could become one
+	if strings.Contains(again, "\ufffd") { // half a surrogate pair is decoded as this, so two users could get the same sub
 		return errors.New("JSON: must be Unicode, got half a surrogate pair")
 	}
 	again = unescaped.Replace(again)
@@ -203,37 +203,37 @@ func checkDroppedMembers(written, again string) error {
 	return nil
 }
 
-// isShallow says that a JSON text is complete and has maxLevels at most. The library refuses what is too deep for it: so it gets the text
-// inside as many arrays as make up the difference.
+// isShallow reports whether a JSON text is complete and nested at most maxLevels deep. The library has a deeper limit of its own, so it gets
+// the text inside as many arrays as make up the difference.
 func isShallow(written string) bool {
 	outside := libraryDepth - maxLevels
 	return json.Valid([]byte(strings.Repeat("[", outside) + written + strings.Repeat("]", outside)))
 }
 
-// checkIDToken judges an ID token by which someone signs in. The steps are those of OIDC Core 3.1.3.7; step 6, the signature, and 7,
-// the algorithm, are verifyToken's.
+// checkIDToken checks the claims of an ID token at sign-in. The steps are those of OIDC Core 3.1.3.7. Steps 6, the signature, and 7, the
+// algorithm, are done by verifyToken.
 func checkIDToken(r *tokenRules, t *token, e *loginExpectations, now time.Time) error {
 	var authTime error
-	if e.maxAge != nil { // the user must have proved who they are that many seconds ago at most
+	if e.maxAge != nil { // the user must have authenticated at most that many seconds ago
 		authTime = checkNotFuture(r, t, "auth_time", true, int64(*e.maxAge)+r.skew, now)
 	}
 	return firstError(
 		checkUser(r, t, e.accessToken, now),
-		// Step 11: one that was stolen or issued elsewhere is of no use here. We always send a nonce, so neither side may be empty.
-		// Nothing of it is shown: the sign-in may still be under way.
+		// Step 11: a token that was stolen or issued elsewhere is useless here. We always send a nonce, so neither side may be empty. The
+		// error shows nothing of it, as the sign-in may still be in progress.
 		failIf(e.nonce == "" || stringOf(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
 		// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
 		checkACR(e.acrValues, t.claims),
 		authTime) // step 13
 }
 
-// checkACR wants the user to have signed in at one of the levels that are accepted. Without any, all are.
+// checkACR demands that the user authenticated at one of the accepted levels. If there are none, any level will do.
 func checkACR(accepted []string, claims map[string]any) error {
 	return failIf(len(accepted) > 0 && !contains(accepted, stringOf(claims["acr"])), "acr", "expected %s, got %s", accepted, claims["acr"])
 }
 
-// checkAuthTime wants the user to have proved who they are at most maxAge seconds before a sign-in. Later is good as well: a refresh may
-// tell of another time.
+// checkAuthTime demands that the user authenticated at most maxAge seconds before the sign-in. Later is fine, too: after a refresh, auth_time
+// may be later.
 func checkAuthTime(r *tokenRules, maxAge *int, claims map[string]any, signIn int64) error {
 	if maxAge == nil {
 		return nil
@@ -242,8 +242,8 @@ func checkAuthTime(r *tokenRules, maxAge *int, claims map[string]any, signIn int
 	return failIf(err != nil || at < signIn-int64(*maxAge)-r.skew, "auth_time", "expected at most %s s before the sign-in, got %s", *maxAge, claims["auth_time"])
 }
 
-// checkRefreshedIDToken judges an ID token that came with a refresh (OIDC Core 12.2). first is the claims of the one it replaces,
-// accessToken the access token that came with it.
+// checkRefreshedIDToken checks an ID token from a refresh (OIDC Core 12.2). first are the claims of the token that it replaces, accessToken is
+// the access token that came with it.
 func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, accessToken string, now time.Time) error {
 	audience, before := audienceOf(t), audienceOf(&token{claims: first})
 	differs := len(audience) != len(before)
@@ -252,7 +252,7 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 	}
 	err := firstError(checkUser(r, t, accessToken, now), // iat is "the time that the new ID token is issued"
 		failIf(differs && !contains(r.trustedAudiences, anyAudience), "audience", "not what it was before the refresh"))
-	for _, name := range strings.Fields("iss sub azp nonce") { // with another sub someone else would go on in this session
+	for _, name := range strings.Fields("iss sub azp nonce") { // with another sub, somebody else would take over this session
 		value, before := t.claims[name], first[name]
 		isOptional := name == "nonce" // compared when both tokens have it
 		differs := fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil))
@@ -261,35 +261,35 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 	return err
 }
 
-// checkUser makes the checks that all ID tokens share: they say who somebody is.
+// checkUser checks what all ID tokens have in common: they say who the user is.
 func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error {
 	sum := digest(t.alg, accessToken)
 	differs := stringOf(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
 	return firstError(
-		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind,
-		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token that does not say so
+		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind
+		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token without the typ of one
 		checkProvenance(r, t, maxLoginAge, now),
-		// OIDC Core 3.1.3.6: the access token it came with, by the hash of the ID token's alg; for EdDSA that inside Ed25519.
+		// OIDC Core 3.1.3.6: the hash is that of the ID token's alg; for EdDSA it is the one inside Ed25519, SHA-512.
 		failIf(hasKey(t.claims, "at_hash") && accessToken != "" && differs, "at_hash", "not the hash of the access token that came with it"),
 		checkName(t.claims, "sub", maxName, true))
 }
 
-// checkLogoutToken judges a logout token (Back-Channel Logout 1.0, 2.6). Whether its jti was seen before is the caller's to ask.
+// checkLogoutToken checks a logout token (Back-Channel Logout 1.0, 2.6). The caller must check whether its jti was seen before.
 func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) error {
 	events, _ := t.claims["events"].(map[string]any)
 	_, isLogout := events[logoutEvent].(map[string]any)
 	return firstError(
 		checkType(t, "jwt", "logout+jwt"),
 		checkProvenance(r, t, unlimitedAge, now),   // step 4
-		checkName(t.claims, "sub", maxName, false), // step 5: which session ends, or whose
+		checkName(t.claims, "sub", maxName, false), // step 5: the session that ends, or its user
 		checkName(t.claims, "sid", maxName, requireSid || stringOf(t.claims["sub"]) == ""),
 		failIf(!isLogout, "events", "expected {%s: {}}, got %s", logoutEvent, t.claims["events"]), // step 6
-		failIf(hasKey(t.claims, "nonce"), "nonce", "must not be in this kind of token"),           // step 7: an ID token must not sign anyone out
+		failIf(hasKey(t.claims, "nonce"), "nonce", "must not be in this kind of token"),           // step 7: an ID token must not sign anybody out
 		checkName(t.claims, "jti", maxName, true))                                                 // 2.4
 }
 
-// checkAccessToken judges a JWT that was brought to an API as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are
-// checked as far as r has them; type at+jwt is not demanded, as most providers do not set it.
+// checkAccessToken checks a JWT that an API received as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are checked as far as r
+// has them. The type at+jwt is not required, since most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 	if (r.client != "" || t.claims["nonce"] != nil || t.claims["at_hash"] != nil) && isIDToken(r, t) {
 		return errors.New("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
@@ -301,22 +301,21 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 		checkAudience(r, t),
 		checkExpiry(r, t, now),
 		checkNotFuture(r, t, "iat", false, unlimitedAge, now))
-	if err == nil && hasKey(t.claims, "nbf") { // few have it, and calling a function costs the interpreter more than this question
+	if err == nil && hasKey(t.claims, "nbf") { // few tokens have it, and in the interpreter the call costs more than this condition
 		err = checkNotFuture(r, t, "nbf", false, unlimitedAge, now)
 	}
 	return err
 }
 
-// isIDToken tells an ID token from an access token where neither says what it is. Only an ID token has the hash of an access token or a
-// code (OIDC Core 3.3.2.11). What is made for the sign-in's client alone is its ID token, also one that came with a refresh and so has
-// no nonce, and so is what has a nonce, unless something in it is of access tokens alone. Azure AD B2C and older Keycloaks put a nonce
-// into those as well.
+// isIDToken tells an ID token from an access token if neither says what it is. Only an ID token has the hash of an access token or a code
+// (OIDC Core 3.3.2.11). A token for the sign-in's client alone is an ID token, and so is one with a nonce (ID tokens from a refresh have
+// none), unless it has a claim that only access tokens have: Azure AD B2C and older versions of Keycloak put a nonce into those as well.
 func isIDToken(r *tokenRules, t *token) bool {
 	if r.acceptsIDTokens || t.claims["at_hash"] != nil || t.claims["c_hash"] != nil {
 		return !r.acceptsIDTokens
 	}
 	audience := audienceOf(t)
-	isForSignIn := r.client != "" && len(audience) == 1 && audience[0] == r.client && t.claims["iat"] != nil // which ID tokens must have
+	isForSignIn := r.client != "" && len(audience) == 1 && audience[0] == r.client && t.claims["iat"] != nil // ID tokens must have iat
 	if t.claims["nonce"] == nil && !isForSignIn {
 		return false
 	}
@@ -329,8 +328,8 @@ func isIDToken(r *tokenRules, t *token) bool {
 	return !isForClient && !accessKind.MatchString(t.typ+" "+kindOf(t.claims))
 }
 
-// kindOf is what claims say of the kind of their token: Keycloak in typ, Cognito and Hydra in token_use, Curity in purpose, others in
-// token_type or type.
+// kindOf is what the claims say about the kind of their token: in typ (Keycloak), token_use (Cognito, Hydra), purpose (Curity), or token_type
+// or type (others).
 func kindOf(claims map[string]any) string {
 	said := ""
 	for _, name := range saysKind[2:] {
@@ -347,11 +346,11 @@ var (
 		`dpop|mac|pop|n_a|(verify|update|reset|password|email)[a-z_-]*|execute-actions|idp-verify[a-z-]*)( |$)`)
 )
 
-// checkKind refuses claims that say of their token that it is for something else: who someone is (RFC 8725 3.12), getting other tokens,
-// signing out. And it refuses what only its holder may send who proves to have a key (RFC 8705, RFC 9449): nobody asks for that proof
-// here, so whoever stole such a token could use it.
+// checkKind refuses a token whose claims say that it is not an access token, but an ID token (RFC 8725 3.12), a refresh token or a logout
+// token. It also refuses a token that is bound to its holder's key (RFC 8705, RFC 9449): we do not check the proof of possession, so anybody
+// who stole such a token could use it.
 func checkKind(r *tokenRules, claims map[string]any) error {
-	for _, name := range saysKind { // most tokens have none of them, and the rest costs the interpreter more than this question
+	for _, name := range saysKind { // most tokens have none of them, and in the interpreter the rest costs more than this condition
 		if claims[name] != nil {
 			return checkStatedKind(r, claims)
 		}
@@ -375,8 +374,8 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 	return failIf(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
 }
 
-// checkType compares typ without regard to case and with application/ left out or not (RFC 8725 3.11, RFC 7515 4.1.9).
-// A token without typ may be of any kind; its claims tell.
+// checkType compares typ, ignoring case and a leading application/ (RFC 8725 3.11, RFC 7515 4.1.9). A token without typ may be of any kind;
+// its claims tell which.
 func checkType(t *token, accepted ...string) error {
 	if t.typ != "" && !contains(accepted, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
 		return fmt.Errorf("typ: expected %q, got %q", accepted, t.typ)
@@ -384,7 +383,7 @@ func checkType(t *token, accepted ...string) error {
 	return nil
 }
 
-// checkProvenance makes the checks that ID and logout tokens share: who issued it, for whom, and when (OIDC Core 3.1.3.7).
+// checkProvenance checks what ID and logout tokens have in common: who issued it, for whom, and when (OIDC Core 3.1.3.7).
 func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error {
 	return firstError(
 		checkIssuer(r, t),      // step 2
@@ -394,7 +393,7 @@ func checkProvenance(r *tokenRules, t *token, maxAge int64, now time.Time) error
 		checkNotFuture(r, t, "iat", true, maxAge, now))        // step 10
 }
 
-// checkClient wants aud to name this client, and nobody else who is not trusted. azp must be this client if it is there, and be
+// checkClient demands that aud names this client, and otherwise only trusted ones. azp, if it is there, must be this client, and it must be
 // there if aud has several values.
 func checkClient(r *tokenRules, t *token) error {
 	audience, aud, azp := audienceOf(t), t.claims["aud"], t.claims["azp"]
@@ -406,13 +405,13 @@ func checkClient(r *tokenRules, t *token) error {
 		failIf(len(r.audience) == 0, "audience", "no client to expect"), // fails closed
 		checkAudience(r, t),
 		failIf(isForeign, "audience", "expected only %s, got %s; name the others in trustedAudiences, or \"*\" if azp is clientId", r.audience, aud),
-		// Step 8: everybody who may read a token signed with a shared secret could have made it.
+		// Step 8: everybody who can verify a token that is signed with a shared secret could have made it.
 		failIf(len(audience) > 1 && algorithms[t.alg] == "oct", "audience", "expected one value with "+t.alg+", got %s", aud),
 		failIf((len(audience) > 1 || hasKey(t.claims, "azp")) && !contains(r.audience, stringOf(azp)), "azp", "expected %s, got %s", r.audience, azp))
 }
 
-// checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): no final slash is forgiven, no letter folded.
-// An issuer that is not yet known (an empty list) fits nobody; only nil is not checked.
+// checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): neither a trailing slash nor letter case is ignored. An
+// empty list, for an issuer that is not known yet, accepts nothing; only nil switches the check off.
 func checkIssuer(r *tokenRules, t *token) error {
 	accepted := r.issuers
 	if r.providerIssuer != nil && r.providerIssuer.Load() != nil {
@@ -424,7 +423,7 @@ func checkIssuer(r *tokenRules, t *token) error {
 	return failIf(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
 }
 
-// issuersOf are the iss values that are accepted. The spelling that the provider's metadata have takes the place of the configured one.
+// issuersOf returns the accepted iss values. The spelling in the provider's metadata replaces the configured one.
 func issuersOf(r *tokenRules) []string {
 	if r.providerIssuer == nil || r.providerIssuer.Load() == nil {
 		return r.issuers
@@ -433,7 +432,7 @@ func issuersOf(r *tokenRules) []string {
 	return append([]string{own}, r.issuers[1:]...)
 }
 
-// audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else gives nothing, and so fits nobody.
+// audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else is empty, and so names nobody.
 func audienceOf(t *token) []string {
 	items, ok := t.claims["aud"].([]any)
 	if !ok {
@@ -446,7 +445,7 @@ func audienceOf(t *token) []string {
 	return audience
 }
 
-// checkAudience wants one of r.audience in aud.
+// checkAudience demands one of r.audience in aud.
 func checkAudience(r *tokenRules, t *token) error {
 	if aud, _ := t.claims["aud"].(string); aud != "" && contains(r.audience, aud) {
 		return nil
@@ -461,13 +460,13 @@ func checkAudienceSlow(r *tokenRules, t *token) error {
 		}
 	}
 	if t.claims["aud"] == nil && r.client != "" && contains(r.audience, r.client) && stringOf(t.claims["client_id"]) == r.client {
-		return nil // Cognito's access tokens say only whom they were given to: the sign-in's client
+		return nil // Cognito's access tokens have no aud, only client_id: the sign-in's client
 	}
 	return failIf(len(r.audience) > 0, "audience", "expected %s, got %s", r.audience, t.claims["aud"])
 }
 
-// numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. Without one it is 0,
-// as some providers write it, too ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
+// numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. A missing date is 0, which some
+// providers also write ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
 func numericDate(claims map[string]any, name string) (int64, error) {
 	number, _ := claims[name].(json.Number)
 	if seconds, err := number.Int64(); err == nil && seconds >= 0 && seconds <= maxNumericDate {
@@ -476,10 +475,10 @@ func numericDate(claims map[string]any, name string) (int64, error) {
 	return numericDateSlow(claims, name)
 }
 
-// numericDateSlow is numericDate for what is not a plain number of seconds.
+// numericDateSlow is numericDate for everything but a plain integer.
 func numericDateSlow(claims map[string]any, name string) (int64, error) {
 	value := claims[name]
-	if value == nil { // not there, or null, as java-jwt writes a date that it was not given
+	if value == nil { // missing, or null, as java-jwt writes a missing date
 		return 0, nil
 	}
 	number, _ := value.(json.Number)
@@ -490,8 +489,8 @@ func numericDateSlow(claims map[string]any, name string) (int64, error) {
 	return int64(seconds), nil
 }
 
-// checkExpiry wants a time at which the token ends, and that to be not yet over (RFC 7519 4.1.4). RFC 7519 leaves exp out of what a
-// token must have; without it a stolen token would be good for ever.
+// checkExpiry demands an exp that has not passed (RFC 7519 4.1.4). RFC 7519 does not require exp, but without it a stolen token would be valid
+// for ever.
 func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
 	late := now.Unix() - exp
@@ -508,7 +507,7 @@ func expiryError(t *token, exp, late, skew int64, err error) error {
 	return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, skew)
 }
 
-// checkNotFuture wants the date not to be in the future, and at most maxAge seconds ago. Clocks differ: the message says by how much, and
+// checkNotFuture demands that a date is not in the future, and at most maxAge seconds ago. Clocks differ, so the message says by how much, and
 // whose may be wrong.
 func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge int64, now time.Time) error {
 	date, err := numericDate(t.claims, name)
@@ -532,8 +531,8 @@ func dateError(t *token, name string, date, age, skew, maxAge int64) error {
 	return fmt.Errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
 }
 
-// checkName wants a string of at most size bytes and, if it is required, not an empty one. A number is not taken for its digits: 5
-// and "5" would become the same user.
+// checkName demands a string of at most size bytes, and, if it is required, not an empty one. A number is refused: 5 and "5" would become the
+// same user.
 func checkName(object map[string]any, name string, size int, required bool) error {
 	value, found := object[name]
 	s, ok := value.(string)

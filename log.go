@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Log levels. Traefik shows what a plugin prints at DEBUG and what it logs as ERROR, whatever we call it: so what an operator must
-// act on goes one way, and the story of requests (with everything a visitor can cause) the other.
+// Log levels. Whatever we call them, Traefik shows what a plugin prints to standard output as DEBUG, and what it logs as ERROR. So what an
+// operator must act on is logged, and the story of each request, with everything a visitor can cause, is printed.
 const (
 	levelDebug = 0
 	levelInfo  = 1
@@ -26,7 +26,7 @@ type logger struct {
 	lines map[string]*lineCount // by kind of line
 }
 
-// lineCount is how often a line for the operator came since it was written.
+// lineCount is how often a line for the operator occurred since it was last written.
 type lineCount struct {
 	since    time.Time
 	count    int
@@ -34,20 +34,20 @@ type lineCount struct {
 }
 
 const (
-	repeatInterval     = 10 * time.Second // between two lines of a kind: an outage makes one for each request
+	repeatInterval     = 10 * time.Second // between two lines of a kind: an outage causes one for every request
 	maxLineKinds       = 100
-	maxCountedSessions = 10000 // that are told apart
+	maxCountedSessions = 10000 // per reason; further ones are not counted
 )
 
-// errorLog is the log package's own output, which Traefik has replaced by its log, without a second date.
+// errorLog writes to the log package's output, which Traefik has replaced with its own log, without adding a second date.
 var errorLog = log.New(log.Writer(), "", 0)
 
 func newLogger(name, level string) *logger {
 	return &logger{name: name, level: strings.Index("debug info  warn  error", level) / 6}
 }
 
-// logf writes one line. Arguments are text and numbers: the interpreter cannot print our types. What an operator must act on is written
-// once in a while, with the number of times; all of it is the requests' story.
+// logf writes one line. Arguments must be strings and numbers: the interpreter cannot print our types. A line that an operator must act on
+// is logged once in a while, with a count; the repetitions in between are printed, with the story of their requests.
 func logf(l *logger, level int, format string, args ...any) {
 	if level < l.level {
 		return
@@ -65,11 +65,11 @@ func logf(l *logger, level int, format string, args ...any) {
 	}
 }
 
-// summarize counts a line among those of its kind, and says whether it is time for one of them.
+// summarize counts a line among those of its kind, and reports whether the next one is due.
 func summarize(l *logger, format, line string) (sum string, isDue bool) {
-	if format == "%s" || strings.HasPrefix(format, "in the last minute") { // worded elsewhere; a sum itself
+	if format == "%s" || strings.HasPrefix(format, "in the last minute") { // the first has its text from elsewhere; the second is a count already
 		format = line
-		if before, after, found := strings.Cut(line, "->"); found { // a network error names our end of the connection, another one each time
+		if before, after, found := strings.Cut(line, "->"); found { // a network error names our own port, which is different each time
 			format = before[:strings.LastIndexByte(before, ' ')+1] + after
 		}
 	}

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// The sign-in: out to the provider with a pending login in a cookie of its own, and back with a code
-// (authorization code flow, OIDC Core 3.1, with PKCE, RFC 7636). What goes out must come back, or the sign-in ends:
+// The sign-in: to the provider, with a pending login in a cookie of its own, and back with a code (authorization code flow, OIDC Core 3.1,
+// with PKCE, RFC 7636). What we send must come back, or the sign-in fails:
 //
-//	state          names the pending login, which only the browser that began has (RFC 9700 4.7)
-//	redirect_uri   where the answer must arrive; for a path the host is the one that Traefik's router matched
-//	nonce          is in the ID token: the token was made for this attempt (OIDC Core 3.1.3.7, step 11)
-//	code_verifier  shows the provider that who brings the code began the attempt; its hash went out as code_challenge
+//	state          names the pending login, which only the browser that began it has (RFC 9700 4.7)
+//	redirect_uri   where the response must arrive; if the option is a path, the host is the one that Traefik's router matched
+//	nonce          must be in the ID token, so the token was made for this attempt (OIDC Core 3.1.3.7, step 11)
+//	code_verifier  proves to the provider that whoever redeems the code began the attempt; its hash was sent as code_challenge
 
-const repeatWindow = 10 * time.Second // that a callback may come once more for the session it made: browsers repeat what was cut off
+const repeatWindow = 10 * time.Second // in which a callback may be repeated: browsers do that when the connection breaks
 
-// unauthenticated answers a request that nobody vouches for. Only a page load may be sent to the provider by itself: what a script or a
-// picture asked for is not shown to anybody, and a form would lose what was written in it.
+// unauthenticated answers a request without valid credentials. Only a page load may be redirected to the provider: the sign-in page would not
+// be shown in the place of a script's request or a picture, and a form would lose what was entered.
 func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
 	c := m.config
 	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req)
@@ -39,7 +39,7 @@ func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, r
 	}
 }
 
-// login sends the browser to the provider. prompt and hint are of this sign-in alone, and may be empty.
+// login redirects the browser to the provider. prompt and hint apply to this sign-in only, and may be empty.
 func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, prompt, hint string) {
 	rounds, size := loginAttempts(m.logins, req)
 	if rounds >= maxAttempts && stopLoop(m, rw, req, returnTo, rounds, size) {
@@ -69,7 +69,8 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 	redirect(rw, req, withQuery(md.endpoints["authorization_endpoint"], form))
 }
 
-// authorizationRequest are the parameters of OIDC Core 3.1.2.1: the protocol's own, then what may be added to them and not replace them.
+// authorizationRequest returns the parameters of OIDC Core 3.1.2.1: first the protocol's own, then configured ones, which may add to them but
+// not replace them.
 func authorizationRequest(c *Config, req *http.Request, pending *pendingLogin, prompt, hint string) url.Values {
 	form := url.Values{
 		"response_type": {"code"}, "client_id": {c.ClientID}, "redirect_uri": {pending.RedirectURI}, "scope": {strings.Join(c.Scopes, " ")},
@@ -87,7 +88,7 @@ func authorizationRequest(c *Config, req *http.Request, pending *pendingLogin, p
 	}
 	addParam(form, "acr_values", strings.Join(c.ACRValues, " "))
 	if chosen, is := c.AuthParams["prompt"]; is && prompt != "" {
-		prompt = chosen // Google knows no prompt=login
+		prompt = chosen // Google does not support prompt=login
 	}
 	addParam(form, "prompt", prompt)
 	addParam(form, "login_hint", hint)
@@ -101,17 +102,18 @@ func authorizationRequest(c *Config, req *http.Request, pending *pendingLogin, p
 	return form
 }
 
-// addParam adds a parameter that is not there yet. An empty one is as good as none (RFC 6749 3.1), and left out.
+// addParam adds a parameter unless it is there already. An empty one means the same as none (RFC 6749 3.1) and is left out.
 func addParam(form url.Values, name, value string) {
 	if value != "" && len(form[name]) == 0 {
 		form.Set(name, value)
 	}
 }
 
-// pushAuthorization hands the request to the provider itself and returns what is left for the browser to carry (RFC 9126 2).
+// pushAuthorization sends the authorization request to the provider directly, and returns the parameters that remain for the browser
+// (RFC 9126 2).
 func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
 	status, body, _, err := request(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
-	answer, _ := parseObject(body) // what is no answer names no request_uri
+	answer, _ := parseObject(body) // what cannot be read has no request_uri
 	uri := stringOf(answer["request_uri"])
 	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
 		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(stringOf(answer["error"]), errUnavailable), status, forLog(stringOf(answer["error"])), forLog(stringOf(answer["error_description"])))
@@ -124,8 +126,8 @@ var (
 	errUsedState = errors.New("callback: this state was used before") // a copied cookie; RFC 9700 4.7.1
 )
 
-// completeOnce makes the session of an answer, once: a state is spent with its code. A browser that was cut off and asks once more, with the
-// same pending login, gets the session that was made.
+// completeOnce makes the session of an authorization response, only once: a state is used up together with its code. A browser whose
+// connection broke, and which repeats the request with the same pending login, gets the session that was made.
 func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
 	key := hashText(pending.State)
 	value, err := doOnce(req.Context(), &pl.inFlight, key, func(ctx context.Context) (any, error) {
@@ -148,7 +150,7 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 	return s, err
 }
 
-// callback is where the provider sends the browser back to.
+// callback serves redirectUrl, where the provider sends the browser back to.
 func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	answer, err := readParameters(req)
 	if err != nil {
@@ -181,11 +183,11 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	}
 	status := statusOf(err, http.StatusBadRequest)
 	if errors.Is(err, errRefused) {
-		status = http.StatusBadRequest // the code has ended: another one may do
+		status = http.StatusBadRequest // the code has expired; a new attempt may succeed
 	}
 	if err == nil {
 		err = saveSession(m.sessions, rw, req, s, time.Now())
-		status = statusOf(err, http.StatusInternalServerError) // tokens that cookies cannot hold are for the operator, not for another try
+		status = statusOf(err, http.StatusInternalServerError) // such as tokens too large for cookies: trying again would not help
 	}
 	if err != nil {
 		refuseLogin(m, rw, req, status, err, back)
@@ -197,7 +199,7 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	returnToPage(m.pages, m.sessions.cookie.sameSite, rw, req, back, pending.IsTruncated)
 }
 
-// returnToPage leads on to the page that somebody wanted to see before the sign-in.
+// returnToPage sends the browser to the page that was requested before the sign-in.
 func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
 	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
@@ -206,7 +208,7 @@ func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req 
 		return
 	}
 	if sameSite == http.SameSiteStrictMode {
-		// A redirect would be the provider's still, and the browser keep the new cookie back. A page of ours leads on.
+		// A redirect would still count as coming from the provider's site, so the browser would not send the new cookie. A page of ours leads on.
 		rw.Header().Set("Refresh", "0; url="+back)
 		writeResponse(p, rw, req, res)
 		return
@@ -214,12 +216,12 @@ func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req 
 	redirect(rw, req, back)
 }
 
-// refuseStale answers a callback whose sign-in is over. Who is signed in goes on to where they wanted to be: the back button does that.
-// Nobody else is sent to the provider again by itself: an answer that never fits would lead around in circles.
+// refuseStale answers a callback whose sign-in is over. A user who is signed in goes on to the page: the back button leads here. Nobody else
+// is redirected to the provider again: if the response never fits, that would be a loop.
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := defaultPage(m.site, req)
 	if _, err := authenticateSession(m, rw, req); err != nil {
-		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica may be ahead
+		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica's clock may be ahead
 			stateAge(state) < int64(m.config.StateCookie.MaxAge) &&
 			cacheGet(m.sessions.state.usedStates, hashText(state)) == nil
 		if isLost {
@@ -235,8 +237,9 @@ func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state
 	redirect(rw, req, back)
 }
 
-// resumeLogin goes on where the provider could not, and says whether it did: Keycloak answers temporarily_unavailable in a tab whose sign-in page
-// was overtaken by another tab's, or a code of that one, which is refused. Who has a session goes to the page; for anybody else the sign-in begins once more, if its page was too old.
+// resumeLogin helps where the provider gave up, and reports whether it did. If another tab has signed in first, Keycloak answers the sign-in
+// page of this one with temporarily_unavailable, or with a code of the other tab's, which is refused. A user who has a session goes to the
+// page. For anybody else the sign-in starts again, if its page was too old.
 func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
 	if _, err := authenticateSession(m, rw, req); err == nil {
 		redirect(rw, req, back)
@@ -249,14 +252,14 @@ func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pendi
 	return isOld
 }
 
-// completeLogin checks the answer, exchanges its code (RFC 6749 4.1.3), verifies what comes back, and makes the session. The order
-// matters: nothing is sent to the provider before state and issuer are right, and no token is used before its nonce is.
+// completeLogin checks the authorization response, exchanges its code (RFC 6749 4.1.3), verifies the tokens, and makes the session. The order
+// matters: nothing is sent to the provider before state and issuer have been checked, and no token is used before its nonce has.
 func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, answer url.Values) (*session, error) {
 	md, err := discover(ctx, sm.client)
 	if err != nil {
 		return nil, err
 	}
-	// RFC 9207 2.4: an answer of another provider (mix-up) ends here, also when it is an error.
+	// RFC 9207 2.4: a response from another provider (mix-up attack) is refused here, even if it is an error.
 	if issuer := answer.Get("iss"); issuer != md.issuer && (answer.Has("iss") || md.namesIssuerInAnswer) {
 		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
 	}
@@ -268,7 +271,7 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
-	now := time.Now() // when the session starts: a logout that comes while the code is exchanged is later, and ends it
+	now := time.Now() // the session's start: a logout that arrives while the code is exchanged is later, and so ends it
 	t, err := requestTokens(ctx, sm.client, form)
 	if err == nil && t.idToken == "" {
 		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
@@ -296,8 +299,8 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	return s, err
 }
 
-// startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), asks for. Anybody can lead a browser here: so who
-// is asked and where it ends must be ours.
+// startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), starts. Anybody can send a browser here, so the provider
+// must be ours, and so must be the page where the sign-in ends.
 func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	asked, err := readParameters(req)
 	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.sessions.client, issuer) {
@@ -305,13 +308,13 @@ func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	}
 	ours := origin(m.site, req)
 	back := defaultPage(m.site, req)
-	addParam(asked, "target_link_uri", asked.Get("rd")) // as oauth2-proxy calls it
+	addParam(asked, "target_link_uri", asked.Get("rd")) // the name in oauth2-proxy
 	if target := asked.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
 		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m.site, to.Host)) {
 			back = returnURL(m.site, req, target)
-		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: or we were an open redirector
+		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: otherwise we would be an open redirector
 			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, forLog(target))
 		}
 	}
@@ -322,7 +325,7 @@ func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	login(m, rw, req, back, "", asked.Get("login_hint"))
 }
 
-// redirect sends the browser elsewhere, with GET whatever it came with (RFC 9700 4.12), and tells nobody where it has been.
+// redirect sends the browser elsewhere, always with GET (RFC 9700 4.12), and without a Referer.
 func redirect(rw http.ResponseWriter, req *http.Request, to string) {
 	setHeaders(rw, "Cache-Control", "no-store", "Referrer-Policy", "no-referrer", "Location", to)
 	status := http.StatusFound

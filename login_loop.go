@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Nobody goes round in circles. A browser that does not keep the session's cookie signs in, comes back without
-// it, is sent to sign in again, and so on: providers remember their users, so nobody even has to type. The cookie of a pending login does
-// come back, or the sign-in ends at the callback. So a cookie of its kind says for a moment that a sign-in was completed, and how many
-// there were one after the other; after a few the browser gets a page that says what is probably wrong.
+// Redirect loops are stopped here. A browser that does not keep the session cookie signs in, comes back without it, is sent to sign in
+// again, and so on. Providers remember their users, so nobody even has to type. The state cookie does come back, or the sign-in would end at
+// the callback. So a similar cookie records for a moment that a sign-in was completed, and how many there were in a row. After a few, the
+// browser gets a page that says what is probably wrong.
 
 const (
 	maxAttempts      = 2
-	attemptsLifetime = 20 // seconds after a sign-in in which the browser must have come with the session
+	attemptsLifetime = 20 // seconds after a sign-in in which the browser should come back with the session
 )
 
-// countAttempt tells the next request of this browser that it has just signed in, and how large the cookies of that are.
+// countAttempt tells this browser's next request that it has just signed in, and how large the cookies were.
 func countAttempt(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, rounds int) {
 	size := len(strings.Join(rw.Header()["Set-Cookie"], ""))
 	https := isHTTPS(pl.site, req)
@@ -30,7 +30,7 @@ func clearAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request)
 	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), "", https, -1)
 }
 
-// loginAttempts reads what countAttempt wrote. Anybody can write this cookie: it stops nothing but the browser's own next sign-in, and that once.
+// loginAttempts reads what countAttempt wrote. Anybody can forge this cookie, but it only stops the browser's own next sign-in, and that once.
 func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 	rounds, size = 0, 0
 	for _, value := range cookieValues(req, cookieName(&pl.attemptsCookie, isHTTPS(pl.site, req))) {
@@ -42,20 +42,20 @@ func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 		content, _, _ := open(pl.sealer, c.Name, c.Value)
 		pending := readPending(content)
 		if pending != nil && pending.Attempts >= rounds && cacheGet(pl.state.usedStates, hashText(pending.State)) != nil {
-			rounds = pending.Attempts + 1 // that sign-in was completed, and nothing of its answer was kept
+			rounds = pending.Attempts + 1 // that sign-in was completed, but the browser kept no cookie of the response
 		}
 	}
 	return rounds, size
 }
 
-// stopLoop answers a browser that came back from its last sign-ins without a session, unless it has one and wants another.
+// stopLoop answers a browser that came back from its last sign-ins without a session. If it has one after all, it returns false.
 func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo string, rounds, size int) bool {
 	_, reason := authenticateSession(m, rw, req)
 	if !errors.Is(reason, errNoCredentials) {
 		return false
 	}
 	https := isHTTPS(m.site, req)
-	clearAttempts(m.logins, rw, req) // whoever tries again begins anew
+	clearAttempts(m.logins, rw, req) // the next try starts counting from zero
 	for _, c := range pendingCookies(req, cookieName(&m.logins.cookie, https)+".") {
 		setCookie(rw, &m.logins.cookie, c.Name, "", https, -1)
 	}
@@ -67,7 +67,7 @@ func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo
 	return true
 }
 
-// refuseLostCookie answers a browser that did not keep a cookie of ours.
+// refuseLostCookie answers a browser that did not keep one of our cookies.
 func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, reason error, why, back string) {
 	res := newResponse("400 cookie", action{text: "Try again", href: back})
 	res.detail = "Probably " + why + ". " + res.detail
@@ -75,7 +75,7 @@ func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	refuseWith(m, rw, req, res, fmt.Errorf("%w; probably %s", reason, why))
 }
 
-// cookieLossCauses lists what may have kept a cookie of ours from coming back, as far as it can be seen from here.
+// cookieLossCauses says why the browser may not have sent one of our cookies, as far as a request can tell.
 func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int) string {
 	proto := req.Header.Get("X-Forwarded-Proto")
 	isPlain := proto != "" && !secureScheme.MatchString(proto)
@@ -103,7 +103,7 @@ func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int
 	return strings.Join(found, ", or ")
 }
 
-// sendNoContent answers it: the browser asks again when its user does.
+// sendNoContent answers a speculative request with 204: the browser asks again when the user really goes there.
 func sendNoContent(rw http.ResponseWriter) {
 	rw.Header().Set("Cache-Control", "no-store")
 	rw.WriteHeader(http.StatusNoContent)

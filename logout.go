@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// Sessions are ended in four ways: the user signs out here (OpenID Connect RP-Initiated Logout), the provider says so itself
-// (Back-Channel Logout) or through the user's browser (Front-Channel Logout), and the user lands here after signing out there.
+// The four kinds of sign-out: the user signs out here (OpenID Connect RP-Initiated Logout), the provider tells us directly (Back-Channel
+// Logout) or through the user's browser (Front-Channel Logout), or the user comes here after signing out there.
 
 const (
 	maxForm      = 64 << 10 // bytes of a form that is posted to us
-	maxHintInURL = 1500     // bytes of an ID token that an address can be asked to carry; the provider takes a form as well (RP-Initiated Logout 2)
+	maxHintInURL = 1500     // bytes of an ID token that fit in a URL; for longer ones the provider accepts a form (RP-Initiated Logout 2)
 )
 
-// logout ends the session here first, whatever the provider does, and then sends the browser there.
-// What another site started gets a question instead: such a request proves no wish of the user's.
+// logout ends the session here first, whatever the provider does, and then sends the browser to the provider. A request that another site
+// caused is answered with a question instead: it does not show that the user wants to sign out.
 func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	if isCrossSite(req) {
 		stay := action{text: "Stay signed in", href: externalPath(req, "/")}
@@ -34,11 +34,11 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		err = endSessions(m.sessions, rw, req, sessions)
 	}
-	if err != nil { // to say that somebody is signed out whose session may live on would be a lie
+	if err != nil { // we must not say "signed out" while the session may live on
 		refuse(m, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	clearAttempts(m.logins, rw, req) // the next sign-in is wanted
+	clearAttempts(m.logins, rw, req) // the next sign-in is no loop
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]
@@ -48,9 +48,9 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	if m.config.PostLogoutRedirectURL != "" {
 		landing = absoluteURL(m.site, &m.site.postLogout, req)
 	}
-	md, _ := discover(req.Context(), m.sessions.client) // without it we are signed out here, and there we can do nothing
+	md, _ := discover(req.Context(), m.sessions.client) // without it, the user is signed out here, but not at the provider
 	if s.refreshToken != "" && md.endpoints["revocation_endpoint"] != "" {
-		// RFC 7009, a courtesy: the sign-out goes on without it.
+		// Token revocation (RFC 7009) is a courtesy: the sign-out does not depend on it.
 		form := url.Values{"token": {s.refreshToken}, "token_type_hint": {"refresh_token"}}
 		status, _, at, err := request(req.Context(), m.sessions.client, "revocation", "revocation_endpoint", form, nil, 0)
 		if err == nil && status != http.StatusOK {
@@ -65,7 +65,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 			writeResponse(m.pages, rw, req, newResponse("200 leaving", action{text: "Continue", href: endSession, method: http.MethodPost, fields: form}))
 			return
 		}
-		if len(s.idToken) > maxHintInURL { // no page is shown to whoever asked, so the address must say enough
+		if len(s.idToken) > maxHintInURL { // a script is shown no page with a form, so a URL without the hint must do
 			form.Del("id_token_hint")
 			for _, name := range strings.Fields("login_hint preferred_username email") {
 				addParam(form, "logout_hint", stringOf(s.claims[name]))
@@ -80,8 +80,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	writeResponse(m.pages, rw, req, newResponse("200 signed out", action{text: "Sign in again", href: externalPath(req, "/")}))
 }
 
-// openSessions are the sessions a request brings, those first that may go on. The ID token of one that is past its time still tells the
-// provider who leaves.
+// openSessions returns the sessions of a request, live ones first. The ID token of an expired session still tells the provider who signs out.
 func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
 	var sessions []*session
 	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
@@ -102,8 +101,8 @@ func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
 	return sessions, nil
 }
 
-// deleteUnread is for a sign-out whose cookies gave no session. What a ticket names in the store is deleted, whatever it is. A cookie of ours
-// that does not open, or is not complete, may be good at another replica, or as a copy: its session cannot be ended here.
+// deleteUnread is for a sign-out whose cookies led to no session. The store's entry of a ticket is deleted, whatever it holds. But one of our
+// cookies that does not open, or is incomplete, may still be valid at another replica, or as a copy: such a session cannot be ended here.
 func deleteUnread(sm *sessionManager, req *http.Request) error {
 	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
 	values := chunkedValues(req, name)
@@ -116,7 +115,7 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 			}
 			continue
 		}
-		isUnread = isUnread || strings.HasPrefix(value, "A") // as the version byte makes all of ours begin
+		isUnread = isUnread || strings.HasPrefix(value, "A") // from the version byte, which all of ours begin with
 	}
 	if isUnread {
 		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
@@ -124,19 +123,19 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 	return nil
 }
 
-// backchannelLogout takes a logout token that the provider posts (Back-Channel Logout 2.5 to 2.8): 200 when the session is gone,
-// also when it was not here, 400 for anything that is not a good token.
+// backchannelLogout receives a logout token from the provider (Back-Channel Logout 2.5 to 2.8). It answers 200 if the session is gone, even if
+// it was never here, and 400 if the token is not valid or the logout failed.
 func backchannelLogout(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
 	rw.Header().Set("Cache-Control", "no-store")
 	if err := processLogoutToken(sm, req); err != nil {
 		logf(sm.log, levelWarn, "back-channel logout: %s", err)  // anybody can post here
-		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also when the logout failed
+		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also if the logout failed
 		return
 	}
 	rw.WriteHeader(http.StatusOK)
 }
 
-// processLogoutToken checks the one logout token of a request and does what it says.
+// processLogoutToken checks the logout token of a request, and ends the sessions that it names.
 func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	form, err := readParameters(req)
 	if err == nil && form.Get("logout_token") == "" {
@@ -162,15 +161,15 @@ func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err = markLogoutTokenUsed(req.Context(), sm, t); err != nil { // the logout is done: to repeat it does no harm
+	if err = markLogoutTokenUsed(req.Context(), sm, t); err != nil { // the logout is done, and repeating it would be harmless
 		logf(sm.log, levelWarn, "back-channel logout: its jti could not be kept: %s", err)
 	}
 	return nil
 }
 
-// frontchannelLogout is loaded by the provider's page in a frame (Front-Channel Logout 2). The frame carries no cookie in most browsers, so
-// the session is ended by its name at the provider, which strangers do not know: without sid any site could sign our users out. iss may be
-// missing where there is one issuer only (Entra ID sends none).
+// frontchannelLogout is loaded in a frame of the provider's page (Front-Channel Logout 2). Most browsers send no cookies in such a frame, so
+// the session is ended by its sid, which outsiders do not know: without it, any site could sign our users out. iss may be missing (Entra ID
+// sends none), since there is only one issuer.
 func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	query, err := readParameters(req)
 	sid := query.Get("sid")
@@ -187,22 +186,22 @@ func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request
 		return
 	}
 	title := "Signed out"
-	if !isKnown { // nothing is called signed out that may not be
+	if !isKnown { // we must not say "signed out" without knowing it
 		title = "No session of this name is known here"
 		logf(m.log, levelWarn, "front-channel logout: no session is known with sid %q; have the provider's ID tokens the claim sid?", forLog(sid))
 	}
-	// The one answer of ours that may be framed.
+	// This is the only response of ours that may be framed.
 	setHeaders(rw, "Cache-Control", "no-store", "Content-Type", "text/html; charset=utf-8", "Content-Security-Policy", "default-src 'none'")
 	_, _ = io.WriteString(rw, "<!doctype html><title>"+title+"</title>")
 }
 
-// hasSessionOf says whether there is a session of that name here.
+// hasSessionOf reports whether we have a session with that sid.
 func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, error) {
 	if sm.store == nil {
 		principalsLock.RLock()
 		defer principalsLock.RUnlock()
 		for _, p := range append(append([]*principal{}, recentPrincipals.byName[sid]...), formerPrincipals.byName[sid]...) {
-			if p.clientState == sm.state && p.sid == sid { // not the name of a user
+			if p.clientState == sm.state && p.sid == sid { // names in the index may also be users
 				return true, nil
 			}
 		}
@@ -212,8 +211,8 @@ func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, er
 	return len(found) > 0, err
 }
 
-// logoutByProvider ends the session sid, if it is that user's where sub is named, too, or with sub alone all sessions of that user, and
-// notes it on a list.
+// logoutByProvider ends the session sid (only if it belongs to sub, if that is given), or, without sid, all sessions of sub, and records it
+// in a list.
 func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCache, sid, sub string) error {
 	mark := "sid:" + sid
 	if sid == "" {
@@ -230,7 +229,7 @@ func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCach
 	if err != nil || list != sm.state.revoked {
 		return err // the provider may try again
 	}
-	err = publishLogouts(ctx, sm, mark) // last: what is deleted frees a full Redis
+	err = publishLogouts(ctx, sm, mark) // last, as the deletions may have made room in a full Redis
 	if err != nil && found > 0 {
 		logf(sm.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
 		err = nil

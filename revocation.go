@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Which sessions were ended before their time: the lists of sign-outs in this process, and what replicas tell each other of theirs.
+// Revoked sessions: the lists of sign-outs in this process, and how replicas exchange theirs.
 
-// isRevoked says whether this process knows of a logout of a session, at start (in milliseconds) or later. Whoever makes a principal
-// asks before and after: a logout between the two finds the principal, or is found by it.
+// isRevoked reports whether this process knows of a logout of a session at start (in milliseconds) or later. It is called before and after a
+// principal is cached: a logout in between either finds the principal to remove it, or is found by the second call.
 func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
 	marks := []string{"sid:" + sid, "id:" + id, "both:" + sid + "\x00" + sub, "sub:" + sub}
 	return (cacheHasAny(c.revoked, marks) || cacheHasAny(c.frontchannelLogouts, marks[:1])) && isMarked(c, marks, start)
 }
 
-// isMarked is isRevoked for the few of whose names one is listed.
+// isMarked is isRevoked for a session one of whose names is in a list, as few are.
 func isMarked(c *clientState, marks []string, start int64) bool {
 	listed := []any{cacheGet(c.frontchannelLogouts, marks[0])}
 	for _, mark := range marks {
@@ -29,17 +29,17 @@ func isMarked(c *clientState, marks []string, start int64) bool {
 			return true
 		}
 	}
-	return listed[2] != nil // the session itself, whatever the clocks say: it may be another replica's
+	return listed[2] != nil // the session itself was ended; no need to compare clocks, which may be another replica's
 }
 
 // revoke adds a mark to a list of logouts, and removes the principals that it names.
 //
-// A mark matters for session.expiry seconds: what is logged out is not renewed, so no cookie of it is good for longer.
+// A mark is needed for session.expiry seconds: a session that was logged out is not renewed, so its cookies are not valid for longer.
 func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 	now := time.Now()
 	cacheSet(list, mark, at, 0)
 	_, name, _ := strings.Cut(mark, ":")
-	name, _, _ = strings.Cut(name, "\x00") // of a sid with its user, which isRevoked compares
+	name, _, _ = strings.Cut(name, "\x00") // cut the user from a sid with its user; isRevoked compares them
 	removeByName(sm.state, name)
 	sm.state.revoked.mu.RLock()
 	expiry := time.Duration(sm.state.maxExpiry) * time.Second
@@ -48,12 +48,12 @@ func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 	defer list.mu.Unlock()
 	if now.Sub(list.evictedUpTo) < expiry {
 		logf(sm.log, levelWarn, "logout list: full: more than %d logouts in session.expiry (%.0f s), the oldest are forgotten; use session.store.redis", len(list.old), expiry.Seconds())
-		list.evictedUpTo = time.Time{} // said
+		list.evictedUpTo = time.Time{} // warned once
 	}
 }
 
-// publishLogouts tells the other replicas which sessions were ended. They are gone from the store as a rule. But where an index was evicted
-// they were not found, and a failover or a restart may bring them back. Marks are sealed: Redis learns no names.
+// publishLogouts tells the other replicas which sessions were ended. Usually they are gone from the store already. But if an index was
+// evicted, they were not found, and a failover or a restart may bring them back. The marks are sealed, so Redis learns no names.
 func publishLogouts(ctx context.Context, sm *sessionManager, marks ...string) error {
 	var told []string
 	for _, mark := range marks {
@@ -66,7 +66,7 @@ func publishLogouts(ctx context.Context, sm *sessionManager, marks ...string) er
 	return err
 }
 
-// syncLogouts tells what is not known yet, says how much that was, and hears what the other replicas tell.
+// syncLogouts writes marks that are not in the store yet, returns how many it added, and reads those of the other replicas.
 func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added int64, err error) {
 	s := sm.store
 	s.mu.Lock()
@@ -80,42 +80,42 @@ func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added 
 	checkClock(sm, "Redis", time.UnixMilli(at), began)
 	applyLogouts(sm, news)
 	s.mu.Lock()
-	s.syncedUntil = at - 1000 // once more: what another request is about to tell has this time, too
+	s.syncedUntil = at - 1000 // read the last second again: another write may get the same time
 	s.mu.Unlock()
 	return added, nil
 }
 
-// applyLogouts takes the marks of other replicas.
+// applyLogouts applies the marks of other replicas.
 func applyLogouts(sm *sessionManager, news []string) {
 	for _, sealed := range news {
 		applyLogout(sm, sealed)
 	}
 }
 
-// applyLogout takes a mark of a sign-out, unless it is another middleware's, or known.
+// applyLogout applies the mark of a sign-out, unless it belongs to another middleware or is known.
 func applyLogout(sm *sessionManager, sealed string) {
 	plain, _, err := open(sm.sealer, "mark", sealed)
 	when, mark, _ := strings.Cut(string(plain), " ")
 	at, bad := strconv.ParseInt(when, 10, 64)
-	known, _ := cacheGet(sm.state.revoked, mark).(int64) // in a loop the interpreter would keep that of another mark
+	known, _ := cacheGet(sm.state.revoked, mark).(int64) // not in the caller's loop: there the interpreter would keep the value of another mark
 	if err == nil && bad == nil && at > known {
 		recordLogoutMarks(sm.store, []string{sealed})
 		revoke(sm, sm.state.revoked, mark, at)
 	}
 }
 
-// sharedClock is the time in milliseconds by the clock that all replicas share.
+// sharedClock is the time by the clock that all replicas share, in milliseconds.
 func sharedClock(c *clientState) int64 { return time.Now().UnixMilli() + clockSkewOf(c) }
 
 func clockSkewOf(c *clientState) int64 { return atomic.LoadInt64(&c.clockSkew) }
 
-// checkClock notes how far the store's clock is from ours, and warns about clocks that differ. Replicas date sign-ins and sign-outs by
-// the store's: else one whose clock is fast would throw out who signs in again after a sign-out.
+// checkClock records how much the store's clock differs from ours, and warns if it is much. Replicas date sign-ins and sign-outs by the store's
+// clock. Otherwise a replica whose clock is fast would end the session of a user who signs in again after a sign-out.
 func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	now := time.Now()
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
 	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
-		return // unknown when, or whether, they read their clock
+		return // the round trip took too long to compare the clocks, or there was no time
 	}
 	if skew.Abs() < maxClockSkew {
 		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
@@ -125,7 +125,7 @@ func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	}
 }
 
-// wasLogoutTokenUsed says whether a logout token was taken before, by any replica.
+// wasLogoutTokenUsed reports whether any replica has accepted this logout token before.
 func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bool, error) {
 	if sm.store == nil {
 		return cacheGet(sm.state.usedLogoutTokens, jti) != nil, nil
@@ -134,8 +134,8 @@ func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bo
 	return reply != nil, err
 }
 
-// markLogoutTokenUsed keeps a logout token's jti for as long as the token is good. It comes last: a logout that the store failed half-way
-// must be possible to repeat.
+// markLogoutTokenUsed records a logout token's jti for as long as the token is valid. It comes last, because the provider must be able to
+// repeat a logout that the store failed halfway.
 func markLogoutTokenUsed(ctx context.Context, sm *sessionManager, t *token) error {
 	jti := stringOf(t.claims["jti"])
 	if sm.store == nil {

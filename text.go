@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Small helpers for texts and values of JSON that everybody uses.
+// Small helpers for strings and JSON values.
 
 func contains(list []string, wanted string) bool {
 	for _, s := range list {
@@ -18,13 +18,13 @@ func contains(list []string, wanted string) bool {
 	return false
 }
 
-// stringOf is value when it is a string, else "".
+// stringOf returns value if it is a string, otherwise "".
 func stringOf(value any) string {
 	s, _ := value.(string)
 	return s
 }
 
-// stringsOf are the strings of a JSON array.
+// stringsOf returns the strings in a JSON array.
 func stringsOf(value any) []string {
 	items, _ := value.([]any)
 	var found []string
@@ -36,7 +36,7 @@ func stringsOf(value any) []string {
 	return found
 }
 
-// forLog makes foreign text fit for a log line: one line, printable, short.
+// forLog makes untrusted text safe for a log line: one line, printable, short.
 func forLog(foreign string) string {
 	if len(foreign) > 200 {
 		foreign = foreign[:200] + "…"
@@ -44,20 +44,20 @@ func forLog(foreign string) string {
 	return strings.ToValidUTF8(controlCharacter.ReplaceAllString(foreign, " "), "?")
 }
 
-// hasKey tells whether there is a member of that name, also null.
+// hasKey reports whether an object has a member of that name, even if it is null.
 func hasKey(object map[string]any, name string) bool {
 	_, found := object[name]
 	return found
 }
 
-// quoteJSON is a claim as it may stand in a log line: JSON, so on one line, and cut when it is long. What is missing is null.
+// quoteJSON is a claim as it appears in a log line: as JSON, so on one line, and cut if it is long. A missing claim is null.
 func quoteJSON(value any) string {
 	written, _ := json.Marshal(value)
 	return forLog(string(written))
 }
 
-// failIf returns an error when a check has failed. Each %s in problem is what was expected, a list of what may be, or
-// what came, as JSON.
+// failIf returns the error of a check if it failed, otherwise nil. Each %s in problem is replaced by a value as JSON: what was expected, or
+// what we got.
 func failIf(failed bool, name, problem string, values ...any) error {
 	if !failed {
 		return nil
@@ -74,7 +74,7 @@ func failIf(failed bool, name, problem string, values ...any) error {
 	return fmt.Errorf(name+": "+problem, values...)
 }
 
-// firstError is the first of several checks that failed. All of them are made, so each must stand by itself.
+// firstError returns the first error of several checks. All of them are evaluated, so none may rely on an earlier one.
 func firstError(checks ...error) error {
 	for _, err := range checks {
 		if err != nil {
@@ -84,11 +84,11 @@ func firstError(checks ...error) error {
 	return nil
 }
 
-// decodePart decodes the only spelling of base64url that a JWS may have (RFC 7515 2): no padding, no line breaks, no
-// stray bits at the end. Otherwise one token could be written in several ways.
+// decodePart decodes base64url as a JWS must spell it (RFC 7515 2): no padding, no line breaks, no stray bits at the end. Otherwise one token
+// could be written in several ways.
 func decodePart(name, part string) ([]byte, error) {
 	data, err := base64url.DecodeString(part)
-	if err != nil || strings.ContainsAny(part, "\r\n") { // which the library skips, in strict mode, too
+	if err != nil || strings.ContainsAny(part, "\r\n") { // the library skips these even in strict mode
 		return nil, fmt.Errorf("%s: must be base64url without padding and line breaks", name)
 	}
 	return data, nil
