@@ -14,41 +14,40 @@ import (
 	"time"
 )
 
-// Requests that bring a token of their own: a JWT that is verified here (RFC 9068, RFC 8725), or any token that the provider is asked about
-// (introspection.go). Such a request is judged by its token alone. It never falls back to a session
-// and is never redirected: a program would not know what to do there.
+// Requests with a token of their own: a JWT that is verified here (RFC 9068, RFC 8725), or any token that the provider is asked about
+// (introspection.go). Such a request is judged by its token alone. It never falls back to a session, and is never redirected: a program
+// would not know what to do with a sign-in page.
 
 const (
-	maxTokenRecheck       = 10 * time.Minute // a verified JWT is looked at again at least this often: its key may be withdrawn
-	inactiveLifetime      = 5 * time.Second  // how long "not active" is believed, at most
+	maxTokenRecheck       = 10 * time.Minute // how long a verified JWT is used without checking it again: its key may be withdrawn
+	inactiveLifetime      = 5 * time.Second  // how long "not active" is cached at most
 	protectedResourcePath = "/.well-known/oauth-protected-resource"
 	anyScheme             = "*"
 )
 
-// tokenVerifier is the job of the jwt block or of the oAuthIntrospection block.
+// tokenVerifier is what the jwt block or the oAuthIntrospection block configures.
 type tokenVerifier struct {
 	policy        *policy
 	source        TokenSourceConfig
-	headerNames   []string          // the headers where a token may be
-	schemes       map[string]string // by header: the word before the token, "" none, anyScheme one or none
-	tokenKey      string            // of a query and a form
-	forwardsToken bool              // the upstream gets the token as well, where it was
+	headerNames   []string          // the headers that may carry a token
+	schemes       map[string]string // by header: the scheme before the token; "": none, anyScheme: any or none
+	tokenKey      string            // the parameter's name in a query or a form
+	forwardsToken bool              // the token stays in the request for the upstream
 	rules         *tokenRules
-	keys          *cachedDocument // of jwt; nil: introspection
+	keys          *cachedDocument // for jwt; nil: introspection
 
-	client               *client // whom to ask
+	client               *client // the provider to ask
 	headers              map[string]*template.Template
-	isTemplated          bool // the headers differ from request to request
-	looksBeyondHeaders   bool // a token may come elsewhere than in a header
-	looksInSeveralPlaces bool // in more than one place
+	isTemplated          bool // the headers of the introspection request depend on the request
+	looksBeyondHeaders   bool // a token may be in a place other than a header
+	looksInSeveralPlaces bool // a token may be in more than one place
 	tokenTypeHint        string
-	cacheLifetime        time.Duration // how long the word about a token is believed
+	cacheLifetime        time.Duration // how long an answer about a token is cached
 
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
 
-// authenticateBearer returns the principal of the token that a request brings, from the cache or a new one. found is false when it
-// brings none.
+// authenticateBearer returns the principal of a request's token, from the cache or a new one. found is false if there is no token.
 func authenticateBearer(m *middleware, req *http.Request) (p *principal, found bool, err error) {
 	p = nil
 	raw, credential, err := findToken(m.tokens, req)
@@ -68,7 +67,7 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 	return p, true, err
 }
 
-// verifyBearer verifies a token that is not in the cache, and asks the rule.
+// verifyBearer verifies a token that is not in the cache, and applies the rule.
 func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
 	job, answer, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
@@ -94,11 +93,11 @@ func verifyBearer(ctx context.Context, m *middleware, raw, credential string, he
 	return p, err
 }
 
-// tokenPlace is the header that a token was in; no header is called hidden.
+// tokenPlace is the header that carried a token, or "hidden", which is no header's name.
 func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
 
-// withoutClientSubject takes the sub out of the claims of a token that a client obtained for itself. There sub is the client's own
-// name (RFC 9068 2.2), which whoever registers a client may choose: it must not pass for a user's (RFC 9700 4.15).
+// withoutClientSubject removes sub from the claims of a token that a client obtained for itself. There sub is the client's own name (RFC 9068
+// 2.2), which may be chosen freely at registration, so it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
 	sub := stringOf(claims["sub"])
 	isClient := sub == stringOf(claims["client_id"]) || sub == stringOf(claims["azp"])
@@ -114,16 +113,16 @@ func withoutClientSubject(claims map[string]any) map[string]any {
 	return rest
 }
 
-// tokenInfo is what is known of a token, from its own claims or from the provider.
+// tokenInfo is what we know about a token, from its own claims or from the provider.
 type tokenInfo struct {
 	claims    map[string]any
 	checkedAt time.Time
 	isActive  bool
-	err       error // why the provider did not say
-	size      int   // bytes of the answer, and what reading it makes of them
+	err       error // why the provider gave no answer
+	size      int   // bytes that the parsed answer takes
 }
 
-// inspectToken verifies a JWT here if the jwt block is there; otherwise the provider is asked.
+// inspectToken verifies a JWT here if there is a jwt block; otherwise it asks the provider.
 func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
 	if bt.jwt == nil || err != nil && bt.introspection != nil {
@@ -143,7 +142,7 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
 }
 
-// tokenInfoEnd is until when tokenInfo is believed: as long as the options say, and no longer than the token lasts.
+// tokenInfoEnd is how long a tokenInfo is used: as long as the options say, but never longer than the token is valid.
 func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	if answer.err != nil {
 		return answer.checkedAt.Add(outageLifetime)
@@ -158,19 +157,19 @@ func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
 	return end
 }
 
-// printableASCII is what a token may be made of (RFC 6749 A.12).
+// printableASCII matches the characters of an access token (RFC 6749 A.12).
 var printableASCII = regexp.MustCompile(`^[ -~]+$`)
 
-// findToken returns the token that a request brings, and the credential it is cached by; "" without one. Two are one too many (RFC 6750 2).
+// findToken returns a request's token, and the credential by which it is cached, or "". More than one token is an error (RFC 6750 2).
 func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
-	found := map[string]string{} // by credential: both blocks may look in the same place
+	found := map[string]string{} // by credential, because both blocks may look in the same place
 	for _, job := range bt.all {
 		for _, name := range job.headerNames {
 			lines := req.Header[name]
-			if len(lines) > 1 { // one of them might be what the upstream reads
+			if len(lines) > 1 { // the upstream might read another one than we do
 				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
-			// A tab or a second blank makes no other token, or an upstream might read one that we did not, and each spelling would be cached.
+			// White space is normalized, or the upstream might read a token that we did not, and every spelling would be cached.
 			line := strings.Join(strings.Fields(strings.Join(lines, "")), " ")
 			if raw, ok := afterScheme(line, job.schemes[name]); ok {
 				found[name+": "+line] = raw
@@ -180,7 +179,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 			for _, raw := range tokensBeyondHeaders(job, req) {
 				found["hidden: "+raw] = raw
 			}
-			delete(found, "hidden: ") // a parameter without a value is as good as none (RFC 6749 3.1)
+			delete(found, "hidden: ") // a parameter without a value counts as omitted (RFC 6749 3.1)
 		}
 	}
 	if len(found) > 1 {
@@ -192,7 +191,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 	return "", "", nil
 }
 
-// onlyToken is the one token that is in several headers, as some proxies send it.
+// onlyToken returns the token if all headers carry the same one, as some proxies send it.
 func onlyToken(found map[string]string) (raw, credential string, err error) {
 	raw, credential = "", ""
 	for name, token := range found {
@@ -207,7 +206,7 @@ func onlyToken(found map[string]string) (raw, credential string, err error) {
 	return raw, credential, nil
 }
 
-// tokensBeyondHeaders are those in a cookie, the query or a form, where the options allow them.
+// tokensBeyondHeaders returns the tokens in a cookie, the query, a form or a websocket's protocols, as far as the options allow them.
 func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
 	var found []string
 	if job.source.Cookie != "" {
@@ -218,13 +217,13 @@ func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
 		found = append(found, tokens...)
 	}
 	if job.source.Query+job.tokenKey != "" {
-		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be read is no token
-		delete(query, "")                            // the name of no option
+		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be decoded is not a token
+		delete(query, "")                            // so an unset tokenKey finds nothing
 		found = append(append(found, query[job.source.Query]...), query[job.tokenKey]...)
 	}
 	if job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 && req.ContentLength <= maxForm {
 		if text, err := readForm(req); err == nil {
-			req.Body = io.NopCloser(strings.NewReader(text)) // back, for the upstream
+			req.Body = io.NopCloser(strings.NewReader(text)) // put back for the upstream
 			form, _ := url.ParseQuery(text)
 			found = append(found, form[job.tokenKey]...)
 		}
@@ -232,8 +231,8 @@ func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
 	return found
 }
 
-// protocolTokens are the tokens among the protocols that a websocket's client offers, and the others: browsers can send no header with
-// one but this. Either the token follows the word bearer, or it is in base64url after the name that Kubernetes gave to that.
+// protocolTokens splits the protocols that a websocket client offers into tokens and others. It is the only header that a browser lets a
+// page set on a websocket. The token either follows the word bearer, or is in base64url after the prefix that Kubernetes defined for that.
 func protocolTokens(req *http.Request) (tokens, others []string) {
 	tokens = nil
 	others = nil
@@ -253,7 +252,7 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 	return tokens, others
 }
 
-// removeTokens takes off what brought a token, wherever it was: the upstream has no use for it, and what it logs is read by others.
+// removeTokens removes tokens wherever they are: the upstream does not need them, and might log them.
 func removeTokens(bt *bearerTokens, req *http.Request) {
 	for _, job := range bt.all {
 		for _, name := range job.headerNames {
@@ -267,7 +266,8 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 	}
 }
 
-// removeTokensBeyondHeaders takes a token out of a cookie, the query, a form and a websocket's protocols. What else is there stays as it was written.
+// removeTokensBeyondHeaders removes the token from a cookie, the query, a form and a websocket's protocols. Everything else there stays as it
+// was written.
 func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 	if job.source.Cookie != "" {
 		var kept []string
@@ -284,7 +284,7 @@ func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 	names := []string{job.source.Query, job.tokenKey}
 	if query := withoutFields(req.URL.RawQuery, names); query != req.URL.RawQuery {
 		req.URL.RawQuery = query
-		req.RequestURI = req.URL.RequestURI() // which Traefik sends on
+		req.RequestURI = req.URL.RequestURI() // this is what Traefik sends
 	}
 	if text, err := readForm(req); err == nil && job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 {
 		text = withoutFields(text, names[1:])
@@ -294,7 +294,7 @@ func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 	}
 }
 
-// setHeader gives a header one value, or takes it off when that is empty.
+// setHeader sets a header to one value, or removes it if the value is empty.
 func setHeader(req *http.Request, name, value string) {
 	delete(req.Header, name)
 	if value != "" {
@@ -302,7 +302,7 @@ func setHeader(req *http.Request, name, value string) {
 	}
 }
 
-// withoutFields is a query or form without the fields of these names.
+// withoutFields removes the fields with these names from a query or form.
 func withoutFields(text string, names []string) string {
 	var kept []string
 	for _, pair := range strings.Split(text, "&") {
@@ -314,7 +314,7 @@ func withoutFields(text string, names []string) string {
 	return strings.Join(kept, "&")
 }
 
-// afterScheme is the token in a header's value. The scheme is matched without regard to case (RFC 9110 11.1).
+// afterScheme returns the token in a header's value. The case of the scheme is ignored (RFC 9110 11.1).
 func afterScheme(value, scheme string) (raw string, ok bool) {
 	if scheme == "" {
 		return value, value != ""
@@ -326,10 +326,10 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 	return raw, strings.EqualFold(word, scheme)
 }
 
-// bearerTokens are the verifiers of tokens that requests bring.
+// bearerTokens are the verifiers of the tokens that requests bring.
 type bearerTokens struct {
 	jwt, introspection *tokenVerifier   // nil without that block
-	all                []*tokenVerifier // those of both that there are
+	all                []*tokenVerifier // those that are not nil
 }
 
 // newBearerTokens makes the verifiers of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
@@ -376,7 +376,7 @@ func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *to
 	return job
 }
 
-// asymmetric are the algorithms whose verification key cannot sign. Which of them a token may use depends on its key.
+// asymmetric are the algorithms whose verification key cannot sign. The key decides which of them a token may use.
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
 // newJWTVerifier makes the verifier of the jwt block; nil without one.
@@ -424,12 +424,12 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 	return job
 }
 
-// remoteKeys are the keys of an issuer, or of an address; of the sign-in's provider when that is meant or nothing else is said.
+// remoteKeys returns the keys of an issuer or at an address, or those of the sign-in's provider if that is the issuer or nothing is configured.
 func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, job *tokenVerifier, p *problems) *cachedDocument {
 	j := c.JWT
 	if c.Issuer != "" && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == c.Issuer) {
 		if login == nil {
-			return nil // its problem is noted
+			return nil // reported already
 		}
 		if job.rules.providerIssuer = login.rules.providerIssuer; j.Issuer == "" {
 			job.rules.issuers = login.rules.issuers
@@ -447,10 +447,10 @@ func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, job *t
 		job.rules.providerIssuer = c.rules.providerIssuer
 		return c.keys
 	}
-	return nil // the problem is noted
+	return nil // reported already
 }
 
-// secretKey is the HMAC key, for the algorithms that a shared secret is long enough for (RFC 7518 3.2).
+// secretKey makes the HMAC key, for those algorithms for which the secret is long enough (RFC 7518 3.2).
 func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	secret := []byte(j.SigningSecret)
 	if j.SigningSecretBase64Encoded {
@@ -487,7 +487,7 @@ func fileKeys(jwksFile string) ([]*key, error) {
 	return readKeySet(set)
 }
 
-// insufficientScope says whom the rule refused. What it did not see is not told either: the sub of a client's own token.
+// insufficientScope is the error for a token that the rule refused. Like the rule, it does not see the sub of a client's own token.
 func insufficientScope(claims map[string]any) error {
 	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
 }

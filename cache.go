@@ -9,34 +9,34 @@ import (
 	"time"
 )
 
-// What requests share in memory: bounded maps, and work that is done once however many requests wait for it.
-// There is no background goroutine: work runs in the request that needs it first, and old entries leave when new ones come.
+// What requests share in memory: bounded caches, and work that is done once for all requests that wait for it.
+// There is no background goroutine: work runs in the first request that needs it, and old entries are evicted when new ones come.
 
-// replicaID tells this process from the others that use the same store.
+// replicaID distinguishes this process from others that use the same store.
 var replicaID string
 
 func init() { replicaID = randomText() }
 
-// boundedCache is a map of so many bytes. When its young half is full it becomes the old half, and what was old is forgotten;
-// an entry that is read from the old half moves back into the young one, so what is in use stays.
+// boundedCache is a map with a limited size in bytes. When its young half is full, it becomes the old half, and the previous old half is
+// dropped. An entry that is read from the old half moves back into the young one, so what is in use stays.
 type boundedCache struct {
 	mu          sync.RWMutex
 	young, old  map[string]cacheEntry
 	capacity    int       // bytes of each half
-	used        int       // of the young one
-	rotatedAt   time.Time // when old was young for the last time
-	evictedUpTo time.Time // nothing newer than this has been forgotten
+	used        int       // of the young half
+	rotatedAt   time.Time // when the halves were last rotated
+	evictedUpTo time.Time // no entry newer than this has been evicted
 }
 
-// cacheEntry is a value with the bytes it takes beside its place.
+// cacheEntry is a value and its size in bytes, without the cost of the entry itself.
 type cacheEntry struct {
 	value any
 	size  int
 }
 
 const (
-	cacheEntryCost   = 160 // bytes of an entry's place
-	parsedJSONFactor = 8   // how much larger JSON becomes when it is read
+	cacheEntryCost   = 160 // bytes of an entry itself
+	parsedJSONFactor = 8   // how much larger JSON becomes when it is parsed
 	maxErrorSize     = 600 // bytes of an error
 )
 
@@ -44,7 +44,7 @@ func newBoundedCache(room int) *boundedCache {
 	return &boundedCache{young: map[string]cacheEntry{}, capacity: room}
 }
 
-// cacheGet returns what was cached under key, or nil.
+// cacheGet returns the value of key, or nil.
 func cacheGet(m *boundedCache, key string) any {
 	m.mu.RLock()
 	value := m.young[key].value
@@ -56,7 +56,7 @@ func cacheGet(m *boundedCache, key string) any {
 	return value
 }
 
-// cacheHasAny says whether there is something under one of these keys.
+// cacheHasAny reports whether one of these keys has a value.
 func cacheHasAny(m *boundedCache, keys []string) bool {
 	has := false
 	m.mu.RLock()
@@ -67,7 +67,7 @@ func cacheHasAny(m *boundedCache, keys []string) bool {
 	return has
 }
 
-// cachePromote moves an entry into the young half, unless it was replaced a moment ago, which must stay so.
+// cachePromote moves an entry into the young half, unless it has just been replaced there.
 func cachePromote(m *boundedCache, key string) any {
 	m.mu.Lock()
 	if found := m.old[key]; found.value != nil {
@@ -78,14 +78,14 @@ func cachePromote(m *boundedCache, key string) any {
 	return value
 }
 
-// cacheSet keeps value, which is not nil and has size bytes, under key until newer entries push it out.
+// cacheSet stores a value of size bytes, which must not be nil, until newer entries push it out.
 func cacheSet(m *boundedCache, key string, value any, size int) {
 	m.mu.Lock()
 	cachePut(m, key, cacheEntry{value, size})
 	m.mu.Unlock()
 }
 
-// cacheAdd keeps value under a key that is not known yet, and says whether it did: the guard of everything that may be used once.
+// cacheAdd stores a value if the key has none yet, and reports whether it did. It guards everything that may be used only once.
 func cacheAdd(m *boundedCache, key string, value any, size int) bool {
 	m.mu.Lock()
 	isNew := m.young[key].value == nil && m.old[key].value == nil
@@ -96,7 +96,7 @@ func cacheAdd(m *boundedCache, key string, value any, size int) bool {
 	return isNew
 }
 
-// cachePut writes to the young half. When that is full it becomes the old one first. The caller holds the lock.
+// cachePut writes to the young half, and rotates the halves first if it is full. The caller holds the lock.
 func cachePut(m *boundedCache, key string, made cacheEntry) {
 	cost := cacheEntryCost + len(key) + made.size
 	if before := m.young[key]; before.value != nil {
@@ -116,7 +116,7 @@ func cachePut(m *boundedCache, key string, made cacheEntry) {
 	m.young[key] = made
 }
 
-// inFlight is work under way, by key.
+// inFlight is work in progress, by key.
 type inFlight struct {
 	mu    sync.Mutex
 	calls map[string]*inFlightCall
@@ -124,14 +124,14 @@ type inFlight struct {
 
 // inFlightCall is one piece of work that many requests may wait for.
 type inFlightCall struct {
-	done  context.Context // done at the end
+	done  context.Context // is done when the work has finished
 	value any
 	err   error
 }
 
-// doOnce runs work once however many ask for key at the same time, and gives all of them its result.
-// Whose ctx has a deadline waits no longer for somebody else's work. It runs in the goroutine of the first who asks, and goes on when that client goes away: what the provider has
-// handed out (a rotated refresh token above all) must not be lost. All work limits its own time.
+// doOnce runs work once for all callers that ask for key at the same time, and gives all of them its result. It runs in the first caller's
+// goroutine, and goes on even if that client goes away: what the provider has handed out (above all a rotated refresh token) must not be
+// lost. The others wait no longer than the deadline of their ctx. All work limits its own time.
 func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.Context) (any, error)) (any, error) {
 	landed, land := context.WithCancel(context.Background())
 	defer land()
@@ -159,8 +159,8 @@ func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.
 	return value, err
 }
 
-// waitFor waits for the end of somebody else's work, or for ctx's deadline. That is no select: in the interpreter goroutines that wait at the
-// same one get each other's channels.
+// waitFor waits for another caller's work, or for ctx's deadline. It does not use select: in the interpreter, goroutines at the same select
+// statement receive from each other's channels.
 func waitFor(ctx context.Context, under *inFlightCall) (any, error) {
 	end, isLimited := ctx.Deadline()
 	if !isLimited {
@@ -176,11 +176,11 @@ func waitFor(ctx context.Context, under *inFlightCall) (any, error) {
 	return under.value, under.err
 }
 
-// backoff spaces the attempts at something that fails: 1 s, 2 s, 4 s … 30 s.
+// backoff spaces out attempts at something that fails: 1 s, 2 s, 4 s … 30 s.
 type backoff struct {
 	failures int
 	until    time.Time
-	err      error // the last failure, answered until the next attempt
+	err      error // the last failure, returned until the next attempt
 }
 
 // backOff records a failed attempt.
@@ -194,20 +194,20 @@ func backOff(b *backoff, err error, now time.Time) {
 	b.err = err
 }
 
-// cachedDocument is a document that a provider publishes, its metadata or its keys. The request that needs it fetches it.
+// cachedDocument is a document that a provider publishes: its metadata, or its keys. The request that needs it fetches it.
 type cachedDocument struct {
 	log   *logger
 	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
 
-	fetching sync.Mutex // held while somebody fetches; nobody else changes the rest
-	backoff  backoff    // until there may be another fetch, and how the last one failed
-	mu       sync.Mutex // of what follows
-	value    any        // the last good one; replaced as a whole, never changed, so it is read without the lock
-	version  int        // how many have come
-	until    time.Time  // when it is to be fetched anew
+	fetching sync.Mutex // held while fetching; only its holder changes what follows
+	backoff  backoff    // when the next fetch is allowed, and how the last one failed
+	mu       sync.Mutex // guards what follows
+	value    any        // the last valid one; replaced as a whole and never changed, so callers need no lock to read it
+	version  int        // how many were fetched
+	until    time.Time  // when to fetch it again
 }
 
-// cached is the document as it is here. isOld asks the caller to renew it: nobody else is asked to for a while, so only one of many waits.
+// cached returns the cached document. isOld asks the caller to refetch it. For a while no other caller is asked to, so only one of many waits.
 func cached(d *cachedDocument) (value any, version int, isOld bool) {
 	now := time.Now()
 	d.mu.Lock()
@@ -218,17 +218,17 @@ func cached(d *cachedDocument) (value any, version int, isOld bool) {
 	return d.value, d.version, isOld
 }
 
-// refetch fetches the document anew, once however many ask, unless one newer than version is here already. When there is none to be
-// had it returns the last good one, and how the last fetch failed, if it did. Made-up key names must not make us hammer the provider:
-// fetchBurst at once, then one in fetchInterval. What fails costs none of that, as it has its own, growing, pauses.
+// refetch fetches the document again, once for all callers that wait, unless the cached one is newer than version already. If it cannot, it
+// returns the last valid one, and how the last fetch failed, if it did. Tokens with made-up key IDs must not make us hammer the provider, so
+// fetches are limited: fetchBurst at once, then one every fetchInterval. Failures do not count; the back-off has its own growing pauses.
 func refetch(ctx context.Context, d *cachedDocument, version int) (value any, isNewer bool, err error) {
-	d.fetching.Lock() // who has to wait here finds what the one before brought
+	d.fetching.Lock() // a caller that had to wait here finds the new document
 	defer d.fetching.Unlock()
 	now := time.Now()
 	if d.version != version || now.Before(d.backoff.until) {
 		return d.value, d.version != version, d.backoff.err
 	}
-	fetched, err := d.fetch(context.WithoutCancel(ctx)) // also when this client goes away: others wait
+	fetched, err := d.fetch(context.WithoutCancel(ctx)) // even if this client goes away: others are waiting
 	if err != nil {
 		if !errors.Is(err, errUnavailable) {
 			err = fmt.Errorf("%w: %w", errUnavailable, err)
@@ -246,12 +246,12 @@ func refetch(ctx context.Context, d *cachedDocument, version int) (value any, is
 	defer d.mu.Unlock()
 	d.value = fetched
 	d.version++
-	d.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // not all replicas at once
+	d.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // so that replicas do not fetch all at once
 	return fetched, true, nil
 }
 
-// refundFetch takes a fetch that brought what was wanted off those that are counted: however often a provider changes its keys, tokens of
-// its new ones are taken at once.
+// refundFetch takes a fetch that found the wanted key out of the count: however often a provider changes its keys, tokens of its new ones are
+// accepted at once.
 func refundFetch(d *cachedDocument) {
 	d.fetching.Lock()
 	d.backoff.until = d.backoff.until.Add(-fetchInterval)

@@ -19,77 +19,76 @@ import (
 	"time"
 )
 
-// Everything that is sent to the provider. House rules:
-//   - every answer is capped in size and time, and no request follows a redirect (a code or a secret would go with it);
-//   - a GET is repeated when it fails quickly, a POST only where it can have spent no code and no refresh token;
+// Requests to the provider. House rules of this file:
+//   - every response is limited in size and time, and no request follows a redirect (a code or a secret would go with it);
+//   - a GET is repeated if it fails quickly, a POST only if it cannot have used up a code or a refresh token;
 //   - no secret, code or token reaches an error or the log.
 
 const (
-	maxResponse      = 1 << 20   // bytes of one answer of the provider, but for its key set
-	documentLifetime = time.Hour // a document is read again after this time, less up to jitter: withdrawn keys are gone then
+	maxResponse      = 1 << 20   // bytes of a response, except a key set
+	documentLifetime = time.Hour // how long a document is used, less up to jitter; then withdrawn keys are gone
 	documentJitter   = documentLifetime / 10
-	fetchInterval    = 10 * time.Second // between two fetches in the long run
-	fetchBurst       = 3                // fetches at once: the first, and two rotations soon after
+	fetchInterval    = 10 * time.Second // between two fetches, on average
+	fetchBurst       = 3                // fetches that may follow each other at once: the first, and two key rotations
 	retryPause       = 200 * time.Millisecond
-	retryLimit       = time.Second // a request that fails later than this is not repeated: somebody waits
+	retryLimit       = time.Second // a request that takes longer to fail is not repeated: somebody is waiting
 )
 
-// userAgent says who calls: some firewalls refuse programs that do not. The version is that of the next release, which `make
-// release-check` compares.
+// userAgent names us: some firewalls refuse requests without one. The version is that of the next release; `make release-check` compares them.
 const userAgent = "traefik-oidc/0.1.0 (+https://github.com/traefik-oidc/oidc)"
 
-// client is one registration at one provider. All middlewares with the same issuer, client and connection share it,
-// across routers and reloads: what was learnt from the provider, and what is under way.
+// client is one registration at one provider. All middlewares with the same issuer, client and connection share it, across routers and
+// reloads, with what was learnt from the provider and the requests in progress.
 type client struct {
 	log             *logger
 	issuer, id      string
 	secret          string
-	authMethod      string // "" is by discovery
+	authMethod      string // "": by discovery
 	signer          crypto.Signer
 	signerAlg       string
-	signerHeader    map[string]any // of its key, for the header of an assertion
-	mutualTLS       bool           // the provider asks for our certificate: to know us, or to bind tokens to it
-	hasLogin        bool           // not only for tokens that are brought
+	signerHeader    map[string]any // header members that name the signing key
+	mutualTLS       bool           // we have a certificate: to authenticate us, or to bind tokens to it
+	hasLogin        bool           // used for sign-in, not only to verify tokens
 	endpoints       EndpointsConfig
 	discoveryURL    string // "": there is nothing to discover
 	http            *http.Client
-	headers         map[string]string // of the requests for metadata and keys
+	headers         map[string]string // for requests for metadata and keys
 	retries         int
-	exchangeTimeout time.Duration // of what spends something
+	exchangeTimeout time.Duration // for requests that use up a code or a refresh token
 	delayedConns    delayedConns
 	clockWarned     int32 // 1: a warning was written
 	rules           *tokenRules
-	pinnedAlg       string          // idTokenSigningAlg, "" is by discovery
+	pinnedAlg       string          // idTokenSigningAlg, "": by discovery
 	metadata        *cachedDocument // *metadata
 	keys            *cachedDocument // []*key
 	inFlight        inFlight
-	outageLock      sync.Mutex    // of outage, and of guesses
-	outage          backoff       // of calls about tokens
-	answerCache     *boundedCache // of questions about tokens, and of requests for them (hashed) → *tokenInfo, *upstreamToken
+	outageLock      sync.Mutex    // guards outage and the guesses
+	outage          backoff       // of introspection and token requests
+	answerCache     *boundedCache // hashed introspection or token request → *tokenInfo or *upstreamToken
 }
 
-// clientState remembers what became of sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: another
-// time limit, or a new secret beside the old one, must not bring back who was signed out.
+// clientState records what happened to sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: a
+// different time limit, or a new secret beside the old one, must not bring back a session that was signed out.
 type clientState struct {
 	refreshesInFlight   inFlight
-	refreshed           *boundedCache // refresh token and when it was due (hashed) → *session it became
-	usedStates          *boundedCache // state (hashed) → where its sign-in ended
+	refreshed           *boundedCache // hashed refresh token and due time → *refreshResult
+	usedStates          *boundedCache // hashed state → where its sign-in ended
 	revoked             *boundedCache // "id:", "sid:" or "sub:" + name → time of the logout
-	frontchannelLogouts *boundedCache // the same of front-channel logouts: anybody can ask for those, and must not push the others out
-	usedLogoutTokens    *boundedCache // jti of logout tokens seen
-	clockSkew           int64         // milliseconds that the store's clock is ahead of ours
+	frontchannelLogouts *boundedCache // the same for front-channel logouts, apart because anybody can cause those, and must not push out the others
+	usedLogoutTokens    *boundedCache // jti of the logout tokens that were accepted
+	clockSkew           int64         // milliseconds by which the store's clock is ahead of ours
 	newKeyFrom          int64         // when the first of several secrets begins to seal, in Unix seconds
-	maxExpiry           int           // session.expiry of all whose cookies nothing but these lists can end; revoked's lock guards it
+	maxExpiry           int           // the longest session.expiry of sessions in cookies, which only these lists can end; revoked's lock guards it
 }
 
-// warnOnce tells the operator of something that is put up with.
+// warnOnce tells the operator about something that is tolerated.
 func warnOnce(c *client, format string, args ...any) {
 	if line := fmt.Sprintf(format, args...); cacheAdd(c.answerCache, line, true, 0) {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }
 
-// getObject fetches the JSON object of a 200 answer.
+// getObject fetches a JSON object; the status must be 200.
 func getObject(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
 	status, body, at, err := request(ctx, c, what, endpoint, nil, headers, c.retries)
 	if err != nil {
@@ -98,7 +97,7 @@ func getObject(ctx context.Context, c *client, what, endpoint string, headers ma
 	return readObject(c, what, at, status, body)
 }
 
-// readObject reads an answer that must be a 200 with a JSON object.
+// readObject reads a response, which must be a 200 with a JSON object.
 func readObject(c *client, what, at string, status int, body []byte) (map[string]any, error) {
 	object, err := parseObject(body)
 	if status != http.StatusOK {
@@ -114,7 +113,7 @@ func readObject(c *client, what, at string, status int, body []byte) (map[string
 	return object, nil
 }
 
-// warnDuplicates tells the operator when a name is there twice.
+// warnDuplicates warns the operator if an object has a name twice.
 func warnDuplicates(c *client, what string, written []byte, object map[string]any) {
 	again, _ := json.Marshal(object)
 	if object != nil && json.Valid(written) && strings.Count(unescaped.Replace(string(written)), ":") != strings.Count(string(again), ":") {
@@ -122,9 +121,9 @@ func warnDuplicates(c *client, what string, written []byte, object map[string]an
 	}
 }
 
-// request sends a request to an endpoint, an address or the name that one has in the metadata, and reads the capped answer: a POST of form
-// with the client's authentication or, without one, a GET. An Authorization among headers stands in for the client's authentication.
-// What fails quickly, also with 429 or 5xx, is tried again up to retries times. at is what an error about the answer begins with.
+// request sends a request and reads the response, up to a limit. endpoint is a URL, or the name of an endpoint in the metadata. With a form it
+// is a POST with the client's authentication (unless headers has an Authorization), otherwise a GET. A request that fails quickly, even with
+// 429 or 5xx, is repeated up to retries times. at is the beginning of an error about the response.
 func request(ctx context.Context, c *client, what, endpoint string, form url.Values, headers map[string]string, retries int) (status int, body []byte, at string, err error) {
 	address := endpoint
 	if !strings.Contains(endpoint, ":") {
@@ -167,10 +166,10 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 	} else if os.IsTimeout(err) {
 		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit (exchangeTimeoutSeconds for a refresh)")
 	} else if wrapped, ok := err.(*url.Error); ok {
-		err = wrapped.Err // without the URL: ours says it already, and an authorization code never belongs in a log
+		err = wrapped.Err // without the URL: our error has it already, and a code must never get into the log
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // may quote whole headers
+		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // the library's error may quote whole headers
 	}
 	if err != nil && form != nil {
 		logf(c.log, levelError, "%s", err)
@@ -178,7 +177,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 	return status, body, at, err
 }
 
-// roundTrip sends one request under the client's time limit.
+// roundTrip sends one request within the client's time limit.
 func roundTrip(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
 	slow, _ := ctx.Value(delayedCallKey).(*delayedCall)
 	if form != nil && slow != nil && slow.conn != nil {
@@ -190,7 +189,7 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 		return 0, nil, err
 	}
 	req.Header = header
-	proxy, badProxy := http.ProxyFromEnvironment(req) // whose rules are the library's business
+	proxy, badProxy := http.ProxyFromEnvironment(req) // the library applies its rules
 	if form != nil && slow != nil && proxy == nil && badProxy == nil {
 		if err = sendDelayed(c, slow, req); err != nil {
 			return 0, nil, err
@@ -202,14 +201,14 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 		return 0, nil, err
 	}
 	defer res.Body.Close()
-	if form != nil { // a GET may be answered by a cache, with an old Date
+	if form != nil { // the response to a GET may come from a cache, with an old Date
 		checkDate(c, res.Header.Get("Date"))
 	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxJSONSize+1))
 	return res.StatusCode, body, err
 }
 
-// checkDate warns, once, about a provider whose clock differs from ours: its tokens may seem to have ended, or to be of the future.
+// checkDate warns, once, about a provider whose clock differs from ours: its tokens may seem to have expired, or to be from the future.
 func checkDate(c *client, sent string) {
 	theirs, err := http.ParseTime(sent)
 	skew := time.Until(theirs)
@@ -218,7 +217,7 @@ func checkDate(c *client, sent string) {
 	}
 }
 
-// verifyIDToken parses a token of this provider for this client and checks its signature; its claims are the caller's to check.
+// verifyIDToken parses a token from this provider for this client and checks its signature. The caller must check its claims.
 func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	t, err := parseToken(raw)
 	if err != nil {
@@ -236,7 +235,7 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	return t, err
 }
 
-// newHTTPClient makes the client for the connections described by cc. Certificates and keys are PEM.
+// newHTTPClient makes an HTTP client for the connections that cc describes. Certificates and keys are PEM.
 func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	tlsConfig, err := newTLSConfig(&cc.TLS)
 	if err != nil {
@@ -251,7 +250,7 @@ func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
 	return c, nil
 }
 
-// newTLSConfig makes the TLS side of a connection; every error names the option below the block.
+// newTLSConfig makes the TLS configuration of a connection. Every error names the option within the block.
 func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: tc.InsecureSkipVerify}
 	if tc.CA != "" {
@@ -270,12 +269,12 @@ func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 	return config, nil
 }
 
-var controlCharacter = regexp.MustCompile(`[\pC\p{Zl}\p{Zp}]`) // also what readers of logs take for line breaks, or what turns text around
+var controlCharacter = regexp.MustCompile(`[\pC\p{Zl}\p{Zp}]`) // also characters that log viewers take for line breaks, or that reverse the text
 
-// minHMACKeyBytes are the least numbers of bytes in a key (RFC 7518 3.2).
+// minHMACKeyBytes is how long a key must be at least (RFC 7518 3.2).
 var minHMACKeyBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 
-// newClient makes the client that c describes, and notes what is wrong with it.
+// newClient makes the client that c describes, and adds what is wrong with it to p.
 func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
 		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
@@ -306,7 +305,7 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 		made.rules.issuers = nil
 	}
 	made.metadata = &cachedDocument{log: l, fetch: func(ctx context.Context) (any, error) { return fetchMetadata(ctx, made) }}
-	if alg := c.IDTokenSigningAlg; minHMACKeyBytes[alg] > 0 { // the client's secret is the key (OIDC Core 16.19)
+	if alg := c.IDTokenSigningAlg; minHMACKeyBytes[alg] > 0 { // the client secret is the key (OIDC Core 16.19)
 		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})
 		p.failIf(err != nil, "idTokenSigningAlg", "%s needs a clientSecret of %d bytes at least; let the provider sign with RS256 or ES256", alg, minHMACKeyBytes[alg])
 		made.keys = newFixedKeySet(secret)

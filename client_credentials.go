@@ -12,31 +12,32 @@ import (
 	"time"
 )
 
-// Tokens for the upstream by the client credentials grant (RFC 6749 4.4): with the gateway's own client, or with the
-// credentials that the caller sends as Basic. One request to the provider however many wait; a token is renewed before it ends,
-// and used to its end while the provider is away.
+// Tokens for the upstream by the client credentials grant (RFC 6749 4.4): with the middleware's own client, or with credentials that the
+// caller sends as Basic. However many requests wait, the provider gets one. A token is renewed before it expires; while the provider is
+// unavailable, it is used until it expires.
 
 const (
-	renewLead               = 30 * time.Second // a token is renewed this long before it ends, or at three quarters of a short life
-	defaultUpstreamLifetime = time.Minute      // of a token that nobody says the end of
-	refusalLifetime         = 10 * time.Second // how long a refusal stands before the provider is asked again
-	outageLifetime          = time.Second      // the same for a provider that is away
+	renewLead               = 30 * time.Second // a token is renewed this long before it expires, or after three quarters of a short life
+	defaultUpstreamLifetime = time.Minute      // for a token without a known expiry
+	refusalLifetime         = 10 * time.Second // how long a refusal is cached
+	outageLifetime          = time.Second      // the same while the provider is unavailable
 )
 
-// What callers may guess in a minute: each attempt costs the provider a question. Credentials that are known to be good are no guess.
+// How many credentials callers may try within a minute: each attempt costs the provider a request. Credentials that are known to be valid do
+// not count.
 const (
 	maxGuessesPerCaller = 20
 	maxGuesses          = 300
 )
 
-// guesses are attempts within a minute that did not end well, or not yet.
+// guesses are attempts within a minute that have not succeeded (yet).
 type guesses struct {
 	since time.Time
 	count int
 }
 
-// countGuess notes an attempt with credentials that are not known, and refuses it when there were too many of that caller or of all. An attempt
-// that is refused counts no more: nobody can use up what others have.
+// countGuess counts an attempt with unknown credentials, and refuses it if there were too many from that caller or from all. A refused attempt
+// does not count, so one caller cannot use up the attempts of all others.
 func countGuess(c *client, caller string) error {
 	now := time.Now()
 	c.outageLock.Lock()
@@ -55,7 +56,7 @@ func countGuess(c *client, caller string) error {
 	return nil
 }
 
-// guessesOf are those of this minute.
+// guessesOf returns a caller's guesses of this minute.
 func guessesOf(c *client, whose string, now time.Time) *guesses {
 	known, _ := cacheGet(c.answerCache, "guesses of "+whose).(*guesses)
 	if known == nil || now.Sub(known.since) > time.Minute {
@@ -64,7 +65,7 @@ func guessesOf(c *client, whose string, now time.Time) *guesses {
 	return known
 }
 
-// refundGuess takes back what countGuess noted.
+// refundGuess undoes countGuess.
 func refundGuess(c *client, caller string) {
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
@@ -73,7 +74,7 @@ func refundGuess(c *client, caller string) {
 	guessesOf(c, caller, now).count--
 }
 
-// callerAddress is who sends a request, by address; of an IPv6 address the part that providers give away whole.
+// callerAddress identifies a caller by its address; with IPv6, by the part that an access provider assigns to one customer.
 func callerAddress(s *ipStrategy, req *http.Request) string {
 	ip := clientIP(s, req)
 	if len(ip) == net.IPv6len && ip.To4() == nil {
@@ -82,18 +83,18 @@ func callerAddress(s *ipStrategy, req *http.Request) string {
 	return ip.String()
 }
 
-// clientCredentials is the job of the oAuthClientCredentials block.
+// clientCredentials is what the oAuthClientCredentials block configures.
 type clientCredentials struct {
 	client       *client
 	policy       *policy
-	form         string // of the token request
-	hasOwnClient bool   // the gateway has its own client; else callers bring theirs
-	salt         string // with which credentials become the name of their token
-	store        *store // nil: tokens are in memory only
+	form         string // the parameters of the token request
+	hasOwnClient bool   // we have our own client; otherwise callers send their credentials
+	salt         string // for hashing credentials into cache keys
+	store        *store // nil: tokens are kept in memory only
 	sealer       *sealer
 }
 
-// upstreamToken is a token for the upstream, or the provider's no to one, which is remembered as well. The store has it as JSON.
+// upstreamToken is a token for the upstream, or the provider's refusal, which is cached as well. In the store it is JSON.
 type upstreamToken struct {
 	Raw            string
 	RenewAt, EndAt time.Time
@@ -101,7 +102,7 @@ type upstreamToken struct {
 	err            error          `json:"-"`
 }
 
-// newClientCredentials makes the job of the oAuthClientCredentials block; nil without one.
+// newClientCredentials makes what the oAuthClientCredentials block configures; nil without one.
 func newClientCredentials(ctx context.Context, l *logger, config *Config, p *problems) *clientCredentials {
 	c := config.OAuthClientCredentials
 	if c == nil {
@@ -127,9 +128,9 @@ func newClientCredentials(ctx context.Context, l *logger, config *Config, p *pro
 	at := &Config{ProviderConfig: ProviderConfig{Issuer: c.URL, ClientID: c.ClientID, ClientSecret: c.ClientSecret, ClientAuthMethod: c.ClientAuthMethod, ClientKey: c.ClientKey,
 		ClientKeyID: c.ClientKeyID, ClientKeyAlg: c.ClientKeyAlg, ClientCertificate: c.ClientCertificate, ClientConfig: c.ClientConfig, Endpoints: EndpointsConfig{Token: c.URL}}}
 	if config.Issuer != "" && strings.HasPrefix(c.URL, config.Issuer) {
-		at.Issuer = config.Issuer // the audience of client assertions (RFC 7523 3); the endpoint when the issuer is not known
+		at.Issuer = config.Issuer // the audience of client assertions (RFC 7523 3); it is the endpoint if the issuer is unknown
 	}
-	for _, alg := range strings.Fields("RS256 ES256 ES384 ES512 EdDSA") { // what the key is for, when nothing is said
+	for _, alg := range strings.Fields("RS256 ES256 ES384 ES512 EdDSA") { // if none is configured, the key decides
 		if _, err := parsePrivateKeyPEM(c.ClientKey, alg); c.ClientKeyAlg == "" && (err == nil || alg == "RS256") {
 			at.ClientKeyAlg = alg
 		}
@@ -148,11 +149,11 @@ func newClientCredentials(ctx context.Context, l *logger, config *Config, p *pro
 	return cc
 }
 
-// authenticateClientCredentials lets a request in because there is a token for the upstream: the gateway's own for everybody, or one for the credentials
-// that the caller brings (application level).
+// authenticateClientCredentials lets a request in if there is a token for the upstream: our own for everybody, or one for the credentials that
+// the caller sends (application level).
 func authenticateClientCredentials(m *middleware, req *http.Request) (*principal, error) {
 	var credential, id, secret string
-	if m.tokens.all != nil { // a token was wanted, and none came
+	if m.tokens.all != nil { // a bearer token is required, and there was none
 		return nil, errNoCredentials
 	}
 	if !m.clientCredentials.hasOwnClient {
@@ -161,7 +162,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 			return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
 		}
 		var ok bool
-		if id, secret, ok = req.BasicAuth(); !ok || id == "" { // a client has a name (RFC 6749 2.3.1)
+		if id, secret, ok = req.BasicAuth(); !ok || id == "" { // a client has an ID (RFC 6749 2.3.1)
 			return nil, errNoCredentials
 		}
 		credential = "Authorization: " + lines[0]
@@ -181,8 +182,8 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 	return p, err
 }
 
-// addUpstreamToken adds the token for the upstream, and the headers made of it, to a principal. Who the user is was said before and stays
-// so; only Authorization is the token's. until is when the token is to be renewed.
+// addUpstreamToken adds the token for the upstream, and the headers made from it, to a principal. Headers about the user that are set already
+// stay; only Authorization is replaced. until is when the token is to be renewed.
 func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, id, secret, caller string) (until time.Time, err error) {
 	t, err := obtainToken(ctx, cc, id, secret, caller)
 	if err != nil {
@@ -204,7 +205,7 @@ func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, 
 	return t.RenewAt, nil
 }
 
-// obtainToken returns the token of a client: the remembered one, or a new one.
+// obtainToken returns a client's token, from the cache or a new one.
 func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller string) (*upstreamToken, error) {
 	key := hashText(cc.salt + id + "\x00" + secret + "\x00" + cc.form)
 	c := cc.client
@@ -215,7 +216,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 	}
 	if known == nil || !now.Before(known.EndAt) {
 		known = nil
-	} else { // while it is renewed, everybody else goes on with the old one
+	} else { // all other requests use the old one while it is renewed
 		meanwhile := *known
 		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
 		known = &meanwhile
@@ -224,7 +225,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 	value, err := doOnce(ctx, &c.inFlight, key, func(ctx context.Context) (any, error) {
 		found, _ := cacheGet(c.answerCache, key).(*upstreamToken)
 		if found != nil && found != known && time.Now().Before(found.RenewAt) {
-			return found, found.err // of a call that ended between our look and our turn
+			return found, found.err // another call has finished meanwhile
 		}
 		isGuess := !cc.hasOwnClient && known == nil
 		if isGuess {
@@ -253,8 +254,8 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 	return made, err
 }
 
-// fetchUpstreamToken takes a token from the store, where another replica may have put one, or from the provider. A store that is away costs a
-// request to the provider.
+// fetchUpstreamToken gets a token from the store, where another replica may have put one, or from the provider. If the store fails, the
+// provider is asked.
 func fetchUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret, key string) (*upstreamToken, error) {
 	t := &upstreamToken{}
 	sealed, storeErr := tokenStoreDo(ctx, cc, key, "GET")
@@ -263,8 +264,8 @@ func fetchUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret, 
 		if t, err = requestUpstreamToken(ctx, cc, id, secret); err != nil {
 			return nil, err
 		}
-		plain, _ = json.Marshal(t)              // texts and times
-		if cc.store != nil && storeErr == nil { // or somebody would wait for it once more
+		plain, _ = json.Marshal(t)              // only strings and times: cannot fail
+		if cc.store != nil && storeErr == nil { // do not wait for a store that has just failed
 			_, _ = tokenStoreDo(ctx, cc, key, "SET", seal(cc.sealer, key, plain), "PX", milliseconds(time.Until(t.EndAt)))
 		}
 	}
@@ -274,7 +275,7 @@ func fetchUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret, 
 	return t, nil
 }
 
-// tokenStoreDo sends a command about a token to the store, if there is one.
+// tokenStoreDo sends the store, if there is one, a command about a token.
 func tokenStoreDo(ctx context.Context, cc *clientCredentials, key, command string, rest ...string) (any, error) {
 	if cc.store == nil {
 		return nil, nil
@@ -286,7 +287,7 @@ func tokenStoreDo(ctx context.Context, cc *clientCredentials, key, command strin
 	return reply, err
 }
 
-// requestUpstreamToken sends the grant.
+// requestUpstreamToken sends the token request.
 func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret string) (*upstreamToken, error) {
 	c := cc.client
 	form, _ := url.ParseQuery(cc.form)
@@ -317,7 +318,7 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	}
 	life := time.Duration(t.expiresIn) * time.Second
 	if life == 0 {
-		if parsed, err := parseToken(t.accessToken); err == nil { // a JWT says it itself
+		if parsed, err := parseToken(t.accessToken); err == nil { // a JWT has its own expiry
 			exp, _ := numericDate(parsed.claims, "exp")
 			life = time.Unix(exp, 0).Sub(now)
 		}
@@ -333,7 +334,8 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	return &upstreamToken{Raw: t.accessToken, RenewAt: now.Add(life - lead), EndAt: now.Add(life)}, nil
 }
 
-// refusedClient words the provider's no (RFC 6749 5.2). Wrong credentials are the fault of whoever gave them: the caller, or the operator.
+// refusedClient is the error for a refusal by the provider (RFC 6749 5.2). Wrong credentials are the fault of whoever supplied them: the
+// caller or the operator.
 func refusedClient(cc *clientCredentials, status int, body []byte) error {
 	answer, _ := parseObject(body)
 	code := stringOf(answer["error"])

@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414) and keys: fetched by the request that needs them, checked, corrected by
-// the endpoints that are configured.
+// The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414) and keys: fetched by the request that needs them, checked, and overridden
+// by configured endpoints.
 
 // metadata is what we use of the provider's metadata (OpenID Connect Discovery 1.0, 3; RFC 8414 2, RFC 9126 5, RFC 9207 3). It is never changed.
 type metadata struct {
 	issuer              string
-	endpoints           map[string]string // by the names of the specifications, with those that are configured
+	endpoints           map[string]string // by the names of the specifications; configured ones override the provider's
 	signingAlgs         []string          // of ID tokens
 	authMethods         []string          // of the token endpoint
-	challengeMethods    any               // of PKCE; nil: not listed, which an empty list is not
+	challengeMethods    any               // for PKCE; nil: not listed, which is different from an empty list
 	requiresPAR         bool
 	namesIssuerInAnswer bool // RFC 9207
 }
 
-// discover returns the provider's metadata. When the provider is away the last good ones go on; when there are none they are empty, and the
-// error wraps errUnavailable.
+// discover returns the provider's metadata. If the provider is unavailable, it returns the last valid ones. If there are none, they are empty,
+// and the error wraps errUnavailable.
 func discover(ctx context.Context, c *client) (*metadata, error) {
 	value, version, isOld := cached(c.metadata)
 	var err error
@@ -35,7 +35,7 @@ func discover(ctx context.Context, c *client) (*metadata, error) {
 	return &metadata{}, err
 }
 
-// fetchMetadata fetches the discovery document, checks it, and reads what we use of it.
+// fetchMetadata fetches and checks the discovery document, and reads what we use of it.
 func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	found := map[string]any{"issuer": c.issuer}
 	var err error
@@ -43,7 +43,7 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 		found, err = getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
 		if err == nil {
 			err = checkMetadataIssuer(c, stringOf(found["issuer"]))
-		} else if !strings.Contains(err.Error(), ": 5") { // it is right where something answers 5xx
+		} else if !strings.Contains(err.Error(), ": 5") { // if something answers 5xx, the address is right
 			err = fmt.Errorf("%w; is the issuer right?", err)
 		}
 	}
@@ -62,9 +62,9 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	}, err
 }
 
-// checkMetadataIssuer refuses a document of another issuer, whose keys would be a stranger's (OpenID Connect Discovery 4.3), and notes
-// how the provider spells its name. Who can answer at that address with a slash more or less can as well without: that difference
-// protects nobody, and the provider's spelling counts from then on.
+// checkMetadataIssuer refuses the metadata of another issuer, whose keys we do not trust (OpenID Connect Discovery 4.3), and records how the
+// provider spells its issuer. A trailing slash more or less is tolerated: whoever can answer with one can also answer without, so the check
+// would protect nobody. From then on the provider's spelling counts.
 func checkMetadataIssuer(c *client, issuer string) error {
 	isOther := !acceptsIssuer(c, issuer)
 	if isOther {
@@ -79,8 +79,8 @@ func checkMetadataIssuer(c *client, issuer string) error {
 	return nil
 }
 
-// checkEndpoints returns the addresses that are configured, and those of the provider that can be used: to a client with a certificate, its
-// aliases for that where no browser goes (RFC 8705 5). It stops where the sign-in cannot do without.
+// checkEndpoints returns the configured endpoints, and those of the provider that can be used. A client with a certificate gets the provider's
+// mTLS aliases, except where browsers go (RFC 8705 5). It fails if an endpoint is missing without which sign-in cannot work.
 func checkEndpoints(c *client, found map[string]any) (map[string]string, error) {
 	endpoints := map[string]string{}
 	o := &c.endpoints
@@ -115,16 +115,16 @@ func checkEndpoints(c *client, found map[string]any) (map[string]string, error) 
 	return endpoints, nil
 }
 
-// isEndpoint says that an address of the metadata can be used: a plain absolute URL, with https unless the operator reads the metadata, or
-// names the issuer, without.
+// isEndpoint reports whether an address in the metadata can be used. It must be a plain absolute URL, with https unless the operator
+// configured the issuer or the metadata's address without it.
 func isEndpoint(c *client, address string) bool {
 	u, err := url.Parse(address)
 	isPlain := strings.HasPrefix(strings.ToLower(c.discoveryURL), "http:") || !strings.HasPrefix(strings.ToLower(c.issuer), "https:")
 	return err == nil && u.Host != "" && u.User == nil && !strings.Contains(address, "#") && (u.Scheme == "https" || u.Scheme == "http" && isPlain)
 }
 
-// discoveryURL is where the provider's metadata is (OpenID Connect Discovery 4.1: the issuer without a final slash, and the well-known
-// path), "" when every endpoint that sign-in needs is configured.
+// discoveryURL is the address of the provider's metadata (OpenID Connect Discovery 4.1: the issuer without a trailing slash, and the well-known
+// path), or "" if every endpoint that sign-in needs is configured.
 func discoveryURL(c *Config) string {
 	e := &c.Endpoints
 	at := e.Discovery
@@ -141,7 +141,7 @@ func discoveryURL(c *Config) string {
 	return withQuery(at, form)
 }
 
-// issuerOf is the name of the provider.
+// issuerOf is the provider's issuer.
 func issuerOf(c *client) string {
 	if names := issuersOf(c.rules); len(names) > 0 {
 		return names[0]
@@ -149,19 +149,19 @@ func issuerOf(c *client) string {
 	return c.issuer
 }
 
-// isIssuer says that a name is the provider's, byte for byte, in the spelling of its metadata.
+// isIssuer reports whether a name is the provider's issuer, byte for byte, as its metadata spell it.
 func isIssuer(ctx context.Context, c *client, name string) bool {
-	_, _ = discover(ctx, c) // without it the configured spelling counts
+	_, _ = discover(ctx, c) // if this fails, the configured spelling counts
 	return name == issuerOf(c)
 }
 
-// acceptsIssuer says whether tokens and metadata may carry this issuer.
+// acceptsIssuer reports whether tokens and metadata may have this issuer.
 func acceptsIssuer(c *client, issuer string) bool {
 	return c.rules.issuers == nil || contains(c.rules.issuers, issuer)
 }
 
-// signingAlgorithm is the one that ID and logout tokens must have: the configured one, else RS256 where the provider lists it, else
-// what it lists. It is never taken from the token (OIDC Core 3.1.3.7).
+// signingAlgorithm is the algorithm that ID and logout tokens must have: the configured one, otherwise RS256 if the provider lists it,
+// otherwise one that it lists. It is never taken from the token (OIDC Core 3.1.3.7).
 func signingAlgorithm(c *client, listed []string) string {
 	if c.pinnedAlg != "" {
 		return normalizedAlg(c.pinnedAlg)
@@ -174,7 +174,7 @@ func signingAlgorithm(c *client, listed []string) string {
 	return "RS256"
 }
 
-// fetchKeys reads the provider's key set.
+// fetchKeys fetches the provider's key set.
 func fetchKeys(ctx context.Context, c *client) (any, error) {
 	set, err := getObject(ctx, c, "key set", "jwks_uri", c.headers)
 	if err != nil {
@@ -182,7 +182,7 @@ func fetchKeys(ctx context.Context, c *client) (any, error) {
 	}
 	keys, err := readKeySet(set)
 	if err != nil {
-		m, _ := discover(ctx, c) // which said where they are
+		m, _ := discover(ctx, c) // with the keys' address
 		err = fmt.Errorf("%w, at %s", err, forLog(m.endpoints["jwks_uri"]))
 	}
 	return keys, err

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Introspection (RFC 7662): the provider is asked what a token is worth, once however many requests bring it, and its answer is believed for
-// a while.
+// Introspection (RFC 7662): the provider is asked whether a token is valid, once for all requests that carry it, and its answer is cached for a
+// while.
 
 // newIntrospectionVerifier makes the verifier of the oAuthIntrospection block; nil without one.
 func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
@@ -34,10 +34,10 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
-	at := *c // whose client proves itself here: the sign-in's, or one for this alone
+	at := *c // the client that authenticates here: the sign-in's, or a separate one
 	at.ClientConfig = asks.ClientConfig
 	at.Endpoints.Introspection = asks.URL
-	if c.Issuer == "" { // with an address, nothing else is needed of the provider, and so nothing discovered
+	if c.Issuer == "" { // the endpoint is configured, and nothing else is needed, so there is no discovery
 		at.Issuer = i.Issuer
 		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
@@ -51,8 +51,8 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 	return job
 }
 
-// introspect asks the provider about a token, once however many requests bring it at the same time, and again only when the answer
-// is too old for this verifier.
+// introspect asks the provider about a token, once for all requests that carry it at the same time, and again only if the cached answer is too
+// old for this verifier.
 func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	if raw == "" || len(raw) > maxTokenSize {
 		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
@@ -60,7 +60,8 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	if !printableASCII.MatchString(raw) {
 		return nil, errors.New("token: must be printable ASCII")
 	}
-	// All that can change the answer is in the key (RFC 7662 4); endpoint and client are this client's, the audience is compared anew.
+	// The key holds everything that can change the answer (RFC 7662 4). Endpoint and client are the same for this cache; the audience is compared
+	// each time.
 	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
 	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
 		if known, _ := cacheGet(job.client.answerCache, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
@@ -87,7 +88,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
 }
 
-// askIntrospection sends the request of RFC 7662 2.1. Only a 200 with active: true, the JSON value, is a yes.
+// askIntrospection sends the request of RFC 7662 2.1. A token is active only if the status is 200 and active is the JSON value true.
 func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	c := job.client
 	form := url.Values{"token": {raw}}
@@ -120,10 +121,10 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	return nil, err
 }
 
-// introspectionFaults says whose fault it is when the introspection endpoint does not answer, by status and code (RFC 7662 2.3, RFC 6749 5.2,
-// RFC 6750 3.1); the first row that fits counts. A token's is the caller's: 401, as for one that is not active; Keycloak calls one that it
-// cannot read an invalid_request. A question's concerns this token alone, too, but is no word about it. Everything else concerns all of
-// them. docs/apis.md has the same table.
+// introspectionFaults says what is at fault if the introspection endpoint gives no answer, by status and code (RFC 7662 2.3, RFC 6749 5.2, RFC
+// 6750 3.1). The first row that fits counts. If it is the token, the caller gets 401, as for one that is not active; Keycloak answers one that
+// it cannot read with invalid_request. If it is the question, only this token is affected, but nothing is known about it. Everything else
+// affects all tokens. docs/apis.md has the same table.
 var introspectionFaults = [][]string{
 	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
 	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
@@ -141,7 +142,7 @@ func introspectionFault(answer string) (whose, cure string) {
 	return "", ""
 }
 
-// outageOf is the error of a provider that was away a moment ago: it is left alone for a while (see backoff), whoever asks.
+// outageOf is the error of a provider that was unavailable a moment ago: for a while it gets no more requests (see backoff).
 func outageOf(c *client) error {
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
@@ -151,7 +152,7 @@ func outageOf(c *client) error {
 	return nil
 }
 
-// recordOutage notes how a call ended. Of many that were under way when the outage began, the first one counts.
+// recordOutage records how a call ended. Of many that were in progress when an outage began, only the first counts.
 func recordOutage(c *client, err error) {
 	now := time.Now()
 	c.outageLock.Lock()
@@ -163,8 +164,8 @@ func recordOutage(c *client, err error) {
 	}
 }
 
-// checkIntrospection checks what an active answer says of the token's kind, time and purpose: the provider need not have. Refresh and ID tokens
-// are active, too.
+// checkIntrospection checks kind, times and audience in an active answer: the provider need not have done so, and refresh and ID tokens may be
+// active, too.
 func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) error {
 	t := &token{claims: claims}
 	err := firstError(checkKind(r, claims), checkNotFuture(r, t, "nbf", false, unlimitedAge, now), checkAudience(r, t))
@@ -177,14 +178,14 @@ func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) err
 	return err
 }
 
-// introspectionHeaders fills the templates of the options with the request. With templates the credential becomes one that is good with
-// these headers only: another request may get another answer.
+// introspectionHeaders evaluates the configured header templates for a request. They become part of the credential, since a request with other
+// headers may get another answer.
 func introspectionHeaders(job *tokenVerifier, req *http.Request, credential string) (map[string]string, string, error) {
 	headers := map[string]string{}
 	for name, made := range job.headers {
 		var value bytes.Buffer
 		err := made.Execute(&value, map[string]any{"Request": req})
-		if err != nil || controlCharacter.MatchString(value.String()) { // which no header can carry: the visitor's fault, and not the provider's
+		if err != nil || controlCharacter.MatchString(value.String()) { // a value that no header can carry is the caller's fault, not the provider's
 			return nil, "", fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()

@@ -92,7 +92,7 @@ func newKey(public any) (*key, error) {
 }
 
 // smallOrders are the points of order 1, 2, 4 and 8 in all encodings: with such a key, one signature fits many messages. The last byte is
-// left out, as it holds the sign.
+// not compared: it holds the sign, and does not tell any of them from a good key.
 const smallOrders = `
 0000000000000000000000000000000000000000000000000000000000000000 0100000000000000000000000000000000000000000000000000000000000000
 26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05 c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// What an error means for whoever asked: its status, the page and the words, the OAuth code, and how it is logged.
+// What an error means to the caller: the status, the page and its text, the OAuth code, and how it is logged.
 
-// refuseBadHost answers a request with an invalid Host, from which nothing may be made. Only what needs no sign-in may come without one, such as a
-// balancer's health check by HTTP/1.0.
+// refuseBadHost answers a request whose host is not valid, without using the host for anything. Only a request that needs no sign-in may have
+// no host at all, such as a load balancer's health check by HTTP/1.0.
 func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isOpen bool) bool {
 	if isOpen && req.Host == "" {
 		return false
@@ -21,7 +21,7 @@ func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isO
 	return true
 }
 
-// refuseHeaders answers a request with more headers than can be looked at.
+// refuseHeaders answers a request with too many headers to check.
 func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
@@ -30,7 +30,7 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 // RFC 6750 3.1 have their code as text.
 var (
 	errNoCredentials     = errors.New("not signed in")
-	errSessionEnded      = fmt.Errorf("%w", errNoCredentials) // for good
+	errSessionEnded      = fmt.Errorf("%w", errNoCredentials) // for ever
 	errNotAllowed        = errors.New("not allowed")
 	errCSRF              = errors.New("forged request")
 	errInvalidRequest    = errors.New("invalid_request")
@@ -38,31 +38,31 @@ var (
 	errInsufficientScope = errors.New("insufficient_scope")
 	errTooManyGuesses    = errors.New("too many attempts")
 	errUnavailable       = errors.New("unavailable")
-	errInProgress        = fmt.Errorf("%w", errUnavailable)                // somebody else is doing it
-	errMisconfigured     = fmt.Errorf("%w: configuration", errUnavailable) // does not pass by itself: what we were told of the provider, or it of us, is wrong
-	errRefused           = errors.New("refused by the provider")           // a definite no to the grant that was sent (RFC 6749 5.2)
+	errInProgress        = fmt.Errorf("%w", errUnavailable)                // another request or replica is doing it
+	errMisconfigured     = fmt.Errorf("%w: configuration", errUnavailable) // not temporary: our configuration, or the provider's for this client, is wrong
+	errRefused           = errors.New("refused by the provider")           // a definite refusal of the grant (RFC 6749 5.2)
 	errBadResponse       = errors.New("unusable answer of the provider")
 )
 
-// outcome is what an error means for whoever asked, and for the log.
+// outcome is what an error means to the caller, and for the log.
 type outcome struct {
-	err        error // nil: any, with this status
+	err        error // nil: any error with this status
 	status     int
-	code       string // of OAuth, for a client that brought a token (RFC 6750 3.1)
+	code       string // the OAuth error code, for a client that sent a token (RFC 6750 3.1)
 	level      int
 	retryAfter string // seconds
-	page       string // whose words are used, "": those of the status
-	callerPage string // the same for whoever brought a token or credentials
+	page       string // the row of pageTexts, "": that of the status
+	callerPage string // the same for callers with a token or credentials
 }
 
-// outcomes is the table of them. The first row counts that fits an error and, where an answer is written, its status.
+// outcomes is the table of outcomes. The first row counts that fits the error and, if a response is written, its status.
 var outcomes = []outcome{
 	{errNotAllowed, http.StatusForbidden, "", levelInfo, "", "", "403 gateway"},
 	{errInsufficientScope, http.StatusForbidden, "insufficient_scope", levelInfo, "", "", ""},
 	{errTooManyGuesses, http.StatusTooManyRequests, "", levelInfo, "60", "", ""},
 	{errInvalidToken, http.StatusUnauthorized, "invalid_token", levelInfo, "", "", "refused"},
 	{errInvalidRequest, http.StatusBadRequest, "invalid_request", levelInfo, "", "", ""},
-	// A warning: it is the same for everybody who comes, and some of it anybody can cause.
+	// Only a warning: it affects every request alike, and anybody can cause some of it.
 	{errMisconfigured, http.StatusInternalServerError, "", levelWarn, "", "500 configuration", ""},
 	{errUnavailable, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
 	{errRefused, http.StatusBadGateway, "", levelError, "", "", ""},
@@ -71,7 +71,7 @@ var outcomes = []outcome{
 	{nil, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
 }
 
-// outcomeOf is the row of the table for an error that is answered with a status.
+// outcomeOf is the row for an error that is answered with this status.
 func outcomeOf(reason error, status int) outcome {
 	for _, o := range outcomes {
 		if o.status == status && (o.err == nil || errors.Is(reason, o.err)) {
@@ -81,7 +81,7 @@ func outcomeOf(reason error, status int) outcome {
 	return outcome{status: status, level: levelInfo}
 }
 
-// statusOf is the status for an error; otherwise is that of one without a row.
+// statusOf is the status for an error; otherwise is the status for an error without a row.
 func statusOf(err error, otherwise int) int {
 	for _, o := range outcomes {
 		if o.err != nil && errors.Is(err, o.err) {
@@ -91,12 +91,12 @@ func statusOf(err error, otherwise int) int {
 	return otherwise
 }
 
-// refuse answers with an error. The reason goes to the log under the id that the visitor sees.
+// refuse answers a request with an error. The reason is logged with the request ID that the visitor sees.
 func refuse(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error) {
 	refuseWith(m, rw, req, newResponse(strconv.Itoa(status)), reason)
 }
 
-// refuseLogin is refuse for a sign-in that failed: the page leads back to where it began.
+// refuseLogin is refuse for a sign-in that failed: the page links back to where it started.
 func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, status int, reason error, back string) {
 	name := strconv.Itoa(status)
 	if status < http.StatusInternalServerError {
@@ -104,7 +104,7 @@ func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, statu
 	}
 	res := newResponse(name, action{text: "Sign in again", href: back})
 	if status == http.StatusServiceUnavailable {
-		rw.Header().Set("Retry-After", "5") // but the page does not sign in again by itself: it might go on for ever
+		rw.Header().Set("Retry-After", "5") // the page does not retry by itself, as that might go on for ever
 	}
 	refuseWith(m, rw, req, res, reason)
 }
@@ -128,7 +128,7 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 	writeResponse(m.pages, rw, req, res)
 }
 
-// suggestedActions are the links for what a visitor can do about an error.
+// suggestedActions are what a visitor can do about a response.
 func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	here := requestedPage(req)
 	switch status {
@@ -140,7 +140,7 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 		if at, err := parseLocation(m.config.LoginURL); err == nil {
 			return []action{{text: "Sign in", href: absoluteURL(m.site, &at, req)}}
 		}
-		if m.sessions != nil && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was posted too late
+		if m.sessions != nil && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was submitted too late
 			return []action{{text: "Sign in", href: defaultPage(m.site, req)}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
@@ -149,8 +149,8 @@ func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	return nil
 }
 
-// addChallenge adds to an answer what a 401 must carry (RFC 9110 11.6.1), and what tells whoever brought a token why it does not do
-// (RFC 6750 3). Nothing is told of a token that did not come.
+// addChallenge adds the challenge that a 401 must have (RFC 9110 11.6.1), and tells a client why its token was refused (RFC 6750 3). A request
+// without a token gets no error code.
 func addChallenge(m *middleware, res *response, code string) {
 	if code == "" && res.status != http.StatusUnauthorized {
 		return
@@ -177,7 +177,7 @@ func addChallenge(m *middleware, res *response, code string) {
 	res.challenge += metadata
 }
 
-// useCallerTexts finds the words for whoever brought a token or credentials, or should have: no word of a sign-in or a session.
+// useCallerTexts chooses the texts for a caller that sent, or should have sent, a token or credentials: nothing about sign-in or sessions.
 func useCallerTexts(m *middleware, req *http.Request, res *response, o outcome) {
 	isCaller := m.sessions == nil || o.code != ""
 	if !isCaller {
@@ -200,7 +200,7 @@ func useCallerTexts(m *middleware, req *http.Request, res *response, o outcome) 
 	useTexts(res, name)
 }
 
-// useTexts gives an answer the words of a line in pageTexts, if there is one.
+// useTexts gives a response the texts of a row in pageTexts, if there is one.
 func useTexts(res *response, name string) {
 	if name == "" {
 		return

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Protected resource metadata (RFC 9728): an API says of itself where clients get tokens for it.
+// Protected resource metadata (RFC 9728): an API tells clients where to get tokens for it.
 
-// addResourceEndpoints lists the addresses of the documents by which APIs describe themselves.
+// addResourceEndpoints adds the addresses of the metadata documents to our own addresses.
 func addResourceEndpoints(st *site, bt *bearerTokens) {
 	for _, v := range bt.all {
 		if v.metadataPath != "" {
@@ -18,9 +18,9 @@ func addResourceEndpoints(st *site, bt *bearerTokens) {
 	}
 }
 
-// describeResource tells clients that find their way by themselves where to get a token for this API (RFC 9728 3.2). All of it comes
-// from the options: what somebody sends as Host must not lead others to another authorization server. Scripts of any site may read
-// it, as browsers are among those clients.
+// describeResource tells clients that configure themselves where to get a token for this API (RFC 9728 3.2). Everything comes from the
+// options: a forged Host must not lead anybody to another authorization server. Scripts of any site may read it, because browsers are among
+// those clients.
 func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Request) {
 	header := rw.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
@@ -41,14 +41,14 @@ func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Reques
 		if scopes := addScopes(nil, job.policy.rule); scopes != nil {
 			document["scopes_supported"] = scopes
 		}
-		body, _ := json.Marshal(document) // texts only
+		body, _ := json.Marshal(document) // only strings: cannot fail
 		_, _ = rw.Write(body)
 		return
 	}
 	rw.WriteHeader(http.StatusNoContent)
 }
 
-// bearerMethods are those of RFC 6750 2 that a verifier takes; other places have no name there.
+// bearerMethods returns the methods of RFC 6750 2 that a verifier accepts. Other places have no name there.
 func bearerMethods(job *tokenVerifier) []string {
 	var methods []string
 	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
@@ -63,8 +63,8 @@ func bearerMethods(job *tokenVerifier) []string {
 	return methods
 }
 
-// addScopes adds to scopes those that a rule asks of the claims scope and scp (RFC 6749 3.3, RFC 9068 2.2.3): of alternatives all, as
-// there is no telling which of them a client may have.
+// addScopes adds the scopes that a rule demands of the claims scope and scp (RFC 6749 3.3, RFC 9068 2.2.3). It adds all alternatives, because
+// we cannot know which of them a client may get.
 func addScopes(scopes []string, r rule) []string {
 	for _, c := range r {
 		if c.isNegated || c.isFolded || !contains(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
@@ -84,5 +84,5 @@ func addScopes(scopes []string, r rule) []string {
 	return scopes
 }
 
-// scopeToken is what a scope may be made of (RFC 6749 3.3).
+// scopeToken matches a valid scope (RFC 6749 3.3).
 var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)

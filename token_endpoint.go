@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// The token endpoint: grants go out, tokens or a reason come back (RFC 6749 5).
+// The token endpoint: we send a grant, and get tokens or an error (RFC 6749 5).
 
-// tokenResponse is the successful answer of a token endpoint (RFC 6749 5.1).
+// tokenResponse is a successful response of the token endpoint (RFC 6749 5.1).
 type tokenResponse struct {
 	accessToken, refreshToken, idToken string
-	expiresIn                          int64 // seconds; 0 when the provider did not say
+	expiresIn                          int64 // seconds; 0 if the provider did not say
 }
 
-// requestTokens sends one grant to the token endpoint, with the client's authentication.
-// A definite no to the grant wraps errRefused, errNotAllowed or errBadResponse, everything that may pass wraps errUnavailable.
+// requestTokens sends a grant to the token endpoint, with the client's authentication. The error for a definite refusal wraps errRefused,
+// errNotAllowed or errBadResponse; an error that may be temporary wraps errUnavailable.
 func requestTokens(ctx context.Context, c *client, form url.Values) (*tokenResponse, error) {
 	status, body, _, err := request(ctx, c, "token endpoint", "token_endpoint", form, nil, 0)
 	if err != nil {
@@ -38,16 +38,16 @@ const (
 	userErrors      = "access_denied not_allowed"
 )
 
-// isOneOf says that a code is one of words.
+// isOneOf reports whether a code is one of these words.
 func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
 
-// errorOfCode says what became of a request that was refused with a code; otherwise is for all other codes.
+// errorOfCode returns the error for a request that was refused with a code; otherwise is the error for all other codes.
 func errorOfCode(code string, otherwise error) error {
 	if isOneOf(temporaryErrors, code) {
 		return errUnavailable
 	}
 	if isOneOf("invalid_request "+clientErrors+" "+requestErrors, code) {
-		return errMisconfigured // it was ours, made of the options
+		return errMisconfigured // we made the request, from the options
 	}
 	if isOneOf(userErrors, code) || strings.HasSuffix(code, "_required") {
 		return errNotAllowed
@@ -55,14 +55,14 @@ func errorOfCode(code string, otherwise error) error {
 	return otherwise
 }
 
-// tokenError words an answer of a token endpoint that is an error; some providers send one with 200.
+// tokenError makes an error from an error response of the token endpoint. Some providers send those with status 200.
 func tokenError(c *client, status int, code, description string) error {
 	outcome := errorOfCode(code, errRefused)
 	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
 	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || code == "" && !isPlainNo {
-		outcome = errUnavailable // also a page of something in between, or an address that moved: no word about the grant
+		outcome = errUnavailable // also a proxy's page, or an endpoint that moved: that says nothing about the grant
 	} else if code == "invalid_request" {
-		outcome = errRefused // providers have many reasons for it, of which a code that has ended is one
+		outcome = errRefused // providers have many reasons for it, such as a code that has expired
 	} else if isOneOf(requestErrors, code) || code == "" && status != http.StatusBadRequest {
 		outcome = errBadResponse
 	}
@@ -74,7 +74,7 @@ func tokenError(c *client, status int, code, description string) error {
 	return err
 }
 
-// readTokenResponse reads the answer of a token endpoint, also one that is an error (RFC 6749 5.2).
+// readTokenResponse reads a response of the token endpoint, or an error response (RFC 6749 5.2).
 func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, error) {
 	answer, err := parseGrant(body)
 	warnDuplicates(c, "token endpoint", body, answer)
@@ -88,7 +88,7 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 	if err == nil && stringOf(answer["access_token"]) == "" {
 		err = errors.New("the answer has no access_token")
 	}
-	// RFC 6749 7.1: a type we do not understand must not be used. Providers have more names for Bearer than can be listed, and some none.
+	// RFC 6749 7.1: a token of an unknown type must not be used. Providers have more names for Bearer than we could list, and some give none.
 	if err == nil && proofOfPossession.MatchString(kind) {
 		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", forLog(kind))
 	}
@@ -96,23 +96,23 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
 	}
 	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
-	if !visibleASCII.MatchString(t.accessToken) { // which no header can carry as it is
+	if !visibleASCII.MatchString(t.accessToken) { // no header can carry such a token
 		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
 	}
-	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // also written as text
+	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // accept it as a string, too
 	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
 		t.expiresIn = seconds
 	}
 	return t, nil
 }
 
-// proofOfPossession are the types of tokens that are good only with a proof of their holder's key, or with none at all (RFC 9449 5, RFC 8693 2.2.1).
+// proofOfPossession matches token types that need a proof of possession, or that are not access tokens at all (RFC 9449 5, RFC 8693 2.2.1).
 var proofOfPossession = regexp.MustCompile("(?i)^(dpop|mac|pop|n_a)$")
 
-// visibleASCII is what a Bearer token may be made of (RFC 6750 2.1, generously).
+// visibleASCII matches a bearer token (RFC 6750 2.1, leniently).
 var visibleASCII = regexp.MustCompile("^[!-~]+$")
 
-// parseGrant reads the answer of a token endpoint: JSON, or a form, as some still write it.
+// parseGrant reads the body of a token response: JSON, or a form, as some providers still send.
 func parseGrant(body []byte) (map[string]any, error) {
 	answer, err := parseObject(body)
 	form, formErr := url.ParseQuery(string(body))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// UserInfo (OIDC Core 5.3): more claims about a user, in JSON or as a signed JWT.
+// UserInfo (OIDC Core 5.3): further claims about a user, as JSON or as a signed JWT.
 
-// fetchUserinfo asks for the UserInfo of the user whom accessToken is about (OIDC Core 5.3).
+// fetchUserinfo requests the UserInfo of accessToken's user (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
 	headers := map[string]string{"Authorization": "Bearer " + accessToken}
 	status, body, at, err := request(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
@@ -21,7 +21,7 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 	var info map[string]any
 	if raw := strings.TrimSpace(string(body)); status == http.StatusOK && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
 		info, err = readSignedUserinfo(ctx, c, raw)
-	} else if isOneOf("401 403 404", fmt.Sprint(status)) { // with a token that it has just given
+	} else if isOneOf("401 403 404", fmt.Sprint(status)) { // although the provider has just issued this token
 		err = fmt.Errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
 	} else {
 		info, err = readObject(c, "userinfo", at, status, body)
@@ -29,14 +29,14 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 	if err != nil {
 		return nil, err
 	}
-	// OIDC Core 5.3.2: without this comparison somebody else's claims could be handed in.
+	// OIDC Core 5.3.2: without this comparison, somebody else's claims could be substituted.
 	if stringOf(info["sub"]) != subject {
 		return nil, errors.New("userinfo: sub: expected the ID token's, got another one")
 	}
 	return info, nil
 }
 
-// readSignedUserinfo reads UserInfo that is a JWT, as the provider's registration of this client may ask for (OIDC Core 5.3.2): iss and aud
+// readSignedUserinfo reads UserInfo that is a JWT, as this client's registration at the provider may demand (OIDC Core 5.3.2). iss and aud
 // should be there, and exp may be.
 func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]any, error) {
 	t, err := verifyIDToken(ctx, c, raw)
