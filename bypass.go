@@ -12,31 +12,31 @@ import (
 	"unicode/utf8"
 )
 
-// A bypass rule opens a part of a route to everybody. It speaks the language of Traefik's own routers (v3), so that a rule can
-// be copied from one, and means the same there, with one difference: a request that could be read in two ways never passes.
+// A bypass rule opens a part of a route to everybody. It uses the language of Traefik's own routers (v3), so a rule can be copied from a
+// router and means the same, with one difference: a request that could be read in two ways never passes.
 //
 // What an operator should know:
 //   - Path, PathPrefix and PathRegexp see the path that goes on to the upstream, after a StripPrefix in front of this
 //     middleware. PathPrefix compares text: `/public` is also the beginning of `/publications`; write `/public/`. A regular
 //     expression matches anywhere unless it has ^ and $.
-//   - "!" opens all that is not named. An upstream that takes /Admin for /admin is open under !PathPrefix(`/admin`).
-//   - Header and Query are in the hands of whoever sends the request, and so is Method where the upstream lets a header or
-//     parameter replace it: they are no protection alone. They are here because a rule may need them beside another condition.
-//   - ClientIP is the peer of the connection. Behind a load balancer that is the load balancer, for everybody, unless PROXY protocol
-//     tells Traefik better, or ipStrategy says which address in X-Forwarded-For to take.
+//   - "!" opens everything that is not named. An upstream that takes /Admin for /admin is open under !PathPrefix(`/admin`).
+//   - The sender of a request chooses Header and Query, and also Method if the upstream lets a header or parameter override it. They
+//     are no protection alone. They exist because a rule may need them together with another condition.
+//   - ClientIP is the peer of the connection. Behind a load balancer that is the load balancer, for everybody, unless the PROXY
+//     protocol tells Traefik the client, or ipStrategy says which address in X-Forwarded-For to use.
 
 // bypassFunctions are the matchers of Traefik's routers and their parameters.
 const bypassFunctions = "ClientIP(address or range) Header(name, value) HeaderRegexp(name, pattern) Host(host) HostRegexp(pattern) Method(method) " +
 	"Path(path) PathPrefix(path) PathRegexp(pattern) Query(name, [value]) QueryRegexp(name, [pattern])"
 
-// parseBypass reads a bypass rule. No text is no rule, which lets nobody pass.
+// parseBypass reads a bypass rule. An empty text is no rule, which lets nobody pass.
 func parseBypass(text string) (rule, error) {
 	return parseExpression(text, bypassFunctions, prepareBypass)
 }
 
 var errForeignHost = errors.New(`a host has ASCII letters only; write an international one as "xn--…"`)
 
-// matcherMistakes are arguments that no request ever has, by the names of the matchers: those of Traefik v2, of shells and web servers.
+// matcherMistakes are arguments that match no request, by matcher: the syntax of Traefik v2, shells and web servers.
 var matcherMistakes = []struct {
 	names   string
 	pattern *regexp.Regexp
@@ -53,7 +53,7 @@ var matcherMistakes = []struct {
 	{"Header HeaderRegexp", regexp.MustCompile(`[^\w-]|^(?i:host|transfer-encoding|trailer)$`), "is not the name of a header that is seen here; Host asks for the host, and the value is an argument of its own"},
 }
 
-// checkMatcher refuses what could never match; last is the last argument. Of headers and parameters the names are looked at.
+// checkMatcher refuses what could never match. last is the last argument. For headers and parameters it checks the name.
 func checkMatcher(c *condition, last string) error {
 	for _, mistake := range matcherMistakes {
 		text := last
@@ -67,8 +67,8 @@ func checkMatcher(c *condition, last string) error {
 	return nil
 }
 
-// prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition
-// becomes a pattern for the values that its kind looks at, which is then its name.
+// prepareBypass completes a condition on a request, and refuses what Traefik refuses or what could never match. Every condition becomes a
+// pattern; its name becomes the kind of values that the pattern is for.
 func prepareBypass(c *condition) error {
 	var err error
 	if contains(c.args, "") {
@@ -126,7 +126,7 @@ func prepareBypass(c *condition) error {
 	return err
 }
 
-// parseNetwork reads an address or a range of them.
+// parseNetwork reads an address or a range of addresses.
 func parseNetwork(text string) (network *net.IPNet, err error) {
 	if strings.Contains(text, ":") && !strings.Contains(text, "/") {
 		text += "/128"
@@ -137,13 +137,13 @@ func parseNetwork(text string) (network *net.IPNet, err error) {
 	return network, err
 }
 
-// ipStrategy says whose address a condition on ClientIP is about, as in Traefik's own middlewares; nil: the peer's.
+// ipStrategy decides which address ClientIP is about, as in Traefik's own middlewares; nil: the peer's.
 type ipStrategy struct {
 	depth    int
 	excluded []*net.IPNet
 }
 
-// setStrategy gives a rule the strategy of the options, and returns it.
+// setStrategy gives a rule the configured strategy, and returns it.
 func setStrategy(r rule, c *IPStrategyConfig, p *problems) *ipStrategy {
 	made := &ipStrategy{depth: c.Depth}
 	for _, text := range c.ExcludedIPs {
@@ -160,13 +160,13 @@ func setStrategy(r rule, c *IPStrategyConfig, p *problems) *ipStrategy {
 	return made
 }
 
-// clientIP is the address that a condition is about, "" for none: then it is not known who the client is.
+// clientIP is the address that a condition is about, nil if the client's address is unknown.
 func clientIP(s *ipStrategy, req *http.Request) net.IP {
 	if s == nil {
 		host, _, _ := strings.Cut(hostOf(req.RemoteAddr), "%") // the zone of a link-local address
 		return net.ParseIP(host)
 	}
-	told := strings.Join(req.Header["X-Forwarded-For"], ",") // the last of several lines is the nearest proxy's
+	told := strings.Join(req.Header["X-Forwarded-For"], ",") // the last line is the nearest proxy's
 	for i := 1; i <= maxMentions && told != ""; i++ {
 		at := strings.LastIndex(told, ",")
 		address := net.ParseIP(strings.Trim(hostOf(strings.TrimSpace(told[at+1:])), "[]"))
@@ -185,9 +185,9 @@ func clientIP(s *ipStrategy, req *http.Request) net.IP {
 	return nil
 }
 
-// bypasses tells whether a request needs no sign-in. It runs on every request of the route, so the path, which most rules are about,
-// is looked at without a call, and examined only once the rule would let it pass. What cannot be read with certainty ends the rule as
-// false, also behind a "!": fails closed.
+// bypasses reports whether a request needs no sign-in. It runs on every request of the route. So the path, which most rules are about, is
+// matched without a call, and examined more closely only if the rule would let the request pass. Fails closed: if something cannot be read
+// with certainty, the whole rule is false, even behind a "!".
 func bypasses(r rule, req *http.Request) bool {
 	here, i := []string{req.URL.Path}, 0
 	for i >= 0 {
@@ -208,7 +208,7 @@ func bypasses(r rule, req *http.Request) bool {
 	return i == exitTrue && isPlainPath(req)
 }
 
-// valuesFor are the values in a request that a condition is about. They are not known when the request cannot be read with certainty.
+// valuesFor returns the values in a request that a condition is about, and false if the request cannot be read with certainty.
 func valuesFor(c *condition, req *http.Request) ([]string, bool) {
 	switch c.name {
 	case "Method":
@@ -223,13 +223,13 @@ func valuesFor(c *condition, req *http.Request) ([]string, bool) {
 		return []string{strings.ToLower(strings.Trim(host, "[]"))}, utf8.RuneCountInString(host) == len(host)
 	}
 	address := clientIP(c.client, req)
-	if !c.network.Contains(address) { // a named result would hold what the last condition's call returned: the interpreter keeps it
+	if !c.network.Contains(address) { // no named results: the interpreter would keep their values from the previous call
 		return nil, address != nil
 	}
 	return []string{""}, true
 }
 
-// hostOf takes the port off.
+// hostOf removes the port from an address.
 func hostOf(address string) string {
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		return host
@@ -237,13 +237,13 @@ func hostOf(address string) string {
 	return address
 }
 
-// ambiguousDecoded are characters that a path may have only as they are, or not at all: control characters, what separates parts
-// of a URL (RFC 3986 2.2: encoded it is not the same), and what some servers fold into "/", "\" or ".".
+// ambiguousDecoded are characters that must not be percent-encoded in a path: control characters, separators of a URL, which mean something
+// else when encoded (RFC 3986 2.2), and characters that some servers fold into "/", "\" or ".".
 const ambiguousDecoded = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f" +
 	`%\?#!'()*[]` + "\uff0f\uff3c\uff0e\u2024\u2025\u2026\u2215\u2044\ufe52\ufe68"
 
-// isPlainPath tells whether everybody on the way reads the path of a request alike, so that what the rule saw is what the
-// upstream serves. Traefik allows encoded slashes and the like, and can be told not to clean paths: see its entry points.
+// isPlainPath reports whether everybody on the way reads the path of a request in the same way, so that the upstream serves what the rule
+// saw. Traefik's entry points may allow encoded slashes and the like, and can be told not to clean paths.
 func isPlainPath(req *http.Request) bool {
 	text, wire := req.URL.Path, req.URL.EscapedPath()
 	// No dot segments, no double slashes, no path parameters ("/public/..;/admin").
@@ -251,11 +251,11 @@ func isPlainPath(req *http.Request) bool {
 	if text == "" || text[0] != '/' || strings.Contains(text, ";") || clean != text && (clean == "/" || clean+"/" != text) {
 		return false
 	}
-	// What is encoded is encoded as the library does it, which leaves out %2F, %2E, %41, lower-case digits, and has one meaning.
+	// Only the library's own encoding is accepted: no %2F, %2E, %41 or lower-case digits, and only one reading.
 	if wire != text && (req.URL.RawPath != "" || !utf8.ValidString(text) || strings.ContainsAny(text, ambiguousDecoded)) {
 		return false
 	}
-	// Traefik sends what RequestURI says, not URL: another middleware may have changed one of them only.
+	// Traefik sends RequestURI, not URL, to the upstream, and another middleware may have changed only one of them.
 	target := strings.TrimPrefix(req.RequestURI, req.URL.Scheme+"://"+req.URL.Host) // RFC 9112 3.2.2, absolute form
 	target, _, _ = strings.Cut(target, "?")
 	return target == wire || req.RequestURI == ""

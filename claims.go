@@ -9,33 +9,33 @@ import (
 	"strings"
 )
 
-// This file asks claims: rules say who may pass, header formats say what the upstream is told. Both name a claim by a key:
+// Claims: rules say who may pass, header formats say what the upstream is told. Both name a claim by a key:
 //
 //	email                        a claim
-//	realm_access.roles           a dot walks into an object: Keycloak
-//	https://example\.com/roles   a dot in a name is escaped: Auth0's namespaced claims
+//	realm_access.roles           a dot leads into an object, as in Keycloak's claims
+//	https://example\.com/roles   a dot in a name is escaped, as in Auth0's namespaced claims
 //	access_token.scope           id_token., access_token. and userinfo. say where to look
 //
-// A claim that is missing, or null, satisfies no condition and makes no header; it is never an error, because users differ in
-// what their tokens carry. So "!" is true of it: a rule that only forbids lets in whoever has no such claim.
+// A claim that is missing or null satisfies no condition and makes no header. It is never an error, because users' tokens differ. So a
+// negated condition is true: a rule that only forbids lets in everybody without that claim.
 //
-// Roles that are the names of an object's members, as ZITADEL sends them, are asked for with Exists(`urn:zitadel:….admin`).
+// Roles that are the names of an object's members, as in ZITADEL's tokens, are tested with Exists(`urn:zitadel:….admin`).
 
-// identity holds the claims and tokens that rules and header formats can read, by how a key begins:
-// "" (no prefix), "id_token", "access_token" and "userinfo" are claims, "raw" are the tokens themselves, by the first two names.
-// Values come from JSON decoded with UseNumber.
+// identity is what rules and header formats can know about the sender of a request, by the prefix of a key: "" (none), "id_token",
+// "access_token" and "userinfo" hold claims, "raw" holds the tokens themselves, as id_token and access_token. Values come from JSON that was
+// decoded with UseNumber.
 type identity map[string]any
 
-// claimKey is the way to a claim: where it begins, and the names that lead on through objects. It begins as those of identity.
+// claimKey is the path to a claim: a prefix as in identity, then the names that lead through objects.
 type claimKey []string
 
-// keyName matches one name of a key, with a dot written `\.` and a backslash `\\`; keyEscapes takes these away.
+// keyName matches one name in a key, with a dot written `\.` and a backslash `\\`; keyEscapes removes the escapes.
 var (
 	keyName    = regexp.MustCompile(`(?:[^.\\]|\\[.\\])+`)
 	keyEscapes = strings.NewReplacer(`\.`, `.`, `\\`, `\`)
 )
 
-// keyMistakes are keys of other languages, which would be the names of claims that nobody has: rules that are never true.
+// keyMistakes are keys in other languages. Taken as names of claims, they would make rules that are never true.
 var keyMistakes = []struct {
 	pattern *regexp.Regexp
 	words   string
@@ -61,7 +61,7 @@ func parseClaimKey(text string) (claimKey, error) {
 		}
 	}
 	for i, name := range path {
-		// The one mistake with namespaced claims that would otherwise stay unseen: a rule that is simply never true.
+		// The one mistake with namespaced claims that would otherwise go unnoticed: the rule would just never be true.
 		if i > 0 && strings.Contains(path[i-1], "://") && strings.Contains(name, "/") {
 			return nil, fmt.Errorf("claim key %q: a dot walks into an object; write the dot of a name as `\\.`", text)
 		}
@@ -73,7 +73,7 @@ func parseClaimKey(text string) (claimKey, error) {
 	return path, nil
 }
 
-// findClaim looks a claim up. A claim that is null is as good as missing: nil.
+// findClaim looks up a claim. It returns nil for a claim that is missing or null.
 func findClaim(id identity, key claimKey) any {
 	claims, _ := id[key[0]].(map[string]any)
 	if len(key) == 2 { // most are
@@ -94,22 +94,22 @@ func findMember(value any, key claimKey) any {
 	return value
 }
 
-// claimFunctions are the functions of the claims language and their parameters. Those that end in Fold do not look at case.
+// claimFunctions are the functions of the claims language and their parameters. Those that end in Fold ignore case.
 const claimFunctions = "AllOf(key, value, …) Contains(key, value) Equals(key, value) Exists(key) Matches(key, pattern) OneOf(key, value, …) " +
 	"Prefix(key, value) SplitContains(key, separator, value) Suffix(key, value) ContainsFold(key, value) EqualsFold(key, value) OneOfFold(key, value, …) " +
 	"PrefixFold(key, value) SuffixFold(key, value)"
 
-// lowerASCII folds letters without those of Unicode, some of which would become others: U+212A is a k to strings.ToLower.
+// lowerASCII folds only ASCII letters. strings.ToLower would turn some others into ASCII: U+212A becomes a k.
 var lowerASCII = strings.NewReplacer(strings.Split("A,a,B,b,C,c,D,d,E,e,F,f,G,g,H,h,I,i,J,j,K,k,L,l,M,m,N,n,O,o,P,p,Q,q,R,r,S,s,T,t,U,u,V,v,W,w,X,x,Y,y,Z,z", ",")...)
 
-// valueMistakes matches what is a pattern elsewhere, or a list, a variable or the quotes of another language: text that nobody has here.
-// addressMistakes matches what is no e-mail address; of other claims it may well be the value.
+// valueMistakes matches values that are patterns, lists, variables or quotes in other languages, and that no claim has here. addressMistakes
+// matches what cannot be an e-mail address, but may be the value of other claims.
 var (
 	valueMistakes   = regexp.MustCompile("\\\\\\.|\\.\\*|^\\^|^\\(\\?|^\\*[@.]|\\([^()]*\\|[^()]*\\)|\\{\\{|\\$\\{|^\\$[A-Z][A-Z0-9_]*$|^[\"'].*[\"']$|^\\[\".*\"\\]$")
 	addressMistakes = regexp.MustCompile(`^[@*]|^[\w-]+(\.[\w-]+)+$|@.*[,;\s].*@|^mailto:`)
 )
 
-// parseRule reads a claims expression. No text is no rule, which allows everybody; white space alone is a mistake.
+// parseRule reads a claims expression. An empty text is no rule, which allows everybody; white space alone is a mistake.
 func parseRule(text string) (rule, error) {
 	return parseExpression(text, claimFunctions, prepareClaim)
 }
@@ -122,7 +122,7 @@ func prepareClaim(c *condition) (err error) {
 	if contains(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
 		return errors.New("an empty argument; Exists asks whether a claim is there")
 	}
-	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is the list in a file
+	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is a list from a file
 		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
 	}
 	c.key, err = parseClaimKey(c.args[0])
@@ -133,7 +133,7 @@ func prepareClaim(c *condition) (err error) {
 		}
 	}
 	if err == nil && c.name == "Matches" {
-		// Compiled alone first: "a)|(b" is no longer wrong when it stands in parentheses.
+		// Compiled without our parentheses first: inside them, the mistake in "a)|(b" would not be noticed.
 		if _, err = regexp.Compile(c.args[1]); err == nil {
 			c.pattern, err = regexp.Compile("^(?:" + c.args[1] + ")$")
 		}
@@ -148,7 +148,7 @@ var (
 	wildcardEnds   = regexp.MustCompile(`^\*|\$$`)
 )
 
-// checkValue refuses what no claim is ever equal to.
+// checkValue refuses a value that no claim ever has.
 func checkValue(c *condition, value string) error {
 	claim := c.key[len(c.key)-1]
 	switch {
@@ -170,7 +170,7 @@ func checkValue(c *condition, value string) error {
 	return nil
 }
 
-// allows judges a rule. It fails closed: nobody at all satisfies no rule, not even one that only forbids.
+// allows evaluates a rule. It fails closed: without an identity, no rule is satisfied, not even one that only forbids.
 func allows(r rule, id identity) bool {
 	if r == nil || id == nil {
 		return r == nil
@@ -186,11 +186,11 @@ func allows(r rule, id identity) bool {
 	return i == exitTrue
 }
 
-// claimHolds judges one condition. Values compare as text: the JSON value true is `true`, 1.50 is `1.50` and `1.5`.
+// claimHolds evaluates one condition. Values are compared as text: the JSON value true is `true`, 1.50 is `1.50` and `1.5`.
 //
-// Equals, Prefix, Suffix and Matches look at one value: a list or an object never satisfies them, however few items it has.
-// OneOf, AllOf and SplitContains look at the items of a list, and take a single value as a list of one, because some providers
-// send a list with one item as a bare text. Contains looks for an item in a list, for a part in a text.
+// Equals, Prefix, Suffix and Matches are about a single value: a list or an object never satisfies them, however few items it has. OneOf,
+// AllOf and SplitContains are about the items of a list. They take a single value for a list of one, because some providers send a list with
+// one item as a bare string. Contains looks for an item in a list, or for a part of a string.
 func claimHolds(c *condition, claim any) bool {
 	items, isList := claim.([]any)
 	if !isList {
@@ -214,7 +214,7 @@ func claimHolds(c *condition, claim any) bool {
 	return listHolds(c, texts)
 }
 
-// textHolds judges the conditions on one text, but for the simplest.
+// textHolds evaluates conditions on a single text, except the simplest.
 func textHolds(c *condition, text string) bool {
 	switch c.name {
 	case "Prefix":
@@ -225,7 +225,7 @@ func textHolds(c *condition, text string) bool {
 	return c.pattern.MatchString(text)
 }
 
-// listHolds judges the conditions on the items of a list, but for the simplest.
+// listHolds evaluates conditions on the items of a list, except the simplest.
 func listHolds(c *condition, texts []string) bool {
 	values := c.args[1:]
 	if c.name == "SplitContains" {
@@ -244,9 +244,9 @@ func listHolds(c *condition, texts []string) bool {
 	return found == len(values) || c.name == "OneOf" && found > 0
 }
 
-// itemTexts are the texts of the single values among the items: those that a condition compares with. Some JSON writers make 1.0
-// of 1, so a number is there twice if it ends in zeros, with and without. It is never read as a float: two account numbers of
-// 17 digits can be the same float.
+// itemTexts returns the single values among the items as texts, which a condition compares. Some JSON encoders write 1 as 1.0, so a number
+// that ends in zeros is there twice, with and without them. Numbers are never read as floats: two account numbers of 17 digits can be the
+// same float.
 func itemTexts(items []any) []string {
 	var texts []string
 	for _, item := range items {
@@ -259,7 +259,7 @@ func itemTexts(items []any) []string {
 	return texts
 }
 
-// itemTextsSlow are the texts of a value that is not a string.
+// itemTextsSlow is itemTexts for a value that is not a string.
 func itemTextsSlow(item any) []string {
 	_, isList := item.([]any)
 	_, isObject := item.(map[string]any)
@@ -273,15 +273,15 @@ func itemTextsSlow(item any) []string {
 	return []string{text}
 }
 
-// headerFormat is the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
+// headerFormat describes the value of a header: texts[0], the claim of keys[0], texts[1], and so on to the last text.
 type headerFormat struct {
 	texts     []string
 	keys      []claimKey
 	encodings []string // how each claim is written
 }
 
-// headerEncodings are how a claim can be written, behind a "|" in its braces: as JSON, its first item alone, each item in a line of its own,
-// and for what is beyond ASCII percent-encoded as JavaScript's encodeURIComponent does, or as RFC 8187 has it.
+// headerEncodings are the ways to write a claim, after a "|" in the braces: as JSON, only its first item, one header line for each item, and,
+// for characters beyond ASCII, percent-encoded like JavaScript's encodeURIComponent, or as in RFC 8187.
 var headerEncodings = strings.Fields("json first lines percent rfc8187")
 
 var headerEncoding = regexp.MustCompile(`\|(\w*)$`)
@@ -289,8 +289,8 @@ var headerEncoding = regexp.MustCompile(`\|(\w*)$`)
 // bracedKey matches a key in a format.
 var bracedKey = regexp.MustCompile(`\{[^{}]*\}`)
 
-// parseHeaderFormat reads the right side of a forwardHeaders entry: a claim key, or a text with keys in braces such as
-// "Bearer {access_token}". There is no escape for a brace: no header needs one.
+// parseHeaderFormat reads a value of forwardHeaders: a claim key, or a text with keys in braces such as "Bearer {access_token}". There is no
+// escape for a brace, since no header needs one.
 func parseHeaderFormat(text string) (*headerFormat, error) {
 	if text == "" || unsafeInHeader.MatchString(text) {
 		return nil, fmt.Errorf("expected a claim or a format, without control characters or spaces around it, got %q", text)
@@ -334,16 +334,16 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 	return f, nil
 }
 
-// isRawToken tells whether a name in braces is a token instead of a claim.
+// isRawToken reports whether a name in braces stands for a token, not a claim.
 func isRawToken(name string) bool {
 	return name == "id_token" || name == "access_token"
 }
 
-// formatHeader makes the value of a header. Without one of its claims or tokens there is no header, and an empty claim is no
-// claim: an upstream that asks only whether the header is there must not take nobody for somebody.
+// formatHeader makes the value of a header. If one of its claims or tokens is missing, there is no header. An empty claim counts as missing:
+// an upstream that only checks whether the header is there must not take nobody for somebody.
 //
-// A format does not quote: the name `Eve <root@example.com>` in "{name} <{email}>" arrives as it is. What an upstream decides
-// by belongs in a header of its own.
+// A format does not quote: the name `Eve <root@example.com>` in "{name} <{email}>" arrives as it is. What an upstream bases decisions on
+// belongs in a header of its own.
 func formatHeader(f *headerFormat, id identity) (string, bool) {
 	if f == nil || id == nil {
 		return "", false
@@ -365,10 +365,10 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	return headerSafe(value), true
 }
 
-// isLines says that a header has a line for each item of its claim.
+// isLines reports whether a header has a line for each item of its claim.
 func isLines(f *headerFormat) bool { return len(f.encodings) == 1 && f.encodings[0] == "|lines" }
 
-// headerLines are the lines of a header, none without its claim.
+// headerLines returns the lines of a header, none if its claim is missing.
 func headerLines(f *headerFormat, id identity) []string {
 	var lines []string
 	var items []any
@@ -386,7 +386,7 @@ func headerLines(f *headerFormat, id identity) []string {
 	return lines
 }
 
-// encodeClaim is a claim written in one of the ways.
+// encodeClaim writes a claim in one of headerEncodings.
 func encodeClaim(way string, claim any) string {
 	list, isList := claim.([]any)
 	if way == "|first" && isList {
@@ -409,13 +409,13 @@ func encodeClaim(way string, claim any) string {
 	return text
 }
 
-// claimText is a claim as the text of a header; false when it is missing or empty.
+// claimText returns a claim as the text of a header, and false if it is missing or empty.
 func claimText(id identity, key claimKey) (string, bool) {
 	text := claimString(findClaim(id, key))
 	return headerSafe(text), text != ""
 }
 
-// claimString is a claim as text, items of a list joined with commas.
+// claimString returns a claim as text. Items of a list are joined with commas.
 func claimString(claim any) string {
 	if text, isText := claim.(string); isText {
 		return text
@@ -431,16 +431,16 @@ func listText(list []any) string {
 	for _, item := range list {
 		text := valueText(item)
 		if strings.Contains(text, ",") {
-			text = commaEncoder.Replace(text) // or a group with a comma in its name would be two groups
+			text = commaEncoder.Replace(text) // otherwise a group with a comma in its name would become two groups
 		}
 		if text != "" {
-			items = append(items, headerSafe(text)) // or " admins" would be "admins" to whoever reads the list
+			items = append(items, headerSafe(text)) // otherwise a reader that trims the items would take " admins" for "admins"
 		}
 	}
 	return strings.Join(items, ",")
 }
 
-// valueText is a text as it is, nothing for nothing, and any other value as JSON.
+// valueText returns a string as it is, "" for nil, and any other value as JSON.
 func valueText(claim any) string {
 	text, isText := claim.(string)
 	if !isText && claim != nil {
@@ -450,15 +450,15 @@ func valueText(claim any) string {
 	return text
 }
 
-// commaEncoder encodes an item that contains a comma, its percent signs too, so that the upstream can decode it.
+// commaEncoder encodes an item that contains a comma. It also encodes percent signs, so that the upstream can decode it.
 var commaEncoder = strings.NewReplacer(",", "%2C", "%", "%25")
 
-// unsafeInHeader matches what a header value cannot carry (RFC 9110, 5.5): control characters, and the spaces at its ends, which
-// every recipient takes off.
+// unsafeInHeader matches what a header value cannot carry (RFC 9110 5.5): control characters, and spaces at its ends, which every recipient
+// trims.
 var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^ +| +$`)
 
-// headerSafe percent-encodes what a header value cannot carry. To drop it would make one name of two: a user who may call
-// himself "ad\x00min" or "admin " would be "admin" to the upstream.
+// headerSafe percent-encodes what a header value cannot carry. Dropping it would make two names the same: a user who calls himself
+// "ad\x00min" or "admin " would be "admin" to the upstream.
 func headerSafe(text string) string {
 	return unsafeInHeader.ReplaceAllStringFunc(text, url.PathEscape)
 }

@@ -10,59 +10,58 @@ import (
 	"unicode/utf8"
 )
 
-// This file reads the language that `claims` and `bypass` share: conditions such as Contains(`groups`, "admin"), joined by &&,
-// || and !, grouped by parentheses, with Go's precedence as in Traefik's routers. What a condition means is said in claims.go
-// and bypass.go.
+// The language that `claims` and `bypass` share: conditions such as Contains(`groups`, "admin"), joined by &&, || and !, grouped by
+// parentheses, with Go's precedence as in Traefik's routers. What the conditions mean is up to claims.go and bypass.go.
 //
-// The result is not a tree. Conditions lie in a list in the order of the text, and each names the one to look at next when it
-// is true and when it is false. Judging is then one loop over a slice, without recursion or function values: the interpreter
-// charges most for calls, and a hostile text has no stack to exhaust.
+// The result is not a tree. Conditions are a list in the order of the text, and each says which one comes next if it is true, and if it is
+// false. So evaluation is one loop over a slice, without recursion or function values: calls are what the interpreter charges most for, and a
+// hostile text has no stack to exhaust.
 
-// A condition leads to the number of another one further on, or out of the expression. The two exits add up to bothExits.
+// A condition leads to the index of a later one, or out of the expression. The two exits add up to bothExits.
 const (
 	exitTrue  = -1
 	exitFalse = -2
 	bothExits = -3
 )
 
-// Limits that no rule written by a person meets.
+// Limits that no rule written by a person reaches.
 const (
 	maxExpression = 32768 // bytes
 	maxConditions = 256
-	maxDepth      = 32 // parentheses in parentheses
+	maxDepth      = 32 // nested parentheses
 )
 
-// rule is an expression, ready to be judged. Nil is no rule.
+// rule is a parsed expression. Nil is no rule.
 type rule []*condition
 
 // condition is one Name(`argument`, …).
 type condition struct {
-	name      string // as in the language's table, whatever case the text has
+	name      string // as in the language's table, whatever the case in the text
 	args      []string
-	yes, no   int  // where to go on: the number of a condition, exitTrue or exitFalse
-	isNegated bool // an odd number of "!" stands before it
-	isFolded  bool // capital letters are taken for small ones
+	yes, no   int  // what comes next: the index of a condition, exitTrue or exitFalse
+	isNegated bool // an odd number of "!" apply to it
+	isFolded  bool // case is ignored
 
-	// Worked out once by the language, for those conditions that need it.
+	// Prepared by the language, for the conditions that need it.
 	key     claimKey
 	pattern *regexp.Regexp
 	network *net.IPNet
 	client  *ipStrategy
 }
 
-// expressionParser is at one word of a text. After the first error it is at the end, so that every loop ends by itself.
+// expressionParser stands at one word of a text. After the first error it stands at the end, so that every loop ends by itself.
 type expressionParser struct {
 	text, functions string
 	prepare         func(c *condition) error
 	at              int    // where word begins
 	word            string // "" at the end
-	goal            int    // the exit of what is true: a "!" exchanges the two
+	goal            int    // the exit if the expression is true; "!" swaps the two
 	depth           int
 	conditions      rule
 	err             error
 }
 
-// expressionWord matches an operator, a name, a text in quotes, or else any one character, for the error that will name it.
+// expressionWord matches an operator, a name, a quoted text, or otherwise a single character, for the error message.
 var expressionWord = regexp.MustCompile("^(?:&&|\\|\\||[A-Za-z]\\w*|`[^`]*`|\"(?:[^\"\\\\]|\\\\.)*\"|(?s:.))")
 
 // functionName matches those of a language; names of parameters are in lower case.
@@ -203,7 +202,7 @@ func expect(p *expressionParser, word, expected string) {
 	complain(p, p.at, "expected %s, found %s", expected, found)
 }
 
-// complain keeps the first error, in one line: the place, what is wrong, and the text around it with an arrow at the place.
+// complain keeps the first error, on one line: the position, what is wrong, and the text around it with an arrow at the position.
 func complain(p *expressionParser, at int, format string, args ...any) {
 	if p.err == nil {
 		before := p.text[:at]
@@ -218,7 +217,7 @@ func complain(p *expressionParser, at int, format string, args ...any) {
 	p.word = ""
 }
 
-// nearest is the known word that was probably meant, or all of them.
+// nearest returns the known word that was probably meant, or all of them.
 func nearest(word string, known []string) string {
 	for _, other := range known {
 		if 2*similarity(strings.ToLower(word), strings.ToLower(other)) > len(other) {

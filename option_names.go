@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// This file knows what options are called elsewhere: whoever moves over is told the name here, or the page. A row has the answer and the
-// names, in lower case and without what stands between words; those of traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
-// traefik-forward-auth, Traefik's forwardAuth, the plugins that check JWTs, and what OAuth libraries say. “x” is option x.
+// What other products call our options, so that somebody who migrates is told the name here, or the page to read. A row has the answer and
+// the names, in lower case and without word separators. The names come from traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
+// traefik-forward-auth, Traefik's forwardAuth, plugins that check JWTs, and OAuth libraries. “x” stands for option x.
 const foreignNames = `
 “issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid azuretenant providersoidcissuer providers
 “clientId” < applicationid appid providersoidcclientid
@@ -90,7 +90,7 @@ the middleware itself: issuer and clientId instead of an address to ask; see doc
 
 var notNameCharacter = regexp.MustCompile(`[^a-z0-9]`)
 
-// optionFor is the answer to a name that other projects use; at is the whole path of an option, whose last name may be enough.
+// optionFor is the answer to an option that other products have. at is its whole path; the last name alone may be enough.
 func optionFor(at string) string {
 	at = strings.ToLower(at)
 	for _, name := range []string{at, at[strings.LastIndex(at, ".")+1:]} {

@@ -16,11 +16,11 @@ import (
 	"unicode/utf8"
 )
 
-// House rules of this file: it knows how options are written, config.go knows which there are and what makes sense. An empty value
-// of any kind leaves the default, because text formats cannot tell "nothing" from "not set". Each value is checked as it is read
-// against the tags of its field; what depends on more than one option is checked at the end of its block.
+// House rules: this file knows how options are written; config.go knows which there are, and rules.go what makes sense. An empty value of any
+// kind leaves the default, because text formats cannot tell "empty" from "not set". Each value is checked against the tags of its field as
+// it is read; what depends on more than one option is checked at the end of its block.
 
-// option is one option, or a block of them, while it is read.
+// option is an option, or a block of them, while it is read.
 type option struct {
 	path string            // to it; "" is the whole configuration
 	tag  reflect.StructTag // of its field
@@ -43,7 +43,7 @@ func readBlock(block reflect.Value, o *option, raw map[string]any) {
 	checkRules(o.path[strings.LastIndex(o.path, ".")+1:], o, strings.TrimPrefix(o.path+".", "."), o.p.set)
 }
 
-// readFields takes the options of a block out of given.
+// readFields reads the options of a block, and removes them from given.
 func readFields(block reflect.Value, o *option, given map[string]any) {
 	for i := 0; i < block.NumField(); i++ {
 		tag := block.Type().Field(i).Tag
@@ -56,7 +56,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 		isThere := false
 		field := block.Field(i)
 		isRead := tag.Get("default") != "" || field.Kind() == reflect.Struct
-		if !isRead && len(given) == 0 { // few blocks are given, and all of them are read for each middleware
+		if !isRead && len(given) == 0 { // all blocks are read for every middleware, and most are not given
 			continue
 		}
 		at := under(o, name)
@@ -66,7 +66,7 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 			spellings = strings.Fields(strings.ToLower(name + " " + tag.Get("alias")))
 		}
 		for _, spelling := range spellings {
-			_, isGiven := given[spelling] // in a loop the interpreter may keep the value of an earlier turn
+			_, isGiven := given[spelling] // separately: on a miss, the interpreter may keep the previous value
 			if value := given[spelling]; value != nil {
 				o.p.failIf(raw != nil, at.path, "given twice, also as %q; keep one", spelling)
 				raw = value
@@ -83,8 +83,8 @@ func readFields(block reflect.Value, o *option, given map[string]any) {
 	}
 }
 
-// checkEmpty looks at an option that is there. A block that is null switches nothing on, though being there is what does. A limit that is empty, as
-// where a variable was to be put in, would not be one. Of others the rules may ask whether they are there and empty: name~.
+// checkEmpty checks an option that is present but empty. A block that is null switches nothing on, although its presence should. A restriction
+// that is empty, because a variable was not filled in, would restrict nothing. For other options, the rules can ask for this with name~.
 func checkEmpty(field reflect.Value, o *option, raw any) {
 	isSwitch := field.Kind() == reflect.Ptr && field.Type().Elem().Kind() == reflect.Struct
 	o.p.failIf(raw == nil && isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
@@ -94,7 +94,7 @@ func checkEmpty(field reflect.Value, o *option, raw any) {
 	}
 }
 
-// readField reads one option, whatever its kind, and says whether it is set now.
+// readField reads one option of any kind, and reports whether it is now set.
 func readField(field reflect.Value, o *option, raw any) bool {
 	switch field.Kind() {
 	case reflect.Struct, reflect.Ptr, reflect.Map, reflect.Slice:
@@ -119,7 +119,7 @@ func readField(field reflect.Value, o *option, raw any) bool {
 	return true
 }
 
-// readCompound is readField for what is no single value.
+// readCompound is readField for everything but a single value.
 func readCompound(field reflect.Value, o *option, raw any) bool {
 	switch field.Kind() {
 	case reflect.Struct:
@@ -141,8 +141,8 @@ func readCompound(field reflect.Value, o *option, raw any) bool {
 	return true
 }
 
-// readPointer reads an option that may be absent: a value without default, or a block that is switched on by being there. Such a
-// block is also switched by true and false: a label cannot write `{}`, and YAML's `{}` arrives as empty text.
+// readPointer reads an option that may be absent: a value without a default, or a block that is switched on by its presence. Such a block can
+// also be switched with true and false, because a label cannot say `{}`, and YAML's `{}` arrives as empty text.
 func readPointer(field reflect.Value, o *option, raw any) bool {
 	target := reflect.New(field.Type().Elem())
 	if target.Elem().Kind() == reflect.Struct {
@@ -163,7 +163,7 @@ func readPointer(field reflect.Value, o *option, raw any) bool {
 	return isSet
 }
 
-// readList reads a list, or text with commas. Each item of either may be a ${…}, and that of a text have commas itself.
+// readList reads a list, or text with commas. Every item may be a ${…}; in text, its value may itself have commas.
 func readList(o *option, raw any) []string {
 	var texts, items []string
 	list, isList := raw.([]any)
@@ -172,7 +172,7 @@ func readList(o *option, raw any) []string {
 			texts = append(texts, strings.Split(readText(o, item), ",")...)
 		}
 	} else if !isList {
-		readText(o, raw) // notes what it is
+		readText(o, raw) // reports what is wrong with it
 	}
 	for _, item := range list {
 		texts = append(texts, readText(o, item))
@@ -188,7 +188,7 @@ func readList(o *option, raw any) []string {
 	return items
 }
 
-// readMap reads names with values, or text like `a=b,c=d`: key-value stores make lists of names that are numbers (errorPages).
+// readMap reads names with values, or text like `a=b,c=d`: key-value stores turn names that are numbers into lists (errorPages).
 func readMap(o *option, raw any) map[string]string {
 	pairs, isMap := raw.(map[string]any)
 	text, isText := toText(raw)
@@ -216,7 +216,7 @@ func readMap(o *option, raw any) map[string]string {
 	return values
 }
 
-// readText reads one value as text, with ${…} replaced and without white space around it.
+// readText reads a single value as text, replaces ${…}, and trims white space.
 func readText(o *option, raw any) string {
 	text, isText := toText(raw)
 	if !isText {
@@ -229,12 +229,12 @@ func readText(o *option, raw any) string {
 	return text
 }
 
-// reference is ${NAME} or ${file:/path}. Nothing else that begins with ${ is touched.
+// reference matches ${NAME} and ${file:/path}. Anything else that begins with ${ is left alone.
 var reference = regexp.MustCompile(`\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// expand replaces each ${NAME} by the environment variable and each ${file:/path} by what the file holds. A secret is replaced only
-// as a whole, since a password may itself contain "${". What was put in is not looked at again, and what cannot be found stays as it
-// is: an option that was meant to be set counts as set in later checks.
+// expand replaces each ${NAME} with an environment variable, and each ${file:/path} with the content of a file. In a secret, only a reference
+// that is the whole value is replaced, since a password may itself contain "${". Inserted text is not expanded again. A reference that cannot
+// be resolved stays, so that later checks still take the option for set.
 func expand(o *option, text string) string {
 	o.p.failIf(strings.HasPrefix(text, "urn:k8s:"), o.path, "urn:k8s:secret:name:key is resolved only by Traefik's Kubernetes CRD provider; write \"${NAME}\" or \"${file:/path}\"")
 	if o.tag.Get("secret") != "" && reference.FindString(text) != text {
@@ -260,17 +260,17 @@ func expand(o *option, text string) string {
 	return expanded
 }
 
-// secretName matches the names of variables that nobody gives to what all may see.
+// secretName matches the names of variables that hold secrets.
 var secretName = regexp.MustCompile(`(?i)secret|token|passw|key|credential|private`)
 
-// The locks of Traefik's operator on what references may name, for where others write middlewares: environment variables of Traefik's
-// process, read each time. One that is set and empty allows nothing.
+// By these environment variables, Traefik's operator restricts what references may name, where other people write the middlewares. They are
+// read each time. One that is set but empty allows nothing.
 const (
 	fileAllowList = "TRAEFIK_OIDC_FILES" // folders, as in PATH
-	envAllowList  = "TRAEFIK_OIDC_ENV"   // names, separated by commas, * for any letters
+	envAllowList  = "TRAEFIK_OIDC_ENV"   // names, separated by commas; * matches any characters
 )
 
-// readVariable is the value of an environment variable, or else what was found.
+// readVariable returns the value of an environment variable, or found if it cannot be read.
 func readVariable(o *option, name, found string) string {
 	names, isLocked := os.LookupEnv(envAllowList)
 	isAllowed := !isLocked
@@ -292,7 +292,7 @@ func readVariable(o *option, name, found string) string {
 
 const maxNamedFile = 16 << 20
 
-// readNamedFile reads a file that an option names. Devices and pipes are refused: they never end, or wait for a writer.
+// readNamedFile reads a file that an option names. It must be a regular file: a device may never end, and a pipe waits for a writer.
 func readNamedFile(name string) ([]byte, error) {
 	at, err := allowedPath(name)
 	if err != nil {
@@ -304,8 +304,8 @@ func readNamedFile(name string) ([]byte, error) {
 	return os.ReadFile(at)
 }
 
-// allowedPath is where a file is, if it may be read: its path must be within one of the folders, both as it is written, so that nothing is
-// told of other places, and when links are followed, as Kubernetes uses in a mounted Secret.
+// allowedPath returns a file's real path, if it may be read. The path must be in one of the allowed folders both as it is written, so that
+// errors reveal nothing about other places, and after following links, which Kubernetes uses in a mounted Secret.
 func allowedPath(name string) (string, error) {
 	folders, isLocked := os.LookupEnv(fileAllowList)
 	if !isLocked {
@@ -328,7 +328,7 @@ func allowedPath(name string) (string, error) {
 	return "", fmt.Errorf("%q is not within the folders in TRAEFIK_OIDC_FILES, which Traefik's operator has set; move it there", name)
 }
 
-// checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented case.
+// checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented letter case.
 func checkText(o *option, text string) string {
 	allowed := o.tag.Get("enum")
 	for _, value := range strings.Split(allowed, "|") {
@@ -354,14 +354,14 @@ func checkText(o *option, text string) string {
 	return text
 }
 
-// published finds what the secrets in manuals and examples are made of, those of others, too; wordSeparators is what they differ by.
+// published matches what secrets in manuals and examples (not only ours) are made of; wordSeparators is what varies in them.
 var (
 	publishedSecret = regexp.MustCompile("change(me|this|it)|replace|placeholder|example|dummy|sample|insert|your(secret|own|key|pass|client|random|super|session|cookie|32)|(my|super|top|client|session|cookie|shared)secret|" +
 		"secret(key|here|value)|p[a4@][s5$][s5$]w[o0]rd|somethingrandom|opensslrand|powpow|potato|lettersdigits|characters|01234567|12345678|abcdefgh|qwerty|mlfs4tt99kooq|oqinaroshte9")
 	wordSeparators = strings.NewReplacer("-", "", "_", "", " ", "", ".", "")
 )
 
-// countDistinctBytes counts them, up to what is enough.
+// countDistinctBytes counts the different bytes in a text, up to a limit.
 func countDistinctBytes(text string) int {
 	found := 0
 	for ; text != "" && found < 8; found++ {
@@ -370,13 +370,13 @@ func countDistinctBytes(text string) int {
 	return found
 }
 
-// addressParts finds the host and path in what was written for an address.
+// addressParts finds host and path in whatever was written as an address.
 var addressParts = regexp.MustCompile(`(?s)^(\w+://)?([^/?#@]*@)?(.*?)(/\.well-known/openid-configuration)?([?#].*)?$`)
 
-// addressUserInfo is what stands before the host of an address, where people put passwords.
+// addressUserInfo matches what comes before the host in an address, where people put passwords.
 var addressUserInfo = regexp.MustCompile(`(?s)(//|^).*@`)
 
-// toText is a single value as a label would write it. Lists and blocks are none.
+// toText returns a single value as a label would write it. Lists and blocks are not single values.
 func toText(raw any) (string, bool) {
 	if raw == nil {
 		return "", true
@@ -385,7 +385,7 @@ func toText(raw any) (string, bool) {
 	return strings.TrimSpace(fmt.Sprint(raw)), kind != reflect.Map && kind != reflect.Slice
 }
 
-// sortedNames gives the names of a block in order. None may come twice: of X-User and x-user either could win.
+// sortedNames returns the names in a block, sorted. No name may occur twice: of X-User and x-user, either could win.
 func sortedNames(o *option, block map[string]any) []string {
 	var names []string
 	for name := range block {
@@ -401,7 +401,7 @@ func sortedNames(o *option, block map[string]any) []string {
 	return names
 }
 
-// suggestion says what an unknown option may have been meant to be: the same name below or at another place, else the most similar here.
+// suggestion says which option an unknown one was probably meant to be: one with the same name elsewhere, otherwise the most similar here.
 func suggestion(o *option, name string) string {
 	var below, elsewhere []string
 	closest, most := "{}", math.MinInt32 // a block without options
@@ -433,7 +433,7 @@ func suggestion(o *option, name string) string {
 	return "nothing here has a name like it; see docs/reference.md"
 }
 
-// isSimilar says that one name was probably meant to be the other.
+// isSimilar reports whether one name was probably meant to be the other.
 func isSimilar(name, other string) bool {
 	name = strings.ToLower(name)
 	other = strings.ToLower(other)
@@ -458,7 +458,7 @@ func optionPaths(block reflect.Type, prefix string) []string {
 	return paths
 }
 
-// similarity counts the pairs of letters that two names have in common, less the difference of their lengths.
+// similarity counts the letter pairs that two names share, minus the difference of their lengths.
 func similarity(a, b string) int {
 	score := 1 - int(math.Abs(float64(len(a)-len(b))))
 	for i := 2; i <= len(a); i++ {
@@ -469,8 +469,8 @@ func similarity(a, b string) int {
 	return score
 }
 
-// location is an address of ours: scheme and host are empty where the request's are taken. The path is as it is written in an
-// address: escaped, and with the query, if there is one.
+// location is one of our addresses. If scheme and host are empty, the request's are used. The path is escaped, and includes the query, if
+// there is one.
 type location struct{ scheme, host, path string }
 
 // parseLocation reads Traefik Hub's three forms of an address: a path (`/x`), host and path (`example.com/x`), or a URL.
@@ -486,12 +486,12 @@ func parseLocation(text string) (location, error) {
 		return location{}, errors.New(`must be a path ("/x"), host and path ("app.example.com/x"), or an http(s) URL, without a fragment`)
 	}
 	if utf8.RuneCountInString(u.Host) != len(u.Host) {
-		return location{}, errForeignHost // browsers send the other form
+		return location{}, errForeignHost // browsers send a host in its ASCII form
 	}
 	if below := "/a" + u.Path; path.Clean(below) != strings.TrimSuffix(below, "/") {
 		return location{}, errors.New("must not have . or .. or // in its path")
 	}
-	// A path whose first slash was forgotten looks like a host.
+	// A path without its leading slash looks like a host.
 	if u.Scheme == "" && !isPath && (u.Path == "" || !strings.ContainsAny(u.Host, ".:") && u.Host != "localhost") {
 		return location{}, errors.New(`must be a path ("/x"), host and path, or an http(s) URL; a path begins with a slash`)
 	}

@@ -1,10 +1,10 @@
 package oidc
 
-// The answers that come from us and not from the upstream: a page for a person, a small JSON object for a program.
+// Our own responses: a page for a person, a small JSON object for a program.
 //
-// House rules: every text that enters a page is escaped, every address in it is http, https or a path of this site; no scripts, no
-// assets from elsewhere; nothing here may be cached. What a visitor reads says what happened and what to do, never why we think so:
-// reasons are for the log, and the id on the page is how to find them there.
+// House rules: every text in a page is escaped; every address in it is http, https or a path of this site; no scripts, no assets from
+// elsewhere; no response may be cached. A page says what happened and what to do, never why we think so: reasons are for the log, where the
+// request ID on the page finds them.
 
 import (
 	"encoding/base32"
@@ -19,33 +19,33 @@ import (
 	"unicode/utf8"
 )
 
-// maxErrorPage is how many bytes an operator's own page may have: a logo inside it fits, a wrong path to a log file does not.
+// maxErrorPage limits an operator's own page, in bytes: an embedded logo fits, a log file at a mistaken path does not.
 const maxErrorPage = 256 << 10
 
-// response is one reply of our own: a page for browsers, RFC 9457 JSON for the rest.
+// response is one of our own responses: a page for browsers, RFC 9457 JSON for everybody else.
 type response struct {
 	status        int
-	title         string   // what happened, one sentence a visitor understands, without its full stop
-	detail        string   // what they can do, whole sentences
-	icon          string   // the outline of a picture, as SVG writes it
-	id            string   // also in the log line; "" on pages that report no trouble
-	actions       []action // what the page offers, the likeliest first
-	retryAfter    string   // seconds, "" none; a page then loads its first link again by itself
-	isForOperator bool     // what is wrong may be the configuration: now and then the log tells it where it is seen
-	challenge     string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), "" none
+	title         string   // what happened, in one sentence that a visitor understands, without the full stop
+	detail        string   // what they can do, in whole sentences
+	icon          string   // SVG path data
+	id            string   // request ID, also in the log line; "" on pages that report no problem
+	actions       []action // what the page offers, the most likely first
+	retryAfter    string   // seconds, or ""; a page then loads its first link by itself
+	isForOperator bool     // the configuration may be wrong, so it is logged now and then at a level that operators see
+	challenge     string   // WWW-Authenticate (a 401 must have one, RFC 9110 15.5.2), or ""
 }
 
-// action is a link, or with method POST a button, for what changes something: a link may be followed by a prefetcher.
+// action is a link, or, with method POST, a button, for what changes something: a prefetcher may follow a link.
 type action struct {
 	text, href, method string
-	fields             url.Values // that the button posts; a page with such a button presses it by itself
+	fields             url.Values // posted by the button; a page with such a button presses it by itself
 }
 
 // pages are the operator's own pages by status.
 type pages struct{ custom map[int]string }
 
-// pageTexts are the built-in words of all pages: by status, with a name where one status has several. The columns are title, detail,
-// icon: a lock, a clock for what passes, a triangle for what is broken, a door for leaving, a tick for having come in.
+// pageTexts are the built-in texts of all pages, by status, and by name if a status has several. The columns are title, detail and icon: a
+// lock, a clock for what is temporary, a triangle for what is broken, a door for signing out, a tick for having signed in.
 const pageTexts = `
 400|This request cannot be answered|Something in it is missing, wrong, or there twice. Go back and try again; if it happens again, tell the people who run this site and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 400 sign-in|This sign-in has expired|That happens when the sign-in page stays open for long, or when one is used twice, for example with the back button. Please start again.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
@@ -78,7 +78,7 @@ const pageTexts = `
 200 signed out|You are signed out|You can close this window now.|M13.5 8V4.5h-9v15h9V16M10 12h10.5M17 8.5l3.5 3.5-3.5 3.5
 `
 
-// newResponse is the answer of a line in pageTexts, which begins with its status. The caller may make it more exact.
+// newResponse makes a response from a row of pageTexts, which begins with its status. The caller may refine it.
 func newResponse(name string, actions ...action) *response {
 	_, words, _ := strings.Cut(pageTexts, "\n"+name+"|")
 	words, _, _ = strings.Cut(words, "\n")
@@ -87,14 +87,14 @@ func newResponse(name string, actions ...action) *response {
 	return &response{status: status, title: cells[0], detail: cells[1], icon: cells[2], actions: actions}
 }
 
-// newRequestID names one answer on the page and in the log: 10 characters that can be read out on the telephone (no i, l, o, u).
+// newRequestID identifies a response, on the page and in the log: 10 characters that can be read out on the telephone (no i, l, o, u).
 func newRequestID() string {
 	return requestIDs.EncodeToString(randomBytes(6))
 }
 
 var requestIDs = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// setHeaders sets headers given as name and value in turns. One without a value is left as it is.
+// setHeaders sets headers, given as alternating names and values. A header with an empty value is left as it is.
 func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
 	for i := 1; i < len(namesAndValues); i += 2 {
 		if namesAndValues[i] != "" {
@@ -103,13 +103,13 @@ func setHeaders(rw http.ResponseWriter, namesAndValues ...string) {
 	}
 }
 
-// writeResponse sends a. Cookies are set on rw before. A HEAD request gets the same headers and no body.
+// writeResponse sends a response. Cookies must be set on rw before. A HEAD request gets the same headers and no body.
 func writeResponse(p *pages, rw http.ResponseWriter, req *http.Request, res *response) {
 	offers, link, posts := actionsHTML(res.actions)
 	scripts := ""
 	retry := ""
 	refresh := ""
-	// A page that was posted stays: loading another would take away the visitor's chance to send the form once more.
+	// After a POST the page does not load another one by itself: the visitor may want to send the form again.
 	if res.retryAfter != "" && link != "" && isNavigation(req) {
 		retry = res.retryAfter
 		refresh = retry + "; url=" + link
@@ -123,13 +123,13 @@ func writeResponse(p *pages, rw http.ResponseWriter, req *http.Request, res *res
 		kind = "application/problem+json"
 	}
 	if res.status < http.StatusBadRequest {
-		kind = strings.Replace(kind, "problem+", "", 1) // reports no trouble
+		kind = strings.Replace(kind, "problem+", "", 1) // it reports no problem
 	}
 	referrer := "no-referrer" // the address may hold a code: RFC 9700 4.2.4
 	targets := "'none'"
 	if posts {
-		// Under no-referrer a browser posts with `Origin: null` (Fetch 3.2), and our own button would look foreign to our own check.
-		// And Chromium holds form-action against redirects too: a logout is redirected to the provider, who may send it further.
+		// With no-referrer a browser posts with `Origin: null` (Fetch 3.2), so our own check would take our own button for another site's.
+		// Chromium applies form-action to redirects, too: a logout is redirected to the provider, which may redirect it further.
 		referrer = "same-origin"
 		targets = "'self' https: http:"
 	}
@@ -137,8 +137,8 @@ func writeResponse(p *pages, rw http.ResponseWriter, req *http.Request, res *res
 		referrer = "origin" // it is posted to the provider, who need not know more
 		scripts = "script-src " + pageScriptHash + "; "
 	}
-	// A page can do nothing but look like it should. An operator's page is trusted to load what it likes, but neither may be framed:
-	// a frame is how another site gets its visitor to press our buttons.
+	// Our page may load nothing but its own style. An operator's page may load what it likes. Neither may be framed: in a frame, another site
+	// could trick its visitors into pressing our buttons.
 	policy := "base-uri 'none'; frame-ancestors 'none'"
 	if p.custom[res.status] == "" {
 		policy = "default-src 'none'; style-src " + pageStyleHash + "; " + scripts + "form-action " + targets + "; " + policy
@@ -149,24 +149,24 @@ func writeResponse(p *pages, rw http.ResponseWriter, req *http.Request, res *res
 		"Content-Type", kind, "Content-Length", strconv.Itoa(len(body)))
 	rw.WriteHeader(res.status)
 	if req.Method != http.MethodHead {
-		_, _ = io.WriteString(rw, body) // an error here: the client has gone
+		_, _ = io.WriteString(rw, body) // an error means that the client has gone
 	}
 }
 
-// problemJSON is RFC 9457 3.1 with the extension member id (3.2).
+// problemJSON is a problem details object (RFC 9457 3.1) with the extension member id (3.2).
 func problemJSON(res *response) string {
-	// With about:blank the title is the status phrase (RFC 9457 4.2.1), so our sentence leads the detail.
+	// With about:blank the title must be the status phrase (RFC 9457 4.2.1), so our own title begins the detail.
 	object := map[string]any{"type": "about:blank", "title": http.StatusText(res.status), "status": res.status,
 		"detail": strings.TrimSuffix(strings.ReplaceAll(res.title+". "+res.detail, "?.", "?"), " ")}
 	if res.id != "" {
 		object["id"] = res.id
-		object["instance"] = "#" + res.id // resolves to this occurrence at the requested URL, RFC 9457 3.1.5
+		object["instance"] = "#" + res.id // identifies this occurrence, relative to the requested URL (RFC 9457 3.1.5)
 	}
-	body, _ := json.Marshal(object) // strings and a number: cannot fail
+	body, _ := json.Marshal(object) // only strings and a number: cannot fail
 	return string(body) + "\n"
 }
 
-// actionsHTML gives the markup of the actions, the address of the first link, and whether there is a button.
+// actionsHTML returns the markup of the actions, the address of the first link, and whether there is a button.
 func actionsHTML(actions []action) (markup, link string, posts bool) {
 	markup, link, posts = "", "", false
 	for _, act := range actions {
@@ -195,11 +195,11 @@ func actionsHTML(actions []action) (markup, link string, posts bool) {
 	return markup, link, posts
 }
 
-// linkable are complete web addresses, and paths of this site: browsers read `//name` as another site.
+// linkable matches web addresses and paths of this site. Browsers read `//name` as another site.
 var linkable = regexp.MustCompile(`^(https?:/)?/([^/]|$)`)
 
-// safeAddress gives "" for an address that is neither http(s) nor a path of this site. Escaping does not stop `javascript:`, and
-// browsers read `/\name` as another site too; String writes a backslash as %5C, Parse refuses control characters.
+// safeAddress returns "" for an address that is neither http(s) nor a path of this site. Escaping would not stop `javascript:`, and browsers
+// read `/\name` as another site, too. String writes a backslash as %5C, and Parse refuses control characters.
 func safeAddress(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || !linkable.MatchString(address) {
@@ -208,7 +208,7 @@ func safeAddress(address string) string {
 	return u.String()
 }
 
-// fillPage writes a into its page. The replacer goes over it once, so what is put in is never read as a placeholder.
+// fillPage fills in a response's page. The replacer makes one pass, so an inserted text is never read as a placeholder.
 func fillPage(p *pages, res *response, retry, offers, link string) string {
 	page := p.custom[res.status]
 	if page == "" {
@@ -226,7 +226,7 @@ func fillPage(p *pages, res *response, retry, offers, link string) string {
 	).Replace(page)
 }
 
-// newPages reads the operator's pages: file names by status, as in errorPages. They are read once, so a change needs a reload.
+// newPages reads the operator's pages; files has file names by status, as in errorPages. They are read only once, so a change needs a reload.
 func newPages(files map[string]string, p *problems) *pages {
 	custom := map[int]string{}
 	for _, name := range strings.Fields("401 403 500 503") {
@@ -242,14 +242,14 @@ func newPages(files map[string]string, p *problems) *pages {
 		status, _ := strconv.Atoi(name)
 		custom[status] = string(data)
 	}
-	// A visitor sees the operator's page also where ours differs in words only: a sign-in that must be started again, a provider
-	// that answers nonsense.
+	// The operator's page also serves statuses for which ours differs only in its text: a sign-in that must be started again, a provider whose
+	// response is invalid.
 	custom[http.StatusBadRequest] = custom[http.StatusUnauthorized]
 	custom[http.StatusBadGateway] = custom[http.StatusInternalServerError]
 	return &pages{custom}
 }
 
-// pageNote and pageReference are the lines of the built-in page that not every answer has.
+// pageNote and pageReference are the optional lines of the built-in page.
 const (
 	pageNote      = "<p>This page tries again by itself every {retry} seconds.</p>\n"
 	pageReference = "<footer>Error {status} · Reference <code>{id}</code></footer>\n"
@@ -276,16 +276,16 @@ const pageTemplate = `<!doctype html>
 </html>
 `
 
-// pageScript presses the button of a page at once; without scripts somebody does. The policy names it by its hash, which a test checks.
+// pageScript presses a page's button at once; without scripts the visitor does. The policy allows it by its hash, which a test checks.
 const (
 	pageScript     = "<script>document.forms[0].submit()</script>"
 	pageScriptHash = "'sha256-ePniVEkSivX/c7XWBGafqh8tSpiRrKiqYeqbG7N1TOE='"
 )
 
-// pageStyleHash is how the policy names the style sheet; a test says what it must be.
+// pageStyleHash is the hash by which the policy allows the style sheet; a test checks it.
 const pageStyleHash = "'sha256-gj6/g4L36207kQNwSXwtCrm5vYjZzCuoRSEiILN8CMc='"
 
-// pageStyle is apart from the page because the policy names it by its hash. Every pair of colours has a contrast of 4.5 or more.
+// pageStyle is separate from the page, because the policy allows it by its hash. All colours have a contrast of at least 4.5.
 const pageStyle = `
 :root { color-scheme: light dark; --back: #f3f5f8; --card: #fff; --text: #1c2530; --soft: #56616f; --line: #d8dee6; --tint: #e8f0fd; --accent: #1c5ec4; --on: #fff }
 @media (prefers-color-scheme: dark) {

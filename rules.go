@@ -8,20 +8,22 @@ import (
 	"sync"
 )
 
-// The table of what option values must be, alone and together, and how a row of it is judged.
+// The rules for option values, alone and together, as a table, and how its rows are evaluated.
 
-// rules lists what can be wrong with options, a row each: where, the conditions under which it is wrong, and what to say. Where is an option
-// of every block of that name; of the top level, when a slash begins the row; or any value of the kind that a `format` tag names.
-// All conditions of a row hold; names in them and in ${…} are those of the same block:
+// rules is a table of mistakes: each row says where it applies, the conditions under which an option is wrong, and the message. A row begins
+// with the name of a block, and applies to every block of that name; with nothing before the slash, it applies to the top level; with the
+// name of a kind of value, as in a `format` tag, to every value of that kind. All conditions must hold. Names in them and in ${…} are those
+// of the same block:
 //
-//	name         it is set, if only by its default
-//	name=x       the regular expression x matches the whole of it; items of a list are joined with " and "
-//	name==other  it is set to the same as other
-//	!…           the opposite
+//	name         it is set, even if only by its default
+//	name=x       the regular expression x matches the whole value; items of a list are joined with " and "
+//	name==other  it has the same value as other
+//	!…           not
 //
-// A value is called value, its number of bytes size, of different ones kinds, what a secret has of a published one example, its field's tags min and max, the address that was probably meant try; as an address
-// of ours (parseLocation) its parts are host and path, wrong is what is wrong with it, and below says that issuer, too, begins like it. <url>, <name> and <theirs> are patterns. What works but
-// should be known is a warning, or a notice.
+// In a row for a kind of value, these names exist: value, the value itself; size, its length in bytes; kinds, how many different bytes it has;
+// example, what a secret shares with a published one; min and max, tags of its field; try, the address that was probably meant. If the value
+// is one of our addresses (parseLocation): host and path, its parts; wrong, what is wrong with it; below, set if the issuer begins like it.
+// <url>, <name> and <theirs> are patterns. The blocks warning and notice are for what is allowed, but should be known.
 const rules = `
 tls/key if cert !key: required with cert; write its private key as PEM
 tls/cert if key !cert: required with key; write its certificate as PEM
@@ -164,22 +166,22 @@ notice/bypassIdentity if bypassIdentity=true !bypass: means nothing without bypa
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 
-// ruleAbbreviations expand the short forms in rules. A cookie's domain has two labels at least, since browsers refuse a cookie for a whole top level;
-// names of headers and cookies are tokens (RFC 9110 5.6.2).
+// ruleAbbreviations expands abbreviations in rules. A cookie's domain has at least two labels, since browsers refuse a cookie for a whole
+// top-level domain. Names of headers and cookies are tokens (RFC 9110 5.6.2).
 var ruleAbbreviations = strings.NewReplacer("“", "`", "”", "`",
 	"<url>", `(?i:https?)://([^\x00-\x20/?#@%:\[\]"<>\\^\x60{|}\x7f]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/([^%\x00-\x20?#\x7f]|%[0-9A-Fa-f]{2})*)?`,
-	// What providers call their endpoints, and nobody else.
+	// Paths that only providers use.
 	"<theirs>", `.*(/(oauth2?|oidc|connect|o)/(.*/)?authori[sz]\w+|/openid-connect/\w+|/oauth2/v\d[.]\d/\w+|/end[-_]?session|/ui/oauth2)/?(\?.*)?`,
 	"<name>", "[!#$%&'*+.^_\\x60|~0-9A-Za-z-]+",
-	// How shells, templates, build tools, secret managers and people write what somebody is to fill in; and what whole manuals are made of.
+	// How shells, templates, build tools, secret managers and people write placeholders; and the values in manuals.
 	"<reference>", `.*(\$\{.*\}|\$\([^)]+\)|\$\[\w.*\]|\{\{.*\}\}|<%.*%>|#\{.*\}|%[({]\w+[)}]).*|\$+\{.*|\$+\w+|\$(?i:env):.*|\W*\$?[A-Z]+\d*(_[A-Z]+\d*)+\W*|\$[A-Z]+(_[A-Z]+)+\W.*|%\w+%|<.*>|\{.*\}.*|\(\(.*\)\)|\[\[.*\]\]|__\w+__|@+\w+[@(.].*|!\w+\s.*|ENC[\[(].*|`+
 		`[a-z][a-z0-9+_.-]+:\S.*|(?i:env|file|op|vault|secrets?):.*|(?i:(process\.)?env|secrets?|vars?)\.[\w.]+|(local|data|module)\.\w+[\w."\[\]]*|`+
 		`\W?[\w.:]*(?i:env|environ|file|lookup|ssm|secret|vault)\w*[(\[].*[)\]]\W?|(Fn|AWS)::\w+.*|\x60.*\x60|(?i:todo|fixme)\b.*|[A-Za-z]:\\.*|/?([\w-]+/)+[\w.-]+\.[a-z]{2,4}|/[a-z_-]+(/[a-z._-]+)+|([.~]{1,2}|/(run|etc|var|mnt|home|opt|secrets|srv|root|usr|tmp))/.*|projects/.*/secrets/.*`)
 
-// ruleRow reads a row: the blocks, the option, the conditions, the words.
+// ruleRow matches a row: block, option, conditions, message.
 var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)
 
-// ruleBook has the rows of rules by block or kind.
+// ruleBook holds the rows of rules by block or kind of value.
 var ruleBook = map[string][][]string{}
 
 func init() {
@@ -190,7 +192,7 @@ func init() {
 	}
 }
 
-// checkRules adds the problems of a block or value. set is what is set, by names that begin with at.
+// checkRules reports what is wrong with a block or value. set holds the values that are set, by their paths, which begin with at.
 func checkRules(name string, o *option, at string, set map[string]string) {
 	for _, row := range ruleBook[name] {
 		if !ruleApplies(row[3], at, set) {
@@ -206,7 +208,7 @@ func checkRules(name string, o *option, at string, set map[string]string) {
 	}
 }
 
-// compiledPatterns are the regular expressions of the rules, each compiled when it is first needed.
+// compiledPatterns are the regular expressions in the rules, each compiled when it is first needed.
 var compiledPatterns sync.Map
 
 func compiledPattern(pattern string) *regexp.Regexp {
@@ -218,7 +220,7 @@ func compiledPattern(pattern string) *regexp.Regexp {
 	return known.(*regexp.Regexp)
 }
 
-// ruleApplies says whether all conditions of a row are true.
+// ruleApplies reports whether all conditions of a row hold.
 func ruleApplies(conditions, at string, set map[string]string) bool {
 	for _, condition := range strings.Fields(conditions) {
 		name, pattern, _ := strings.Cut(strings.TrimPrefix(condition, "!"), "=")
@@ -236,7 +238,7 @@ func ruleApplies(conditions, at string, set map[string]string) bool {
 	return true
 }
 
-// under is what stands below an option.
+// under returns an option below another one.
 func under(o *option, name string) *option {
 	return &option{path: strings.Trim(o.path+"."+name, "."), tag: o.tag, p: o.p}
 }
