@@ -28,10 +28,10 @@ import (
 // its columns of these names. “…” is code that itself has back-ticks. Blocks that switch something on by being there are pointers.
 // The options of an embedded block stand where it is embedded; a comment on it replaces theirs.
 //
-// What a value must be alone is said by its field's tags, what values must be together by the table rules.
+// The tags of a field say what its value must be; the table rules says what must hold between values.
 
-// RawConfig is what Traefik decodes into: every option as it was written. Labels bring all values as text, YAML brings `{}` and
-// `[]` as empty text, Kubernetes brings typed values: readConfig understands them all, and says in its own words what is wrong.
+// RawConfig is what Traefik decodes into: every option as it was written. In labels all values are text, in YAML `{}` and `[]` arrive as empty
+// text, and Kubernetes has typed values. readConfig understands them all, and says in its own words what is wrong.
 type RawConfig struct {
 	Options map[string]any `mapstructure:",remain"`
 }
@@ -632,8 +632,8 @@ func readConfig(text []byte, p *problems) *Config {
 	return config
 }
 
-// adjustCookies gives cookies the attributes without which they would not come along: an answer that is posted comes from another site, and
-// so does whatever is loaded in a frame.
+// adjustCookies sets the attributes without which browsers would not send our cookies: a response that the provider has posted comes from
+// another site, and so does every request from a frame.
 func adjustCookies(config *Config) {
 	always := true
 	if config.ResponseMode == "form_post" || config.Session.Partitioned {
@@ -646,8 +646,8 @@ func adjustCookies(config *Config) {
 	}
 }
 
-// checkClientSecret asks as much of a client's secret that sessions are sealed with as of any other: whoever can
-// guess it offline from a cookie can forge sessions for anybody. One that signs tokens lets them forge those.
+// checkClientSecret demands of a client secret that seals sessions as much as of session.secret: whoever can guess it offline from a cookie
+// can forge a session for anybody. With one that signs tokens, they could forge tokens.
 func checkClientSecret(config *Config, p *problems) {
 	isSealing := config.Issuer != "" && config.Session.Secret == ""
 	if config.ClientSecret == "" || !isSealing && !strings.HasPrefix(config.IDTokenSigningAlg, "HS") {
@@ -664,7 +664,7 @@ func checkClientSecret(config *Config, p *problems) {
 	}
 }
 
-// inherit gives a token block the rule and headers of the top level where it has none: a token must not open what a session does not.
+// inherit gives a token block the rule and headers of the top level if it has none: a token must not open what a session does not.
 func inherit(to, from *PolicyConfig) {
 	if to.Claims == "" {
 		to.Claims = from.Claims
@@ -677,10 +677,11 @@ func inherit(to, from *PolicyConfig) {
 	}
 }
 
-// withoutLogin matches the options that mean something without a sign-in, the last ones beside oAuthIntrospection. Any other asks for one.
+// withoutLogin matches the options that make sense without a sign-in; those in the last group do so only with oAuthIntrospection. Any other
+// option means that a sign-in is wanted.
 var withoutLogin = regexp.MustCompile(`^(?i:bypass|bypassIdentity|ipStrategy|removeHeaders|upgrades|unauthenticated|errorPages|challengeRealm|memory|logLevel|jwt|oAuthIntrospection|oAuthClientCredentials|clockSkewSeconds|(client(?:Id|Certificate|Secret|AuthMethod|Key|KeyId|KeyAlg)))$`)
 
-// checkJobs finds out whether a sign-in is wanted, and refuses a configuration that does nothing: that would let everybody in.
+// checkJobs finds out whether a sign-in is wanted, and refuses a configuration without any job: it would let everybody in.
 func checkJobs(config *Config, names []string, p *problems) {
 	reason := ""
 	jobs := map[string]bool{"jwt": config.JWT != nil, "oAuthIntrospection": config.OAuthIntrospection != nil, "oAuthClientCredentials": config.OAuthClientCredentials != nil}
@@ -702,7 +703,7 @@ func checkJobs(config *Config, names []string, p *problems) {
 	p.failIf(config.ClientID == "", "clientId", "required for sign-in%s; write the name under which the provider knows this application", reason)
 }
 
-// placeInJob is the path of an option of that name in a block of one of the jobs, "" when there is none.
+// placeInJob is the path of an option with that name in the block of a configured job, "" if there is none.
 func placeInJob(jobs map[string]bool, name string) string {
 	for _, path := range optionPaths(reflect.TypeOf(Config{}), "") {
 		if job, below, _ := strings.Cut(path, "."); jobs[job] && strings.EqualFold(below, name) {

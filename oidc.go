@@ -1,7 +1,7 @@
 // Package oidc is a Traefik middleware plugin that signs people in with OpenID Connect, checks the tokens of APIs and obtains
 // tokens for upstreams. Traefik interprets it with Yaegi; it needs nothing but Go's standard library.
 //
-// ServeHTTP lets in whoever it has seen before. Every other request goes through serve, which reads as a table of contents. The files:
+// ServeHTTP serves clients that were let in before. Every other request goes through serve, which reads like a table of contents. The files:
 //
 //	the front door   oidc.go, outcome.go, page.go     the flow of a request; what each error means to the caller; our own pages
 //	                 principal_cache.go               the cache behind ServeHTTP: who was let in before

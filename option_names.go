@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// What other products call our options, so that somebody who migrates is told the name here, or the page to read. A row has the answer and
-// the names, in lower case and without word separators. The names come from traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
+// foreignNames are other products' names for our options, so that somebody who migrates is told the name here, or the page to read. A row has
+// the answer and the names, in lower case and without word separators. The names come from traefik-oidc-auth, traefikoidc, oauth2-proxy, both projects called
 // traefik-forward-auth, Traefik's forwardAuth, plugins that check JWTs, and OAuth libraries. “x” stands for option x.
 const foreignNames = `
 “issuer” < provider providerurl providerissuer oidcissuer oidcissuerurl issuerurl provideruri providersoidcissuerurl keycloakurl keycloakrealm oidcuri authority discovery discoveryurl oidcdiscoveryurl wellknown wellknownurl metadataurl serverurl realm url validissuer baseurl tenantid azuretenant providersoidcissuer providers

@@ -26,7 +26,7 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
-// The errors that decide an answer; those of one room alone stand there. Every other error is a credential that is no good. Those of
+// The errors that decide a response; those that only one file uses are declared there. Every other error means a credential that is not valid. Those of
 // RFC 6750 3.1 have their code as text.
 var (
 	errNoCredentials     = errors.New("not signed in")

@@ -69,7 +69,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	after := footprint(t, traefik)
 	t.Logf("%d requests; goroutines %d, then %d; heap %d KB, then %d KB", served.Load(), before.goroutines, after.goroutines, before.heap>>10, after.heap>>10)
-	// A goroutine for each router and reload would be 200; the heap of a gate for each, more than 10 MB.
+	// A goroutine for each router and reload would be 200; the heap of a middleware for each, more than 10 MB.
 	if after.goroutines > before.goroutines+25 {
 		t.Errorf("goroutines grew from %d to %d", before.goroutines, after.goroutines)
 	}
