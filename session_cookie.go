@@ -59,6 +59,10 @@ func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 	renewed.Renewed = now.Unix()
 	renewed.Decision = decide(sm, &renewed, now)
 	content, err := packSession(&renewed)
+	if renewed.Decision != nil && len(content) > maxChunks*chunkSize/2 { // the tokens may need all the room there is
+		renewed.Decision = nil
+		content, err = packSession(&renewed)
+	}
 	if err != nil {
 		return err
 	}

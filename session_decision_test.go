@@ -2,7 +2,9 @@ package oidc
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -259,5 +261,37 @@ func TestSessionDecisionIsBoundToAllOptions(t *testing.T) {
 	walk("", reflect.ValueOf(c).Elem())
 	if count < 150 {
 		t.Errorf("only %d options were tried", count)
+	}
+}
+
+// TestSessionDecisionLeavesRoomForTokens: tokens that fit into a browser's cookies fit beside a decision, too.
+func TestSessionDecisionLeavesRoomForTokens(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	p.user["groups"] = strings.Repeat(randomText(), 10)
+	s, b := signedIn(t, p, headersFor("X-Groups", "groups"))
+	sm := testMiddlewareOf(s).sessions
+	opened, _, err := openSession(context.Background(), sm, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err != nil || opened.Decision == nil || unpackTokens(opened) != nil {
+		t.Fatal(err, opened.Decision)
+	}
+	req := httptest.NewRequest(http.MethodGet, app, nil)
+	fits := func(withoutDecision session) bool {
+		withoutDecision.Decision = nil
+		content, err := packSession(&withoutDecision)
+		return err == nil && setSessionCookie(sm, httptest.NewRecorder(), req, &withoutDecision, content, time.Now()) == nil
+	}
+	largest := *opened
+	for size := 23000; size > 0; size -= 16 {
+		largest.accessToken = base64.RawURLEncoding.EncodeToString(randomBytes(size))
+		if fits(largest) {
+			break
+		}
+	}
+	if len(largest.accessToken) < 20000 {
+		t.Fatalf("only %d bytes fit", len(largest.accessToken))
+	}
+	if err := saveSession(sm, httptest.NewRecorder(), req, &largest, time.Now()); err != nil {
+		t.Error(err)
 	}
 }
