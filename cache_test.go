@@ -246,21 +246,17 @@ func TestCacheHasAny(t *testing.T) {
 }
 
 func TestCacheReplaces(t *testing.T) {
-	// Whoever looks an entry up while it is replaced must not bring the old one back.
-	for i := 0; i < 3000; i++ {
-		m := newBoundedCache(1)
-		cacheSet(m, "key", "old", 0)
-		cacheSet(m, "other", true, 0) // pushes it into the old half
-		done := make(chan bool)
-		go func() {
-			cacheGet(m, "key")
-			close(done)
-		}()
-		cacheSet(m, "key", "new", 0)
-		<-done
-		if found := cacheGet(m, "key"); found != "new" {
-			t.Fatalf("attempt %d: it is %v", i, found)
-		}
+	// Whoever found an entry in the old half, and moves it after it was replaced, must not bring the old one back.
+	m := newBoundedCache(2 * (cacheEntryCost + len("other")))
+	for _, key := range []string{"key", "other", "third"} { // the third one pushes them into the old half
+		cacheSet(m, key, "old", 0)
+	}
+	if m.old["key"].value == nil {
+		t.Fatal("it is not in the old half")
+	}
+	cacheSet(m, "key", "new", 0)
+	if moved, found := cachePromote(m, "key"), cacheGet(m, "key"); moved != "new" || found != "new" {
+		t.Fatalf("it is %v, then %v", moved, found)
 	}
 }
 

@@ -138,12 +138,12 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {
 		return
 	}
-	if harmless, isAll := checkSafeHeaders(m.cache, req.Header); !isAll || req.Trailer != nil {
+	if safe, isAll := checkSafeHeaders(m.cache, req.Header); !isAll || req.Trailer != nil {
 		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
 			refuseHeaders(m, rw, req)
 			return
 		}
-		stripHeaders(m.headers, req, harmless) // a client never names itself
+		stripHeaders(m.headers, req, safe) // a client never names itself
 	}
 	at := m.site.endpoints[req.URL.Path]
 	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
@@ -197,16 +197,16 @@ func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Reque
 	if who.mayHaveOtherTokens {
 		removeTokens(m.tokens, req)
 	}
-	harmless, isAll := checkSafeHeaders(m.cache, req.Header)
+	safe, isAll := checkSafeHeaders(m.cache, req.Header)
 	if !isAll {
-		harmless = addSafeHeaders(m.cache, req.Header, harmless)
+		safe = addSafeHeaders(m.cache, req.Header, safe)
 	}
 	for set := who.headers; set != nil; set = set.next {
 		req.Header[set.name] = set.values
 	}
 	req.URL.User = who.user
 	if m.sessions == nil || who.sessionID != "" { // with sign-in, the cached header is Cookie; a bearer token came in another one
-		cacheAdmitted(m.cache, who, req.Host, line, req.Header[h.credentialHeader], harmless)
+		cacheAdmitted(m.cache, who, req.Host, line, req.Header[h.credentialHeader], safe)
 	}
 	h.next.ServeHTTP(rw, req)
 }

@@ -325,9 +325,9 @@ func evictOldestLine() {
 
 // cacheAdmitted records which headers are safe beside a principal that serve let in, and caches the line that carried its credential. A
 // token's line is cached only when it comes a second time, since most do not.
-func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, harmless map[string]bool) {
+func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, safe map[string]bool) {
 	whole := *who
-	whole.safeHeaders = harmless
+	whole.safeHeaders = safe
 	principalsLock.Lock()
 	isThere := recentPrincipals.byKey[who.cacheKey] == who // otherwise it has just been signed out
 	if isThere {
@@ -435,7 +435,7 @@ func isIndexed(name string) bool {
 	return recentPrincipals.byName[name] != nil || formerPrincipals.byName[name] != nil
 }
 
-// removeByName removes the principals of sessions with a session ID, sid or sub. Removing one too many is harmless: the next request makes
+// removeByName removes the principals of sessions with a session ID, sid or sub. Removing one too many is safe: the next request makes
 // it again. Anybody can trigger this, so its cost grows only with the number of such sessions, and for a name that nobody has it takes no
 // write lock.
 func removeByName(of *clientState, name string) {
