@@ -221,14 +221,23 @@ func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
 		delete(query, "")                            // so an unset tokenKey finds nothing
 		found = append(append(found, query[job.source.Query]...), query[job.tokenKey]...)
 	}
-	if job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 && req.ContentLength <= maxForm {
-		if text, err := readForm(req); err == nil {
-			req.Body = io.NopCloser(strings.NewReader(text)) // put back for the upstream
-			form, _ := url.ParseQuery(text)
-			found = append(found, form[job.tokenKey]...)
-		}
+	if text, isRead := readTokenForm(job, req); isRead {
+		form, _ := url.ParseQuery(text)
+		found = append(found, form[job.tokenKey]...)
 	}
 	return found
+}
+
+// readTokenForm reads the form of a request, if it may hold a token, and puts it back for the upstream. Any other body is left alone.
+func readTokenForm(job *tokenVerifier, req *http.Request) (text string, isRead bool) {
+	if job.tokenKey == "" || req.Method != http.MethodPost || req.ContentLength < 0 || req.ContentLength > maxForm {
+		return "", false
+	}
+	text, err := readForm(req)
+	if err == nil {
+		req.Body = io.NopCloser(strings.NewReader(text))
+	}
+	return text, err == nil
 }
 
 // protocolTokens splits the protocols that a websocket client offers into tokens and others. It is the only header that a browser lets a
@@ -286,7 +295,7 @@ func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
 		req.URL.RawQuery = query
 		req.RequestURI = req.URL.RequestURI() // this is what Traefik sends
 	}
-	if text, err := readForm(req); err == nil && job.tokenKey != "" && req.Method == http.MethodPost && req.ContentLength >= 0 {
+	if text, isRead := readTokenForm(job, req); isRead {
 		text = withoutFields(text, names[1:])
 		req.Body = io.NopCloser(strings.NewReader(text))
 		req.ContentLength = int64(len(text))

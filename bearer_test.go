@@ -235,6 +235,32 @@ func TestBearerPlaces(t *testing.T) {
 	apiCall(t, s, "POST", "/", form, "Content-Type: text/plain").challenged(401, noToken)
 }
 
+// TestBearerKeepsBodies: a form that carries no token reaches the upstream as it was sent.
+func TestBearerKeepsBodies(t *testing.T) {
+	t.Parallel()
+	good := sharedToken(nil)
+	kind := "Content-Type: application/x-www-form-urlencoded"
+	for _, row := range []struct {
+		name    string
+		options map[string]any
+		body    string
+		line    string
+	}{
+		{"the token may be in a cookie", map[string]any{"tokenSource": map[string]any{"cookie": "token"}}, "amount=1", "Cookie: token=" + good},
+		{"the form is longer than one with a token", map[string]any{"tokenKey": "jwt"}, "amount=" + strings.Repeat("1", maxForm), "Authorization: Bearer " + good},
+	} {
+		row := row
+		t.Run(row.name, func(t *testing.T) {
+			s := start(t, jwtOptions(mergeClaims(map[string]any{"signingSecret": tokenSecret}, row.options)))
+			for i := 0; i < 2; i++ { // the second one is remembered
+				if seen := apiCall(t, s, "POST", "/", row.body, kind, row.line).accepted("ada"); seen.Body != row.body {
+					t.Errorf("request %d: the upstream got %d bytes, %d were sent", i, len(seen.Body), len(row.body))
+				}
+			}
+		})
+	}
+}
+
 // TestBearerHeaders: what the upstream is told of a token, the first time and the next.
 func TestBearerHeaders(t *testing.T) {
 	t.Parallel()
