@@ -464,7 +464,7 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	secret := []byte(j.SigningSecret)
 	if j.SigningSecretBase64Encoded {
 		var err error
-		if secret, err = base64.StdEncoding.DecodeString(j.SigningSecret); err != nil {
+		if secret, err = base64.RawStdEncoding.DecodeString(base64Spellings.Replace(j.SigningSecret)); err != nil {
 			return nil, errors.New("must be base64, as signingSecretBase64Encoded says")
 		}
 	}
@@ -479,6 +479,9 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	one, err := newSecretKey(secret, rules.algorithms)
 	return one, err
 }
+
+// base64Spellings makes one of the four ways to write base64: with either alphabet, padded or not.
+var base64Spellings = strings.NewReplacer("-", "+", "_", "/", "=", "")
 
 // fileKeys reads a key set from a file, or from the option itself.
 func fileKeys(jwksFile string) ([]*key, error) {

@@ -46,6 +46,8 @@ func TestBearerJWTKeySources(t *testing.T) {
 			[]*providerKey{hmacKey("HS256", long), hmacKey("HS384", long), hmacKey("HS512", long)}, nil},
 		{"a secret in base64", map[string]any{"signingSecret": base64.StdEncoding.EncodeToString([]byte(tokenSecret)), "signingSecretBase64Encoded": true},
 			[]*providerKey{hmacKey("HS256", tokenSecret)}, nil},
+		{"a secret in base64url", map[string]any{"signingSecret": base64.RawURLEncoding.EncodeToString([]byte("ÿþ" + tokenSecret)), "signingSecretBase64Encoded": true},
+			[]*providerKey{hmacKey("HS256", "ÿþ"+tokenSecret)}, nil},
 		{"one algorithm of a secret", map[string]any{"signingSecret": long, "algorithms": "HS512"}, []*providerKey{hmacKey("HS512", long)},
 			[]*providerKey{hmacKey("HS256", long)}},
 		{"a public key", map[string]any{"publicKey": publicPEM(t, ec.private)}, []*providerKey{ec},

@@ -687,7 +687,7 @@ func checkJobs(config *Config, names []string, p *problems) {
 	jobs := map[string]bool{"jwt": config.JWT != nil, "oAuthIntrospection": config.OAuthIntrospection != nil, "oAuthClientCredentials": config.OAuthClientCredentials != nil}
 	for _, name := range names {
 		known := withoutLogin.FindStringSubmatch(name)
-		if known == nil && config.Issuer+config.ClientID == "" && placeInJob(jobs, name) != "" {
+		if known == nil && config.ClientID == "" && (config.Issuer == "" || name == "issuer" && config.JWT != nil) && placeInJob(jobs, name) != "" {
 			p.add(name, "is of a sign-in, and there is none; its place is %s", placeInJob(jobs, name))
 			known = []string{name, ""}
 		}

@@ -591,12 +591,24 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"keys at an issuer that is no address", `{"jwt": {"issuer": "accounts"}}`,
 		`jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
 	{"keys at an issuer with a query", `{"jwt": {"issuer": "https://id?x=y"}}`,
-		`jwt.issuer: must be an https URL where its keys are, got "https://id?x=y"; leave out what follows ? or #`},
+		`jwt.issuer: must be an https URL where its keys are, got "https://id?x=y"; write one alone, without spaces, ? and #`},
 	{"an issuer that is needed for its own keys only", `{"jwt": {"issuer": "accounts", "jwksUrl": "/certs"}}`,
 		`jwt.issuer: must be an https URL where its keys are, got "accounts"; try "https://accounts"`},
 	{"a key set at no address", `{"jwt": {"jwksUrl": "certs"}}`, `jwt.jwksUrl: must be an https URL, got "certs"; try "https://certs"`},
 	{"a private key for a public one", `{"jwt": {"publicKey": "-----BEGIN RSA PRIVATE KEY-----\nMII"}}`,
 		"jwt.publicKey: must be a public key, got a private one, which is the issuer's alone; write what `openssl pkey -pubout` makes of it"},
+	{"any audience", `{"jwt": {"audience": "*"}}`, `jwt.audience: "*" is compared as it is, and no token names it; leave audience out to accept any`},
+	{"any audience beside others", `{"oAuthIntrospection": {"audience": ["api", "*"]}}`, `oAuthIntrospection.audience: "*" is compared as it is`},
+	{"a parameter with what is around it", `{"jwt": {"tokenSource": {"query": "?access_token="}}}`,
+		`jwt.tokenSource.query: must be the name of a parameter alone, got "?access_token="; write "access_token" or the like`},
+	{"two parameters", `{"jwt": {"tokenKey": "jwt token"}}`, `jwt.tokenKey: must be the name of a parameter alone, got "jwt token"`},
+	{"the header of all cookies", `{"jwt": {"tokenSource": {"header": "cookie"}}}`,
+		`jwt.tokenSource.header: must hold nothing but a token, got "cookie"; name the cookie in cookie, or set webSocketProtocol`},
+	{"the header of all protocols", `{"jwt": {"tokenSource": {"header": "Sec-WebSocket-Protocol"}}}`, `jwt.tokenSource.header: must hold nothing but a token`},
+	{"headers with words", `{"jwt": {"tokenSource": {"headers": {"X-A": "Bearer"}}}}`,
+		`jwt.tokenSource.headers: must be a list, or text with commas, not a block`},
+	{"several issuers in a text", `{"jwt": {"issuer": "https://a.example.com, https://b.example.com"}}`,
+		`jwt.issuer: must be an https URL where its keys are, got "https://a.example.com, https://b.example.com"; write one alone`},
 	{"a JWK for PEM", `{"jwt": {"publicKey": "{\"kty\": \"RSA\"}"}}`, `jwt.publicKey: must be PEM, got JSON; write it as jwksFile`},
 	{"a path for PEM", `{"jwt": {"publicKey": "/etc/keys/public.pem"}}`, "jwt.publicKey: must be PEM text, got a path; write `${file:/path}`"},
 	{"a path for a private key", `{"clientKey": "./key.pem"}`, "clientKey: must be PEM text, got a path; write `${file:/path}`"},
@@ -691,6 +703,8 @@ var jobless = []struct{ name, options, wantErr string }{
 	{"an unknown option without sign-in", `{"jwt": {"publicKey": "PEM"}, "isuer": "x"}`, `isuer: unknown option; did you mean "issuer"?`},
 	{"a redirect without sign-in", `{"jwt": {"publicKey": "PEM"}, "unauthenticated": "login"}`,
 		`unauthenticated: must not be "login" without a sign-in; set issuer and clientId, or write "deny"`},
+	{"an issuer at the top without sign-in", `{"issuer": "https://id.example.com", "jwt": {"audience": "a"}}`,
+		`issuer: is of a sign-in, and there is none; its place is jwt.issuer`},
 	{"keys from nowhere", `{"jwt": {}}`, `jwt: must have a source of keys; write one of signingSecret, publicKey, jwksFile, jwksUrl, issuer`},
 	{"nobody to ask", `{"oAuthIntrospection": {"tokenSource": {"query": "t"}}}`,
 		`oAuthIntrospection.clientConfig.url: required without a sign-in; write the provider's introspection endpoint`},
@@ -1067,6 +1081,20 @@ func TestConfigOtherNames(t *testing.T) {
 	}
 	if len(seen) < 250 {
 		t.Errorf("only %d names", len(seen))
+	}
+}
+
+// Names that people give the options of the blocks for tokens are answered with ours, in that block.
+func TestConfigOtherNamesOfTokenBlocks(t *testing.T) {
+	for _, row := range []struct{ path, answer string }{
+		{"jwt.jwksUri", "`jwt.jwksUrl`"}, {"jwt.jwks_uri", "`jwt.jwksUrl`"}, {"jwt.secret", "`jwt.signingSecret`"}, {"jwt.signingKey", "`jwt.signingSecret`"},
+		{"jwt.alg", "`jwt.algorithms`"}, {"jwt.trustedIssuers", "`jwt.issuer`"}, {"jwt.leeway", "`clockSkewSeconds`"}, {"jwt.clockSkew", "`clockSkewSeconds`"},
+		{"jwt.scopes", "SplitContains"}, {"jwt.requiredScopes", "SplitContains"}, {"jwt.tokenSource.scheme", "headerAuthScheme"}, {"audience", "`jwt.audience`"},
+		{"oAuthIntrospection.cacheTTL", "cacheSeconds"}, {"oAuthIntrospection.clientConfig.clientSecret", "`clientSecret` at the top level"},
+	} {
+		if got := optionFor(row.path); !strings.Contains(got, row.answer) {
+			t.Errorf("%s: expected %s, got %q", row.path, row.answer, got)
+		}
 	}
 }
 

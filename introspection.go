@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -31,6 +32,7 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 		made, err := template.New(name).Option("missingkey=error").Parse(written)
 		p.addError(block+"clientConfig.headers."+name, err)
 		p.failIf(controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
+		p.failIf(plainBasic.MatchString(written), block+"clientConfig.headers."+name, "must be Basic and the base64 of id:secret; write that, or clientId and clientSecret at the top level")
 		job.headers[http.CanonicalHeaderKey(name)] = made
 		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
 	}
@@ -50,6 +52,9 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 	}
 	return job
 }
+
+// plainBasic matches Basic credentials that nobody encoded.
+var plainBasic = regexp.MustCompile(`(?i)^basic [^{]*:`)
 
 // introspect asks the provider about a token, once for all requests that carry it at the same time, and again only if the cached answer is too
 // old for this verifier.

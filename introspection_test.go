@@ -235,6 +235,9 @@ func TestIntrospectionTemplates(t *testing.T) {
 		refused(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer,
 			"headers": map[string]any{"X-A": wrong}}}), "oAuthIntrospection.clientConfig.headers.X-A: ")
 	}
+	refused(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer, "headers": map[string]any{"authorization": "basic my-api:secret"}}}),
+		"oAuthIntrospection.clientConfig.headers.authorization: must be Basic and the base64 of id:secret; write that")
+	start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer, "headers": map[string]any{"Authorization": `Basic {{ printf "a:b" }}`}}}))
 }
 
 // TestIntrospectionTemplatesOfStrangers: what a visitor writes into a header of the question can neither be taken for another header,

@@ -44,7 +44,8 @@ const foreignNames = `
 “session.store.redis.endpoints” < redisaddress redissentinelconnectionurls redisclusterconnectionurls redisaddrs
 “scopes” < scope overridescopes oidcscopes
 “pkce”, on by itself < usepkce enablepkce codechallengemethod forcecodechallengemethod
-“authParams” < audience authorizationparams extraauthparams oidcextraparams prompt approvalprompt accesstype hostedhd resourceindicator
+“authParams” to ask the provider for it, “jwt.audience” or “oAuthIntrospection.audience” for tokens of APIs < audience
+“authParams” < authorizationparams extraauthparams oidcextraparams prompt approvalprompt accesstype hostedhd resourceindicator
 “resource” < requestedresources resources
 “trustedAudiences” for ID tokens, “jwt.audience” for tokens of APIs < validaudience validateaudience oidcextraaudience oidcextraaudiences strictaudiencevalidation aud audiences allowedaudiences oidcaudienceclaim
 “trustedIssuer” or “disableIssuerCheck” < validateissuer insecureoidcskipissuerverification skipissuercheck
@@ -61,7 +62,14 @@ const foreignNames = `
 “oAuthIntrospection” < requiretokenintrospection tokenintrospection introspection
 “jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken jwtsources parametername
 “jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys secrets oidcpublickeyfile pubjwk
-“jwt.issuer” < iss issuers
+“jwt.issuer” < iss issuers jwttrustedissuers jwttrustedissuer
+“jwt.jwksUrl” < jwtjwksuri jwtjwksendpoint jwtkeysurl jwtcertsurl
+“jwt.signingSecret” < jwtsecret jwtsecretkey jwtsigningkey jwthmacsecret jwtsharedsecret
+“jwt.tokenSource.headerAuthScheme” < scheme authscheme tokenprefix
+“clockSkewSeconds” < leeway clockskew clocktolerance allowedclockskew skew
+“oAuthIntrospection.cacheSeconds” < cachettl cacheduration introspectioncachettl tokencachettl
+“clientId” and “clientSecret” at the top level < oauthintrospectionclientid oauthintrospectionclientsecret oauthintrospectionclientconfigclientid oauthintrospectionclientconfigclientsecret
+“claims”, such as SplitContains("scope", " ", "read") < jwtscopes jwtscope oauthintrospectionscopes oauthintrospectionscope requiredscopes requiredscope allowedscopes
 “clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority rootcas usesystemtruststore cafile
 “clientConfig.tls.insecureSkipVerify” < insecureskipverify sslinsecureskipverify skiptlsverify tlsinsecureskipverify
 “clientConfig.timeoutSeconds” < timeout providertimeout httptimeout requesttimeout connecttimeout readtimeout writetimeout
@@ -76,7 +84,7 @@ the router's own service, where the application is < upstream upstreams target b
 “stateCookie.sameSite” < cookiecsrfsamesite
 “bypassIdentity” < includewhen
 “jwt.forwardAuthorization” < forwardtoken
-“jwt.algorithms” < validmethods
+“jwt.algorithms” < validmethods jwtalg jwtalgorithm jwtsigningalgorithm jwtsupportedalgorithms
 “jwt.signingSecretBase64Encoded” < secretbase64encoded
 “jwt.clientConfig.headers” < jwksheaders
 “endpoints.discovery” < skipoidcdiscovery

@@ -172,7 +172,7 @@ func readList(o *option, raw any) []string {
 			texts = append(texts, strings.Split(readText(o, item), ",")...)
 		}
 	} else if !isList {
-		readText(o, raw) // reports what is wrong with it
+		o.p.add(o.path, "must be a list, or text with commas, not a block")
 	}
 	for _, item := range list {
 		texts = append(texts, readText(o, item))

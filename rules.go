@@ -92,10 +92,14 @@ jwt/jwksFile if jwksFile=(?i)https?:.*: must be a path or JSON, got an address; 
 jwt/jwksFile if jwksFile=\[.*|\{[^\[]*: must be a key set, got other JSON; write {"keys": [ ]} with the key in it
 jwt/jwksUrl if jwksUrl=.*/\.well-known/openid-configuration: must be where the keys are, not the discovery document; leave it out, and write the issuer alone
 jwt/issuer if issuer=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${issuer}"; leave out what begins with /.well-known
+jwt,oAuthIntrospection/audience if audience=(.*\sand\s)?\*(\sand\s.*)?: "*" is compared as it is, and no token names it; leave audience out to accept any
+jwt/tokenKey if tokenKey=.*[?&=\s].*: must be the name of a parameter alone, got "${tokenKey}"; write "access_token" or the like
+tokenSource/query if query=.*[?&=\s].*: must be the name of a parameter alone, got "${query}"; write "access_token" or the like
+tokenSource/header if header=(?i)cookie|sec-websocket-protocol: must hold nothing but a token, got "${header}"; name the cookie in cookie, or set webSocketProtocol
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
 jwt/issuer if issuer !issuer=.*://.* !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; try "https://${issuer}"
-jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; leave out what follows ? or #
+jwt/issuer if issuer !issuer=<url> !signingSecret !publicKey !jwksFile !jwksUrl=(?i)http.*: must be an https URL where its keys are, got "${issuer}"; write one alone, without spaces, ? and #
 jwt/algorithms if algorithms !algorithms=(RS\d+(\sand\s)?)+|(PS\d+(\sand\s)?)+|(ES\d+(\sand\s)?)+|(HS\d+(\sand\s)?)+|(Ed\w+(\sand\s)?)+: must be of one family, got ${algorithms}; keep one
 jwt/algorithms if algorithms=HS.* !signingSecret: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
 jwt/algorithms if algorithms signingSecret !algorithms=HS.*: ${algorithms} does not fit the key; HS256, HS384 and HS512 go with signingSecret, the others with public keys
