@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -157,6 +158,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 	if errors.Is(err, errDelayed) {
 		return 0, nil, at, fmt.Errorf("%w: %s: %w", errInProgress, at, err)
 	}
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark, which a reader may ignore (RFC 8259 8.1)
 	limit := maxResponse
 	if endpoint == "jwks_uri" {
 		limit = maxJSONSize

@@ -601,7 +601,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"any audience beside others", `{"oAuthIntrospection": {"audience": ["api", "*"]}}`, `oAuthIntrospection.audience: "*" is compared as it is`},
 	{"a parameter with what is around it", `{"jwt": {"tokenSource": {"query": "?access_token="}}}`,
 		`jwt.tokenSource.query: must be the name of a parameter alone, got "?access_token="; write "access_token" or the like`},
-	{"two parameters", `{"jwt": {"tokenKey": "jwt token"}}`, `jwt.tokenKey: must be the name of a parameter alone, got "jwt token"`},
+	{"two parameters", `{"jwt": {"tokenKey": "jwt&token"}}`, `jwt.tokenKey: must be the name of a parameter alone, got "jwt&token"`},
 	{"the header of all cookies", `{"jwt": {"tokenSource": {"header": "cookie"}}}`,
 		`jwt.tokenSource.header: must hold nothing but a token, got "cookie"; name the cookie in cookie, or set webSocketProtocol`},
 	{"the header of all protocols", `{"jwt": {"tokenSource": {"header": "Sec-WebSocket-Protocol"}}}`, `jwt.tokenSource.header: must hold nothing but a token`},

@@ -3,6 +3,7 @@ package oidc
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -108,6 +109,11 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	claims, err := parseObject(body)
 	if status == http.StatusOK && err == nil {
 		warnDuplicates(c, "introspection", body, claims)
+		for _, name := range []string{"exp", "nbf"} { // accept it as a string, too, like expires_in
+			if text := stringOf(claims[name]); wholeNumber.MatchString(text) {
+				claims[name] = json.Number(text)
+			}
+		}
 		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
 	}
 	code := forLog(stringOf(claims["error"]))
@@ -131,12 +137,15 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 // it cannot read with invalid_request. If it is the question, only this token is affected, but nothing is known about it. Everything else
 // affects all tokens. docs/apis.md has the same table.
 var introspectionFaults = [][]string{
+	{"(200|403|406|501) ", "question", "this question alone, as it seems: something in front of the provider may refuse it; is this the introspection endpoint?"},
 	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
 	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
 	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
 	{"500 .*", "question", "this question alone, as it seems"},
 	{".*", "address", "is this the introspection endpoint?"},
 }
+
+var wholeNumber = regexp.MustCompile(`^[0-9]+$`)
 
 func introspectionFault(answer string) (whose, cure string) {
 	for _, row := range introspectionFaults {
@@ -174,7 +183,7 @@ func recordOutage(c *client, err error) {
 func checkIntrospection(r *tokenRules, claims map[string]any, now time.Time) error {
 	t := &token{claims: claims}
 	err := firstError(checkKind(r, claims), checkNotFuture(r, t, "nbf", false, unlimitedAge, now), checkAudience(r, t))
-	if err == nil && claims["exp"] != nil {
+	if exp, badExp := numericDate(claims, "exp"); err == nil && (badExp != nil || exp > 0) { // 0: it does not expire
 		err = checkExpiry(r, t, now)
 	}
 	if err == nil && claims["iss"] != nil {

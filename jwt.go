@@ -325,24 +325,25 @@ func isIDToken(r *tokenRules, t *token) bool {
 		}
 	}
 	isForClient := t.claims["client_id"] != nil && t.claims["azp"] == nil // ZITADEL, whose ID tokens have both
-	return !isForClient && !accessKind.MatchString(t.typ+" "+kindOf(t.claims))
+	said := t.typ + " " + kindOf(t.claims)
+	return !isForClient && !accessKind.MatchString(said) && !otherKind.MatchString(said)
 }
 
-// kindOf is what the claims say about the kind of their token: in typ (Keycloak), token_use (Cognito, Hydra), purpose (Curity), or token_type
-// or type (others).
+// kindOf is what the claims say about the kind of their token: in typ (Keycloak), token_use (Cognito, Hydra), purpose (Curity), tokenType
+// (Casdoor), drn (Descope), or token_type or type (Pocket ID and others).
 func kindOf(claims map[string]any) string {
 	said := ""
-	for _, name := range saysKind[2:] {
+	for _, name := range saysKind[4:] {
 		said += " " + stringOf(claims[name])
 	}
 	return said
 }
 
 var (
-	saysKind   = strings.Fields("cnf events typ token_use token_type purpose type")
-	accessKind = regexp.MustCompile(`(?i)(^|[ /])(at\+jwt|bearer|access([_-]?token)?)( |$)`)
+	saysKind   = strings.Fields("cnf events ati granted_scopes typ token_use token_type purpose type tokenType tokenUse drn")
+	accessKind = regexp.MustCompile(`(?i)(^|[ /])(at\+jwt|bearer|(oauth-)?access([_-]?token)?)( |$)`)
 	idKind     = regexp.MustCompile(`(?i) (id|id[_-]?token|identity)( |$)`)
-	otherKind  = regexp.MustCompile(`(?i) ((refresh|logout|authorization)([_-]?(token|code))?|offline|serialized-id|(initial|registration)accesstoken|` +
+	otherKind  = regexp.MustCompile(`(?i) ((refresh|logout|authorization|device)[_-]?(token|code)|refresh|logout|authorization|dsr|offline|serialized-id|(initial|registration)accesstoken|` +
 		`dpop|mac|pop|n_a|(verify|update|reset|password|email)[a-z_-]*|execute-actions|idp-verify[a-z-]*)( |$)`)
 )
 
@@ -369,6 +370,9 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 	}
 	if claims["events"] != nil {
 		return errors.New("typ: expected an access token, got a logout token")
+	}
+	if claims["ati"] != nil || claims["granted_scopes"] != nil { // Spring's name the access token that they are for, UAA's the scopes it may get
+		return errors.New("typ: expected an access token, got a refresh token")
 	}
 	bound := claims["cnf"]
 	return failIf(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
@@ -534,9 +538,9 @@ func dateError(t *token, name string, date, age, skew, maxAge int64) error {
 // checkName demands a string of at most size bytes, and, if it is required, not an empty one. A number is refused: 5 and "5" would become the
 // same user.
 func checkName(object map[string]any, name string, size int, required bool) error {
-	value, found := object[name]
+	value := object[name] // null is as good as missing
 	s, ok := value.(string)
 	return firstError(
-		failIf(found && !ok || len(s) > size, name, "must be a string of at most %s bytes, got %s", size, value),
+		failIf(value != nil && !ok || len(s) > size, name, "must be a string of at most %s bytes, got %s", size, value),
 		failIf(required && s == "", name, "required, got %s", value))
 }

@@ -93,8 +93,8 @@ jwt/jwksFile if jwksFile=\[.*|\{[^\[]*: must be a key set, got other JSON; write
 jwt/jwksUrl if jwksUrl=.*/\.well-known/openid-configuration: must be where the keys are, not the discovery document; leave it out, and write the issuer alone
 jwt/issuer if issuer=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${issuer}"; leave out what begins with /.well-known
 jwt,oAuthIntrospection/audience if audience=(.*\sand\s)?\*(\sand\s.*)?: "*" is compared as it is, and no token names it; leave audience out to accept any
-jwt/tokenKey if tokenKey=.*[?&=\s].*: must be the name of a parameter alone, got "${tokenKey}"; write "access_token" or the like
-tokenSource/query if query=.*[?&=\s].*: must be the name of a parameter alone, got "${query}"; write "access_token" or the like
+jwt/tokenKey if tokenKey=.*[?&=].*: must be the name of a parameter alone, got "${tokenKey}"; write "access_token" or the like
+tokenSource/query if query=.*[?&=].*: must be the name of a parameter alone, got "${query}"; write "access_token" or the like
 tokenSource/header if header=(?i)cookie|sec-websocket-protocol: must hold nothing but a token, got "${header}"; name the cookie in cookie, or set webSocketProtocol
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
