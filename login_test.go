@@ -243,6 +243,8 @@ func TestLoginFromLongAddresses(t *testing.T) {
 		"/" + strings.Repeat("%22", 790): "",
 		"/?" + incompressible(3300):      "", "/?SAMLRequest=" + url.QueryEscape(incompressible(2800)): "",
 		"/reports?" + incompressible(6000): "cut /reports", "/" + incompressible(6000) + "?b": "cut /", "/a?" + incompressible(60000): "cut /a",
+		// No URL at all: of another account's page, which a visitor writes.
+		"/oidc/callback?switch=" + url.QueryEscape("/%zz"+incompressible(6000)): "cut /",
 	} {
 		b := newBrowser(t, s)
 		res := b.raw(path, "Sec-Fetch-Mode: navigate")

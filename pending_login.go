@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -96,10 +96,7 @@ func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pe
 		sealed = sealPending(pl, name, pending, secret)
 	}
 	if len(sealed) > chunkSize {
-		u, _ := url.Parse(pending.ReturnTo) // a path, or an address that login made
-		u.Path = "/"
-		u.RawPath = ""
-		pending.ReturnTo = u.String()
+		pending.ReturnTo = siteRoot.FindString(pending.ReturnTo) // not parsed: visitors write it, and not all of it is a URL
 		sealed = sealPending(pl, name, pending, secret)
 	}
 	left := maxPendingBytes - len(name) - len(sealed)
@@ -112,6 +109,9 @@ func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pe
 	}
 	setCookie(rw, &pl.cookie, name, sealed, https, pl.config.StateCookie.MaxAge)
 }
+
+// siteRoot matches the beginning of a page's address, a path or an absolute URL, up to the first slash of its path.
+var siteRoot = regexp.MustCompile(`^(https?://[^/]*)?/`)
 
 func sealPending(pl *pendingLogins, name string, pending *pendingLogin, secret string) string {
 	content, _ := json.Marshal(pending) // strings and numbers: cannot fail
