@@ -29,20 +29,18 @@ const (
 type tokenVerifier struct {
 	policy        *policy
 	source        TokenSourceConfig
-	headerNames   []string          // the headers that may carry a token
-	schemes       map[string]string // by header: the scheme before the token; "": none, anyScheme: any or none
+	schemes       map[string]string // of the headers that may carry a token: the scheme before it; "": none, anyScheme: any or none
 	tokenKey      string            // the parameter's name in a query or a form
 	forwardsToken bool              // the token stays in the request for the upstream
 	rules         *tokenRules
 	keys          *cachedDocument // for jwt; nil: introspection
 
-	client               *client // the provider to ask
-	headers              map[string]*template.Template
-	isTemplated          bool // the headers of the introspection request depend on the request
-	looksBeyondHeaders   bool // a token may be in a place other than a header
-	looksInSeveralPlaces bool // a token may be in more than one place
-	tokenTypeHint        string
-	cacheLifetime        time.Duration // how long an answer about a token is cached
+	client             *client // the provider to ask
+	headers            map[string]*template.Template
+	isTemplated        bool // the headers of the introspection request depend on the request
+	looksBeyondHeaders bool // a token may be in a place other than a header
+	tokenTypeHint      string
+	cacheLifetime      time.Duration // how long an answer about a token is cached
 
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
@@ -69,28 +67,26 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 
 // verifyBearer verifies a token that is not in the cache, and applies the rule.
 func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
-	job, answer, err := inspectToken(ctx, m.tokens, raw, headers)
+	v, info, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %s", errInvalidToken, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	claims := withoutClientSubject(answer.claims)
-	id := identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}}
-	p, err := evaluatePolicy(job.policy, id)
+	claims := withoutClientSubject(info.claims)
+	p, err := evaluatePolicy(v.policy, identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}})
 	if err != nil {
 		return p, insufficientScope(claims)
 	}
-	if !job.forwardsToken {
+	if !v.forwardsToken {
 		p.tokenHeader = tokenPlace(credential)
-		p.mayHaveOtherTokens = job.looksInSeveralPlaces
+		p.mayHaveOtherTokens = v.looksBeyondHeaders || len(v.schemes) > 1
 	}
 	if p.sub = stringOf(claims["sub"]); p.sub == "" && m.csrf != nil {
 		p.credentialHash = hashText(credential)
 	}
-	p, err = rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, tokenInfoEnd(job, answer))
-	return p, err
+	return rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, tokenInfoEnd(v, info))
 }
 
 // tokenPlace is the header that carried a token, or "hidden", which is no header's name.
@@ -99,10 +95,10 @@ func tokenPlace(credential string) string { return strings.SplitN(credential, ":
 // withoutClientSubject removes sub from the claims of a token that a client obtained for itself. There sub is the client's own name (RFC 9068
 // 2.2), which may be chosen freely at registration, so it must not pass for a user's (RFC 9700 4.15).
 func withoutClientSubject(claims map[string]any) map[string]any {
-	sub := stringOf(claims["sub"])
-	isClient := sub == stringOf(claims["client_id"]) || sub == stringOf(claims["azp"])
-	if claims["cid"] != nil || claims["appid"] != nil { // Okta, Entra v1
-		isClient = isClient || sub == stringOf(claims["cid"]) || sub == stringOf(claims["appid"])
+	sub, _ := claims["sub"].(string)
+	isClient := false
+	for _, name := range clientClaims {
+		isClient = isClient || claims[name] == sub
 	}
 	if sub == "" || !isClient {
 		return claims
@@ -112,6 +108,9 @@ func withoutClientSubject(claims map[string]any) map[string]any {
 	delete(rest, "username")
 	return rest
 }
+
+// clientClaims are the claims that name the client: RFC 9068 2.2, OIDC Core 2, Okta, Entra v1.
+var clientClaims = strings.Fields("client_id azp cid appid")
 
 // tokenInfo is what we know about a token, from its own claims or from the provider.
 type tokenInfo struct {
@@ -126,32 +125,29 @@ type tokenInfo struct {
 func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
 	if bt.jwt == nil || err != nil && bt.introspection != nil {
-		answer, err := introspect(ctx, bt.introspection, raw, headers)
-		return bt.introspection, answer, err
+		info, err := introspect(ctx, bt.introspection, raw, headers)
+		return bt.introspection, info, err
 	}
 	if err == nil {
 		err = verifyToken(ctx, bt.jwt.keys, t, bt.jwt.rules.algorithms)
 	}
-	now := time.Now()
-	if err == nil {
-		err = checkAccessToken(bt.jwt.rules, t, now)
-	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, nil
+	now := time.Now()
+	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(bt.jwt.rules, t, now)
 }
 
 // tokenInfoEnd is how long a tokenInfo is used: as long as the options say, but never longer than the token is valid.
-func tokenInfoEnd(job *tokenVerifier, answer *tokenInfo) time.Time {
-	if answer.err != nil {
-		return answer.checkedAt.Add(outageLifetime)
+func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) time.Time {
+	life := v.cacheLifetime
+	if info.err != nil {
+		life = outageLifetime
+	} else if !info.isActive && life > inactiveLifetime {
+		life = inactiveLifetime
 	}
-	if !answer.isActive && job.cacheLifetime > inactiveLifetime {
-		return answer.checkedAt.Add(inactiveLifetime)
-	}
-	end := answer.checkedAt.Add(job.cacheLifetime)
-	if exp, err := numericDate(answer.claims, "exp"); err == nil && exp > 0 && exp < end.Unix() {
+	end := info.checkedAt.Add(life)
+	if exp, err := numericDate(info.claims, "exp"); info.isActive && err == nil && exp > 0 && exp < end.Unix() {
 		return time.Unix(exp, 0)
 	}
 	return end
@@ -163,39 +159,29 @@ var printableASCII = regexp.MustCompile(`^[ -~]+$`)
 // findToken returns a request's token, and the credential by which it is cached, or "". More than one token is an error (RFC 6750 2).
 func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
 	found := map[string]string{} // by credential, because both blocks may look in the same place
-	for _, job := range bt.all {
-		for _, name := range job.headerNames {
+	for _, v := range bt.all {
+		for name, scheme := range v.schemes {
 			lines := req.Header[name]
 			if len(lines) > 1 { // the upstream might read another one than we do
 				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
 			// White space is normalized, or the upstream might read a token that we did not, and every spelling would be cached.
 			line := strings.Join(strings.Fields(strings.Join(lines, "")), " ")
-			if raw, ok := afterScheme(line, job.schemes[name]); ok {
+			if raw, ok := afterScheme(line, scheme); ok {
 				found[name+": "+line] = raw
 			}
 		}
-		if job.looksBeyondHeaders {
-			for _, raw := range tokensBeyondHeaders(job, req) {
+		if v.looksBeyondHeaders {
+			for _, raw := range tokensBeyondHeaders(v, req) {
 				found["hidden: "+raw] = raw
 			}
 			delete(found, "hidden: ") // a parameter without a value counts as omitted (RFC 6749 3.1)
 		}
 	}
-	if len(found) > 1 {
-		return onlyToken(found)
-	}
-	for only := range found {
-		return found[only], only, nil
-	}
-	return "", "", nil
-}
-
-// onlyToken returns the token if all headers carry the same one, as some proxies send it.
-func onlyToken(found map[string]string) (raw, credential string, err error) {
 	raw, credential = "", ""
 	for name, token := range found {
-		if raw != "" && token != raw || strings.HasPrefix(name, "hidden: ") {
+		// Some proxies send one token in several headers, but none repeats it elsewhere.
+		if len(found) > 1 && (raw != "" && token != raw || strings.HasPrefix(name, "hidden: ")) {
 			return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
 		}
 		raw = token
@@ -207,30 +193,28 @@ func onlyToken(found map[string]string) (raw, credential string, err error) {
 }
 
 // tokensBeyondHeaders returns the tokens in a cookie, the query, a form or a websocket's protocols, as far as the options allow them.
-func tokensBeyondHeaders(job *tokenVerifier, req *http.Request) []string {
+func tokensBeyondHeaders(v *tokenVerifier, req *http.Request) []string {
 	var found []string
-	if job.source.Cookie != "" {
-		found = cookieValues(req, job.source.Cookie)
+	if v.source.Cookie != "" {
+		found = cookieValues(req, v.source.Cookie)
 	}
-	if job.source.WebSocketProtocol {
+	if v.source.WebSocketProtocol {
 		tokens, _ := protocolTokens(req)
 		found = append(found, tokens...)
 	}
-	if job.source.Query+job.tokenKey != "" {
-		query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be decoded is not a token
-		delete(query, "")                            // so an unset tokenKey finds nothing
-		found = append(append(found, query[job.source.Query]...), query[job.tokenKey]...)
-	}
-	if text, isRead := readTokenForm(job, req); isRead {
+	query, _ := url.ParseQuery(req.URL.RawQuery) // what cannot be decoded is not a token
+	delete(query, "")                            // so an unset option finds nothing
+	found = append(append(found, query[v.source.Query]...), query[v.tokenKey]...)
+	if text, isRead := readTokenForm(v, req); isRead {
 		form, _ := url.ParseQuery(text)
-		found = append(found, form[job.tokenKey]...)
+		found = append(found, form[v.tokenKey]...)
 	}
 	return found
 }
 
 // readTokenForm reads the form of a request, if it may hold a token, and puts it back for the upstream. Any other body is left alone.
-func readTokenForm(job *tokenVerifier, req *http.Request) (text string, isRead bool) {
-	if job.tokenKey == "" || req.Method != http.MethodPost || req.ContentLength < 0 || req.ContentLength > maxForm {
+func readTokenForm(v *tokenVerifier, req *http.Request) (text string, isRead bool) {
+	if v.tokenKey == "" || req.Method != http.MethodPost || req.ContentLength < 0 || req.ContentLength > maxForm {
 		return "", false
 	}
 	text, err := readForm(req)
@@ -263,39 +247,38 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 
 // removeTokens removes tokens wherever they are: the upstream does not need them, and might log them.
 func removeTokens(bt *bearerTokens, req *http.Request) {
-	for _, job := range bt.all {
-		for _, name := range job.headerNames {
-			if !job.forwardsToken {
-				delete(req.Header, name)
-			}
+	for _, v := range bt.all {
+		if v.forwardsToken {
+			continue
 		}
-		if job.looksBeyondHeaders && !job.forwardsToken {
-			removeTokensBeyondHeaders(job, req)
+		for name := range v.schemes {
+			delete(req.Header, name)
 		}
+		removeTokensBeyondHeaders(v, req)
 	}
 }
 
 // removeTokensBeyondHeaders removes the token from a cookie, the query, a form and a websocket's protocols. Everything else there stays as it
 // was written.
-func removeTokensBeyondHeaders(job *tokenVerifier, req *http.Request) {
-	if job.source.Cookie != "" {
+func removeTokensBeyondHeaders(v *tokenVerifier, req *http.Request) {
+	if v.source.Cookie != "" {
 		var kept []string
 		for _, part := range cookiePairs(req) {
-			if name, _, _ := strings.Cut(strings.TrimSpace(part), "="); name != job.source.Cookie {
+			if name, _, _ := strings.Cut(strings.TrimSpace(part), "="); name != v.source.Cookie {
 				kept = append(kept, strings.TrimSpace(part))
 			}
 		}
 		setHeader(req, "Cookie", strings.Join(kept, "; "))
 	}
-	if _, others := protocolTokens(req); job.source.WebSocketProtocol {
+	if _, others := protocolTokens(req); v.source.WebSocketProtocol {
 		setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
 	}
-	names := []string{job.source.Query, job.tokenKey}
+	names := []string{v.source.Query, v.tokenKey}
 	if query := withoutFields(req.URL.RawQuery, names); query != req.URL.RawQuery {
 		req.URL.RawQuery = query
 		req.RequestURI = req.URL.RequestURI() // this is what Traefik sends
 	}
-	if text, isRead := readTokenForm(job, req); isRead {
+	if text, isRead := readTokenForm(v, req); isRead {
 		text = withoutFields(text, names[1:])
 		req.Body = io.NopCloser(strings.NewReader(text))
 		req.ContentLength = int64(len(text))
@@ -352,37 +335,32 @@ func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p
 	return bt
 }
 
-// newTokenVerifier makes what both blocks have in common.
-func newTokenVerifier(c *TokenConfig, at string, clockSkew int, p *problems) *tokenVerifier {
-	by, source, audience, resource := newPolicy(&c.PolicyConfig, at, p), c.TokenSource, c.Audience, c.Resource
+// newTokenVerifier makes what both blocks have in common. tokenKey is "" for introspection.
+func newTokenVerifier(c *TokenConfig, tokenKey, at string, clockSkew int, p *problems) *tokenVerifier {
+	source, audience := c.TokenSource, c.Audience
 	if source.Header+source.Query+source.Cookie == "" && len(source.Headers) == 0 && !source.WebSocketProtocol {
 		source.Header = "Authorization"
 		source.HeaderAuthScheme = "Bearer"
 	}
-	if len(audience) == 0 && resource != "" {
-		audience = []string{resource} // RFC 8707 2.2
+	if len(audience) == 0 && c.Resource != "" {
+		audience = []string{c.Resource} // RFC 8707 2.2
 	}
-	job := &tokenVerifier{policy: by, source: source, resource: resource, forwardsToken: c.ForwardAuthorization, rules: &tokenRules{audience: audience, skew: int64(clockSkew)}}
-	job.looksBeyondHeaders = source.Query+source.Cookie != "" || source.WebSocketProtocol
-	job.schemes = map[string]string{}
+	v := &tokenVerifier{policy: newPolicy(&c.PolicyConfig, at, p), source: source, schemes: map[string]string{}, tokenKey: tokenKey, resource: c.Resource, forwardsToken: c.ForwardAuthorization,
+		looksBeyondHeaders: source.Query+source.Cookie+tokenKey != "" || source.WebSocketProtocol, rules: &tokenRules{audience: audience, skew: int64(clockSkew)}}
 	for _, name := range source.Headers {
-		job.schemes[http.CanonicalHeaderKey(name)] = anyScheme
+		v.schemes[http.CanonicalHeaderKey(name)] = anyScheme
 	}
 	if source.Header != "" {
-		job.schemes[http.CanonicalHeaderKey(source.Header)] = source.HeaderAuthScheme
+		v.schemes[http.CanonicalHeaderKey(source.Header)] = source.HeaderAuthScheme
 	}
-	for name := range job.schemes {
-		job.headerNames = append(job.headerNames, name)
-	}
-	if at, err := url.Parse(resource); err == nil && resource != "" {
+	if at, err := url.Parse(c.Resource); err == nil && c.Resource != "" {
 		if at.Path == "/" {
 			at.Path = "" // RFC 9728 3.1: only a slash that is the whole path is left out
 		}
-		job.metadataURL = at.Scheme + "://" + at.Host + protectedResourcePath + at.EscapedPath()
-		job.metadataPath = protectedResourcePath + at.Path
+		v.metadataURL = at.Scheme + "://" + at.Host + protectedResourcePath + at.EscapedPath()
+		v.metadataPath = protectedResourcePath + at.Path
 	}
-	job.looksInSeveralPlaces = job.looksBeyondHeaders || len(job.headerNames) > 1
-	return job
+	return v
 }
 
 // asymmetric are the algorithms whose verification key cannot sign. The key decides which of them a token may use.
@@ -394,54 +372,53 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 	if j == nil {
 		return nil
 	}
-	job := newTokenVerifier(&j.TokenConfig, "jwt.", c.ClockSkewSeconds, p)
-	job.tokenKey = j.TokenKey
-	job.looksBeyondHeaders = job.looksBeyondHeaders || j.TokenKey != ""
-	job.looksInSeveralPlaces = job.looksInSeveralPlaces || job.looksBeyondHeaders
-	job.cacheLifetime = maxTokenRecheck
-	if job.rules.audience == nil && c.Issuer != "" {
-		job.rules.audience = []string{c.ClientID}
+	v := newTokenVerifier(&j.TokenConfig, j.TokenKey, "jwt.", c.ClockSkewSeconds, p)
+	v.cacheLifetime = maxTokenRecheck
+	rules := v.rules
+	if c.Issuer != "" { // beside a sign-in
+		rules.client = c.ClientID
+		if rules.audience == nil {
+			rules.audience = []string{c.ClientID}
+		}
 	}
-	job.rules.acceptsIDTokens = j.AcceptIDTokens
-	if c.Issuer != "" {
-		job.rules.client = c.ClientID
+	rules.acceptsIDTokens = j.AcceptIDTokens
+	rules.algorithms = asymmetric
+	if len(j.Algorithms) > 0 {
+		rules.algorithms = nil
 	}
 	for _, alg := range j.Algorithms {
-		job.rules.algorithms = append(job.rules.algorithms, normalizedAlg(alg))
-	}
-	if len(j.Algorithms) == 0 {
-		job.rules.algorithms = asymmetric
+		rules.algorithms = append(rules.algorithms, normalizedAlg(alg))
 	}
 	if j.Issuer != "" {
-		job.rules.issuers = []string{j.Issuer}
+		rules.issuers = []string{j.Issuer}
 	}
 	if j.SigningSecret != "" {
-		one, err := secretKey(j, job.rules)
+		one, err := secretKey(j, rules)
 		p.addError("jwt.signingSecret", err)
-		job.keys = newFixedKeySet(one)
+		v.keys = newFixedKeySet(one)
 	} else if j.PublicKey != "" {
 		one, err := parsePublicKeyPEM(j.PublicKey)
 		p.addError("jwt.publicKey", err)
-		job.keys = newFixedKeySet(one)
+		v.keys = newFixedKeySet(one)
 	} else if j.JWKSFile != "" {
 		keys, err := fileKeys(j.JWKSFile)
 		p.addError("jwt.jwksFile", err)
-		job.keys = newFixedKeySet(keys...)
+		v.keys = newFixedKeySet(keys...)
 	} else {
-		job.keys = remoteKeys(ctx, l, c, login, job, p)
+		v.keys = remoteKeys(ctx, l, c, login, rules, p)
 	}
-	return job
+	return v
 }
 
 // remoteKeys returns the keys of an issuer or at an address, or those of the sign-in's provider if that is the issuer or nothing is configured.
-func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, job *tokenVerifier, p *problems) *cachedDocument {
+func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, rules *tokenRules, p *problems) *cachedDocument {
 	j := c.JWT
 	if c.Issuer != "" && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == c.Issuer) {
 		if login == nil {
 			return nil // reported already
 		}
-		if job.rules.providerIssuer = login.rules.providerIssuer; j.Issuer == "" {
-			job.rules.issuers = login.rules.issuers
+		if rules.providerIssuer = login.rules.providerIssuer; j.Issuer == "" {
+			rules.issuers = login.rules.issuers
 		}
 		return login.keys
 	}
@@ -453,7 +430,7 @@ func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, job *t
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
 	if c := findClient(ctx, l, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
-		job.rules.providerIssuer = c.rules.providerIssuer
+		rules.providerIssuer = c.rules.providerIssuer
 		return c.keys
 	}
 	return nil // reported already
@@ -476,8 +453,7 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 			}
 		}
 	}
-	one, err := newSecretKey(secret, rules.algorithms)
-	return one, err
+	return newSecretKey(secret, rules.algorithms)
 }
 
 // base64Spellings makes one of the four ways to write base64: with either alphabet, padded or not.

@@ -155,7 +155,7 @@ func newHeaderNames(m *middleware) *headerNames {
 	policies := []*policy{m.policy}
 	for _, v := range m.tokens.all {
 		policies = append(policies, v.policy)
-		for _, name := range v.headerNames {
+		for name := range v.schemes {
 			hn.credentials[name] = true
 		}
 	}

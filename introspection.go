@@ -24,7 +24,7 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 		return nil
 	}
 	const block = "oAuthIntrospection."
-	job := newTokenVerifier(&i.TokenConfig, block, c.ClockSkewSeconds, p)
+	job := newTokenVerifier(&i.TokenConfig, "", block, c.ClockSkewSeconds, p)
 	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second
 	asks := &i.ClientConfig
 	job.tokenTypeHint = asks.TokenTypeHint

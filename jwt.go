@@ -53,14 +53,6 @@ type tokenRules struct {
 	algorithms       []string      // accepted alg values, all of one family: for verifyToken
 }
 
-// loginExpectations are what a sign-in requested, and what its ID token must therefore contain.
-type loginExpectations struct {
-	nonce       string
-	accessToken string // at_hash must match it, if the ID token has one; "" if none was returned
-	maxAge      *int
-	acrValues   []string
-}
-
 // parsedHeaders caches JOSE headers, since all tokens of one key have the same.
 var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 << 10}
 
@@ -161,12 +153,13 @@ func parseObject(data []byte) (map[string]any, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("JSON: must end after the object")
 	}
-	again, _ := json.Marshal(value) // cannot fail; if it did, the comparison would
+	encoded, _ := json.Marshal(value) // cannot fail; if it did, the comparison would
+	again := string(encoded)
 	written = unescaped.Replace(written)
 	// Every member has a colon, and all other colons are in strings. So both texts have the same number of colons, unless a member was dropped
 	// because another one has its name. Reading token by token would cost the interpreter five times as much.
-	if strings.Count(written, ":") != strings.Count(string(again), ":") || strings.Count(written, "\ufffd") < strings.Count(string(again), "\ufffd") {
-		if err := checkDroppedMembers(written, string(again)); err != nil {
+	if strings.Count(written, ":") != strings.Count(again, ":") || strings.Count(written, "\ufffd") < strings.Count(again, "\ufffd") {
+		if err := checkDroppedMembers(written, again); err != nil {
 			return nil, err
 		}
 	}
@@ -193,11 +186,11 @@ func checkDroppedMembers(written, again string) error {
 		return errors.New("JSON: must be Unicode, got half a surrogate pair")
 	}
 	again = unescaped.Replace(again)
-	is := escapedNameCharacter.MatchString(written)
+	isRepeated := escapedNameCharacter.MatchString(written)
 	for _, name := range decisiveNames {
-		is = is || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
+		isRepeated = isRepeated || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
 	}
-	if is {
+	if isRepeated {
 		return errors.New("JSON: must not have a name twice in one object")
 	}
 	return nil
@@ -210,20 +203,20 @@ func isShallow(written string) bool {
 	return json.Valid([]byte(strings.Repeat("[", outside) + written + strings.Repeat("]", outside)))
 }
 
-// checkIDToken checks the claims of an ID token at sign-in. The steps are those of OIDC Core 3.1.3.7. Steps 6, the signature, and 7, the
+// checkIDToken checks the claims of an ID token at sign-in: sent is what was requested, accessToken came with it. The steps are those of OIDC Core 3.1.3.7. Steps 6, the signature, and 7, the
 // algorithm, are done by verifyToken.
-func checkIDToken(r *tokenRules, t *token, e *loginExpectations, now time.Time) error {
+func checkIDToken(r *tokenRules, t *token, sent *pendingLogin, accessToken string, now time.Time) error {
 	var authTime error
-	if e.maxAge != nil { // the user must have authenticated at most that many seconds ago
-		authTime = checkNotFuture(r, t, "auth_time", true, int64(*e.maxAge)+r.skew, now)
+	if sent.MaxAge != nil { // the user must have authenticated at most that many seconds ago
+		authTime = checkNotFuture(r, t, "auth_time", true, int64(*sent.MaxAge)+r.skew, now)
 	}
 	return firstError(
-		checkUser(r, t, e.accessToken, now),
+		checkUser(r, t, accessToken, now),
 		// Step 11: a token that was stolen or issued elsewhere is useless here. We always send a nonce, so neither side may be empty. The
 		// error shows nothing of it, as the sign-in may still be in progress.
-		failIf(e.nonce == "" || stringOf(t.claims["nonce"]) != e.nonce, "nonce", "not the one sent with this sign-in"),
+		failIf(sent.Nonce == "" || stringOf(t.claims["nonce"]) != sent.Nonce, "nonce", "not the one sent with this sign-in"),
 		// Step 12: the provider may treat acr_values as a mere wish (3.1.2.1).
-		checkACR(e.acrValues, t.claims),
+		checkACR(sent.ACRValues, t.claims),
 		authTime) // step 13
 }
 
@@ -254,9 +247,8 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 		failIf(differs && !contains(r.trustedAudiences, anyAudience), "audience", "not what it was before the refresh"))
 	for _, name := range strings.Fields("iss sub azp nonce") { // with another sub, somebody else would take over this session
 		value, before := t.claims[name], first[name]
-		isOptional := name == "nonce" // compared when both tokens have it
-		differs := fmt.Sprint(value) != fmt.Sprint(before) && !(isOptional && (value == nil || before == nil))
-		err = firstError(err, failIf(differs, name, "not what it was before the refresh"))
+		isCompared := name != "nonce" || value != nil && before != nil
+		err = firstError(err, failIf(isCompared && fmt.Sprint(value) != fmt.Sprint(before), name, "not what it was before the refresh"))
 	}
 	return err
 }
@@ -270,7 +262,7 @@ func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error
 		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token without the typ of one
 		checkProvenance(r, t, maxLoginAge, now),
 		// OIDC Core 3.1.3.6: the hash is that of the ID token's alg; for EdDSA it is the one inside Ed25519, SHA-512.
-		failIf(hasKey(t.claims, "at_hash") && accessToken != "" && differs, "at_hash", "not the hash of the access token that came with it"),
+		failIf(hasKey(t.claims, "at_hash") && differs, "at_hash", "not the hash of the access token that came with it"),
 		checkName(t.claims, "sub", maxName, true))
 }
 
@@ -301,7 +293,7 @@ func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 		checkAudience(r, t),
 		checkExpiry(r, t, now),
 		checkNotFuture(r, t, "iat", false, unlimitedAge, now))
-	if err == nil && hasKey(t.claims, "nbf") { // few tokens have it, and in the interpreter the call costs more than this condition
+	if err == nil && t.claims["nbf"] != nil { // few tokens have it, and in the interpreter the call costs more than this condition
 		err = checkNotFuture(r, t, "nbf", false, unlimitedAge, now)
 	}
 	return err
@@ -374,8 +366,7 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 	if claims["ati"] != nil || claims["granted_scopes"] != nil { // Spring's name the access token that they are for, UAA's the scopes it may get
 		return errors.New("typ: expected an access token, got a refresh token")
 	}
-	bound := claims["cnf"]
-	return failIf(bound != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", bound)
+	return failIf(claims["cnf"] != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", claims["cnf"])
 }
 
 // checkType compares typ, ignoring case and a leading application/ (RFC 8725 3.11, RFC 7515 4.1.9). A token without typ may be of any kind;
@@ -417,11 +408,8 @@ func checkClient(r *tokenRules, t *token) error {
 // checkIssuer compares byte for byte (OIDC Core 3.1.3.7, step 2: "exactly match"): neither a trailing slash nor letter case is ignored. An
 // empty list, for an issuer that is not known yet, accepts nothing; only nil switches the check off.
 func checkIssuer(r *tokenRules, t *token) error {
-	accepted := r.issuers
-	if r.providerIssuer != nil && r.providerIssuer.Load() != nil {
-		accepted = issuersOf(r)
-	}
-	if iss := stringOf(t.claims["iss"]); accepted == nil || iss != "" && contains(accepted, iss) {
+	accepted := issuersOf(r)
+	if iss, _ := t.claims["iss"].(string); accepted == nil || iss != "" && contains(accepted, iss) {
 		return nil
 	}
 	return failIf(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
@@ -429,11 +417,12 @@ func checkIssuer(r *tokenRules, t *token) error {
 
 // issuersOf returns the accepted iss values. The spelling in the provider's metadata replaces the configured one.
 func issuersOf(r *tokenRules) []string {
-	if r.providerIssuer == nil || r.providerIssuer.Load() == nil {
-		return r.issuers
+	if r.providerIssuer != nil {
+		if own, isKnown := r.providerIssuer.Load().(string); isKnown {
+			return append([]string{own}, r.issuers[1:]...)
+		}
 	}
-	own, _ := r.providerIssuer.Load().(string)
-	return append([]string{own}, r.issuers[1:]...)
+	return r.issuers
 }
 
 // audienceOf reads aud: a string, or an array of strings (RFC 7519 4.1.3). Anything else is empty, and so names nobody.
@@ -470,27 +459,16 @@ func checkAudienceSlow(r *tokenRules, t *token) error {
 }
 
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. A missing date is 0, which some
-// providers also write ("nbf": 0). The range is checked before the conversion, or 1e300 would become a date long ago.
+// providers also write ("nbf": 0), and so is null, as java-jwt writes one. The range is checked before the conversion, or 1e300 would become a
+// date long ago.
 func numericDate(claims map[string]any, name string) (int64, error) {
-	number, _ := claims[name].(json.Number)
-	if seconds, err := number.Int64(); err == nil && seconds >= 0 && seconds <= maxNumericDate {
-		return seconds, nil
-	}
-	return numericDateSlow(claims, name)
-}
-
-// numericDateSlow is numericDate for everything but a plain integer.
-func numericDateSlow(claims map[string]any, name string) (int64, error) {
 	value := claims[name]
-	if value == nil { // missing, or null, as java-jwt writes a missing date
-		return 0, nil
-	}
 	number, _ := value.(json.Number)
-	seconds, err := number.Float64()
-	if err != nil || seconds < 0 || seconds > maxNumericDate {
-		return 0, fmt.Errorf("%s: must be a date in seconds since 1970, got %s", name, quoteJSON(value))
+	seconds, err := number.Float64() // exact up to maxNumericDate
+	if err == nil && seconds >= 0 && seconds <= maxNumericDate {
+		return int64(seconds), nil
 	}
-	return int64(seconds), nil
+	return 0, failIf(value != nil, name, "must be a date in seconds since 1970, got %s", value)
 }
 
 // checkExpiry demands an exp that has not passed (RFC 7519 4.1.4). RFC 7519 does not require exp, but without it a stolen token would be valid
@@ -498,17 +476,10 @@ func numericDateSlow(claims map[string]any, name string) (int64, error) {
 func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
 	late := now.Unix() - exp
-	if err == nil && exp > 0 && late < r.skew {
-		return nil
+	if err != nil || exp > 0 && late < r.skew {
+		return err
 	}
-	return expiryError(t, exp, late, r.skew, err)
-}
-
-func expiryError(t *token, exp, late, skew int64, err error) error {
-	if err != nil || exp == 0 {
-		return firstError(err, fmt.Errorf("exp: required, got %s", quoteJSON(t.claims["exp"])))
-	}
-	return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", late, skew)
+	return dateError(t, "exp", exp, late, r.skew, r.skew)
 }
 
 // checkNotFuture demands that a date is not in the future, and at most maxAge seconds ago. Clocks differ, so the message says by how much, and
@@ -528,6 +499,9 @@ func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge 
 func dateError(t *token, name string, date, age, skew, maxAge int64) error {
 	if date == 0 {
 		return fmt.Errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
+	}
+	if name == "exp" {
+		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", age, skew)
 	}
 	if age < -skew {
 		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, skew)

@@ -48,7 +48,7 @@ func FuzzJWT(f *testing.F) {
 		}
 		// No claims may make a check panic, and none of these rules accepts without an issuer.
 		r := &tokenRules{skew: 60, issuers: []string{"https://id.example.com"}, audience: []string{"my-app"}}
-		fine := checkIDToken(r, parsed, &loginExpectations{nonce: "n"}, jwtNow) == nil
+		fine := checkIDToken(r, parsed, &pendingLogin{Nonce: "n"}, "", jwtNow) == nil
 		fine = checkAccessToken(r, parsed, jwtNow) == nil || fine
 		fine = checkLogoutToken(r, parsed, true, jwtNow) == nil || fine
 		fine = checkRefreshedIDToken(r, parsed, parsed.claims, "x", jwtNow) == nil || fine

@@ -281,8 +281,7 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	}
 	verified, err := verifyIDToken(ctx, sm.client, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
-		wanted := &loginExpectations{nonce: pending.Nonce, accessToken: t.accessToken, maxAge: pending.MaxAge, acrValues: pending.ACRValues}
-		err = checkIDToken(sm.client.rules, verified, wanted, now)
+		err = checkIDToken(sm.client.rules, verified, pending, t.accessToken, now)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: id token: %w", errBadResponse, err)
