@@ -262,13 +262,7 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 // was written.
 func removeTokensBeyondHeaders(v *tokenVerifier, req *http.Request) {
 	if v.source.Cookie != "" {
-		var kept []string
-		for _, part := range cookiePairs(req) {
-			if name, _, _ := strings.Cut(strings.TrimSpace(part), "="); name != v.source.Cookie {
-				kept = append(kept, strings.TrimSpace(part))
-			}
-		}
-		setHeader(req, "Cookie", strings.Join(kept, "; "))
+		stripCookies(compiledPattern(`\s*`+regexp.QuoteMeta(v.source.Cookie)+`\s*(=.*)?`), req)
 	}
 	if _, others := protocolTokens(req); v.source.WebSocketProtocol {
 		setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))

@@ -57,7 +57,6 @@ type client struct {
 	retries         int
 	exchangeTimeout time.Duration // for requests that use up a code or a refresh token
 	delayedConns    delayedConns
-	clockWarned     int32 // 1: a warning was written
 	rules           *tokenRules
 	pinnedAlg       string          // idTokenSigningAlg, "": by discovery
 	metadata        *cachedDocument // *metadata
@@ -172,9 +171,9 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // the library's error may quote whole headers
-	}
-	if err != nil && form != nil {
-		logf(c.log, levelError, "%s", err)
+		if form != nil {
+			logf(c.log, levelError, "%s", err)
+		}
 	}
 	return status, body, at, err
 }
@@ -214,7 +213,7 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 func checkDate(c *client, sent string) {
 	theirs, err := http.ParseTime(sent)
 	skew := time.Until(theirs)
-	if err == nil && skew.Abs() > clockWarningSkew && atomic.CompareAndSwapInt32(&c.clockWarned, 0, 1) {
+	if err == nil && skew.Abs() > clockWarningSkew && cacheAdd(c.answerCache, "clock", true, 0) {
 		logf(c.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", c.issuer, skew.Round(time.Second))
 	}
 }
@@ -278,15 +277,13 @@ var minHMACKeyBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 
 // newClient makes the client that c describes, and adds what is wrong with it to p.
 func newClient(l *logger, c *Config, at string, p *problems) *client {
-	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, pinnedAlg: c.IDTokenSigningAlg,
-		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, discoveryURL: discoveryURL(c),
+	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, signerAlg: c.ClientKeyAlg, pinnedAlg: c.IDTokenSigningAlg,
+		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, exchangeTimeout: time.Duration(c.ExchangeTimeoutSeconds) * time.Second, discoveryURL: discoveryURL(c),
 		answerCache: newBoundedCache(8 << 20)}
 	var err error
-	made.exchangeTimeout = time.Duration(c.ExchangeTimeoutSeconds) * time.Second
 	made.http, err = newHTTPClient(&c.ClientConfig)
 	p.addError(at, err)
 	if c.ClientKey != "" {
-		made.signerAlg = c.ClientKeyAlg
 		block := strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")
 		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)
 		p.addError(block+"clientKey", err)
@@ -295,17 +292,19 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 			p.addError(block+"clientCertificate", err)
 		}
 	}
-	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && c.ClientConfig.TLS.Cert != "" {
+	hasCertificate := c.ClientConfig.TLS.Cert != ""
+	if made.authMethod == "" && c.ClientKey+c.ClientSecret == "" && hasCertificate {
 		made.authMethod = "tls_client_auth"
 	}
-	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && c.ClientConfig.TLS.Cert != ""
-	made.rules = &tokenRules{issuers: []string{c.Issuer}, providerIssuer: &atomic.Value{}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
+	made.mutualTLS = made.authMethod == "tls_client_auth" || made.signer != nil && hasCertificate
+	rules := &tokenRules{issuers: []string{c.Issuer}, providerIssuer: &atomic.Value{}, audience: []string{c.ClientID}, trustedAudiences: c.TrustedAudiences, skew: int64(c.ClockSkewSeconds)}
 	if c.TrustedIssuer != "" {
-		made.rules.issuers = append(made.rules.issuers, c.TrustedIssuer)
+		rules.issuers = append(rules.issuers, c.TrustedIssuer)
 	}
 	if c.DisableIssuerCheck {
-		made.rules.issuers = nil
+		rules.issuers = nil
 	}
+	made.rules = rules
 	made.metadata = &cachedDocument{log: l, fetch: func(ctx context.Context) (any, error) { return fetchMetadata(ctx, made) }}
 	if alg := c.IDTokenSigningAlg; minHMACKeyBytes[alg] > 0 { // the client secret is the key (OIDC Core 16.19)
 		secret, err := newSecretKey([]byte(c.ClientSecret), []string{alg})

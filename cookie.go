@@ -211,19 +211,16 @@ func cookiePairs(req *http.Request) []string {
 	return strings.Split(line, ";")
 }
 
-// stripCookies removes our session and state cookies from the request: they are long, and none of the upstream's business.
-func stripCookies(hn *headerNames, req *http.Request) {
+// stripCookies removes cookies that are none of the upstream's business: our own, which are long, and those with a token.
+func stripCookies(pattern *regexp.Regexp, req *http.Request) {
 	if req.Header["Cookie"] == nil {
 		return
 	}
 	var kept []string
 	for _, part := range cookiePairs(req) {
-		if !hn.ownCookies.MatchString(part) {
+		if !pattern.MatchString(part) {
 			kept = append(kept, strings.TrimSpace(part))
 		}
 	}
-	delete(req.Header, "Cookie")
-	if kept != nil {
-		req.Header["Cookie"] = []string{strings.Join(kept, "; ")}
-	}
+	setHeader(req, "Cookie", strings.Join(kept, "; "))
 }

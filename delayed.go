@@ -46,10 +46,10 @@ type delayedConns struct {
 func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.conns) >= maxDelayedConns && time.Now().Before(a.ends[0]) {
-		return false
-	}
 	if len(a.conns) >= maxDelayedConns {
+		if time.Now().Before(a.ends[0]) {
+			return false
+		}
 		a.conns[0].Close()
 		a.conns = a.conns[1:]
 		a.ends = a.ends[1:]
@@ -65,21 +65,16 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 	if port == "" {
 		port = req.URL.Scheme // net.Dial knows it by name
 	}
-	address := net.JoinHostPort(req.URL.Hostname(), port)
-	dialer := &net.Dialer{Timeout: c.http.Timeout}
-	var conn net.Conn
-	var err error
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(req.URL.Hostname(), port), c.http.Timeout)
+	if err != nil {
+		return err
+	}
 	if req.URL.Scheme == "https" {
 		transport, _ := c.http.Transport.(*http.Transport)
 		config := transport.TLSClientConfig.Clone()
 		config.ServerName = req.URL.Hostname()
 		config.NextProtos = []string{"http/1.1"} // what we speak; the transport has put h2 there for its own connections
-		conn, err = tls.DialWithDialer(dialer, "tcp", address, config)
-	} else {
-		conn, err = dialer.Dial("tcp", address)
-	}
-	if err != nil {
-		return err
+		conn = tls.Client(conn, config)
 	}
 	conn.SetDeadline(time.Now().Add(c.http.Timeout))
 	req.Close = true

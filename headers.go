@@ -186,7 +186,7 @@ func newHeaderNames(m *middleware) *headerNames {
 // in the URL.
 func stripOwn(hn *headerNames, req *http.Request) {
 	if hn.ownCookies != nil {
-		stripCookies(hn, req)
+		stripCookies(hn.ownCookies, req)
 	}
 	req.URL.User = nil // `GET http://name@host/` sets it
 	for _, name := range hn.overwritten {

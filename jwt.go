@@ -135,10 +135,9 @@ var escapedNameCharacter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1
 // it. Names are kept as they are, so only exactly "sub" is read as sub. Numbers stay text (json.Number).
 func parseObject(data []byte) (map[string]any, error) {
 	written := string(data)
-	if len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxLevels || !utf8.ValidString(written) {
-		if err := checkJSONText(written); err != nil {
-			return nil, err
-		}
+	isText := utf8.ValidString(written)
+	if !isText || len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
+		return nil, jsonTextError(isText, len(data))
 	}
 	var value any
 	decoder := json.NewDecoder(strings.NewReader(written))
@@ -166,18 +165,15 @@ func parseObject(data []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// checkJSONText refuses JSON that is too long, too deep, or not UTF-8.
-func checkJSONText(written string) error {
-	if len(written) > maxJSONSize {
-		return fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(written))
+// jsonTextError says what is wrong with JSON that is not UTF-8, too long or too deep.
+func jsonTextError(isText bool, size int) error {
+	if size > maxJSONSize {
+		return fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, size)
 	}
-	if strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
-		return fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
-	}
-	if !utf8.ValidString(written) { // the library would replace it by U+FFFD, and two names could become one
+	if !isText { // the library would replace it by U+FFFD, and two names could become one
 		return errors.New("JSON: must be UTF-8")
 	}
-	return nil
+	return fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
 }
 
 // checkDroppedMembers refuses an object if decoding may have lost something decisive: a member, or part of what tells two users apart.

@@ -53,9 +53,13 @@ func TestLimits(t *testing.T) {
 			_, err := parseBypass(strings.Repeat("(", n) + "Path(`/`)" + strings.Repeat(")", n))
 			return err == nil
 		}},
-		{"bytes of a JSON text", maxJSONSize, func(n int) bool { return checkJSONText(padded("", "x", "", n)) == nil }},
+		{"bytes of a JSON text", maxJSONSize, func(n int) bool {
+			_, err := parseObject([]byte(padded(`{"a":"`, "x", `"}`, n)))
+			return err == nil
+		}},
 		{"levels of a JSON text", maxLevels, func(n int) bool {
-			return checkJSONText(strings.Repeat("[", n)+strings.Repeat("]", n)) == nil
+			_, err := parseObject([]byte(`{"a":` + strings.Repeat("[", n-1) + strings.Repeat("]", n-1) + `}`))
+			return err == nil
 		}},
 		{"seconds of a date", maxNumericDate, func(n int) bool {
 			whole, err := numericDate(claimsOf(t, numbered(n)), "n")

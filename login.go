@@ -48,21 +48,22 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 	if !matchesHost(&m.site.redirect, req) && strings.HasPrefix(returnTo, "/") {
 		returnTo = origin(m.site, req) + returnTo
 	}
+	config, c := m.config, m.sessions.client
 	pending := &pendingLogin{RedirectURI: absoluteURL(m.site, &m.site.redirect, req), ReturnTo: returnTo, CreatedAt: time.Now().Unix(),
-		MaxAge: m.config.MaxAge, ACRValues: m.config.ACRValues, HasVerifier: m.config.PKCE, Attempts: rounds,
+		MaxAge: config.MaxAge, ACRValues: config.ACRValues, HasVerifier: config.PKCE, Attempts: rounds,
 		IsRetry: req.URL.Path == m.site.redirect.path && !req.URL.Query().Has("switch")}
 	secret := string(randomBytes(32))
 	deriveValues(pending, secret)
-	form := authorizationRequest(m.config, req, pending, prompt, hint)
-	md, err := discover(req.Context(), m.sessions.client)
-	if err == nil && (m.config.PAR == "true" || m.config.PAR == "auto" && md.requiresPAR) {
-		form, err = pushAuthorization(req.Context(), m.sessions.client, form)
+	form := authorizationRequest(config, req, pending, prompt, hint)
+	md, err := discover(req.Context(), c)
+	if err == nil && (config.PAR == "true" || config.PAR == "auto" && md.requiresPAR) {
+		form, err = pushAuthorization(req.Context(), c, form)
 	}
 	if err != nil {
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	if m.config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(m.sessions.client.answerCache, "S256", true, 0) {
+	if config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(c.answerCache, "S256", true, 0) {
 		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(md.challengeMethods))
 	}
 	setPending(m.logins, rw, req, pending, secret)
@@ -113,10 +114,10 @@ func addParam(form url.Values, name, value string) {
 // (RFC 9126 2).
 func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
 	status, body, _, err := request(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
-	answer, _ := parseObject(body) // what cannot be read has no request_uri
-	uri := stringOf(answer["request_uri"])
+	res, _ := parseObject(body) // what cannot be read has no request_uri
+	uri, code := stringOf(res["request_uri"]), stringOf(res["error"])
 	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(stringOf(answer["error"]), errUnavailable), status, forLog(stringOf(answer["error"])), forLog(stringOf(answer["error_description"])))
+		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(res["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
@@ -201,40 +202,35 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 
 // returnToPage sends the browser to the page that was requested before the sign-in.
 func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req *http.Request, back string, isCut bool) {
+	if !isCut && sameSite != http.SameSiteStrictMode {
+		redirect(rw, req, back)
+		return
+	}
 	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
 		res.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
-		writeResponse(p, rw, req, res)
-		return
-	}
-	if sameSite == http.SameSiteStrictMode {
-		// A redirect would still count as coming from the provider's site, so the browser would not send the new cookie. A page of ours leads on.
+	} else { // a redirect would still count as coming from the provider's site, so the browser would not send the new cookie; a page of ours leads on
 		rw.Header().Set("Refresh", "0; url="+back)
-		writeResponse(p, rw, req, res)
-		return
 	}
-	redirect(rw, req, back)
+	writeResponse(p, rw, req, res)
 }
 
 // refuseStale answers a callback whose sign-in is over. A user who is signed in goes on to the page: the back button leads here. Nobody else
 // is redirected to the provider again: if the response never fits, that would be a loop.
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := defaultPage(m.site, req)
-	if _, err := authenticateSession(m, rw, req); err != nil {
-		isLost := errors.Is(reason, errNoPending) && stateAge(state) > -60 && // a replica's clock may be ahead
-			stateAge(state) < int64(m.config.StateCookie.MaxAge) &&
-			cacheGet(m.sessions.state.usedStates, hashText(state)) == nil
-		if isLost {
-			refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
-			return
+	used := cacheGet(m.sessions.state.usedStates, hashText(state))
+	age := stateAge(state)
+	if _, err := authenticateSession(m, rw, req); err == nil {
+		if page := stringOf(used); page != "" {
+			back = returnURL(m.site, req, page)
 		}
+		redirect(rw, req, back)
+	} else if errors.Is(reason, errNoPending) && used == nil && age > -60 && age < int64(m.config.StateCookie.MaxAge) { // a replica's clock may be ahead
+		refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
+	} else {
 		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)
-		return
 	}
-	if used := stringOf(cacheGet(m.sessions.state.usedStates, hashText(state))); used != "" {
-		back = returnURL(m.site, req, used)
-	}
-	redirect(rw, req, back)
 }
 
 // resumeLogin helps where the provider gave up, and reports whether it did. If another tab has signed in first, Keycloak answers the sign-in
@@ -255,7 +251,8 @@ func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pendi
 // completeLogin checks the authorization response, exchanges its code (RFC 6749 4.1.3), verifies the tokens, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer have been checked, and no token is used before its nonce has.
 func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, answer url.Values) (*session, error) {
-	md, err := discover(ctx, sm.client)
+	c := sm.client
+	md, err := discover(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -272,23 +269,23 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
 	now := time.Now() // the session's start: a logout that arrives while the code is exchanged is later, and so ends it
-	t, err := requestTokens(ctx, sm.client, form)
+	t, err := requestTokens(ctx, c, form)
 	if err == nil && t.idToken == "" {
 		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
 	}
 	if err != nil {
 		return nil, err
 	}
-	verified, err := verifyIDToken(ctx, sm.client, t.idToken)
+	verified, err := verifyIDToken(ctx, c, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
-		err = checkIDToken(sm.client.rules, verified, pending, t.accessToken, now)
+		err = checkIDToken(c.rules, verified, pending, t.accessToken, now)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: id token: %w", errBadResponse, err)
 	}
 	var info map[string]any
 	if sm.config.Userinfo {
-		info, err = fetchUserinfo(ctx, sm.client, t.accessToken, stringOf(verified.claims["sub"]))
+		info, err = fetchUserinfo(ctx, c, t.accessToken, stringOf(verified.claims["sub"]))
 	}
 	if err != nil && !errors.Is(err, errUnavailable) {
 		err = fmt.Errorf("%w: %w", errBadResponse, err)

@@ -57,18 +57,18 @@ type outcome struct {
 
 // outcomes is the table of outcomes. The first row counts that fits the error and, if a response is written, its status.
 var outcomes = []outcome{
-	{errNotAllowed, http.StatusForbidden, "", levelInfo, "", "", "403 gateway"},
-	{errInsufficientScope, http.StatusForbidden, "insufficient_scope", levelInfo, "", "", ""},
-	{errTooManyGuesses, http.StatusTooManyRequests, "", levelInfo, "60", "", ""},
-	{errInvalidToken, http.StatusUnauthorized, "invalid_token", levelInfo, "", "", "refused"},
-	{errInvalidRequest, http.StatusBadRequest, "invalid_request", levelInfo, "", "", ""},
+	{errNotAllowed, 403, "", levelInfo, "", "", "403 gateway"},
+	{errInsufficientScope, 403, "insufficient_scope", levelInfo, "", "", ""},
+	{errTooManyGuesses, 429, "", levelInfo, "60", "", ""},
+	{errInvalidToken, 401, "invalid_token", levelInfo, "", "", "refused"},
+	{errInvalidRequest, 400, "invalid_request", levelInfo, "", "", ""},
 	// Only a warning: it affects every request alike, and anybody can cause some of it.
-	{errMisconfigured, http.StatusInternalServerError, "", levelWarn, "", "500 configuration", ""},
-	{errUnavailable, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
-	{errRefused, http.StatusBadGateway, "", levelError, "", "", ""},
-	{errBadResponse, http.StatusBadGateway, "", levelError, "", "", ""},
-	{nil, http.StatusInternalServerError, "", levelError, "", "", ""},
-	{nil, http.StatusServiceUnavailable, "", levelWarn, "5", "", ""},
+	{errMisconfigured, 500, "", levelWarn, "", "500 configuration", ""},
+	{errUnavailable, 503, "", levelWarn, "5", "", ""},
+	{errRefused, 502, "", levelError, "", "", ""},
+	{errBadResponse, 502, "", levelError, "", "", ""},
+	{nil, 500, "", levelError, "", "", ""},
+	{nil, 503, "", levelWarn, "5", "", ""},
 }
 
 // outcomeOf is the row for an error that is answered with this status.
@@ -131,16 +131,17 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 // suggestedActions are what a visitor can do about a response.
 func suggestedActions(m *middleware, req *http.Request, status int) []action {
 	here := requestedPage(req)
+	signsIn := m.sessions != nil && !m.config.DisableLogin
 	switch status {
 	case http.StatusForbidden:
-		if m.sessions != nil && !m.config.DisableLogin && matchesHost(&m.site.redirect, req) {
+		if signsIn && matchesHost(&m.site.redirect, req) {
 			return []action{{text: "Sign in as someone else", href: externalPath(req, m.site.redirect.path) + "?switch=" + url.QueryEscape(here)}}
 		}
 	case http.StatusUnauthorized:
 		if at, err := parseLocation(m.config.LoginURL); err == nil {
 			return []action{{text: "Sign in", href: absoluteURL(m.site, &at, req)}}
 		}
-		if m.sessions != nil && !m.config.DisableLogin && m.config.Unauthenticated != "deny" { // a form that was submitted too late
+		if signsIn && m.config.Unauthenticated != "deny" { // a form that was submitted too late
 			return []action{{text: "Sign in", href: defaultPage(m.site, req)}}
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
@@ -165,10 +166,10 @@ func addChallenge(m *middleware, res *response, code string) {
 	}
 	var scopes []string
 	metadata := ""
-	for _, job := range m.tokens.all {
-		scopes = addScopes(scopes, job.policy.rule)
-		if job.metadataURL != "" && metadata == "" {
-			metadata = fmt.Sprintf(", resource_metadata=%q", job.metadataURL) // RFC 9728 5.1
+	for _, v := range m.tokens.all {
+		scopes = addScopes(scopes, v.policy.rule)
+		if v.metadataURL != "" && metadata == "" {
+			metadata = fmt.Sprintf(", resource_metadata=%q", v.metadataURL) // RFC 9728 5.1
 		}
 	}
 	if res.status != http.StatusBadRequest && scopes != nil {

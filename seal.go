@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -60,7 +59,7 @@ func seal(s *sealer, name string, plain []byte) string {
 	aead := s.aeads[sealingKey(s)]
 	box := append([]byte{sealVersion}, randomBytes(aead.NonceSize())...)
 	box = aead.Seal(box, box[1:], plain, []byte(s.context+"\x00"+name))
-	return base64.RawURLEncoding.EncodeToString(box)
+	return base64url.EncodeToString(box)
 }
 
 // keyHandover is how long a Traefik that starts with a new secret and the old one goes on sealing with the old one: during a rolling
@@ -77,7 +76,7 @@ func sealingKey(s *sealer) int {
 
 // open is the inverse of seal. current tells whether the key that seals now was used; if not, the value should be sealed again.
 func open(s *sealer, name, sealed string) (plain []byte, current bool, err error) {
-	box, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	box, err := base64url.DecodeString(sealed)
 	if err != nil || len(box) < 1+12+16 || box[0] != sealVersion {
 		return nil, false, errors.New("not one of our cookies, or cut short")
 	}
@@ -105,11 +104,11 @@ func randomBytes(n int) []byte {
 
 // randomText is 32 random bytes in 43 characters of unpadded base64url: a state, a nonce, a PKCE verifier (RFC 7636 4.1).
 func randomText() string {
-	return base64.RawURLEncoding.EncodeToString(randomBytes(32))
+	return base64url.EncodeToString(randomBytes(32))
 }
 
 // hashText is the SHA-256 of text in base64url: the S256 code challenge (RFC 7636 4.2), and the form in which secrets appear in map keys.
 func hashText(text string) string {
 	sum := sha256.Sum256([]byte(text))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return base64url.EncodeToString(sum[:])
 }

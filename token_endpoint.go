@@ -85,7 +85,8 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 	if status != http.StatusOK || code != "" {
 		return nil, tokenError(c, status, code, stringOf(answer["error_description"]))
 	}
-	if err == nil && stringOf(answer["access_token"]) == "" {
+	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
+	if err == nil && t.accessToken == "" {
 		err = errors.New("the answer has no access_token")
 	}
 	// RFC 6749 7.1: a token of an unknown type must not be used. Providers have more names for Bearer than we could list, and some give none.
@@ -95,7 +96,6 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
 	}
-	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
 	if !visibleASCII.MatchString(t.accessToken) { // no header can carry such a token
 		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
 	}
