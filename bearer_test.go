@@ -552,8 +552,8 @@ func TestBearerTokensAreTaken(t *testing.T) {
 				}
 			}
 		}
-		want := map[bool]string{false: "a=b; c=\"d\"", true: "a=b; token=" + good + "; c=\"d\""}[keep]
-		if seen := apiCall(t, s, "GET", "/", "", "Cookie: a=b; token="+good+"; c=\"d\"").accepted("ada"); seen.Headers.Get("Cookie") != want {
+		want := map[bool]string{false: "a_token=b; tokens; c=\"d\"", true: "a_token=b; token=" + good + "; tokens; c=\"d\""}[keep]
+		if seen := apiCall(t, s, "GET", "/", "", "Cookie: a_token=b; token="+good+"; tokens; c=\"d\"").accepted("ada"); seen.Headers.Get("Cookie") != want {
 			t.Errorf("the upstream got the cookies %q", seen.Headers.Get("Cookie"))
 		}
 		form := "b=1&jwt=" + good + "&a=+%20"
