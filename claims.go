@@ -45,6 +45,7 @@ var keyMistakes = []struct {
 	{regexp.MustCompile(`^[$@#][.\[\w]|^/[^/]|->|^(realm_access|resource_access|address|(app|user)_metadata)/`), "it begins with the claim's own name, and a dot walks into an object"},
 	{regexp.MustCompile(`\[(\*|-?[\w:]*|'.*'|".*"|[?@].*)\]|(^|\.)\*(\.|$)|\.\d{1,2}$`), "OneOf, AllOf and Contains look into a list by themselves; write the list's name, such as realm_access.roles"},
 	{regexp.MustCompile(`^[^.]*[|,()]`), "functions and lists have no place here; write one claim's name"},
+	{regexp.MustCompile(`^X-[A-Z]`), "it is the name of a header, which stands before its claim"},
 	{regexp.MustCompile(`^["']|["']$`), "names have no quotes; a dot in one is written `\\.`"},
 	{regexp.MustCompile(`^((?i:(id|access)[- ]?token|user[-_ ]info)|(ID|Id)_\w+|(ACCESS|Access)_\w+|userInfo|User[Ii]nfo)\.`), "the prefixes are id_token., access_token. and userinfo."},
 }

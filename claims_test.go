@@ -438,6 +438,7 @@ func TestClaimsHeaderErrors(t *testing.T) {
 		{"a template", "{{.AccessToken}}", `double braces, which Traefik's file provider would replace itself; write {claim}`},
 		{"half a template", "Bearer {access_token}}", `double braces`},
 		{"forgotten braces", "Bearer access_token", `would be the name of a claim; a format has braces, such as "Bearer {access_token}"`},
+		{"a header's name for a claim, with both the wrong way round", "X-User", `it is the name of a header, which stands before its claim`},
 		{"a token without braces", "id_token", `would be the name of a claim`},
 		{"an open brace", "Bearer {access_token", `braces that do not match`},
 		{"a closing brace", "Bearer access_token}", `braces that do not match`},

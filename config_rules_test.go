@@ -265,7 +265,10 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 		"24-characters-to-replace",
 		"only-letters-digits-and-dashes-32bytes", "powpowpowpowpowpowpowpow", "MLFs4TT99kOOq8h3UAVRtYoCTDYXiRcZ", "potato-secret-is-at-least-32-bytes-long",
 		"OQINaROshtE9TcZkNAm-5Zs2Pv3xaWytBmc5W7sPX7w=", "something-random-here", "mysecretmysecret", "my-super-secret-key-of-32-bytes!",
-		"your-256-bit-secret-key-goes-here",
+		"your-256-bit-secret-key-goes-here", "a-string-secret-at-least-256-bits-long", "Your-256-bit-secret",
+		"my-32-character-ultra-secure-and-ultra-long-secret", "this is my custom Secret key for authentication",
+		"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7", "404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970",
+		"413F4428472B4B6250655368566D5970337336763979244226452948404D6351", "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
 		"super-secret-jwt-token-with-at-least-32-characters-long", "Insert_Your_Own_Secret", "ChangeThisToSomethingLong",
 		"P@ssw0rd-P@ssw0rd-1234", "thisisasessionkeyreplacethisjetzt",
 		"0123456789abcdef", "1234567890123456", "abcdefghijklmnopqrstuvwxyz", "placeholder-for-the-secret", "session-secret-example-value"}

@@ -401,11 +401,14 @@ func verifyWithKeys(set any, t *token) (found bool, err error) {
 	return tries > 0, err
 }
 
-// keyProblem is why the key with that kid cannot be used, if there is one.
+// keyProblem is why the key with that kid cannot be used for the token, if there is one.
 func keyProblem(keys []*key, kid string) string {
 	for _, k := range keys {
 		if k.problem != "" && k.kid == kid {
 			return "; the one of that name cannot be used: " + k.problem
+		}
+		if kid != "" && k.kid == kid {
+			return "; the one of that name is for " + k.kind + " " + k.alg
 		}
 	}
 	return ""

@@ -549,6 +549,9 @@ func TestJWKSCertificates(t *testing.T) {
 	s := start(t, jwtOptions(map[string]any{"issuer": p.issuer}))
 	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).challenged(401, badToken,
 		"the one of that name cannot be used: kty \"RSA\": n: must be base64url")
+	p.answer("jwks", answerJSON(200, map[string]any{"keys": []any{mergeClaims(p.key.public(), map[string]any{"alg": "RS512"})}}))
+	s = start(t, jwtOptions(map[string]any{"issuer": p.issuer, "clientConfig": map[string]any{"headers": map[string]any{"X-Row": "another algorithm"}}}))
+	bearer(t, s, signed(p.key, nil, map[string]any{"iss": p.issuer})).challenged(401, badToken, "for RS256; the one of that name is for RSA RS512")
 }
 
 // linesOf is the base64 of a PEM text.

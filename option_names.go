@@ -50,7 +50,7 @@ const foreignNames = `
 “trustedAudiences” for ID tokens, “jwt.audience” for tokens of APIs < validaudience validateaudience oidcextraaudience oidcextraaudiences strictaudiencevalidation aud audiences allowedaudiences oidcaudienceclaim
 “trustedIssuer” or “disableIssuerCheck” < validateissuer insecureoidcskipissuerverification skipissuercheck
 “idTokenSigningAlg” < signingalg alg oidcenabledsigningalgs enabledsigningalgs algorithm idtokenalg oidcenabledsigningalg
-“unauthenticated” < unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors optional redirectunauthorized
+“unauthenticated” < jwtrequired jwtoptional oauthintrospectionoptional unauthorizedbehavior unauthenticatedbehavior defaultaction disableloginredirect javascriptrequestdetection skipproviderbutton apiroute apiroutes forcejsonerrors optional redirectunauthorized
 “bypass” < excludedurls excludedpaths bypassauthenticationrule skipauthroute skipauthroutes skipauthregex skipauthpreflight ignorepathprefixes whitelistedpaths trustedip trustedips exclude excludepaths publicpaths rule allowpreflight unauthenticatedmethods authzpassthrough action
 “claims”, such as OneOfFold(“email”, …) or SuffixFold(“email”, "@example.com") < allowedusers alloweduserdomains alloweddomains emaildomain emaildomains authenticatedemailsfile whitelist domain domains alloweduser matchwhitelistordomain allowedemails insecureoidcallowunverifiedemail emailaddresses
 “claims”, such as OneOf(“groups”, …) < allowedrolesandgroups allowedgroup allowedgroups allowedrole allowedroles authorization assertclaims rules policies requiredclaims required groups roles enablerbac rbac checkoneveryrequest require payloadfields caseinsensitivesubjects githuborg githubteam githubuser githubrepo gitlabgroup gitlabproject googlegroup keycloakgroup bitbucketteam bitbucketrepository entraidallowedtenant
@@ -58,17 +58,25 @@ const foreignNames = `
 “usernameClaim” < useridentifierclaim useridpath useridclaim userclaim userclaimname usernameattribute prefermailtouser
 “forwardHeaders” < headers passuserheaders setxauthrequest passaccesstoken setauthorizationheader passauthorizationheader injectrequestheaders injectresponseheaders authresponseheaders minimalheaders jwtheaders proxyheadername userheadername headername passbasicauth claimsheaders enableimpersonation claimstoheaders headermap emailheadernames forwardtokenheadername forwardtokenprefix preferemailtouser setbasicauth basicauthpassword xforwardeduser authresponseheadersregex
 “userinfo” < useclaimsfromuserinfo fetchuserinfo skipclaimsfromprofileurl getuserinfo
-“jwt” or “oAuthIntrospection” < skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken bearertokenloginfallback
+“jwt” or “oAuthIntrospection” < bearer bearertokens apitokens skipjwtbearertokens extrajwtissuers authorizationheader authorizationcookie allowopaquetokens bearertoken bearertokenloginfallback
 “oAuthIntrospection” < requiretokenintrospection tokenintrospection introspection
-“jwt.tokenSource” < authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken jwtsources parametername
+“jwt.tokenSource” < jwtauthorizationheader jwtheader jwtcookie authheader headerprefix checkcookie jwtcookiekey jwtquerykey useauthheader usedynamicvalidation tokenlookup cookietoken jwtsources parametername
 “jwt.publicKey”, “jwt.jwksUrl” or “jwt.issuer” < keys jwks keysurls jwkseturl secretorpublickey forcerefreshkeys secrets oidcpublickeyfile pubjwk
 “jwt.issuer” < iss issuers jwttrustedissuers jwttrustedissuer
 “jwt.jwksUrl” < jwtjwksuri jwtjwksendpoint jwtkeysurl jwtcertsurl
 “jwt.signingSecret” < jwtsecret jwtsecretkey jwtsigningkey jwthmacsecret jwtsharedsecret
 “jwt.tokenSource.headerAuthScheme” < scheme authscheme tokenprefix
 “clockSkewSeconds” < leeway clockskew clocktolerance allowedclockskew skew
+“oAuthIntrospection.clientConfig.url” < oauthintrospectionclientconfigendpoint oauthintrospectionendpoint
+“oAuthClientCredentials.params” < oauthclientcredentialsresource oauthclientcredentialsextraparams
+“oAuthClientCredentials.clientId” and “oAuthClientCredentials.clientSecret”; no user's password is taken < oauthclientcredentialsusername oauthclientcredentialspassword
+“jwt.tokenSource.cookie” < jwttokensourcecookies jwttokensourcecookiename oauthintrospectiontokensourcecookies
+“jwt.tokenKey” < jwttokensourceform jwttokensourceparam jwttokensourceparameter jwttokensourcebody
+“challengeRealm” < jwtrealm oauthintrospectionrealm
+the options themselves, without this block < oidc plugin options
+nothing: a block that is there is switched on < enabled enable
 “oAuthIntrospection.cacheSeconds” < cachettl cacheduration introspectioncachettl tokencachettl
-“clientId” and “clientSecret” at the top level < oauthintrospectionclientid oauthintrospectionclientsecret oauthintrospectionclientconfigclientid oauthintrospectionclientconfigclientsecret
+“clientId” and “clientSecret” at the top level < oauthintrospectionclientid oauthintrospectionclientsecret oauthintrospectionclientconfigclientid oauthintrospectionclientconfigclientsecret oauthintrospectionclientconfigbasicauth oauthintrospectionbasicauth oauthintrospectionusername oauthintrospectionpassword
 “claims”, such as SplitContains("scope", " ", "read") < jwtscopes jwtscope oauthintrospectionscopes oauthintrospectionscope requiredscopes requiredscope allowedscopes
 “clientConfig.tls.ca” < cabundle cabundlefile cacertpath cacertpem providercafile providercafiles rootca certificateauthority rootcas usesystemtruststore cafile
 “clientConfig.tls.insecureSkipVerify” < insecureskipverify sslinsecureskipverify skiptlsverify tlsinsecureskipverify
@@ -92,7 +100,7 @@ Traefik's entryPoints, forwardedHeaders.trustedIPs < reverseproxy trustforwardhe
 Traefik's own business, in its entryPoints, services and log < httpaddress httpsaddress tlscertfile tlskeyfile metricsaddress maxbodysize forwardbody preservelocationheader requestidheader
 Traefik's rateLimit and headers middlewares < ratelimit securityheaders cors
 nothing: it is always so here < disablereplaydetection allowprivateipaddresses stripauthcookies insecureoidcskipnonce skipnonce tokenvalidation cookiecsrfperrequest granttype responsetype removemissingheaders skipprefetch delayprefetch refreshkeysinterval skipauthstripheaders encodestate cookiecsrfperrequestlimit redisconnectionidletimeout sessioncookieminimal poolsize enablecircuitbreaker circuitbreakerthreshold circuitbreakertimeout enablehealthcheck healthcheckinterval enablev3urlpatternmatching addauthcookiestoresponse freshnesslimit
-nothing like it is here < dynamicclientregistration htpasswdfile serviceaccounttokenpath freshness opaallowfield opabody opadebugmode opaheaders opahttpstatusfield opaurl oparesponseheaders groupclaimprefix htpasswdusergroup signaturekey displayhtpasswdform pingpath readypath pinguseragent gcphealthchecks claimssessionname defaultprovider
+nothing like it is here < apikey apikeys dynamicclientregistration htpasswdfile serviceaccounttokenpath freshness opaallowfield opabody opadebugmode opaheaders opahttpstatusfield opaurl oparesponseheaders groupclaimprefix htpasswdusergroup signaturekey displayhtpasswdform pingpath readypath pinguseragent gcphealthchecks claimssessionname defaultprovider
 the middleware itself: issuer and clientId instead of an address to ask; see docs/migrate < address authrequestheaders forwardauth
 `
 

@@ -357,7 +357,8 @@ func checkText(o *option, text string) string {
 // published matches what secrets in manuals and examples (not only ours) are made of; wordSeparators is what varies in them.
 var (
 	publishedSecret = regexp.MustCompile("change(me|this|it)|replace|placeholder|example|dummy|sample|insert|your(secret|own|key|pass|client|random|super|session|cookie|32)|(my|super|top|client|session|cookie|shared)secret|" +
-		"secret(key|here|value)|p[a4@][s5$][s5$]w[o0]rd|somethingrandom|opensslrand|powpow|potato|lettersdigits|characters|01234567|12345678|abcdefgh|qwerty|mlfs4tt99kooq|oqinaroshte9")
+		"secret(key|here|value)|p[a4@][s5$][s5$]w[o0]rd|somethingrandom|opensslrand|powpow|potato|lettersdigits|character|atleast|bitsecret|customsecret|01234567|12345678|abcdefgh|qwerty|mlfs4tt99kooq|oqinaroshte9|" +
+		"09d25e094faa6ca2|404e635266556a58|413f4428472b4b62|5367566b59703373|3cfa76ef14937c1c|aym1syspp|hjtxiz2usn5")
 	wordSeparators = strings.NewReplacer("-", "", "_", "", " ", "", ".", "")
 )
 

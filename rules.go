@@ -93,8 +93,13 @@ jwt/jwksFile if jwksFile=\[.*|\{[^\[]*: must be a key set, got other JSON; write
 jwt/jwksUrl if jwksUrl=.*/\.well-known/openid-configuration: must be where the keys are, not the discovery document; leave it out, and write the issuer alone
 jwt/issuer if issuer=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${issuer}"; leave out what begins with /.well-known
 jwt,oAuthIntrospection/audience if audience=(.*\sand\s)?\*(\sand\s.*)?: "*" is compared as it is, and no token names it; leave audience out to accept any
+jwt,oAuthIntrospection/resource if resource=.*/\.well-known/.*: must be the address of this API, not of its description, got "${resource}"; leave out what begins with /.well-known
+oAuthClientCredentials/url if url=.*/\.well-known/.*: must be the token endpoint, not the discovery document, got "${url}"; write what that names token_endpoint
+clientConfig/url if url=.*/\.well-known/.*: must be the introspection endpoint, not the discovery document, got "${url}"; write what that names introspection_endpoint
+jwt,oAuthIntrospection,oAuthClientCredentials/usernameClaim if usernameClaim=(id_token|userinfo)\..*: reads id_token. or userinfo., which a token has not that is brought or obtained; leave that prefix out
 jwt/tokenKey if tokenKey=.*[?&=].*: must be the name of a parameter alone, got "${tokenKey}"; write "access_token" or the like
 tokenSource/query if query=.*[?&=].*: must be the name of a parameter alone, got "${query}"; write "access_token" or the like
+tokenSource/headers if headers=(?i)(.*\sand\s)?(cookie|sec-websocket-protocol)(\sand\s.*)?: must hold nothing but a token, got "${headers}"; name the cookie in cookie, or set webSocketProtocol
 tokenSource/header if header=(?i)cookie|sec-websocket-protocol: must hold nothing but a token, got "${header}"; name the cookie in cookie, or set webSocketProtocol
 jwt/signingSecret if signingSecret=-----BEGIN.*: must be a secret, got a key in PEM; a public key is no secret: write it as publicKey
 jwt/issuer if jwksUrl=/.* !issuer: required when jwksUrl is a path: tokens must not choose who signs them; write the issuer's URL
