@@ -674,7 +674,7 @@ func TestBearerNameAtRefusal(t *testing.T) {
 		req := requestTo(t, "GET", "https://app.example.com/")
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.URL.User = url.User("root")
-		h := &handler{middleware: m, next: http.NotFoundHandler(), credentialHeader: m.cache.header, hosts: m.cache.hosts,
+		h := &handler{middleware: m, next: http.NotFoundHandler(), cache: m.cache, credentialHeader: m.cache.header, hasLogin: m.cache.hasLogin, hosts: m.cache.hosts,
 			endpointPaths: m.cache.endpointPaths}
 		rw := httptest.NewRecorder()
 		h.ServeHTTP(rw, req)

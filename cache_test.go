@@ -64,7 +64,7 @@ func TestCacheOfManySessions(t *testing.T) {
 	s := start(t, p.options(headersFor("X-User", "sub", "X-Email", "email"), map[string]any{"logLevel": "error"}))
 	m := testMiddlewareOf(s)
 	next := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {})
-	h := &handler{middleware: m, next: next, credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
+	h := &handler{middleware: m, next: next, cache: m.cache, credentialHeader: m.cache.header, hasLogin: m.cache.hasLogin, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 	visit(h, app+"/", "")
 	const count = 20000
 	lines := sessionsOf(t, p, m, count)
@@ -90,8 +90,8 @@ func TestCacheOfManySessions(t *testing.T) {
 	if n := unknown(0, count); n > 0 {
 		t.Errorf("%d of %d were forgotten", n, count)
 	}
-	t.Logf("%d sessions: %d bytes each, cookie lines of %d bytes; of the principals alone %d by our own account", count, first/count,
-		len(lines[0]), recentPrincipals.bytes/len(recentPrincipals.byKey))
+	t.Logf("%d sessions: %d bytes each without their lines, %d by our own account; %d lines of %d bytes: %d", count, (first-lineBytes)/count,
+		recentPrincipals.bytes/len(recentPrincipals.byKey), len(m.cache.byHeaderLine), len(lines[0]), lineBytes)
 	if held := heapNow() - before; held > principalsCapacity+principalsCapacity/8 {
 		t.Errorf("%d bytes are held, %d are allowed", held, principalsCapacity)
 	}

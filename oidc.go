@@ -41,7 +41,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // handler connects one router to a middleware, which all routers with the same configuration share.
@@ -49,8 +48,10 @@ type handler struct {
 	middleware *middleware
 	next       http.Handler
 
-	// Copies of fields of middleware.cache, for ServeHTTP: every selector saved there saves each request one allocation.
+	// Copies of what the middleware has: every selector saved there saves each request one allocation.
+	cache            *principalCache
 	credentialHeader string
+	hasLogin         bool
 	hosts            map[string]map[string]*principal
 	endpointPaths    map[string]bool
 }
@@ -72,7 +73,7 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{middleware: m, next: next, credentialHeader: m.cache.header, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
+	h := &handler{middleware: m, next: next, cache: m.cache, credentialHeader: m.cache.header, hasLogin: m.cache.hasLogin, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 	if m.bypass != nil || m.csrf != nil {
 		return &checkedHandler{inner: h}, nil
 	}
@@ -83,17 +84,23 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 // allocates every local variable and every intermediate value of this function on each call, so everything else is done elsewhere.
 func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if line := req.Header[h.credentialHeader]; len(line) == 1 {
-		principalsLock.RLock()
+		lockForReading()
 		p := h.hosts[req.Host][line[0]]
-		principalsLock.RUnlock()
+		unlockForReading()
 		if p == nil {
-			p = findBySessionCookie(h, req)
+			if h.hasLogin {
+				p = findBySessionCookie(h, req)
+			} else {
+				p = findByToken(h, req)
+			}
 		}
 		switch {
-		case time.Until(p.validUntil) <= 0:
 		case req.Trailer != nil:
 		case h.endpointPaths[req.URL.Path]:
 		case req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil: // a header whose name a backend might take for one of ours
+		case timeUntil(p.validUntil) <= 0:
+			revalidate(h, rw, req, p)
+			return
 		default:
 			for set := p.headers; set != nil; set = set.next {
 				req.Header[set.name] = set.values
@@ -103,16 +110,7 @@ func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	serveSlow(h, rw, req)
-}
-
-// serveSlow serves requests that the cache could not.
-func serveSlow(h *handler, rw http.ResponseWriter, req *http.Request) {
-	if h.middleware.store != nil {
-		revalidate(h, rw, req)
-	} else {
-		serve(h, rw, req)
-	}
+	serve(h, rw, req)
 }
 
 // checkedHandler looks at the request before the credential: a bypass rule may open it to everybody, or it may need a CSRF token.

@@ -17,11 +17,15 @@ import (
 //
 // All middlewares share one cache of a fixed size (the option memory), so a thousand of them need no more than one. It has two halves:
 // when the recent half is full, it becomes the former half, and the old former half is dropped; a principal that is used moves back into
-// the recent half. Header lines are evicted oldest first; their principals stay.
+// the recent half. Lines are kept whole, and are many times longer than a hash, so there is room for those of some thousand people only.
+// When it is full, lines are not evicted one by one: with more people than fit, each would push out another's just before it comes
+// again. The other principals are settled instead, which means that they are found by their hash at once. All lines are dropped, and
+// collected anew, when a principal finds no room and they are lineLifetime old.
 
 const (
-	maxLinesPerPrincipal = 4 // more are not worth keeping: the cookies must change with every request, and bySessionCookie serves those
+	maxLinesPerPrincipal = 4 // more are not worth keeping: the cookies must change with every request
 	maxLineLength        = 16 << 10
+	lineLifetime         = time.Minute
 	principalCost        = 700 // bytes of a principal and its map entries, without its strings
 	upstreamHeaderCost   = 120 // bytes of a header for the upstream
 	lineCost             = 600 // bytes of a header line, without its text
@@ -38,28 +42,31 @@ var principalsLock sync.RWMutex
 var (
 	failingWriter      io.Writer = (*os.File)(nil) // fails every write: with it, Header.WriteSubset tells for free whether there is a header to write
 	principalsCapacity int                         // bytes: three eighths for each half, the rest for lines
-	recentPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
-	formerPrincipals   = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
+	recentPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+	formerPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
 
-	linesByAge []*cachedLine // oldest first
-	linesByKey = map[string][]*cachedLine{}
-	lineBytes  int
+	linesByKey        = map[[sha256.Size]byte][]cachedLine{} // by the key of their principal
+	lineBytes         int
+	linesSince        = time.Now()
+	settledPrincipals = map[[sha256.Size]byte]*principal{} // those whose further lines are not kept
+
+	// What each request calls: a package variable spares it the selector (an allocation).
+	lockForReading, unlockForReading, timeUntil, cut, hash = principalsLock.RLock, principalsLock.RUnlock, time.Until, strings.Cut, sha256.Sum256
 
 	expiredPrincipal = &principal{} // returned instead of nil when none was found: validUntil is zero
 )
 
 // principalHalf is one half of the cache.
 type principalHalf struct {
-	byKey  map[string]*principal
+	byKey  map[[sha256.Size]byte]*principal
 	byName map[string][]*principal // by session ID, sid and sub
 	bytes  int
 }
 
-// cachedLine is a cached header line with its principal's key; it has been removed if line is empty. A principal does not point to its
-// lines, because the interpreter confuses mutually recursive types.
+// cachedLine is a cached header line, and the map that holds it.
 type cachedLine struct {
-	in        map[string]*principal // the map that holds it
-	key, line string
+	in   map[string]*principal
+	line string
 }
 
 // principal is whom a credential (a session cookie, a bearer token) stands for, once the claims rule has let them in: their finished
@@ -76,7 +83,7 @@ type principal struct {
 	sid, sub           string // by which the provider's logout finds it
 
 	// For the cache.
-	cacheKey        string
+	cacheKey        [sha256.Size]byte
 	credentialHash  string // a CSRF token is bound to it if there is no sub
 	clientState     *clientState
 	safeHeaders     map[string]bool
@@ -98,15 +105,15 @@ type principalCache struct {
 	cookie            *cookie       // the session cookie, nil without sign-in
 	localCopyLifetime time.Duration // how long a session is used without asking the store: another replica may have ended it
 	header            string        // the header that carries the credential; "" if several places can
-	prefix            string        // that name and a colon
+	isReplaced        bool          // the upstream gets another value in that header, or none
 	cookieNameStem    string        // the common beginning of all our cookies' names
 	endpointPaths     map[string]bool
 	byHeaderLine      map[string]*principal            // never replaced: handlers hold it
 	hosts             map[string]map[string]*principal // byHeaderLine for each host that requests came to; never replaced either
 
-	cookiePrefix       string                // how the session cookie begins when it follows another cookie
-	bySessionCookie    map[string]*principal // by the cookie's value, for clients whose other cookies keep changing
-	safeHeaders        map[string]bool       // copied on write
+	cookiePrefix       string          // how the session cookie begins when it follows another cookie
+	keyPrefix          string          // what precedes a session cookie's value, or a token's header line, to be hashed
+	safeHeaders        map[string]bool // copied on write
 	initialSafeHeaders map[string]bool
 	relearnedAt        time.Time // when safeHeaders were last reset
 }
@@ -121,98 +128,98 @@ type upstreamHeader struct {
 // findBySessionCookie finds the principal of a cookie line that is not cached, by the session cookie in it. The upstream gets the other
 // cookies of that line.
 func findBySessionCookie(h *handler, req *http.Request) *principal {
-	pc := h.middleware.cache // not passed by ServeHTTP: the selector would cost each of its requests one allocation
-	if !pc.hasLogin {
-		return findByTokenLine(pc, req)
-	}
-	principalsLock.RLock()
-	before, rest, _ := strings.Cut("; "+req.Header[pc.header][0], pc.cookiePrefix)
-	value, after, _ := strings.Cut(rest, "; ")
-	p := pc.bySessionCookie[value]
+	pc := h.cache
+	var others string
+	var rest []string
+	lockForReading()
+	before, found, _ := cut("; "+req.Header["Cookie"][0], pc.cookiePrefix)
+	value, after, _ := cut(found, "; ")
+	p := settledPrincipals[hash([]byte(pc.keyPrefix+value))]
 	if pc.hosts[req.Host] == nil {
 		p = nil
 	}
-	principalsLock.RUnlock()
-	others := strings.Trim(before+"; "+after, "; ")
-	if p == nil || others == "" || strings.Contains(others, pc.cookieNameStem) {
-		return findByCookieLine(pc, req, value, others)
+	unlockForReading()
+	if others = strings.Trim(before+"; "+after, "; "); others != "" {
+		if strings.Contains(others, pc.cookieNameStem) {
+			return expiredPrincipal
+		}
+		rest = []string{others}
+	}
+	if p == nil {
+		return findUnsettled(pc, req, value, rest)
 	}
 	among := *p
-	among.headers = &upstreamHeader{"Cookie", []string{others}, p.headers}
+	among.headers = &upstreamHeader{"Cookie", rest, p.headers}
 	return &among
 }
 
-// findByCookieLine finds the principal when neither its cookie line nor its session cookie is cached, only the principal itself.
-func findByCookieLine(pc *principalCache, req *http.Request, value, others string) *principal {
-	if value == "" || others != "" && strings.Contains(others, pc.cookieNameStem) {
-		return expiredPrincipal
+// findByToken finds the principal of a header line that is not cached and holds nothing but the credential.
+func findByToken(h *handler, req *http.Request) *principal {
+	lockForReading()
+	p := settledPrincipals[hash([]byte(h.cache.keyPrefix+req.Header[h.credentialHeader][0]))]
+	if h.hosts[req.Host] == nil {
+		p = nil
 	}
-	principalsLock.RLock()
-	prefix := pc.cookiePrefix
-	principalsLock.RUnlock()
-	p := findPrincipal(pc, prefix[len("; "):]+value)
+	unlockForReading()
 	if p == nil {
-		return expiredPrincipal
+		return findUnsettled(h.cache, req, req.Header[h.credentialHeader][0], nil)
 	}
-	return withHeaderLine(pc, req, p, req.Header[pc.header][0], value, others)
+	return p
 }
 
-// findByTokenLine is findByCookieLine for a header that holds nothing but the credential.
-func findByTokenLine(pc *principalCache, req *http.Request) *principal {
-	line := req.Header[pc.header][0]
-	p := findPrincipal(pc, pc.prefix+line)
-	if p == nil {
+// findUnsettled finds a principal that may not have all its lines yet. It takes no write lock for a credential that is not cached.
+func findUnsettled(pc *principalCache, req *http.Request, value string, rest []string) *principal {
+	lockForReading()
+	key := hash([]byte(pc.keyPrefix + value))
+	isKnown := recentPrincipals.byKey[key] != nil || formerPrincipals.byKey[key] != nil
+	unlockForReading()
+	if !isKnown {
 		return expiredPrincipal
 	}
-	return withHeaderLine(pc, req, p, line, "", line)
-}
-
-// withHeaderLine returns the principal as it applies to this line, and caches the line, or only the cookie's value if the principal has
-// too many lines already.
-func withHeaderLine(pc *principalCache, req *http.Request, p *principal, line, value, others string) *principal {
-	var rest []string
-	if others != "" && (pc.hasLogin || p.tokenHeader != pc.header && !contains(pc.headers.overwritten, pc.header)) {
-		rest = []string{others}
-	}
-	made := *p
-	made.headers = &upstreamHeader{pc.header, rest, p.headers}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	if recentPrincipals.byKey[p.cacheKey] != p || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
+	return withHeaderLine(pc, req, promotePrincipal(key), rest)
+}
+
+// withHeaderLine returns the principal as it applies to the request's line, and caches the line, or settles the principal if there is no
+// room for more lines. The caller holds the lock.
+func withHeaderLine(pc *principalCache, req *http.Request, p *principal, rest []string) *principal {
+	if p == nil || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
 		return expiredPrincipal // just signed out, or never passed through forward
 	}
-	if len(linesByKey[p.cacheKey]) < maxLinesPerPrincipal {
-		cacheLine(pc.byHeaderLine, line, &made)
-	} else {
-		cacheLine(pc.bySessionCookie, value, p)
+	made := *p
+	if pc.hasLogin {
+		made.headers = &upstreamHeader{"Cookie", rest, p.headers}
+	}
+	if !cacheLine(pc.byHeaderLine, req.Header[pc.header][0], &made) {
+		settledPrincipals[p.cacheKey] = p
 	}
 	return &made
 }
 
 // principalKey is the cache key of a credential.
-func principalKey(pc *principalCache, credential string) string {
-	sum := sha256.Sum256([]byte(pc.salt + credential))
-	return string(sum[:])
+func principalKey(pc *principalCache, credential string) [sha256.Size]byte {
+	return hash([]byte(pc.salt + credential))
 }
 
 // findPrincipal returns the cached principal of a credential, which may have expired, or nil. One in the former half moves to the recent
 // half.
 func findPrincipal(pc *principalCache, credential string) *principal {
-	sum := sha256.Sum256([]byte(pc.salt + credential))
-	key := string(sum[:])
+	key := hash([]byte(pc.salt + credential))
 	principalsLock.RLock()
 	p := recentPrincipals.byKey[key]
 	before := formerPrincipals.byKey[key]
 	principalsLock.RUnlock()
 	if before != nil {
-		return promotePrincipal(key)
+		principalsLock.Lock()
+		p = promotePrincipal(key)
+		principalsLock.Unlock()
 	}
 	return p
 }
 
-func promotePrincipal(key string) *principal {
-	principalsLock.Lock()
-	defer principalsLock.Unlock()
+// promotePrincipal returns the principal of a key, after moving it from the former half to the recent half. The caller holds the lock.
+func promotePrincipal(key [sha256.Size]byte) *principal {
 	if p := formerPrincipals.byKey[key]; p != nil {
 		insertPrincipal(p)
 	}
@@ -223,6 +230,9 @@ func promotePrincipal(key string) *principal {
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	p.cacheKey = principalKey(pc, credential)
 	p.clientState = pc.state
+	if !pc.hasLogin && (pc.isReplaced || p.tokenHeader != "" && p.tokenHeader == pc.header) {
+		p.headers = &upstreamHeader{pc.header, nil, p.headers}
+	}
 	principalsLock.Lock()
 	p.hasCookiePrefix = pc.hasLogin && strings.HasPrefix("; "+credential, pc.cookiePrefix)
 	insertPrincipal(p)
@@ -262,65 +272,56 @@ func indexPrincipal(p, before *principal) {
 
 // rotateHalves makes the recent half the former one. All lines are dropped, as the next rotation may drop their principals.
 func rotateHalves() {
-	for _, l := range linesByAge {
-		delete(l.in, l.line)
-	}
-	linesByAge = nil
-	linesByKey = map[string][]*cachedLine{}
-	lineBytes = 0
+	dropLines()
 	formerPrincipals = recentPrincipals
-	recentPrincipals = &principalHalf{byKey: map[string]*principal{}, byName: map[string][]*principal{}}
+	recentPrincipals = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+}
+
+// dropLines removes all lines. The caller holds the lock.
+func dropLines() {
+	for key := range linesByKey {
+		removeLines(key)
+	}
+	settledPrincipals = map[[sha256.Size]byte]*principal{}
+	linesSince = time.Now()
 }
 
 // removePrincipal removes a key's principal and its lines. The caller holds the lock.
-func removePrincipal(key string) {
-	for _, l := range linesByKey[key] {
-		removeLine(l)
-	}
-	delete(linesByKey, key)
+func removePrincipal(key [sha256.Size]byte) {
+	removeLines(key)
 	delete(recentPrincipals.byKey, key)
 	delete(formerPrincipals.byKey, key)
 }
 
-// cacheLine caches a principal by a header line, or by the value of a cookie. The caller holds the lock.
-func cacheLine(lines map[string]*principal, line string, made *principal) {
-	if len(linesByKey[made.cacheKey]) > maxLinesPerPrincipal || len(line) > maxLineLength {
-		return
+// removeLines removes the lines of a key's principal, which is no longer settled then. The caller holds the lock.
+func removeLines(key [sha256.Size]byte) {
+	for _, l := range linesByKey[key] {
+		delete(l.in, l.line)
+		lineBytes -= lineCost + len(l.line)
 	}
+	delete(linesByKey, key)
+	delete(settledPrincipals, key)
+}
+
+// cacheLine caches a principal by a header line. It returns false if there is no room. The caller holds the lock.
+func cacheLine(lines map[string]*principal, line string, made *principal) bool {
 	before := lines[line]
-	lines[line] = made
 	if before != nil && before.cacheKey == made.cacheKey { // another principal's line must be listed anew, or that one's removal would remove it
-		return
+		lines[line] = made
+		return true
 	}
-	l := &cachedLine{in: lines, key: made.cacheKey, line: line}
-	linesByAge = append(linesByAge, l)
-	linesByKey[made.cacheKey] = append(linesByKey[made.cacheKey], l)
-	lineBytes += lineCost + len(line)
-	for len(linesByAge) > 0 && lineBytes > principalsCapacity/4 {
-		evictOldestLine()
+	known := linesByKey[made.cacheKey]
+	size := lineCost + len(line)
+	if lineBytes+size > principalsCapacity/4 && time.Since(linesSince) > lineLifetime {
+		dropLines()
 	}
-}
-
-// removeLine removes a line from its map. The caller holds the lock.
-func removeLine(l *cachedLine) {
-	delete(l.in, l.line)
-	lineBytes -= len(l.line)
-	l.line = ""
-}
-
-// evictOldestLine removes the oldest line. The caller holds the lock.
-func evictOldestLine() {
-	l := linesByAge[0]
-	linesByAge = linesByAge[1:]
-	lineBytes -= lineCost
-	if l.line == "" {
-		return
+	if len(known) >= maxLinesPerPrincipal || len(line) > maxLineLength || lineBytes+size > principalsCapacity/4 {
+		return false
 	}
-	removeLine(l)
-	linesByKey[l.key] = linesByKey[l.key][1:] // in the same order as linesByAge, so it is the first here, too
-	if len(linesByKey[l.key]) == 0 {
-		delete(linesByKey, l.key)
-	}
+	lines[line] = made
+	linesByKey[made.cacheKey] = append(known, cachedLine{lines, line})
+	lineBytes += size
+	return true
 }
 
 // cacheAdmitted records which headers are safe beside a principal that serve let in, and caches the line that carried its credential. A
@@ -357,16 +358,15 @@ func cacheHost(pc *principalCache, host string) {
 func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
 	isKey := who.hasCookiePrefix
 	if !pc.hasLogin {
-		isKey = len(pc.headers.credentials) == 0 || principalKey(pc, pc.prefix+line) == who.cacheKey
+		isKey = len(pc.headers.credentials) == 0 || hash([]byte(pc.keyPrefix+line)) == who.cacheKey
 	}
 	made := *who
-	made.headers = &upstreamHeader{pc.header, rest, who.headers}
+	if pc.hasLogin {
+		made.headers = &upstreamHeader{pc.header, rest, who.headers}
+	}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	for _, l := range linesByKey[who.cacheKey] { // their safe headers are out of date
-		removeLine(l)
-	}
-	delete(linesByKey, who.cacheKey)
+	removeLines(who.cacheKey) // their safe headers are out of date
 	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
 		cacheLine(pc.byHeaderLine, line, &made)
 	}
@@ -416,16 +416,20 @@ func addSafeHeaders(pc *principalCache, header http.Header, known map[string]boo
 // useHTTPSCookie makes ServeHTTP look for the session cookie with its prefix, and drops the lines with the other cookie, which another
 // host of the site could plant.
 func useHTTPSCookie(pc *principalCache, name string) {
-	mark := "; " + name + "="
 	principalsLock.Lock()
-	if pc.cookiePrefix != mark {
-		pc.cookiePrefix = mark
+	if mark := "; " + name + "="; pc.cookiePrefix != mark {
+		expectCookie(pc, mark)
 		for line := range pc.byHeaderLine { // emptied, not replaced: handlers hold this map
 			delete(pc.byHeaderLine, line)
 		}
-		pc.bySessionCookie = map[string]*principal{}
 	}
 	principalsLock.Unlock()
+}
+
+// expectCookie sets how the session cookie begins when it follows another cookie. The caller holds the lock.
+func expectCookie(pc *principalCache, mark string) {
+	pc.cookiePrefix = mark
+	pc.keyPrefix = pc.salt + mark[len("; "):]
 }
 
 // isIndexed reports whether there may be principals with that session ID, sid or sub.
@@ -468,7 +472,7 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 // newPrincipalCache makes a middleware's part of the cache, and determines the one header that carries the credential.
 func newPrincipalCache(m *middleware, salt string) *principalCache {
 	pc := &principalCache{salt: salt, hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
-		bySessionCookie: map[string]*principal{}, safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
+		safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
 	for path := range m.site.endpoints {
 		pc.endpointPaths[path] = true
 		for i := 1; i < len(path); i++ { // what a StripPrefix may leave of it; not "/", or the front page would never be served from the cache
@@ -487,7 +491,7 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 		pc.cookie = &m.sessions.cookie
 		pc.localCopyLifetime = time.Duration(m.config.Session.Store.CacheSeconds) * time.Second
 		pc.header = "Cookie"
-		pc.cookiePrefix = "; " + cookieName(pc.cookie, false) + "="
+		expectCookie(pc, "; "+cookieName(pc.cookie, false)+"=")
 		state := m.logins.cookie.baseName
 		for i := 1; i <= len(state) && strings.HasPrefix(pc.cookie.baseName, state[:i]); i++ {
 			pc.cookieNameStem = state[:i]
@@ -508,7 +512,10 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 	if isHidden {
 		pc.header = ""
 	}
-	pc.prefix = pc.header + ": "
+	if !pc.hasLogin {
+		pc.keyPrefix = salt + pc.header + ": "
+		pc.isReplaced = contains(pc.headers.overwritten, pc.header)
+	}
 	pc.initialSafeHeaders = pc.safeHeaders
 	principalsLock.Lock()
 	if m.config.Memory<<20 > principalsCapacity {

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math/rand"
 	"net/http"
@@ -227,11 +228,9 @@ func TestPrincipalCacheOfTwoSessions(t *testing.T) {
 	}
 	end(0, func(s *session) { // by itself: nobody forgets a principal whose time is over
 		cacheSet(m.sessions.state.revoked, "id:"+s.ID, int64(1), 0)
-		for _, known := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
-			for _, p := range known {
-				if p.sessionID == s.ID {
-					p.validUntil = time.Now()
-				}
+		for _, p := range cachedBy(m) {
+			if p.sessionID == s.ID {
+				p.validUntil = time.Now()
 			}
 		}
 	})
@@ -352,20 +351,33 @@ func builtMiddleware(h http.Handler) *middleware {
 
 // forgetAll takes from a middleware whatever it remembers. No header is known as safe then.
 func forgetAll(m *middleware) {
-	m.cache.salt = randomText() // by which all its principals were found
+	salt := randomText() // by which all its principals were found
+	m.cache.keyPrefix = salt + strings.TrimPrefix(m.cache.keyPrefix, m.cache.salt)
+	m.cache.salt = salt
 	m.cache.safeHeaders = map[string]bool{}
 	for line := range m.cache.byHeaderLine {
 		delete(m.cache.byHeaderLine, line)
 	}
 }
 
+// cachedBy lists whom this middleware caches by a header line, and whom all of them cache.
+func cachedBy(m *middleware) (all []*principal) {
+	for _, p := range m.cache.byHeaderLine {
+		all = append(all, p)
+	}
+	for _, known := range []map[[sha256.Size]byte]*principal{recentPrincipals.byKey, formerPrincipals.byKey, settledPrincipals} {
+		for _, p := range known {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // endAll lets the time of all that a middleware remembers be over, and gives it other keys: nobody who comes again is let in.
 func endAll(m *middleware) {
-	for _, seen := range []map[string]*principal{m.cache.byHeaderLine, recentPrincipals.byKey, formerPrincipals.byKey} {
-		for _, p := range seen {
-			p.validUntil = time.Now()
-			p.revalidatableUntil = p.validUntil
-		}
+	for _, p := range cachedBy(m) {
+		p.validUntil = time.Now()
+		p.revalidatableUntil = p.validUntil
 	}
 	if m.sessions != nil {
 		m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "")
@@ -568,9 +580,9 @@ func TestPrincipalCacheForgedHeaders(t *testing.T) {
 func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 	inThisProcess(t)
 	state := newClientState()
-	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: state, header: "Cookie", prefix: "Cookie: ",
-		cookiePrefix: "; s=", cookieNameStem: "s",
-		byHeaderLine: map[string]*principal{}, bySessionCookie: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
+	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: state, header: "Cookie",
+		cookieNameStem: "s", byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{}}
+	expectCookie(pc, "; s=")
 	m := &middleware{cache: pc, sessions: &sessionManager{state: state}}
 	keep := func(credential, session string) *principal {
 		p, err := rememberPrincipal(context.Background(), nil, pc, credential, &principal{sessionID: session}, time.Now().Add(time.Hour))
@@ -589,7 +601,7 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 	if len(m.cache.byHeaderLine) != 0 {
 		t.Errorf("expected none of them, got %d", len(m.cache.byHeaderLine))
 	}
-	h := &handler{middleware: m, credentialHeader: "Cookie", hosts: m.cache.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	h := &handler{middleware: m, cache: m.cache, credentialHeader: "Cookie", hasLogin: true, hosts: m.cache.hosts, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 	for i := 0; i < 10; i++ { // other cookies change each time
 		line := fmt.Sprint("s=1; a=", i)
 		for repeated := 0; repeated < 3; repeated++ {
@@ -688,11 +700,11 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 			if i == 2 {
 				useHTTPSCookie(pc, cookieName(&session, true))
 			}
-			if p := findBySessionCookie(&handler{middleware: &middleware{cache: pc}},
+			if p := findBySessionCookie(&handler{cache: pc},
 				&http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")
 			}
-			if i == 3 && extendPrincipal(pc, &principal{cacheKey: "none"}, "__Host-app-session=x", time.Now()) {
+			if i == 3 && extendPrincipal(pc, &principal{}, "__Host-app-session=x", time.Now()) {
 				t.Error("went on with no pass")
 			}
 		})
@@ -729,7 +741,7 @@ func TestPrincipalCacheEndpoints(t *testing.T) {
 func TestPrincipalCacheReplaces(t *testing.T) {
 	inThisProcess(t)
 	lines := map[string]*principal{}
-	old, other := &principal{cacheKey: "of the place of another"}, &principal{cacheKey: "of another place"}
+	old, other := &principal{cacheKey: sha256.Sum256([]byte("of one place"))}, &principal{cacheKey: sha256.Sum256([]byte("of another place"))}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	insertPrincipal(old)
@@ -761,8 +773,10 @@ func TestPrincipalCacheOverHTTP(t *testing.T) {
 			t.Fatalf("request %d: got %d", i, rw.Code)
 		}
 	}
-	if testMiddlewareOf(s).cache.bySessionCookie[mine.Value] == nil {
-		t.Error("it is not remembered by its cookie")
+	principalsLock.RLock()
+	defer principalsLock.RUnlock()
+	if settledPrincipals[principalKey(testMiddlewareOf(s).cache, mine.Name+"="+mine.Value)] == nil {
+		t.Error("it is not settled")
 	}
 }
 
@@ -771,8 +785,8 @@ func TestPrincipalCacheForgetsNames(t *testing.T) {
 	inThisProcess(t)
 	ours, theirs := newClientState(), newClientState()
 	principalsLock.Lock()
-	insertPrincipal(&principal{cacheKey: "ours of two", clientState: ours, sessionID: "of two"})
-	insertPrincipal(&principal{cacheKey: "theirs of two", clientState: theirs, sessionID: "of two"})
+	insertPrincipal(&principal{cacheKey: sha256.Sum256([]byte("ours")), clientState: ours, sessionID: "of two"})
+	insertPrincipal(&principal{cacheKey: sha256.Sum256([]byte("theirs")), clientState: theirs, sessionID: "of two"})
 	principalsLock.Unlock()
 	for left, state := range []*clientState{theirs, ours} {
 		removeByName(state, "of two")
@@ -781,5 +795,81 @@ func TestPrincipalCacheForgetsNames(t *testing.T) {
 			t.Errorf("%d are left", got)
 		}
 		principalsLock.Unlock()
+	}
+}
+
+// TestPrincipalCacheOfMorePeopleThanLines: there is room for few lines. Everybody else is settled, and is found by the cookie alone: with
+// any other cookies, until the logout, until somebody new finds the lines to be old.
+func TestPrincipalCacheOfMorePeopleThanLines(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub")))
+	m := testMiddlewareOf(s)
+	got := http.Header{}
+	h := &handler{middleware: m, cache: m.cache, credentialHeader: "Cookie", hasLogin: true, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths,
+		next: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { got = req.Header })}
+	principalsLock.Lock()
+	whole := principalsCapacity
+	rotateHalves()
+	rotateHalves()
+	principalsCapacity = 400 << 10
+	principalsLock.Unlock()
+	defer func() {
+		principalsLock.Lock()
+		principalsCapacity = whole
+		principalsLock.Unlock()
+	}()
+	const count, fit = 60, 12 // lines of 8 KB in a quarter of 400 KB
+	lines := sessionsOf(t, p, m, count+2)
+	padding := strings.Repeat("x", 8000)
+	everybody := func(others string) (served int) {
+		for i, line := range lines[:count] {
+			isServed := visit(h, app+"/", line+"; "+others).Code == http.StatusOK
+			if isServed && (got["X-User"][0] != fmt.Sprintf("user-%d-of-the-company", i) || got["Cookie"][0] != others) {
+				t.Errorf("session %d: the upstream got %q", i, got)
+			}
+			if isServed {
+				served++
+			}
+		}
+		return served
+	}
+	state := func() (lines, settled int) {
+		principalsLock.RLock()
+		defer principalsLock.RUnlock()
+		return len(m.cache.byHeaderLine), len(settledPrincipals)
+	}
+	everybody("a=" + padding)
+	everybody("a=" + padding)
+	sealer := m.sessions.sealer
+	m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	for i := 0; i < 3; i++ {
+		if n := everybody("b=" + padding + fmt.Sprint(i)); n != count {
+			t.Errorf("with other cookies %d of %d are found", n, count)
+		}
+	}
+	if kept, settled := state(); kept == 0 || kept > fit || settled != count {
+		t.Errorf("%d lines are kept, %d are settled", kept, settled)
+	}
+	if lineBytes > principalsCapacity/4 {
+		t.Errorf("%d bytes of lines", lineBytes)
+	}
+	removed := recentPrincipals.byKey[principalKey(m.cache, lines[0])]
+	removeByName(m.sessions.state, removed.sessionID)
+	if n := everybody("c=" + padding); n != count-1 {
+		t.Errorf("after a logout %d of %d are found", n, count)
+	}
+	m.sessions.sealer = sealer
+	linesSince = time.Now()
+	visit(h, app+"/", lines[count]+"; a="+padding) // in the place of who was logged out
+	full, _ := state()
+	visit(h, app+"/", lines[count+1]+"; a="+padding)
+	if kept, settled := state(); kept != full || settled < count/2 {
+		t.Errorf("%d lines, then %d and %d settled", full, kept, settled)
+	}
+	linesSince = time.Now().Add(-2 * lineLifetime)
+	visit(h, app+"/", lines[count+1]+"; a="+padding)
+	if kept, settled := state(); kept != 1 || settled != 0 {
+		t.Errorf("%d old lines are left, and %d settled", kept, settled)
 	}
 }

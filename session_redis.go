@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -71,29 +70,17 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 	return s, nil
 }
 
-// revalidate is ServeHTTP for a cached session whose local copy is no longer fresh. If its entry in the store still begins as it did, the
-// session is unchanged: it need not be opened or authorized again, and the copy is fresh for another while. Every other request goes
-// through serve.
-func revalidate(h *handler, rw http.ResponseWriter, req *http.Request) {
-	line := req.Header[h.credentialHeader]
-	if len(line) != 1 || req.Trailer != nil || h.endpointPaths[req.URL.Path] {
-		serve(h, rw, req)
-		return
-	}
-	principalsLock.RLock()
-	p := h.hosts[req.Host][line[0]]
-	principalsLock.RUnlock()
-	if p == nil {
-		p = findBySessionCookie(h, req)
-	}
+// revalidate is ServeHTTP for a principal that is no longer valid. A session in the store may be good for longer than its local copy: if
+// its entry still begins as it did, it is unchanged, and need not be opened or authorized again. Every other request goes through serve.
+func revalidate(h *handler, rw http.ResponseWriter, req *http.Request, p *principal) {
 	now := time.Now()
-	if !now.Before(p.revalidatableUntil) || req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil {
+	if !now.Before(p.revalidatableUntil) {
 		serve(h, rw, req)
 		return
 	}
 	c := h.middleware.store.redis
 	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.validation, expectedReply: p.validator, slot: p.redisSlot, now: now, deadline: now.Add(c.timeout)})
-	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, line[0], now) { // with an error, answer is nil
+	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, req.Header["Cookie"][0], now) { // with an error, answer is nil
 		serveUnvalidated(h, rw, req, now, err)
 		return
 	}
@@ -129,11 +116,11 @@ func extendPrincipal(pc *principalCache, p *principal, line string, now time.Tim
 		pc.byHeaderLine[line] = &again
 	}
 	principalsLock.Unlock()
-	return isThere || extendCached(pc, &again, line)
+	return isThere || extendCached(&again)
 }
 
-// extendCached is extendPrincipal for the principal itself, and for the copy that is cached by the value of the session cookie.
-func extendCached(pc *principalCache, again *principal, line string) bool {
+// extendCached is extendPrincipal for the principal itself, which was found without its line.
+func extendCached(again *principal) bool {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	known := recentPrincipals.byKey[again.cacheKey]
@@ -143,10 +130,8 @@ func extendCached(pc *principalCache, again *principal, line string) bool {
 	longer := *known
 	longer.validUntil = again.validUntil
 	recentPrincipals.byKey[again.cacheKey] = &longer
-	_, rest, _ := strings.Cut("; "+line, pc.cookiePrefix)
-	value, _, _ := strings.Cut(rest, "; ")
-	if alone := pc.bySessionCookie[value]; alone != nil && alone.cacheKey == again.cacheKey {
-		pc.bySessionCookie[value] = &longer
+	if settledPrincipals[again.cacheKey] != nil {
+		settledPrincipals[again.cacheKey] = &longer
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -413,8 +414,8 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 // TestReplicaGoesOn: a copy is good for another while under the line by which it was found, unless something else is there by now.
 func TestReplicaGoesOn(t *testing.T) {
 	now := time.Now()
-	p := &principal{cacheKey: "of nobody", revalidatableUntil: now.Add(time.Hour)}
-	other := &principal{cacheKey: "of nobody else"}
+	p := &principal{cacheKey: sha256.Sum256([]byte("nobody")), revalidatableUntil: now.Add(time.Hour)}
+	other := &principal{cacheKey: sha256.Sum256([]byte("nobody else"))}
 	pc := &principalCache{localCopyLifetime: time.Minute, cookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "changed": other}}
 	if !extendPrincipal(pc, p, "known", now) || pc.byHeaderLine["known"] == p || !pc.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
 		t.Error("it does not go on")
