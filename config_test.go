@@ -612,6 +612,7 @@ var mistakes = []struct{ name, options, wantErr string }{
 	{"a discovery document to ask", `{"oAuthIntrospection": {"clientConfig": {"url": "https://id/.well-known/openid-configuration"}}}`,
 		`oAuthIntrospection.clientConfig.url: must be the introspection endpoint, not the discovery document`},
 	{"a name that is in the ID token", `{"jwt": {"usernameClaim": "id_token.email"}}`, `jwt.usernameClaim: reads id_token. or userinfo.`},
+	{"a key for a key set", `{"jwt": {"jwksFile": "-----BEGIN PRIVATE KEY-----\n5h0rt"}}`, `jwt.jwksFile: must be a path or JSON, got a key in PEM, which is not shown`},
 	{"the header of all protocols", `{"jwt": {"tokenSource": {"header": "Sec-WebSocket-Protocol"}}}`, `jwt.tokenSource.header: must hold nothing but a token`},
 	{"headers with words", `{"jwt": {"tokenSource": {"headers": {"X-A": "Bearer"}}}}`,
 		`jwt.tokenSource.headers: must be a list, or text with commas, not a block`},
@@ -986,6 +987,10 @@ func TestConfigNeverShowsASecret(t *testing.T) {
 			}
 		}
 	})
+	// Nor one that was written where none belongs: the file would be named.
+	if _, err := build(t, jwtOptions(map[string]any{"jwksFile": "-----BEGIN PRIVATE KEY-----\n" + value + "\n-----END PRIVATE KEY-----"})); err == nil || strings.Contains(err.Error(), value) {
+		t.Errorf("a key in jwksFile: %v", err)
+	}
 	if secrets < 12 {
 		t.Errorf("only %d secrets were seen", secrets)
 	}

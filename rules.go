@@ -88,6 +88,7 @@ jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl
 ,oAuthClientCredentials/clientKey if clientCertificate !clientKey: required with clientCertificate; write its private key as PEM
 jwt/publicKey if publicKey=.*BEGIN\s[A-Z\s]*PRIVATE.*: must be a public key, got a private one, which is the issuer's alone; write what “openssl pkey -pubout” makes of it
 jwt/publicKey if publicKey=\{.*: must be PEM, got JSON; write it as jwksFile, {"keys": [ ]} with the key in it
+jwt/jwksFile if jwksFile=-----BEGIN.*: must be a path or JSON, got a key in PEM, which is not shown; write a public one as publicKey
 jwt/jwksFile if jwksFile=(?i)https?:.*: must be a path or JSON, got an address; write it as jwksUrl
 jwt/jwksFile if jwksFile=\[.*|\{[^\[]*: must be a key set, got other JSON; write {"keys": [ ]} with the key in it
 jwt/jwksUrl if jwksUrl=.*/\.well-known/openid-configuration: must be where the keys are, not the discovery document; leave it out, and write the issuer alone
