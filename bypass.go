@@ -242,13 +242,16 @@ func hostOf(address string) string {
 const ambiguousDecoded = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\x7f" +
 	`%\?#!'()*[]` + "\uff0f\uff3c\uff0e\u2024\u2025\u2026\u2215\u2044\ufe52\ufe68"
 
+// oddSegment matches a segment of dots and spaces alone: Windows takes "/.. /" and "/.../" for "/../".
+var oddSegment = regexp.MustCompile(`/[. ]*\.[. ]*(/|$)`)
+
 // isPlainPath reports whether everybody on the way reads the path of a request in the same way, so that the upstream serves what the rule
 // saw. Traefik's entry points may allow encoded slashes and the like, and can be told not to clean paths.
 func isPlainPath(req *http.Request) bool {
 	text, wire := req.URL.Path, req.URL.EscapedPath()
 	// No dot segments, no double slashes, no path parameters ("/public/..;/admin").
 	clean := path.Clean(text)
-	if text == "" || text[0] != '/' || strings.Contains(text, ";") || clean != text && (clean == "/" || clean+"/" != text) {
+	if text == "" || text[0] != '/' || strings.Contains(text, ";") || oddSegment.MatchString(text) || clean != text && (clean == "/" || clean+"/" != text) {
 		return false
 	}
 	// Only the library's own encoding is accepted: no %2F, %2E, %41 or lower-case digits, and only one reading.

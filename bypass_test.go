@@ -120,6 +120,7 @@ func TestBypassAmbiguousPath(t *testing.T) {
 		"/public%3fx", "/public%3Fx=1", "/public%23x", "/public#x", "/public%0a", "/public%0D%0AX", "/public%09", "/public%7f", "/public%1b",
 		"/public%c3%a9", "/public%C0%AF..", "/public%C0%AE%C0%AE/", "/public%FF", "/public%EF%BC%8F..%EF%BC%8Fadmin", "/public/%E2%80%A5/admin",
 		"/public%28x%29", "/public%21", "/public%2A", "/public%5Bx%5D", "/public%40", "/public%3A", "/public%2b", "/publi\xc3\xa9", "*",
+		"/public/..%20/admin", "/public/.../admin", "/public/%20../admin", "/public/.%20/x", "/public/x/...",
 	}
 	for _, rule := range rules {
 		b, err := parseBypass(rule)
