@@ -455,8 +455,8 @@ func valueText(claim any) string {
 var commaEncoder = strings.NewReplacer(",", "%2C", "%", "%25")
 
 // unsafeInHeader matches what a header value cannot carry (RFC 9110 5.5): control characters, and spaces at its ends, which every recipient
-// trims.
-var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^ +| +$`)
+// trims. Many languages trim the other spaces of Unicode as well.
+var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^[\p{Z}\x{85}\x{feff}]+|[\p{Z}\x{85}\x{feff}]+$`)
 
 // headerSafe percent-encodes what a header value cannot carry. Dropping it would make two names the same: a user who calls himself
 // "ad\x00min" or "admin " would be "admin" to the upstream.

@@ -500,13 +500,13 @@ func TestClaimsScopes(t *testing.T) {
 
 // TestClaimsListItems: the ends of an item are its own, also in a list that is joined.
 func TestClaimsListItems(t *testing.T) {
-	id := identity{"": claimsOf(t, `{"groups":[" admins","staff ","  ","a b","x\u0009y","with, comma"," both, "]}`)}
+	id := identity{"": claimsOf(t, `{"groups":[" admins","staff ","  ","a b","x\u0009y","with, comma"," both, ","\u00a0admins","admins\u2003","\ufeffadmins\u0085","a\u00a0b"]}`)}
 	f, err := parseHeaderFormat("groups")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, _ := formatHeader(f, id)
-	if want := "%20admins,staff%20,%20%20,a b,x%09y,with%2C comma,%20both%2C%20"; got != want {
+	if want := "%20admins,staff%20,%20%20,a b,x%09y,with%2C comma,%20both%2C%20,%C2%A0admins,admins%E2%80%83,%EF%BB%BFadmins%C2%85,a\u00a0b"; got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
