@@ -124,18 +124,19 @@ type tokenInfo struct {
 // inspectToken verifies a JWT here if there is a jwt block; otherwise it asks the provider.
 func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
 	t, err := parseToken(raw)
-	if bt.jwt == nil || err != nil && bt.introspection != nil {
+	v := bt.jwt
+	if v == nil || err != nil && bt.introspection != nil {
 		info, err := introspect(ctx, bt.introspection, raw, headers)
 		return bt.introspection, info, err
 	}
 	if err == nil {
-		err = verifyToken(ctx, bt.jwt.keys, t, bt.jwt.rules.algorithms)
+		err = verifyToken(ctx, v.keys, t, v.rules.algorithms)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	now := time.Now()
-	return bt.jwt, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(bt.jwt.rules, t, now)
+	return v, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(v.rules, t, now)
 }
 
 // tokenInfoEnd is how long a tokenInfo is used: as long as the options say, but never longer than the token is valid.
@@ -245,7 +246,8 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 	return tokens, others
 }
 
-// removeTokens removes tokens wherever they are: the upstream does not need them, and might log them.
+// removeTokens removes tokens wherever they may be: the upstream does not need them, and might log them. What is beside a token stays as it
+// was written.
 func removeTokens(bt *bearerTokens, req *http.Request) {
 	for _, v := range bt.all {
 		if v.forwardsToken {
@@ -254,29 +256,23 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 		for name := range v.schemes {
 			delete(req.Header, name)
 		}
-		removeTokensBeyondHeaders(v, req)
-	}
-}
-
-// removeTokensBeyondHeaders removes the token from a cookie, the query, a form and a websocket's protocols. Everything else there stays as it
-// was written.
-func removeTokensBeyondHeaders(v *tokenVerifier, req *http.Request) {
-	if v.source.Cookie != "" {
-		stripCookies(compiledPattern(`\s*`+regexp.QuoteMeta(v.source.Cookie)+`\s*(=.*)?`), req)
-	}
-	if _, others := protocolTokens(req); v.source.WebSocketProtocol {
-		setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
-	}
-	names := []string{v.source.Query, v.tokenKey}
-	if query := withoutFields(req.URL.RawQuery, names); query != req.URL.RawQuery {
-		req.URL.RawQuery = query
-		req.RequestURI = req.URL.RequestURI() // this is what Traefik sends
-	}
-	if text, isRead := readTokenForm(v, req); isRead {
-		text = withoutFields(text, names[1:])
-		req.Body = io.NopCloser(strings.NewReader(text))
-		req.ContentLength = int64(len(text))
-		setHeader(req, "Content-Length", fmt.Sprint(len(text)))
+		if v.source.Cookie != "" {
+			stripCookies(compiledPattern(`\s*`+regexp.QuoteMeta(v.source.Cookie)+`\s*(=.*)?`), req)
+		}
+		if _, others := protocolTokens(req); v.source.WebSocketProtocol {
+			setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
+		}
+		u := req.URL
+		if query := withoutFields(u.RawQuery, v.source.Query, v.tokenKey); query != u.RawQuery {
+			u.RawQuery = query
+			req.RequestURI = u.RequestURI() // this is what Traefik sends
+		}
+		if text, isRead := readTokenForm(v, req); isRead {
+			text = withoutFields(text, v.tokenKey)
+			req.Body = io.NopCloser(strings.NewReader(text))
+			req.ContentLength = int64(len(text))
+			setHeader(req, "Content-Length", fmt.Sprint(len(text)))
+		}
 	}
 }
 
@@ -289,7 +285,7 @@ func setHeader(req *http.Request, name, value string) {
 }
 
 // withoutFields removes the fields with these names from a query or form.
-func withoutFields(text string, names []string) string {
+func withoutFields(text string, names ...string) string {
 	var kept []string
 	for _, pair := range strings.Split(text, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -376,12 +372,11 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 		}
 	}
 	rules.acceptsIDTokens = j.AcceptIDTokens
-	rules.algorithms = asymmetric
-	if len(j.Algorithms) > 0 {
-		rules.algorithms = nil
-	}
 	for _, alg := range j.Algorithms {
 		rules.algorithms = append(rules.algorithms, normalizedAlg(alg))
+	}
+	if rules.algorithms == nil {
+		rules.algorithms = asymmetric
 	}
 	if j.Issuer != "" {
 		rules.issuers = []string{j.Issuer}

@@ -88,9 +88,9 @@ func warnOnce(c *client, format string, args ...any) {
 	}
 }
 
-// getObject fetches a JSON object; the status must be 200.
-func getObject(ctx context.Context, c *client, what, endpoint string, headers map[string]string) (map[string]any, error) {
-	status, body, at, err := request(ctx, c, what, endpoint, nil, headers, c.retries)
+// getObject fetches the metadata or the keys: a JSON object; the status must be 200.
+func getObject(ctx context.Context, c *client, what, endpoint string) (map[string]any, error) {
+	status, body, at, err := request(ctx, c, what, endpoint, nil, c.headers, c.retries)
 	if err != nil {
 		return nil, err
 	}
@@ -228,27 +228,11 @@ func verifyIDToken(ctx context.Context, c *client, raw string) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	alg := signingAlgorithm(c, m.signingAlgs)
-	if err = verifyToken(ctx, c.keys, t, []string{alg}); err == nil {
+	if err = verifyToken(ctx, c.keys, t, []string{signingAlgorithm(c, m.signingAlgs)}); err == nil {
 		payload, _ := decodePart("payload", t.signed[strings.Index(t.signed, ".")+1:])
 		warnDuplicates(c, "id token", payload, t.claims)
 	}
 	return t, err
-}
-
-// newHTTPClient makes an HTTP client for the connections that cc describes. Certificates and keys are PEM.
-func newHTTPClient(cc *ClientConfig) (*http.Client, error) {
-	tlsConfig, err := newTLSConfig(&cc.TLS)
-	if err != nil {
-		return nil, err
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = tlsConfig
-	transport.MaxIdleConnsPerHost = 16
-	transport.MaxResponseHeaderBytes = maxResponseHead
-	c := &http.Client{Timeout: time.Duration(cc.TimeoutSeconds) * time.Second, Transport: transport}
-	c.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
-	return c, nil
 }
 
 // newTLSConfig makes the TLS configuration of a connection. Every error names the option within the block.
@@ -280,9 +264,14 @@ func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, signerAlg: c.ClientKeyAlg, pinnedAlg: c.IDTokenSigningAlg,
 		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, exchangeTimeout: time.Duration(c.ExchangeTimeoutSeconds) * time.Second, discoveryURL: discoveryURL(c),
 		answerCache: newBoundedCache(8 << 20)}
-	var err error
-	made.http, err = newHTTPClient(&c.ClientConfig)
+	tlsConfig, err := newTLSConfig(&c.ClientConfig.TLS)
 	p.addError(at, err)
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = tlsConfig
+	transport.MaxIdleConnsPerHost = 16
+	transport.MaxResponseHeaderBytes = maxResponseHead
+	made.http = &http.Client{Timeout: time.Duration(c.ClientConfig.TimeoutSeconds) * time.Second, Transport: transport}
+	made.http.CheckRedirect = func(_ *http.Request, _ []*http.Request) error { return http.ErrUseLastResponse }
 	if c.ClientKey != "" {
 		block := strings.TrimSuffix(strings.TrimPrefix(at, "oAuthIntrospection."), "clientConfig")
 		made.signer, err = parsePrivateKeyPEM(c.ClientKey, c.ClientKeyAlg)

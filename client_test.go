@@ -780,7 +780,7 @@ func TestProviderIsNotWaitedForLong(t *testing.T) {
 	t.Cleanup(broken.Close)
 	c := &client{http: broken.Client(), retries: 5}
 	begin := time.Now()
-	if _, err := getObject(context.Background(), c, "discovery", broken.URL, nil); err == nil || time.Since(begin) > 4*time.Second {
+	if _, err := getObject(context.Background(), c, "discovery", broken.URL); err == nil || time.Since(begin) > 4*time.Second {
 		t.Errorf("five repetitions took %s: %v", time.Since(begin), err)
 	}
 }

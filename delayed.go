@@ -22,7 +22,6 @@ type delayedCall struct {
 	wait   time.Duration // how long the current caller waits
 	conn   net.Conn      // nil: not sent yet
 	reader *bufio.Reader
-	req    *http.Request
 	end    time.Time // when to give up
 }
 
@@ -61,18 +60,19 @@ func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
 
 // sendDelayed sends a request on a connection of its own.
 func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
-	port := req.URL.Port()
+	u := req.URL
+	port := u.Port()
 	if port == "" {
-		port = req.URL.Scheme // net.Dial knows it by name
+		port = u.Scheme // net.Dial knows it by name
 	}
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(req.URL.Hostname(), port), c.http.Timeout)
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(u.Hostname(), port), c.http.Timeout)
 	if err != nil {
 		return err
 	}
-	if req.URL.Scheme == "https" {
+	if u.Scheme == "https" {
 		transport, _ := c.http.Transport.(*http.Transport)
 		config := transport.TLSClientConfig.Clone()
-		config.ServerName = req.URL.Hostname()
+		config.ServerName = u.Hostname()
 		config.NextProtos = []string{"http/1.1"} // what we speak; the transport has put h2 there for its own connections
 		conn = tls.Client(conn, config)
 	}
@@ -84,7 +84,6 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 	}
 	p.conn = conn
 	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits only the headers of its own responses
-	p.req = req
 	p.end = time.Now().Add(c.exchangeTimeout)
 	if !keepDelayed(&c.delayedConns, conn, p.end) {
 		p.wait = c.http.Timeout
@@ -108,9 +107,9 @@ func receiveDelayed(c *client, p *delayedCall) (status int, body []byte, err err
 		return 0, nil, err
 	}
 	conn.SetDeadline(time.Now().Add(c.http.Timeout)) // the response has begun, so the rest must follow soon
-	res, err := http.ReadResponse(p.reader, p.req)
+	res, err := http.ReadResponse(p.reader, nil)
 	for err == nil && res.StatusCode < http.StatusOK { // RFC 9110 15.2: interim responses; the final one follows
-		res, err = http.ReadResponse(p.reader, p.req)
+		res, err = http.ReadResponse(p.reader, nil)
 	}
 	if err != nil {
 		return 0, nil, err

@@ -40,7 +40,7 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	found := map[string]any{"issuer": c.issuer}
 	var err error
 	if c.discoveryURL != "" {
-		found, err = getObject(ctx, c, "discovery", c.discoveryURL, c.headers)
+		found, err = getObject(ctx, c, "discovery", c.discoveryURL)
 		if err == nil {
 			err = checkMetadataIssuer(c, stringOf(found["issuer"]))
 		} else if !strings.Contains(err.Error(), ": 5") { // if something answers 5xx, the address is right
@@ -176,7 +176,7 @@ func signingAlgorithm(c *client, listed []string) string {
 
 // fetchKeys fetches the provider's key set.
 func fetchKeys(ctx context.Context, c *client) (any, error) {
-	set, err := getObject(ctx, c, "key set", "jwks_uri", c.headers)
+	set, err := getObject(ctx, c, "key set", "jwks_uri")
 	if err != nil {
 		return nil, err
 	}

@@ -244,13 +244,13 @@ var limitsOfRequests = []limitRow{
 // limitsOfAnswers are those of what providers, Redis and files answer, and of what is logged.
 var limitsOfAnswers = []limitRow{
 	{"bytes of a document", maxResponse, func(n int) bool {
-		_, err := getObject(context.Background(), clientOf(padded(`{"n":"`, "x", `"}`, n)), "document", "https://id.example.com/", nil)
+		_, err := getObject(context.Background(), clientOf(padded(`{"n":"`, "x", `"}`, n)), "document", "https://id.example.com/")
 		return err == nil
 	}},
 	{"bytes of a key set", maxJSONSize, func(n int) bool {
 		c := clientOf(padded(`{"n":"`, "x", `"}`, n))
 		c.metadata = &cachedDocument{value: &metadata{endpoints: map[string]string{"jwks_uri": "https://id.example.com/"}}, until: time.Now().Add(time.Hour)}
-		_, err := getObject(context.Background(), c, "key set", "jwks_uri", nil)
+		_, err := getObject(context.Background(), c, "key set", "jwks_uri")
 		return err == nil
 	}},
 	{"the last status of a successful answer", 299, func(n int) bool {

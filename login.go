@@ -116,7 +116,7 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	status, body, _, err := request(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
 	res, _ := parseObject(body) // what cannot be read has no request_uri
 	uri, code := stringOf(res["request_uri"]), stringOf(res["error"])
-	if err == nil && (status != http.StatusCreated && status != http.StatusOK || uri == "") {
+	if err == nil && (status/100 != 2 || uri == "") {
 		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(res["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
@@ -178,12 +178,13 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		refuseStale(m, rw, req, state, err)
 		return
 	}
+	isRefused := errors.Is(err, errRefused)
 	isDropped := errors.Is(err, errUnavailable) && answer.Get("error") == "temporarily_unavailable"
-	if (isDropped || errors.Is(err, errRefused)) && resumeLogin(m, rw, req, pending, answer, back) {
+	if (isDropped || isRefused) && resumeLogin(m, rw, req, pending, answer, back) {
 		return
 	}
 	status := statusOf(err, http.StatusBadRequest)
-	if errors.Is(err, errRefused) {
+	if isRefused {
 		status = http.StatusBadRequest // the code has expired; a new attempt may succeed
 	}
 	if err == nil {

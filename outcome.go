@@ -102,11 +102,7 @@ func refuseLogin(m *middleware, rw http.ResponseWriter, req *http.Request, statu
 	if status < http.StatusInternalServerError {
 		name += " sign-in" // 400 and 403 have words for it
 	}
-	res := newResponse(name, action{text: "Sign in again", href: back})
-	if status == http.StatusServiceUnavailable {
-		rw.Header().Set("Retry-After", "5") // the page does not retry by itself, as that might go on for ever
-	}
-	refuseWith(m, rw, req, res, reason)
+	refuseWith(m, rw, req, newResponse(name, action{text: "Sign in again", href: back}), reason)
 }
 
 func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *response, reason error) {
@@ -115,14 +111,14 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 	if res.isForOperator {
 		o.level = levelWarn
 	}
-	if len(res.actions) == 0 {
-		res.retryAfter = o.retryAfter
-	}
 	useTexts(res, o.page)
-	useCallerTexts(m, req, res, o)
 	addChallenge(m, res, o.code)
 	if len(res.actions) == 0 {
+		res.retryAfter = o.retryAfter
+		useCallerTexts(m, req, res, o)
 		res.actions = suggestedActions(m, req, res.status)
+	} else { // such a page does not retry by itself, as that might go on for ever
+		setHeaders(rw, "Retry-After", o.retryAfter)
 	}
 	logf(m.log, o.level, "%s %s: %d: %s (reference %s)", forLog(req.Method), forLog(req.URL.Path), res.status, reason, res.id)
 	writeResponse(m.pages, rw, req, res)
@@ -160,9 +156,9 @@ func addChallenge(m *middleware, res *response, code string) {
 		res.challenge = fmt.Sprintf("Basic realm=%q, charset=\"UTF-8\"", m.config.ChallengeRealm) // RFC 7617 2
 		return
 	}
-	res.challenge = fmt.Sprintf("Bearer realm=%q", m.config.ChallengeRealm)
+	challenge := fmt.Sprintf("Bearer realm=%q", m.config.ChallengeRealm)
 	if code != "" {
-		res.challenge += fmt.Sprintf(", error=%q", code)
+		challenge += fmt.Sprintf(", error=%q", code)
 	}
 	var scopes []string
 	metadata := ""
@@ -173,20 +169,17 @@ func addChallenge(m *middleware, res *response, code string) {
 		}
 	}
 	if res.status != http.StatusBadRequest && scopes != nil {
-		res.challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
+		challenge += fmt.Sprintf(", scope=%q", strings.Join(scopes, " ")) // RFC 6750 3; MCP's clients ask for what the first 401 names
 	}
-	res.challenge += metadata
+	res.challenge = challenge + metadata
 }
 
 // useCallerTexts chooses the texts for a caller that sent, or should have sent, a token or credentials: nothing about sign-in or sessions.
 func useCallerTexts(m *middleware, req *http.Request, res *response, o outcome) {
-	isCaller := m.sessions == nil || o.code != ""
-	if !isCaller {
-		_, credential, _ := findToken(m.tokens, req)
-		isCaller = credential != ""
-	}
+	_, credential, _ := findToken(m.tokens, req)
+	isCaller := m.sessions == nil || o.code+credential != ""
 	isOurFault := res.status == http.StatusInternalServerError && o.page == ""
-	if !isCaller || len(res.actions) > 0 || isOurFault {
+	if !isCaller || isOurFault {
 		return
 	}
 	name := fmt.Sprint(res.status, " token")

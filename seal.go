@@ -26,12 +26,12 @@ var errOtherSecret = errors.New("sealed with another secret, or for another clie
 type sealer struct {
 	context    string
 	aeads      []cipher.AEAD
-	newKeyFrom *int64 // when the first of several keys begins to seal, in Unix seconds; until then the second does. nil: at once
+	newKeyFrom *int64 // when the first of several keys begins to seal, in Unix seconds; until then the second does
 }
 
 // newSealer derives the keys for one purpose from the current secret and the previous ones.
 func newSealer(secrets []string, issuer, clientID, purpose string) *sealer {
-	s := &sealer{context: issuer + "\x00" + clientID + "\x00" + purpose}
+	s := &sealer{context: issuer + "\x00" + clientID + "\x00" + purpose, newKeyFrom: new(int64)}
 	for _, secret := range secrets {
 		s.aeads = append(s.aeads, newAEAD(deriveKey(secret, s.context)))
 	}
@@ -68,7 +68,7 @@ const keyHandover = 10 * time.Minute
 
 // sealingKey is the index of the key that seals.
 func sealingKey(s *sealer) int {
-	if len(s.aeads) > 1 && s.newKeyFrom != nil && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
+	if len(s.aeads) > 1 && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
 		return 1
 	}
 	return 0
@@ -83,7 +83,7 @@ func open(s *sealer, name, sealed string) (plain []byte, current bool, err error
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))
 		if err == nil {
-			if i == 0 && len(s.aeads) > 1 && s.newKeyFrom != nil { // another replica already seals with it
+			if i == 0 && len(s.aeads) > 1 { // another replica already seals with it
 				atomic.StoreInt64(s.newKeyFrom, 0)
 			}
 			return plain, i == sealingKey(s), nil

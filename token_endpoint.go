@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -58,8 +59,8 @@ func errorOfCode(code string, otherwise error) error {
 // tokenError makes an error from an error response of the token endpoint. Some providers send those with status 200.
 func tokenError(c *client, status int, code, description string) error {
 	outcome := errorOfCode(code, errRefused)
-	isPlainNo := status == http.StatusBadRequest || status == http.StatusUnauthorized || status == http.StatusForbidden
-	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || code == "" && !isPlainNo {
+	said := strconv.Itoa(status)
+	if status >= 500 || isOneOf("408 429", said) || code == "" && !isOneOf("400 401 403", said) {
 		outcome = errUnavailable // also a proxy's page, or an endpoint that moved: that says nothing about the grant
 	} else if code == "invalid_request" {
 		outcome = errRefused // providers have many reasons for it, such as a code that has expired
@@ -78,11 +79,8 @@ func tokenError(c *client, status int, code, description string) error {
 func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, error) {
 	answer, err := parseGrant(body)
 	warnDuplicates(c, "token endpoint", body, answer)
-	if status > http.StatusOK && status < http.StatusMultipleChoices {
-		status = http.StatusOK
-	}
 	code, kind := stringOf(answer["error"]), stringOf(answer["token_type"])
-	if status != http.StatusOK || code != "" {
+	if status/100 != 2 || code != "" {
 		return nil, tokenError(c, status, code, stringOf(answer["error_description"]))
 	}
 	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}

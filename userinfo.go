@@ -13,8 +13,7 @@ import (
 
 // fetchUserinfo requests the UserInfo of accessToken's user (OIDC Core 5.3).
 func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) (map[string]any, error) {
-	headers := map[string]string{"Authorization": "Bearer " + accessToken}
-	status, body, at, err := request(ctx, c, "userinfo", "userinfo_endpoint", nil, headers, c.retries)
+	status, body, at, err := request(ctx, c, "userinfo", "userinfo_endpoint", nil, map[string]string{"Authorization": "Bearer " + accessToken}, c.retries)
 	if err != nil {
 		return nil, err
 	}
