@@ -130,7 +130,7 @@ func (w *checkedHandler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	m := h.middleware
 	if m.store != nil {
-		req = withStoreBudget(m.sessions, req)
+		req = withRedisBudget(req, m.store.redis, 0)
 	}
 	isOpen := m.bypass != nil && bypasses(m.bypass, req) // before any header is stripped: the rule sees what the client sent
 	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {

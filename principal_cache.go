@@ -42,8 +42,8 @@ var principalsLock sync.RWMutex
 var (
 	failingWriter      io.Writer = (*os.File)(nil) // fails every write: with it, Header.WriteSubset tells for free whether there is a header to write
 	principalsCapacity int                         // bytes: three eighths for each half, the rest for lines
-	recentPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
-	formerPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+	recentPrincipals   = newPrincipalHalf()
+	formerPrincipals   = newPrincipalHalf()
 
 	linesByKey        = map[[sha256.Size]byte][]cachedLine{} // by the key of their principal
 	lineBytes         int
@@ -61,6 +61,10 @@ type principalHalf struct {
 	byKey  map[[sha256.Size]byte]*principal
 	byName map[string][]*principal // by session ID, sid and sub
 	bytes  int
+}
+
+func newPrincipalHalf() *principalHalf {
+	return &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
 }
 
 // cachedLine is a cached header line, and the map that holds it.
@@ -176,24 +180,31 @@ func findUnsettled(pc *principalCache, req *http.Request, value string, rest []s
 	if !isKnown {
 		return expiredPrincipal
 	}
-	principalsLock.Lock()
-	defer principalsLock.Unlock()
-	return withHeaderLine(pc, req, promotePrincipal(key), rest)
+	return findForLine(pc, req, key, rest)
 }
 
-// withHeaderLine returns the principal as it applies to the request's line, and caches the line, or settles the principal if there is no
-// room for more lines. The caller holds the lock.
-func withHeaderLine(pc *principalCache, req *http.Request, p *principal, rest []string) *principal {
+// findForLine finds a principal, and caches the request's line, or settles the principal if there is no room for more lines.
+func findForLine(pc *principalCache, req *http.Request, key [sha256.Size]byte, rest []string) *principal {
+	principalsLock.Lock()
+	defer principalsLock.Unlock()
+	p := promotePrincipal(key)
 	if p == nil || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
 		return expiredPrincipal // just signed out, or never passed through forward
 	}
+	made := withHeaderLine(pc, p, rest)
+	if !cacheLine(pc.byHeaderLine, req.Header[pc.header][0], made) {
+		settledPrincipals[key] = p
+	}
+	return made
+}
+
+// withHeaderLine returns the principal as it applies to a header line, of which rest is for the upstream.
+func withHeaderLine(pc *principalCache, p *principal, rest []string) *principal {
+	if !pc.hasLogin { // then the line is a token, and what becomes of it is among the principal's headers
+		return p
+	}
 	made := *p
-	if pc.hasLogin {
-		made.headers = &upstreamHeader{"Cookie", rest, p.headers}
-	}
-	if !cacheLine(pc.byHeaderLine, req.Header[pc.header][0], &made) {
-		settledPrincipals[p.cacheKey] = p
-	}
+	made.headers = &upstreamHeader{"Cookie", rest, p.headers}
 	return &made
 }
 
@@ -230,7 +241,7 @@ func promotePrincipal(key [sha256.Size]byte) *principal {
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	p.cacheKey = principalKey(pc, credential)
 	p.clientState = pc.state
-	if !pc.hasLogin && (pc.isReplaced || p.tokenHeader != "" && p.tokenHeader == pc.header) {
+	if !pc.hasLogin && pc.header != "" && (pc.isReplaced || p.tokenHeader == pc.header) {
 		p.headers = &upstreamHeader{pc.header, nil, p.headers}
 	}
 	principalsLock.Lock()
@@ -274,7 +285,7 @@ func indexPrincipal(p, before *principal) {
 func rotateHalves() {
 	dropLines()
 	formerPrincipals = recentPrincipals
-	recentPrincipals = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+	recentPrincipals = newPrincipalHalf()
 }
 
 // dropLines removes all lines. The caller holds the lock.
@@ -343,6 +354,18 @@ func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest [
 	}
 }
 
+// cacheAdmittedLine caches the line by which serve let a principal in, unless it spells a token differently from the cache key, or carries
+// the session in a cookie of another name than cookiePrefix.
+func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
+	isKey := who.hasCookiePrefix || !pc.hasLogin && (len(pc.headers.credentials) == 0 || hash([]byte(pc.keyPrefix+line)) == who.cacheKey)
+	principalsLock.Lock()
+	removeLines(who.cacheKey) // their safe headers are out of date
+	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
+		cacheLine(pc.byHeaderLine, line, withHeaderLine(pc, who, rest))
+	}
+	principalsLock.Unlock()
+}
+
 // cacheHost records a valid host. The caller holds the lock.
 func cacheHost(pc *principalCache, host string) {
 	for known := range pc.hosts {
@@ -351,25 +374,6 @@ func cacheHost(pc *principalCache, host string) {
 		}
 	}
 	pc.hosts[host] = pc.byHeaderLine
-}
-
-// cacheAdmittedLine caches the line by which serve let a principal in, unless it spells a token differently from the cache key, or carries
-// the session in a cookie of another name than cookiePrefix.
-func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
-	isKey := who.hasCookiePrefix
-	if !pc.hasLogin {
-		isKey = len(pc.headers.credentials) == 0 || hash([]byte(pc.keyPrefix+line)) == who.cacheKey
-	}
-	made := *who
-	if pc.hasLogin {
-		made.headers = &upstreamHeader{pc.header, rest, who.headers}
-	}
-	principalsLock.Lock()
-	defer principalsLock.Unlock()
-	removeLines(who.cacheKey) // their safe headers are out of date
-	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
-		cacheLine(pc.byHeaderLine, line, &made)
-	}
 }
 
 // checkSafeHeaders returns the header names that no backend can take for one of ours, and whether the request has only such headers: the
@@ -496,14 +500,14 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 		for i := 1; i <= len(state) && strings.HasPrefix(pc.cookie.baseName, state[:i]); i++ {
 			pc.cookieNameStem = state[:i]
 		}
-	} else if len(pc.headers.credentials) == 0 {
-		pc.header = "X-Forwarded-Server" // every caller gets the same token, and Traefik sets this header on every request
-	}
-	for name := range pc.headers.credentials {
-		if !pc.hasLogin {
+	} else {
+		pc.header = "X-Forwarded-Server" // if every caller gets the same token; Traefik sets this header on every request
+		for name := range pc.headers.credentials {
 			pc.header = name
 			pc.safeHeaders[name] = true
 		}
+		pc.keyPrefix = salt + pc.header + ": "
+		pc.isReplaced = contains(pc.headers.overwritten, pc.header)
 	}
 	isHidden := len(pc.headers.credentials) > 1
 	for _, job := range m.tokens.all {
@@ -511,10 +515,6 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 	}
 	if isHidden {
 		pc.header = ""
-	}
-	if !pc.hasLogin {
-		pc.keyPrefix = salt + pc.header + ": "
-		pc.isReplaced = contains(pc.headers.overwritten, pc.header)
 	}
 	pc.initialSafeHeaders = pc.safeHeaders
 	principalsLock.Lock()

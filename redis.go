@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,16 +173,14 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (any, error) {
 	now := time.Now()
 	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
-	if end, ok := ctx.Deadline(); ok && end.Before(call.deadline) {
-		call.deadline = end
+	if end, ok := ctx.Deadline(); ok {
+		call.deadline = earlier(end, call.deadline)
 	}
 	of, _ := ctx.Value(redisBudgetKey).(*redisBudget)
 	if of == nil {
-		return redisSend(c, call)
+		of = &redisBudget{c.timeout}
 	}
-	if end := now.Add(of.remaining); end.Before(call.deadline) {
-		call.deadline = end
-	}
+	call.deadline = earlier(now.Add(of.remaining), call.deadline)
 	if !now.Before(call.deadline) {
 		return nil, fmt.Errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
 	}
@@ -197,12 +196,13 @@ const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request 
 
 // withRedisBudget gives a request its budget for Redis, less what it has spent already. Work that several requests wait for keeps the budget
 // of the request that started it.
-func withRedisBudget(ctx context.Context, c *redisClient, spent time.Duration) context.Context {
+func withRedisBudget(req *http.Request, c *redisClient, spent time.Duration) *http.Request {
+	ctx := req.Context()
 	if ctx.Value(redisBudgetKey) != nil {
-		return ctx
+		return req
 	}
 	//lint:ignore SA1029 the interpreter cannot tell our own types apart as keys
-	return context.WithValue(ctx, redisBudgetKey, &redisBudget{2*c.timeout - spent})
+	return req.WithContext(context.WithValue(ctx, redisBudgetKey, &redisBudget{2*c.timeout - spent}))
 }
 
 // redisSend is redisDo for a command that is already encoded.
@@ -534,19 +534,13 @@ func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) e
 	conn.next = node.idle
 	node.idle = conn
 	if err != nil && !errors.Is(err, errRedisAnswer) {
-		redisNoteLostConnection(c, node)
+		redisCloseIdle(node) // if the server was restarted, all its connections are lost, and maybe the last writes
+		c.mayHaveLostWrites = true
+		c.directUntil = time.Time{}
 		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
 	}
 	c.mu.Unlock()
 	return err
-}
-
-// redisNoteLostConnection handles a lost connection. If the server was restarted, all its connections are lost, and maybe the last writes.
-// The caller holds redisClient.mu.
-func redisNoteLostConnection(c *redisClient, node *redisNode) {
-	redisCloseIdle(node)
-	c.mayHaveLostWrites = true
-	c.directUntil = time.Time{}
 }
 
 // redisCloseIdle closes a server's idle connections. The caller holds redisClient.mu.

@@ -15,6 +15,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -1037,7 +1039,7 @@ func TestRedisMaintainsNowAndThen(t *testing.T) {
 func TestRedisBudget(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string { return silence })
 	c := redisAt(t, &RedisConfig{Endpoints: []string{f.address}}, 5*time.Second)
-	ctx := withRedisBudget(context.Background(), c, 2*c.timeout-200*time.Millisecond)
+	ctx := withRedisBudget(httptest.NewRequest(http.MethodGet, "/", nil), c, 2*c.timeout-200*time.Millisecond).Context()
 	began := time.Now()
 	_, err := redisDo(ctx, c, "k", "GET", "k")
 	wantWords(t, err, "timeout")

@@ -97,32 +97,29 @@ func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, beg
 		refuse(h.middleware, rw, req, http.StatusServiceUnavailable, failed)
 		return
 	}
-	serve(h, rw, req.WithContext(withRedisBudget(req.Context(), h.middleware.store.redis, time.Since(began))))
-}
-
-// withStoreBudget limits the time that a request may spend on the store.
-func withStoreBudget(sm *sessionManager, req *http.Request) *http.Request {
-	return req.WithContext(withRedisBudget(req.Context(), sm.store.redis, 0))
+	serve(h, rw, withRedisBudget(req, h.middleware.store.redis, time.Since(began)))
 }
 
 // extendPrincipal makes the cached copy p fresh for another while. It returns false if the copy is gone, because the user has logged out
 // meanwhile.
 func extendPrincipal(pc *principalCache, p *principal, line string, now time.Time) bool {
 	again := *p
-	again.validUntil = earlier(p.revalidatableUntil, now.Add(pc.localCopyLifetime))
+	if again.validUntil = now.Add(pc.localCopyLifetime); p.revalidatableUntil.Before(again.validUntil) {
+		again.validUntil = p.revalidatableUntil
+	}
 	principalsLock.Lock()
 	isThere := pc.byHeaderLine[line] == p
 	if isThere {
 		pc.byHeaderLine[line] = &again
+	} else {
+		isThere = extendCached(&again)
 	}
 	principalsLock.Unlock()
-	return isThere || extendCached(&again)
+	return isThere
 }
 
-// extendCached is extendPrincipal for the principal itself, which was found without its line.
+// extendCached is extendPrincipal for the principal itself, which was found without its line. The caller holds the lock.
 func extendCached(again *principal) bool {
-	principalsLock.Lock()
-	defer principalsLock.Unlock()
 	known := recentPrincipals.byKey[again.cacheKey]
 	if known == nil || known.validator != again.validator {
 		return false
