@@ -42,8 +42,8 @@ var principalsLock sync.RWMutex
 var (
 	failingWriter      io.Writer = (*os.File)(nil) // fails every write: with it, Header.WriteSubset tells for free whether there is a header to write
 	principalsCapacity int                         // bytes: three eighths for each half, the rest for lines
-	recentPrincipals   = newPrincipalHalf()
-	formerPrincipals   = newPrincipalHalf()
+	recentPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+	formerPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
 
 	linesByKey        = map[[sha256.Size]byte][]cachedLine{} // by the key of their principal
 	lineBytes         int
@@ -61,10 +61,6 @@ type principalHalf struct {
 	byKey  map[[sha256.Size]byte]*principal
 	byName map[string][]*principal // by session ID, sid and sub
 	bytes  int
-}
-
-func newPrincipalHalf() *principalHalf {
-	return &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
 }
 
 // cachedLine is a cached header line, and the map that holds it.
@@ -285,7 +281,7 @@ func indexPrincipal(p, before *principal) {
 func rotateHalves() {
 	dropLines()
 	formerPrincipals = recentPrincipals
-	recentPrincipals = newPrincipalHalf()
+	recentPrincipals = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
 }
 
 // dropLines removes all lines. The caller holds the lock.
