@@ -40,7 +40,7 @@ type tokenVerifier struct {
 	isTemplated        bool // the headers of the introspection request depend on the request
 	looksBeyondHeaders bool // a token may be in a place other than a header
 	tokenTypeHint      string
-	cacheLifetime      time.Duration // how long an answer about a token is cached
+	cacheLifetime      time.Duration // how long a tokenInfo is cached
 
 	resource, metadataPath, metadataURL string // RFC 9728, "" without
 }
@@ -117,8 +117,8 @@ type tokenInfo struct {
 	claims    map[string]any
 	checkedAt time.Time
 	isActive  bool
-	err       error // why the provider gave no answer
-	size      int   // bytes that the parsed answer takes
+	err       error // why the provider could not say
+	size      int   // bytes that the parsed response takes
 }
 
 // inspectToken verifies a JWT here if there is a jwt block; otherwise it asks the provider.
@@ -139,7 +139,7 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 	return v, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(v.rules, t, now)
 }
 
-// tokenInfoEnd is how long a tokenInfo is used: as long as the options say, but never longer than the token is valid.
+// tokenInfoEnd is when to stop using a tokenInfo: after the time that the options say, but never after the token's expiry.
 func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) time.Time {
 	life := v.cacheLifetime
 	if info.err != nil {
@@ -382,13 +382,13 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 		rules.issuers = []string{j.Issuer}
 	}
 	if j.SigningSecret != "" {
-		one, err := secretKey(j, rules)
+		k, err := secretKey(j, rules)
 		p.addError("jwt.signingSecret", err)
-		v.keys = newFixedKeySet(one)
+		v.keys = newFixedKeySet(k)
 	} else if j.PublicKey != "" {
-		one, err := parsePublicKeyPEM(j.PublicKey)
+		k, err := parsePublicKeyPEM(j.PublicKey)
 		p.addError("jwt.publicKey", err)
-		v.keys = newFixedKeySet(one)
+		v.keys = newFixedKeySet(k)
 	} else if j.JWKSFile != "" {
 		keys, err := fileKeys(j.JWKSFile)
 		p.addError("jwt.jwksFile", err)

@@ -180,9 +180,9 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 
 // roundTrip sends one request within the client's time limit.
 func roundTrip(ctx context.Context, c *client, method, address string, form url.Values, header http.Header) (status int, body []byte, err error) {
-	slow, _ := ctx.Value(delayedCallKey).(*delayedCall)
-	if form != nil && slow != nil && slow.conn != nil {
-		return receiveDelayed(c, slow)
+	delayed, _ := ctx.Value(delayedCallKey).(*delayedCall)
+	if form != nil && delayed != nil && delayed.conn != nil {
+		return receiveDelayed(c, delayed)
 	}
 	err = authenticateClient(c, form, header)
 	req, badURL := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
@@ -191,11 +191,11 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 	}
 	req.Header = header
 	proxy, badProxy := http.ProxyFromEnvironment(req) // the library applies its rules
-	if form != nil && slow != nil && proxy == nil && badProxy == nil {
-		if err = sendDelayed(c, slow, req); err != nil {
+	if form != nil && delayed != nil && proxy == nil && badProxy == nil {
+		if err = sendDelayed(c, delayed, req); err != nil {
 			return 0, nil, err
 		}
-		return receiveDelayed(c, slow)
+		return receiveDelayed(c, delayed)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

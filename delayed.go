@@ -26,10 +26,10 @@ type delayedCall struct {
 }
 
 const (
-	delayedCallKey  = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a type of our own is no key in the interpreter
+	delayedCallKey  = "github.com/traefik-oidc/oidc: an exchange that may be awaited later" // a string, because in the interpreter all keys of our own types are equal
 	maxResponseHead = 64 << 10                                                              // bytes of a response before its body
 	maxDelayedConns = 500
-	delayedPoll     = 20 * time.Millisecond // between two looks of a request that is not the first
+	delayedPoll     = 20 * time.Millisecond // how long a request waits that is not the first
 )
 
 var errDelayed = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
@@ -42,24 +42,24 @@ type delayedConns struct {
 }
 
 // keepDelayed adds a connection, and reports whether there was room for it.
-func keepDelayed(a *delayedConns, conn net.Conn, end time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.conns) >= maxDelayedConns {
-		if time.Now().Before(a.ends[0]) {
+func keepDelayed(waiting *delayedConns, conn net.Conn, end time.Time) bool {
+	waiting.mu.Lock()
+	defer waiting.mu.Unlock()
+	if len(waiting.conns) >= maxDelayedConns {
+		if time.Now().Before(waiting.ends[0]) {
 			return false
 		}
-		a.conns[0].Close()
-		a.conns = a.conns[1:]
-		a.ends = a.ends[1:]
+		waiting.conns[0].Close()
+		waiting.conns = waiting.conns[1:]
+		waiting.ends = waiting.ends[1:]
 	}
-	a.conns = append(a.conns, conn)
-	a.ends = append(a.ends, end)
+	waiting.conns = append(waiting.conns, conn)
+	waiting.ends = append(waiting.ends, end)
 	return true
 }
 
 // sendDelayed sends a request on a connection of its own.
-func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
+func sendDelayed(c *client, call *delayedCall, req *http.Request) error {
 	u := req.URL
 	port := u.Port()
 	if port == "" {
@@ -82,34 +82,34 @@ func sendDelayed(c *client, p *delayedCall, req *http.Request) error {
 		conn.Close()
 		return err
 	}
-	p.conn = conn
-	p.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits only the headers of its own responses
-	p.end = time.Now().Add(c.exchangeTimeout)
-	if !keepDelayed(&c.delayedConns, conn, p.end) {
-		p.wait = c.http.Timeout
-		p.end = time.Now()
+	call.conn = conn
+	call.reader = bufio.NewReader(io.LimitReader(conn, maxJSONSize+maxResponseHead)) // the library limits only the headers of its own responses
+	call.end = time.Now().Add(c.exchangeTimeout)
+	if !keepDelayed(&c.delayedConns, conn, call.end) {
+		call.wait = c.http.Timeout
+		call.end = time.Now()
 	}
 	return nil
 }
 
 // receiveDelayed waits a while for the response. errDelayed means that it may still come.
-func receiveDelayed(c *client, p *delayedCall) (status int, body []byte, err error) {
-	p.conn.SetDeadline(time.Now().Add(p.wait))
-	p.wait = delayedPoll
-	_, err = p.reader.Peek(1)
-	if os.IsTimeout(err) && time.Now().Before(p.end) {
+func receiveDelayed(c *client, call *delayedCall) (status int, body []byte, err error) {
+	call.conn.SetDeadline(time.Now().Add(call.wait))
+	call.wait = delayedPoll
+	_, err = call.reader.Peek(1)
+	if os.IsTimeout(err) && time.Now().Before(call.end) {
 		return 0, nil, errDelayed
 	}
-	conn := p.conn
-	p.conn = nil
+	conn := call.conn
+	call.conn = nil
 	defer conn.Close()
 	if err != nil {
 		return 0, nil, err
 	}
 	conn.SetDeadline(time.Now().Add(c.http.Timeout)) // the response has begun, so the rest must follow soon
-	res, err := http.ReadResponse(p.reader, nil)
+	res, err := http.ReadResponse(call.reader, nil)
 	for err == nil && res.StatusCode < http.StatusOK { // RFC 9110 15.2: interim responses; the final one follows
-		res, err = http.ReadResponse(p.reader, nil)
+		res, err = http.ReadResponse(call.reader, nil)
 	}
 	if err != nil {
 		return 0, nil, err

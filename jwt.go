@@ -40,8 +40,8 @@ type token struct {
 	signature     []byte
 }
 
-// tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token, or from what a
-// response of the provider says about itself.
+// tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what the
+// provider says of itself.
 type tokenRules struct {
 	issuers          []string      // accepted iss values; nil: not checked (disableIssuerCheck)
 	providerIssuer   *atomic.Value // the first of them as the provider's metadata spell it; empty if they spell it as configured
@@ -199,8 +199,8 @@ func isShallow(written string) bool {
 	return json.Valid([]byte(strings.Repeat("[", outside) + written + strings.Repeat("]", outside)))
 }
 
-// checkIDToken checks the claims of an ID token at sign-in: sent is what was requested, accessToken came with it. The steps are those of OIDC Core 3.1.3.7. Steps 6, the signature, and 7, the
-// algorithm, are done by verifyToken.
+// checkIDToken checks the claims of an ID token at sign-in: sent is what was requested, accessToken came with the token. The steps are those
+// of OIDC Core 3.1.3.7; verifyToken has done step 6, the signature, and step 7, the algorithm.
 func checkIDToken(r *tokenRules, t *token, sent *pendingLogin, accessToken string, now time.Time) error {
 	var authTime error
 	if sent.MaxAge != nil { // the user must have authenticated at most that many seconds ago
@@ -255,7 +255,7 @@ func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error
 	differs := stringOf(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
 	return firstError(
 		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind
-		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token without the typ of one
+		failIf(hasKey(t.claims, "events"), "events", "must not be in this kind of token"), // nor a logout token that lacks its typ
 		checkProvenance(r, t, maxLoginAge, now),
 		// OIDC Core 3.1.3.6: the hash is that of the ID token's alg; for EdDSA it is the one inside Ed25519, SHA-512.
 		failIf(hasKey(t.claims, "at_hash") && differs, "at_hash", "not the hash of the access token that came with it"),
@@ -320,11 +320,11 @@ func isIDToken(r *tokenRules, t *token) bool {
 // kindOf is what the claims say about the kind of their token: in typ (Keycloak), token_use (Cognito, Hydra), purpose (Curity), tokenType
 // (Casdoor), drn (Descope), or token_type or type (Pocket ID and others).
 func kindOf(claims map[string]any) string {
-	said := ""
+	stated := ""
 	for _, name := range saysKind[4:] {
-		said += " " + stringOf(claims[name])
+		stated += " " + stringOf(claims[name])
 	}
-	return said
+	return stated
 }
 
 var (
@@ -348,10 +348,10 @@ func checkKind(r *tokenRules, claims map[string]any) error {
 }
 
 func checkStatedKind(r *tokenRules, claims map[string]any) error {
-	said := kindOf(claims)
-	other := otherKind.FindString(said)
+	stated := kindOf(claims)
+	other := otherKind.FindString(stated)
 	if other == "" && !r.acceptsIDTokens {
-		other = idKind.FindString(said)
+		other = idKind.FindString(stated)
 	}
 	if other != "" {
 		return fmt.Errorf("typ: expected an access token, got %q", strings.TrimSpace(other))

@@ -93,9 +93,9 @@ func authorizationRequest(c *Config, req *http.Request, pending *pendingLogin, p
 	}
 	addParam(form, "prompt", prompt)
 	addParam(form, "login_hint", hint)
-	asked := req.URL.Query()
+	query := req.URL.Query()
 	for _, name := range c.LoginParams {
-		addParam(form, name, asked.Get(name))
+		addParam(form, name, query.Get(name))
 	}
 	for name, value := range c.AuthParams {
 		addParam(form, name, value)
@@ -114,10 +114,10 @@ func addParam(form url.Values, name, value string) {
 // (RFC 9126 2).
 func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Values, error) {
 	status, body, _, err := request(ctx, c, "par", "pushed_authorization_request_endpoint", form, nil, 0)
-	res, _ := parseObject(body) // what cannot be read has no request_uri
-	uri, code := stringOf(res["request_uri"]), stringOf(res["error"])
+	fields, _ := parseObject(body) // what cannot be read has no request_uri
+	uri, code := stringOf(fields["request_uri"]), stringOf(fields["error"])
 	if err == nil && (status/100 != 2 || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(res["error_description"])))
+		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(fields["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
@@ -129,7 +129,7 @@ var (
 
 // completeOnce makes the session of an authorization response, only once: a state is used up together with its code. A browser whose
 // connection broke, and which repeats the request with the same pending login, gets the session that was made.
-func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pending *pendingLogin, answer url.Values) (*session, error) {
+func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pending *pendingLogin, params url.Values) (*session, error) {
 	key := hashText(pending.State)
 	value, err := doOnce(req.Context(), &pl.inFlight, key, func(ctx context.Context) (any, error) {
 		if made, _ := cacheGet(pl.completed, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
@@ -138,7 +138,7 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 		if !cacheAdd(sm.state.usedStates, key, pending.ReturnTo, len(pending.ReturnTo)) {
 			return nil, errUsedState
 		}
-		s, err := completeLogin(ctx, sm, pending, answer)
+		s, err := completeLogin(ctx, sm, pending, params)
 		if err == nil && sm.store != nil {
 			err = writeStored(ctx, sm, s)
 		}
@@ -153,14 +153,14 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 
 // callback serves redirectUrl, where the provider sends the browser back to.
 func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	answer, err := readParameters(req)
+	params, err := readParameters(req)
 	if err != nil {
 		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("callback: %w", err))
 		return
 	}
-	state := answer.Get("state")
-	if state+answer.Get("code")+answer.Get("error") == "" { // a bookmark, or the 403 page's way to another account
-		if back := answer.Get("switch"); back != "" && !m.config.DisableLogin {
+	state := params.Get("state")
+	if state+params.Get("code")+params.Get("error") == "" { // a bookmark, or the 403 page's way to another account
+		if back := params.Get("switch"); back != "" && !m.config.DisableLogin {
 			login(m, rw, req, localPath(back), "login", "")
 			return
 		}
@@ -173,14 +173,14 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	back := returnURL(m.site, req, pending.ReturnTo)
-	s, err := completeOnce(m.sessions, m.logins, req, pending, answer)
+	s, err := completeOnce(m.sessions, m.logins, req, pending, params)
 	if errors.Is(err, errUsedState) {
 		refuseStale(m, rw, req, state, err)
 		return
 	}
 	isRefused := errors.Is(err, errRefused)
-	isDropped := errors.Is(err, errUnavailable) && answer.Get("error") == "temporarily_unavailable"
-	if (isDropped || isRefused) && resumeLogin(m, rw, req, pending, answer, back) {
+	isDropped := errors.Is(err, errUnavailable) && params.Get("error") == "temporarily_unavailable"
+	if (isDropped || isRefused) && resumeLogin(m, rw, req, pending, params, back) {
 		return
 	}
 	status := statusOf(err, http.StatusBadRequest)
@@ -210,7 +210,7 @@ func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req 
 	res := newResponse("200 signed in", action{text: "Continue", href: back})
 	if isCut {
 		res.detail = "The address that you came from is too long to be remembered whole. Open it once more, or continue with its beginning."
-	} else { // a redirect would still count as coming from the provider's site, so the browser would not send the new cookie; a page of ours leads on
+	} else { // after a redirect from the provider's site the browser would not send the new cookie, so a page of ours leads on
 		rw.Header().Set("Refresh", "0; url="+back)
 	}
 	writeResponse(p, rw, req, res)
@@ -237,12 +237,12 @@ func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state
 // resumeLogin helps where the provider gave up, and reports whether it did. If another tab has signed in first, Keycloak answers the sign-in
 // page of this one with temporarily_unavailable, or with a code of the other tab's, which is refused. A user who has a session goes to the
 // page. For anybody else the sign-in starts again, if its page was too old.
-func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, answer url.Values, back string) bool {
+func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, params url.Values, back string) bool {
 	if _, err := authenticateSession(m, rw, req); err == nil {
 		redirect(rw, req, back)
 		return true
 	}
-	isOld := strings.Contains(answer.Get("error_description"), "authentication_expired") && !pending.IsRetry
+	isOld := strings.Contains(params.Get("error_description"), "authentication_expired") && !pending.IsRetry
 	if isOld {
 		login(m, rw, req, pending.ReturnTo, "", "")
 	}
@@ -251,23 +251,23 @@ func resumeLogin(m *middleware, rw http.ResponseWriter, req *http.Request, pendi
 
 // completeLogin checks the authorization response, exchanges its code (RFC 6749 4.1.3), verifies the tokens, and makes the session. The order
 // matters: nothing is sent to the provider before state and issuer have been checked, and no token is used before its nonce has.
-func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, answer url.Values) (*session, error) {
+func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogin, params url.Values) (*session, error) {
 	c := sm.client
 	md, err := discover(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	// RFC 9207 2.4: a response from another provider (mix-up attack) is refused here, even if it is an error.
-	if issuer := answer.Get("iss"); issuer != md.issuer && (answer.Has("iss") || md.namesIssuerInAnswer) {
+	if issuer := params.Get("iss"); issuer != md.issuer && (params.Has("iss") || md.namesIssuerInAnswer) {
 		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
 	}
-	if problem := answer.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(answer.Get("error_description")))
+	if problem := params.Get("error"); problem != "" { // RFC 6749 4.1.2.1
+		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(params.Get("error_description")))
 	}
-	if answer.Get("code") == "" {
+	if params.Get("code") == "" {
 		return nil, fmt.Errorf("%w: callback: no code", errBadResponse)
 	}
-	form := url.Values{"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
+	form := url.Values{"grant_type": {"authorization_code"}, "code": params["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
 	now := time.Now() // the session's start: a logout that arrives while the code is exchanged is later, and so ends it
 	t, err := requestTokens(ctx, c, form)
@@ -299,14 +299,14 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 // startLogin serves loginUrl: a sign-in that a page, or the provider (OIDC Core 4), starts. Anybody can send a browser here, so the provider
 // must be ours, and so must be the page where the sign-in ends.
 func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	asked, err := readParameters(req)
-	if issuer := asked.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.sessions.client, issuer) {
+	params, err := readParameters(req)
+	if issuer := params.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.sessions.client, issuer) {
 		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(m.sessions.client), forLog(issuer))
 	}
 	ours := origin(m.site, req)
 	back := defaultPage(m.site, req)
-	addParam(asked, "target_link_uri", asked.Get("rd")) // the name in oauth2-proxy
-	if target := asked.Get("target_link_uri"); target != "" {
+	addParam(params, "target_link_uri", params.Get("rd")) // the name in oauth2-proxy
+	if target := params.Get("target_link_uri"); target != "" {
 		back = localPath(strings.TrimPrefix(target, ours))
 		to, bad := url.Parse(target)
 		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m.site, to.Host)) {
@@ -319,7 +319,7 @@ func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("login: %w", err))
 		return
 	}
-	login(m, rw, req, back, "", asked.Get("login_hint"))
+	login(m, rw, req, back, "", params.Get("login_hint"))
 }
 
 // redirect sends the browser elsewhere, always with GET (RFC 9700 4.12), and without a Referer.

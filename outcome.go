@@ -26,8 +26,8 @@ func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
 }
 
-// The errors that decide a response; those that only one file uses are declared there. Every other error means a credential that is not valid. Those of
-// RFC 6750 3.1 have their code as text.
+// The errors that decide a response, except those that only one file needs. Any other error means a credential that is not valid. The text of
+// an error of RFC 6750 3.1 is its code.
 var (
 	errNoCredentials     = errors.New("not signed in")
 	errSessionEnded      = fmt.Errorf("%w", errNoCredentials) // for ever
@@ -46,12 +46,12 @@ var (
 
 // outcome is what an error means to the caller, and for the log.
 type outcome struct {
-	err        error // nil: any error with this status
+	err        error // nil: any error that is answered with this status
 	status     int
 	code       string // the OAuth error code, for a client that sent a token (RFC 6750 3.1)
 	level      int
 	retryAfter string // seconds
-	page       string // the row of pageTexts, "": that of the status
+	page       string // the row of pageTexts; "": the status's own
 	callerPage string // the same for callers with a token or credentials
 }
 

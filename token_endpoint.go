@@ -30,8 +30,8 @@ func requestTokens(ctx context.Context, c *client, form url.Values) (*tokenRespo
 	return readTokenResponse(c, status, body)
 }
 
-// problems of the provider's answers, by whose they are (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 8707 2). All other words are a
-// no to this grant, which another one may not get: providers have many for it, also whole sentences.
+// Error codes, by who can do something about them (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 8707 2). Any other code refuses this grant
+// and says nothing about the next: providers have many such codes, and some write whole sentences.
 const (
 	temporaryErrors = "temporarily_unavailable server_error slow_down"
 	clientErrors    = "invalid_client unauthorized_client"
@@ -39,7 +39,7 @@ const (
 	userErrors      = "access_denied not_allowed"
 )
 
-// isOneOf reports whether a code is one of these words.
+// isOneOf reports whether words, separated by spaces, include code.
 func isOneOf(words, code string) bool { return contains(strings.Fields(words), code) }
 
 // errorOfCode returns the error for a request that was refused with a code; otherwise is the error for all other codes.
@@ -59,8 +59,8 @@ func errorOfCode(code string, otherwise error) error {
 // tokenError makes an error from an error response of the token endpoint. Some providers send those with status 200.
 func tokenError(c *client, status int, code, description string) error {
 	outcome := errorOfCode(code, errRefused)
-	said := strconv.Itoa(status)
-	if status >= 500 || isOneOf("408 429", said) || code == "" && !isOneOf("400 401 403", said) {
+	text := strconv.Itoa(status)
+	if status >= 500 || isOneOf("408 429", text) || code == "" && !isOneOf("400 401 403", text) {
 		outcome = errUnavailable // also a proxy's page, or an endpoint that moved: that says nothing about the grant
 	} else if code == "invalid_request" {
 		outcome = errRefused // providers have many reasons for it, such as a code that has expired
@@ -77,13 +77,13 @@ func tokenError(c *client, status int, code, description string) error {
 
 // readTokenResponse reads a response of the token endpoint, or an error response (RFC 6749 5.2).
 func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, error) {
-	answer, err := parseGrant(body)
-	warnDuplicates(c, "token endpoint", body, answer)
-	code, kind := stringOf(answer["error"]), stringOf(answer["token_type"])
+	fields, err := parseGrant(body)
+	warnDuplicates(c, "token endpoint", body, fields)
+	code, kind := stringOf(fields["error"]), stringOf(fields["token_type"])
 	if status/100 != 2 || code != "" {
-		return nil, tokenError(c, status, code, stringOf(answer["error_description"]))
+		return nil, tokenError(c, status, code, stringOf(fields["error_description"]))
 	}
-	t := &tokenResponse{accessToken: stringOf(answer["access_token"]), refreshToken: stringOf(answer["refresh_token"]), idToken: stringOf(answer["id_token"])}
+	t := &tokenResponse{accessToken: stringOf(fields["access_token"]), refreshToken: stringOf(fields["refresh_token"]), idToken: stringOf(fields["id_token"])}
 	if err == nil && t.accessToken == "" {
 		err = errors.New("the answer has no access_token")
 	}
@@ -97,8 +97,8 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 	if !visibleASCII.MatchString(t.accessToken) { // no header can carry such a token
 		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
 	}
-	answer["expires_in"] = json.Number(valueText(answer["expires_in"])) // accept it as a string, too
-	if seconds, err := numericDate(answer, "expires_in"); err == nil && seconds < 1<<31 {
+	fields["expires_in"] = json.Number(valueText(fields["expires_in"])) // accept it as a string, too
+	if seconds, err := numericDate(fields, "expires_in"); err == nil && seconds < 1<<31 {
 		t.expiresIn = seconds
 	}
 	return t, nil
@@ -112,17 +112,17 @@ var visibleASCII = regexp.MustCompile("^[!-~]+$")
 
 // parseGrant reads the body of a token response: JSON, or a form, as some providers still send.
 func parseGrant(body []byte) (map[string]any, error) {
-	answer, err := parseObject(body)
+	fields, err := parseObject(body)
 	form, formErr := url.ParseQuery(string(body))
 	if err == nil || formErr != nil || form.Get("access_token")+form.Get("error") == "" {
-		return answer, err
+		return fields, err
 	}
-	answer = map[string]any{}
+	fields = map[string]any{}
 	for name, values := range form {
 		if len(values) > 1 && contains(decisiveNames, name) {
 			return nil, fmt.Errorf("form: must not have %s twice", name)
 		}
-		answer[name] = values[len(values)-1]
+		fields[name] = values[len(values)-1]
 	}
-	return answer, nil
+	return fields, nil
 }
