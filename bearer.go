@@ -68,10 +68,10 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 // verifyBearer verifies a token that is not in the cache, and applies the rule.
 func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
 	v, info, err := inspectToken(ctx, m.tokens, raw, headers)
-	if err != nil && !errors.Is(err, errUnavailable) {
-		err = fmt.Errorf("%w: %s", errInvalidToken, err)
-	}
 	if err != nil {
+		if !errors.Is(err, errUnavailable) {
+			err = fmt.Errorf("%w: %s", errInvalidToken, err)
+		}
 		return nil, err
 	}
 	claims := withoutClientSubject(info.claims)

@@ -271,11 +271,11 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	addParam(form, "code_verifier", pending.Verifier)
 	now := time.Now() // the session's start: a logout that arrives while the code is exchanged is later, and so ends it
 	t, err := requestTokens(ctx, c, form)
-	if err == nil && t.idToken == "" {
-		err = fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
-	}
 	if err != nil {
 		return nil, err
+	}
+	if t.idToken == "" {
+		return nil, fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
 	}
 	verified, err := verifyIDToken(ctx, c, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
