@@ -64,7 +64,7 @@ type client struct {
 	inFlight        inFlight
 	outageLock      sync.Mutex    // guards outage and the guesses
 	outage          backoff       // of introspection and token requests
-	answerCache     *boundedCache // hashed introspection or token request → *tokenInfo or *upstreamToken
+	responses       *boundedCache // hashed introspection or token request → *tokenInfo or *upstreamToken
 }
 
 // clientState records what happened to sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: a
@@ -83,7 +83,7 @@ type clientState struct {
 
 // warnOnce tells the operator about something that is tolerated.
 func warnOnce(c *client, format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); cacheAdd(c.answerCache, line, true, 0) {
+	if line := fmt.Sprintf(format, args...); cacheAdd(c.responses, line, true, 0) {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }
@@ -213,7 +213,7 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 func checkDate(c *client, sent string) {
 	theirs, err := http.ParseTime(sent)
 	skew := time.Until(theirs)
-	if err == nil && skew.Abs() > clockWarningSkew && cacheAdd(c.answerCache, "clock", true, 0) {
+	if err == nil && skew.Abs() > clockWarningSkew && cacheAdd(c.responses, "clock", true, 0) {
 		logf(c.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", c.issuer, skew.Round(time.Second))
 	}
 }
@@ -263,7 +263,7 @@ var minHMACKeyBytes = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
 func newClient(l *logger, c *Config, at string, p *problems) *client {
 	made := &client{log: l, issuer: c.Issuer, id: c.ClientID, secret: c.ClientSecret, authMethod: c.ClientAuthMethod, signerAlg: c.ClientKeyAlg, pinnedAlg: c.IDTokenSigningAlg,
 		endpoints: c.Endpoints, retries: c.ClientConfig.MaxRetries, exchangeTimeout: time.Duration(c.ExchangeTimeoutSeconds) * time.Second, discoveryURL: discoveryURL(c),
-		answerCache: newBoundedCache(8 << 20)}
+		responses: newBoundedCache(8 << 20)}
 	tlsConfig, err := newTLSConfig(&c.ClientConfig.TLS)
 	p.addError(at, err)
 	transport := http.DefaultTransport.(*http.Transport).Clone()

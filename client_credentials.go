@@ -51,14 +51,14 @@ func countGuess(c *client, caller string) error {
 	}
 	all.count++
 	one.count++
-	cacheSet(c.answerCache, "guesses of all", all, 0)
-	cacheSet(c.answerCache, "guesses of "+caller, one, 0)
+	cacheSet(c.responses, "guesses of all", all, 0)
+	cacheSet(c.responses, "guesses of "+caller, one, 0)
 	return nil
 }
 
 // guessesOf returns a caller's guesses of this minute.
 func guessesOf(c *client, whose string, now time.Time) *guesses {
-	known, _ := cacheGet(c.answerCache, "guesses of "+whose).(*guesses)
+	known, _ := cacheGet(c.responses, "guesses of "+whose).(*guesses)
 	if known == nil || now.Sub(known.since) > time.Minute {
 		return &guesses{since: now}
 	}
@@ -210,7 +210,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 	key := hashText(cc.salt + id + "\x00" + secret + "\x00" + cc.form)
 	c := cc.client
 	now := time.Now()
-	known, _ := cacheGet(c.answerCache, key).(*upstreamToken)
+	known, _ := cacheGet(c.responses, key).(*upstreamToken)
 	if known != nil && now.Before(known.RenewAt) {
 		return known, known.err
 	}
@@ -220,10 +220,10 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 		meanwhile := *known
 		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
 		known = &meanwhile
-		cacheSet(c.answerCache, key, known, parsedJSONFactor*len(known.Raw))
+		cacheSet(c.responses, key, known, parsedJSONFactor*len(known.Raw))
 	}
 	value, err := doOnce(ctx, &c.inFlight, key, func(ctx context.Context) (any, error) {
-		found, _ := cacheGet(c.answerCache, key).(*upstreamToken)
+		found, _ := cacheGet(c.responses, key).(*upstreamToken)
 		if found != nil && found != known && time.Now().Before(found.RenewAt) {
 			return found, found.err // another call has finished meanwhile
 		}
@@ -247,7 +247,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 		if isAway {
 			made.RenewAt = time.Now().Add(outageLifetime)
 		}
-		cacheSet(c.answerCache, key, made, parsedJSONFactor*len(made.Raw)+maxErrorSize)
+		cacheSet(c.responses, key, made, parsedJSONFactor*len(made.Raw)+maxErrorSize)
 		return made, err
 	})
 	made, _ := value.(*upstreamToken)

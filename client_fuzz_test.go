@@ -46,7 +46,7 @@ func FuzzDiscovery(f *testing.F) {
 		const issuer = "https://id.example.com"
 		c := &client{log: newLogger("login0-0@file", "error"), issuer: issuer, id: "app", discoveryURL: issuer + "/.well-known/openid-configuration",
 			hasLogin: mode&1 != 0, mutualTLS: mode&2 != 0, rules: &tokenRules{issuers: []string{issuer}, providerIssuer: &atomic.Value{}},
-			answerCache: newBoundedCache(100)}
+			responses: newBoundedCache(100)}
 		c.keys = &cachedDocument{fetch: func(context.Context) (any, error) { return nil, nil }}
 		if mode&4 != 0 {
 			c.endpoints = EndpointsConfig{Token: "http://inside/token", EndSession: "https://id.example.com/bye"}

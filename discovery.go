@@ -12,13 +12,13 @@ import (
 
 // metadata is what we use of the provider's metadata (OpenID Connect Discovery 1.0, 3; RFC 8414 2, RFC 9126 5, RFC 9207 3). It is never changed.
 type metadata struct {
-	issuer              string
-	endpoints           map[string]string // by the names of the specifications; configured ones override the provider's
-	signingAlgs         []string          // of ID tokens
-	authMethods         []string          // of the token endpoint
-	challengeMethods    any               // for PKCE; nil: not listed, which is different from an empty list
-	requiresPAR         bool
-	namesIssuerInAnswer bool // RFC 9207
+	issuer                string
+	endpoints             map[string]string // by the names of the specifications; configured ones override the provider's
+	signingAlgs           []string          // of ID tokens
+	authMethods           []string          // of the token endpoint
+	challengeMethods      any               // for PKCE; nil: not listed, which is different from an empty list
+	requiresPAR           bool
+	namesIssuerInResponse bool // RFC 9207
 }
 
 // discover returns the provider's metadata. If the provider is unavailable, it returns the last valid ones. If there are none, they are empty,
@@ -52,13 +52,13 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 	}
 	endpoints, err := checkEndpoints(c, found)
 	return &metadata{
-		issuer:              stringOf(found["issuer"]),
-		endpoints:           endpoints,
-		signingAlgs:         stringsOf(found["id_token_signing_alg_values_supported"]),
-		authMethods:         stringsOf(found["token_endpoint_auth_methods_supported"]),
-		challengeMethods:    found["code_challenge_methods_supported"],
-		requiresPAR:         found["require_pushed_authorization_requests"] == true,
-		namesIssuerInAnswer: found["authorization_response_iss_parameter_supported"] == true,
+		issuer:                stringOf(found["issuer"]),
+		endpoints:             endpoints,
+		signingAlgs:           stringsOf(found["id_token_signing_alg_values_supported"]),
+		authMethods:           stringsOf(found["token_endpoint_auth_methods_supported"]),
+		challengeMethods:      found["code_challenge_methods_supported"],
+		requiresPAR:           found["require_pushed_authorization_requests"] == true,
+		namesIssuerInResponse: found["authorization_response_iss_parameter_supported"] == true,
 	}, err
 }
 

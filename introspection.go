@@ -70,7 +70,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	// each time.
 	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
 	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
-		if known, _ := cacheGet(job.client.answerCache, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
+		if known, _ := cacheGet(job.client.responses, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
 			return known, known.err
 		}
 		if err := outageOf(job.client); err != nil {
@@ -81,7 +81,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 		if err != nil {
 			return nil, err
 		}
-		cacheSet(job.client.answerCache, key, answer, answer.size+maxErrorSize)
+		cacheSet(job.client.responses, key, answer, answer.size+maxErrorSize)
 		return answer, answer.err
 	})
 	if err != nil {

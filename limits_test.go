@@ -124,7 +124,7 @@ var limitsOfTokens = []limitRow{
 		return err != nil && !strings.Contains(err.Error(), "must have at most")
 	}},
 	{"bytes of a token that the provider is asked about", maxTokenSize, func(n int) bool {
-		c := &client{answerCache: newBoundedCache(1)}
+		c := &client{responses: newBoundedCache(1)}
 		c.outage.until = time.Now().Add(time.Hour)
 		c.outage.err = errUnavailable
 		_, err := introspect(context.Background(), &tokenVerifier{client: c}, padded("", "x", "", n), nil)
@@ -369,7 +369,7 @@ func TestLimitsOfMemories(t *testing.T) {
 		"states that were used, with the address to return to":                                              state.usedStates,
 		"sessions that were refreshed, for requests that are late":                                          state.refreshed,
 		"sessions of the last sign-ins, for callbacks that come twice":                                      m.logins.completed,
-		"answers of the provider about tokens, tokens for the upstream, wrong credentials and their number": m.sessions.client.answerCache,
+		"answers of the provider about tokens, tokens for the upstream, wrong credentials and their number": m.sessions.client.responses,
 		"headers of JWTs": parsedHeaders,
 	} {
 		bound := fmt.Sprintf("2 × %d MB", cache.capacity>>20)
@@ -432,7 +432,7 @@ func checkChunks(t *testing.T, name, value string, room, most int) {
 
 // clientOf is a client whose provider answers everything with this text.
 func clientOf(answer string) *client {
-	c := &client{log: newLogger("login0-0@file", "error"), answerCache: newBoundedCache(100), http: &http.Client{}}
+	c := &client{log: newLogger("login0-0@file", "error"), responses: newBoundedCache(100), http: &http.Client{}}
 	c.http.Transport = &cannedProvider{[]byte(answer)}
 	return c
 }

@@ -63,7 +63,7 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	if config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(c.answerCache, "S256", true, 0) {
+	if config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(c.responses, "S256", true, 0) {
 		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(md.challengeMethods))
 	}
 	setPending(m.logins, rw, req, pending, secret)
@@ -258,7 +258,7 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 		return nil, err
 	}
 	// RFC 9207 2.4: a response from another provider (mix-up attack) is refused here, even if it is an error.
-	if issuer := params.Get("iss"); issuer != md.issuer && (params.Has("iss") || md.namesIssuerInAnswer) {
+	if issuer := params.Get("iss"); issuer != md.issuer && (params.Has("iss") || md.namesIssuerInResponse) {
 		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
 	}
 	if problem := params.Get("error"); problem != "" { // RFC 6749 4.1.2.1

@@ -184,7 +184,7 @@ func TestSessionDecisionDuringALogout(t *testing.T) {
 	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"oAuthClientCredentials": map[string]any{"url": p.issuer + "/token", "clientId": "app", "clientSecret": p.clientSecret}})
 	m := testMiddlewareOf(s)
-	m.clientCredentials.client.answerCache = newBoundedCache(1 << 20)
+	m.clientCredentials.client.responses = newBoundedCache(1 << 20)
 	asked := 0
 	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
 		asked++
