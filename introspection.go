@@ -107,7 +107,8 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 		return nil, err
 	}
 	claims, err := parseObject(body)
-	if status == http.StatusOK && err == nil {
+	code := forLog(stringOf(claims["error"])) // some servers send it with 200
+	if status == http.StatusOK && err == nil && (code == "" || claims["active"] != nil) {
 		warnDuplicates(c, "introspection", body, claims)
 		for _, name := range []string{"exp", "nbf"} { // accept it as a string, too, like expires_in
 			if text := stringOf(claims[name]); wholeNumber.MatchString(text) {
@@ -116,8 +117,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 		}
 		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
 	}
-	code := forLog(stringOf(claims["error"]))
-	if status != http.StatusOK {
+	if status != http.StatusOK || code != "" {
 		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
 	}
 	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
@@ -138,9 +138,9 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 // affects all tokens. docs/apis.md has the same table.
 var introspectionFaults = [][]string{
 	{"(200|403|406|501) ", "question", "this question alone, as it seems: something in front of the provider may refuse it; is this the introspection endpoint?"},
-	{"4.. (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
+	{"(200|4..) (invalid_client|unauthorized_client|access_denied|insufficient_scope)|401 .*|403 .*", "client", "check the client's credentials, and that it may introspect"},
 	{"408 .*|425 .*|429 .*|50[1-9] .*|5[1-9]. .*|... (temporarily_unavailable|slow_down)", "provider", "it is away, or has had enough"},
-	{"400 .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
+	{"(200|400) .*|422 .*|413 .*|414 .*|431 .*|404 (invalid_token|unsupported_token_type|invalid_grant)", "token", ""},
 	{"500 .*", "question", "this question alone, as it seems"},
 	{".*", "address", "is this the introspection endpoint?"},
 }

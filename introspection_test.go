@@ -428,6 +428,7 @@ var whoseFault = []struct {
 	{413, "", "token"}, {414, "", "token"}, {431, "", "token"},
 	{500, "", "question"}, {500, "invalid_token", "question"},
 	{401, "", "client"}, {401, "invalid_token", "client"}, {401, "invalid_client", "client"}, {401, "invalid_request", "client"},
+	{200, "invalid_client", "client"}, {200, "invalid_token", "token"}, {200, "temporarily_unavailable", "provider"},
 	{200, "", "question"}, {403, "", "question"}, {406, "", "question"}, {501, "", "question"}, {403, "insufficient_scope", "client"},
 	{403, "access_denied", "client"}, {400, "invalid_client", "client"}, {400, "unauthorized_client", "client"}, {400, "access_denied", "client"},
 	{408, "", "provider"}, {425, "", "provider"}, {429, "", "provider"}, {429, "slow_down", "provider"}, {502, "", "provider"},
