@@ -139,8 +139,8 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 			return nil, errUsedState
 		}
 		s, err := completeLogin(ctx, sm, pending, params)
-		if err == nil && sm.store != nil {
-			err = writeStored(ctx, sm, s)
+		if err == nil {
+			_, err = writeSession(ctx, sm, s)
 		}
 		if err == nil {
 			cacheSet(pl.completed, key, s, sessionCost(s))
@@ -188,7 +188,7 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		status = http.StatusBadRequest // the code has expired; a new attempt may succeed
 	}
 	if err == nil {
-		err = saveSession(m.sessions, rw, req, s, time.Now())
+		_, _, err = saveSession(m.sessions, rw, req, s, s, false, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // such as tokens too large for cookies: trying again would not help
 	}
 	if err != nil {

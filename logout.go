@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -80,27 +79,6 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	writeResponse(m.pages, rw, req, newResponse("200 signed out", action{text: "Sign in again", href: externalPath(req, "/")}))
 }
 
-// openSessions returns the sessions of a request, live ones first. The ID token of an expired session still tells the provider who signs out.
-func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
-	var sessions []*session
-	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
-	for _, value := range chunkedValues(req, name) {
-		s, _, err := openSession(req.Context(), sm, name, value)
-		if err == nil {
-			err = unpackTokens(s)
-		}
-		if errors.Is(err, errUnavailable) {
-			return nil, err
-		}
-		if err == nil && checkSession(sm, s, time.Now()) == nil {
-			sessions = append([]*session{s}, sessions...)
-		} else if err == nil {
-			sessions = append(sessions, s)
-		}
-	}
-	return sessions, nil
-}
-
 // deleteUnread is for a sign-out whose cookies led to no session. The store's entry of a ticket is deleted, whatever it holds. But one of our
 // cookies that does not open, or is incomplete, may still be valid at another replica, or as a copy: such a session cannot be ended here.
 func deleteUnread(sm *sessionManager, req *http.Request) error {
@@ -108,14 +86,15 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 	values := chunkedValues(req, name)
 	isUnread := len(values) == 0 && len(cookieValues(req, chunkName(name, 1))) > 0 // the first part is missing
 	for _, value := range values {
-		packed, _, err := open(sm.sealer, name, value)
-		if err == nil && sm.store != nil && len(packed) == ticketName+ticketKey {
-			if err = storeDelete(req.Context(), sm.store, ticketID(packed)); err != nil {
-				return err
-			}
-			continue
+		isStored := false
+		content, _, err := open(sm.sealer, name, value)
+		if err == nil && len(content) == ticketName+ticketKey {
+			isStored, err = writeSession(req.Context(), sm, &session{ticket: content}) // it ended in 1970, so it is deleted
 		}
-		isUnread = isUnread || strings.HasPrefix(value, "A") // from the version byte, which all of ours begin with
+		if isStored && err != nil {
+			return err
+		}
+		isUnread = isUnread || !isStored && strings.HasPrefix(value, "A") // from the version byte, which all of ours begin with
 	}
 	if isUnread {
 		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
@@ -193,46 +172,4 @@ func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request
 	// This is the only response of ours that may be framed.
 	setHeaders(rw, "Cache-Control", "no-store", "Content-Type", "text/html; charset=utf-8", "Content-Security-Policy", "default-src 'none'")
 	_, _ = io.WriteString(rw, "<!doctype html><title>"+title+"</title>")
-}
-
-// hasSessionOf reports whether we have a session with that sid.
-func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, error) {
-	if sm.store == nil {
-		principalsLock.RLock()
-		defer principalsLock.RUnlock()
-		for _, p := range append(append([]*principal{}, recentPrincipals.byName[sid]...), formerPrincipals.byName[sid]...) {
-			if p.clientState == sm.state && p.sid == sid { // names in the index may also be users
-				return true, nil
-			}
-		}
-		return false, nil
-	}
-	found, err := storeFind(ctx, sm.store, sid, "")
-	return len(found) > 0, err
-}
-
-// logoutByProvider ends the session sid (only if it belongs to sub, if that is given), or, without sid, all sessions of sub, and records it
-// in a list.
-func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCache, sid, sub string) error {
-	mark := "sid:" + sid
-	if sid == "" {
-		mark = "sub:" + sub
-	} else if sub != "" {
-		mark = "both:" + sid + "\x00" + sub
-	}
-	revoke(sm, list, mark, sharedClock(sm.state))
-	logf(sm.log, levelInfo, "logout by the provider: sid %q sub %q", forLog(sid), forLog(sub))
-	if sm.store == nil {
-		return nil
-	}
-	found, err := deleteStoredOf(ctx, sm.store, sid, sub)
-	if err != nil || list != sm.state.revoked {
-		return err // the provider may try again
-	}
-	err = publishLogouts(ctx, sm, mark) // last, as the deletions may have made room in a full Redis
-	if err != nil && found > 0 {
-		logf(sm.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
-		err = nil
-	}
-	return err
 }

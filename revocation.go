@@ -54,7 +54,10 @@ func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 
 // publishLogouts tells the other replicas which sessions were ended. Usually they are gone from the store already. But if an index was
 // evicted, they were not found, and a failover or a restart may bring them back. The marks are sealed, so Redis learns no names.
-func publishLogouts(ctx context.Context, sm *sessionManager, marks ...string) error {
+func publishLogouts(ctx context.Context, sm *sessionManager, marks []string) error {
+	if sm.store == nil || len(marks) == 0 {
+		return nil
+	}
 	var told []string
 	for _, mark := range marks {
 		told = append(told, seal(sm.sealer, "mark", []byte(fmt.Sprint(sharedClock(sm.state), " ", mark))))
@@ -148,4 +151,57 @@ func markLogoutTokenUsed(ctx context.Context, sm *sessionManager, t *token) erro
 		_, err = storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
 	}
 	return err
+}
+
+// hasSessionOf reports whether we have a session with that sid.
+func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, error) {
+	if sm.store == nil {
+		principalsLock.RLock()
+		defer principalsLock.RUnlock()
+		for _, p := range append(append([]*principal{}, recentPrincipals.byName[sid]...), formerPrincipals.byName[sid]...) {
+			if p.clientState == sm.state && p.sid == sid { // names in the index may also be users
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	found, err := storeFind(ctx, sm.store, sid, "")
+	return len(found) > 0, err
+}
+
+// logoutByProvider ends the session sid (only if it belongs to sub, if that is given), or, without sid, all sessions of sub, and records it
+// in a list.
+func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCache, sid, sub string) error {
+	mark := "sid:" + sid
+	if sid == "" {
+		mark = "sub:" + sub
+	} else if sub != "" {
+		mark = "both:" + sid + "\x00" + sub
+	}
+	revoke(sm, list, mark, sharedClock(sm.state))
+	logf(sm.log, levelInfo, "logout by the provider: sid %q sub %q", forLog(sid), forLog(sub))
+	if sm.store == nil {
+		return nil
+	}
+	found, err := deleteStoredOf(ctx, sm.store, sid, sub)
+	if err != nil || list != sm.state.revoked {
+		return err // the provider may try again
+	}
+	err = publishLogouts(ctx, sm, []string{mark}) // last, as the deletions may have made room in a full Redis
+	if err != nil && found > 0 {
+		logf(sm.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
+		err = nil
+	}
+	return err
+}
+
+// deleteStoredOf ends the sessions that a logout token names, for all replicas, and returns how many there were.
+func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error) {
+	ids, err := storeFind(ctx, s, sid, sub)
+	for _, id := range ids {
+		if err == nil {
+			err = storeDelete(ctx, s, id)
+		}
+	}
+	return len(ids), err
 }

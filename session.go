@@ -37,18 +37,6 @@ type sessionRecord struct {
 	Decision  *decision      `json:"d,omitempty"`
 }
 
-// decision is the result of authorizing a session. It is sealed with the session, so that after a restart the tokens need not be parsed
-// again: that would cost the interpreter as much as all the rest of a request. It is valid only for exactly the options that made it.
-type decision struct {
-	By       string     `json:"b"` // a hash of the options
-	Until    int64      `json:"u"` // when the session must be refreshed, renewed or ended, in Unix seconds
-	Username string     `json:"n,omitempty"`
-	SID      string     `json:"p,omitempty"`
-	Subject  string     `json:"s,omitempty"`
-	Names    []string   `json:"h,omitempty"` // of the headers for the upstream
-	Values   [][]string `json:"v,omitempty"`
-}
-
 // sessionManager is everything that the sessions of one configuration need.
 type sessionManager struct {
 	config *Config
@@ -108,8 +96,9 @@ const (
 	replacedCookieGrace    = 5 * time.Second      // how long a replaced cookie stays valid without being checked again
 	defaultTokenLifetime   = 300                  // seconds, for tokens that do not say when they expire
 	refusedRefreshLifetime = 365 * 24 * time.Hour // how long it is remembered that a refresh token was refused
+	replacedSessionGrace   = 30 * time.Second     // how long a replaced session lives on, for requests that its browser has already sent
+	endedSessionsReport    = 10                   // how many sessions must end in one minute to be worth a warning
 	maxRecheckInterval     = time.Hour            // how long a principal may be used without being checked again
-	maxDecisionSize        = 512                  // bytes of header values sealed with a session
 )
 
 // carriedClaims are claims that a refreshed ID token may omit although they still hold: who the user is, how they signed in, and the
@@ -163,7 +152,7 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 			p, err = authorizeSession(m, rw, req, s, credential, current)
 		}
 		if errors.Is(err, errSessionEnded) {
-			deleteStored(m.sessions, rw, req, s)
+			deleteEnded(m.sessions, rw, req, s)
 		}
 		if !errors.Is(err, errNoCredentials) {
 			return p, err
@@ -171,77 +160,6 @@ func authenticateSession(m *middleware, rw http.ResponseWriter, req *http.Reques
 		reason = err // a valid one may follow
 	}
 	return nil, reason
-}
-
-// acceptDecision lets in a session by the decision that was sealed with it. It returns nil, nil if the decision does not settle it.
-func acceptDecision(ctx context.Context, m *middleware, s *session, credential string) (*principal, error) {
-	d, now := s.Decision, time.Now()
-	until := time.Unix(d.Until, 0)
-	if !now.Before(until) || isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) {
-		return nil, nil
-	}
-	p := &principal{sessionID: s.ID, sid: d.SID, sub: d.Subject, names: d.Names, values: d.Values}
-	if d.Username != "" {
-		p.user = url.User(d.Username)
-	}
-	if m.sessions.opened.headers != nil {
-		addTokenHeaders(m.sessions.opened, p, s)
-	}
-	p, err := rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, earlier(until, now.Add(maxRecheckInterval)))
-	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to remove
-		removeByName(m.sessions.state, s.ID)
-		return nil, nil
-	}
-	return p, err
-}
-
-// splitPolicy splits a policy: tokens has the headers that are made from raw tokens alone, rest everything else.
-func splitPolicy(by *policy) (rest, tokens *policy) {
-	rest = &policy{rule: by.rule, username: by.username}
-	tokens = &policy{}
-	for _, h := range by.headers {
-		isOfTokens := h.format != nil && len(h.format.keys) > 0
-		for i := 0; isOfTokens && i < len(h.format.keys); i++ {
-			isOfTokens = h.format.keys[i][0] == "raw"
-		}
-		if isOfTokens {
-			tokens.headers = append(tokens.headers, h)
-		} else {
-			rest.headers = append(rest.headers, h)
-		}
-	}
-	return rest, tokens
-}
-
-// addTokenHeaders adds the headers that a decision does not hold.
-func addTokenHeaders(by *policy, p *principal, s *session) {
-	raw := rawTokens(s.parts)
-	made, _ := evaluatePolicy(by, identity{"raw": map[string]any{"id_token": raw[0], "access_token": raw[1]}}) // cannot fail: this policy has no rule
-	p.names = append(p.names, made.names...)
-	p.values = append(p.values, made.values...)
-}
-
-// decide makes the decision that is sealed with a session. It is nil if the rule refuses the session, or if the headers are long.
-func decide(sm *sessionManager, s *session, now time.Time) *decision {
-	p, err := evaluateSession(sm.sealed, s)
-	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
-		return nil
-	}
-	made := &decision{By: sm.hash, Until: partEnd(sm, s, renewFraction), SID: p.sid, Subject: p.sub, Names: p.names, Values: p.values}
-	if canRefresh(sm, s) && s.RefreshAt < made.Until {
-		made.Until = s.RefreshAt
-	}
-	if p.user != nil {
-		made.Username = p.user.Username()
-	}
-	size := len(made.Username)
-	for _, lines := range p.values {
-		size += len(strings.Join(lines, ""))
-	}
-	if size > maxDecisionSize {
-		return nil
-	}
-	return made
 }
 
 // authorizeSession checks an opened session, refreshes and renews it if it is due, applies the rule, and caches the principal.
@@ -263,25 +181,18 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	isDue := s.End == 0 && now.Unix() >= partEnd(m.sessions, fresh, renewFraction) // a replaced session must not take its cookie's place back
 	kept := fresh
 	until := recheckTime(m.sessions, fresh, now)
-	if m.store != nil {
-		kept, err = saveStored(m.sessions, rw, req, s, fresh, current, isDue, now)
-	} else if fresh != s || !current || isDue {
-		err = saveSession(m.sessions, rw, req, fresh, now)
-		// This cookie has been replaced. For a moment, requests that still carry it are served without checking it again.
-		until = earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(m.sessions, s), 0))
+	if fresh != s || !current || isDue {
+		kept, until, err = saveSession(m.sessions, rw, req, s, fresh, isDue, now)
 	}
 	var p *principal
 	if err == nil { // if the rule refuses the session, it lives on for pages with another rule
-		p, err = evaluateSession(m.policy, kept) // as it is in the store, where another replica may have written it meanwhile
+		p, err = evaluateSession(m.policy, kept) // as it is kept now: another replica may have written it meanwhile
 	}
 	if err != nil {
 		return p, err
 	}
-	if m.store != nil {
-		p.validation, p.redisSlot = storeValidation(m.store, ticketID(kept.ticket))
-		p.validator = kept.validator
-		p.revalidatableUntil = recheckTime(m.sessions, kept, now)
-		until = earlier(p.revalidatableUntil, now.Add(m.cache.localCopyLifetime))
+	if kept.ticket != nil {
+		until = allowRevalidation(m, p, kept, until, now)
 	}
 	if p, err = rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until); err != nil {
 		return nil, err
@@ -425,9 +336,6 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 			known = &refreshResult{call: &delayedCall{}}
 			cacheSet(sm.state.refreshed, key, known, 0) // doOnce makes this call its only user
 		}
-		if known.fresh != nil && sm.store == nil {
-			return known.fresh, nil
-		}
 		if known.fresh == nil && time.Now().Before(known.failed.until) {
 			return nil, known.failed.err
 		}
@@ -435,7 +343,7 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 			known.call.wait = patience
 		}
 		//lint:ignore SA1029 the interpreter takes all types of ours for one
-		fresh, err := redeemWithLease(context.WithValue(ctx, delayedCallKey, known.call), sm, s, known.fresh, key, patience)
+		fresh, err := refreshTokens(context.WithValue(ctx, delayedCallKey, known.call), sm, s, known.fresh, key, patience)
 		if fresh != nil {
 			known.fresh = fresh // even if the store could not be written: the refresh token has been used up
 			cacheSet(sm.state.refreshed, key, known, sessionCost(fresh))
@@ -554,24 +462,101 @@ func evaluateSession(by *policy, s *session) (*principal, error) {
 	return p, nil
 }
 
+// openSessions returns the sessions of a request, live ones first. The ID token of an expired session still tells the provider who signs out.
+func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
+	var sessions []*session
+	name := cookieName(&sm.cookie, isHTTPS(sm.site, req))
+	for _, value := range chunkedValues(req, name) {
+		s, _, err := openSession(req.Context(), sm, name, value)
+		if err == nil {
+			err = unpackTokens(s)
+		}
+		if errors.Is(err, errUnavailable) {
+			return nil, err
+		}
+		if err == nil && checkSession(sm, s, time.Now()) == nil {
+			sessions = append([]*session{s}, sessions...)
+		} else if err == nil {
+			sessions = append(sessions, s)
+		}
+	}
+	return sessions, nil
+}
+
 // endSessions ends the sessions of a browser: it removes their cookies and principals, and revokes copies that may still be around.
 func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
-	for _, s := range sessions {
-		if sm.store == nil {
-			break
-		}
-		if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
-			return err // otherwise the session would live on without its owner's knowledge
-		}
-	}
-	clearCookies(sm, rw, req)
 	var marks []string
 	for _, s := range sessions {
-		revoke(sm, sm.state.revoked, "id:"+s.ID, sharedClock(sm.state))
+		s.End = time.Now().Unix()
+		if _, err := writeSession(req.Context(), sm, s); err != nil {
+			return err // otherwise the session would live on without its owner's knowledge
+		}
 		marks = append(marks, "id:"+s.ID)
 	}
-	if sm.store != nil && marks != nil {
-		_ = publishLogouts(req.Context(), sm, marks...) // only for the case that Redis loses the deletion, which has succeeded
+	clearCookies(sm, rw, req)
+	for _, mark := range marks {
+		revoke(sm, sm.state.revoked, mark, sharedClock(sm.state))
 	}
+	_ = publishLogouts(req.Context(), sm, marks) // only for the case that Redis loses the deletion, which has succeeded
 	return nil
+}
+
+// endReplaced ends the session that a browser had before a new sign-in. Its cookie is replaced, so only a thief can still use it, or a
+// request in progress, whose response must not put the old cookie back.
+func endReplaced(sm *sessionManager, req *http.Request, by *session) {
+	sessions, err := openSessions(sm, req)
+	for _, old := range sessions {
+		if old.ID == by.ID {
+			continue // the browser repeated the callback
+		}
+		cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
+		old.End = time.Now().Add(replacedSessionGrace).Unix()
+		_, failed := writeSession(req.Context(), sm, old)
+		err = firstError(err, failed)
+	}
+	if err != nil {
+		logf(sm.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
+	}
+}
+
+// deleteEnded deletes a session that was logged out, or whose refresh the provider refused, so that no other replica tries it again.
+func deleteEnded(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session) {
+	s.End = time.Now().Unix()
+	isStored, err := writeSession(req.Context(), sm, s)
+	if err != nil {
+		logf(sm.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
+	}
+	isOver := cacheGet(sm.state.revoked, "id:"+s.ID) != nil || cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil
+	if isStored && !isOver { // otherwise the browser no longer has this cookie, or may have a newer one, from another replica
+		clearCookies(sm, rw, req)
+	}
+}
+
+// endedSessions are the sessions that ended for the same reason within a minute.
+type endedSessions struct {
+	since      time.Time
+	sessions   map[string]bool
+	nextReport int // the number at which the next line is logged
+}
+
+// countEndedSession counts sessions that end without their users' doing. One means nothing; many should concern the operator.
+func countEndedSession(sm *sessionManager, what, id string) {
+	principalsLock.Lock()
+	ended := sm.ended[what]
+	if ended == nil || time.Since(ended.since) > time.Minute {
+		ended = &endedSessions{since: time.Now(), sessions: map[string]bool{}, nextReport: endedSessionsReport}
+		sm.ended[what] = ended
+	}
+	if len(ended.sessions) < maxCountedSessions {
+		ended.sessions[id] = true
+	}
+	count := len(ended.sessions)
+	isDue := count == ended.nextReport
+	if isDue {
+		ended.nextReport *= 10
+	}
+	principalsLock.Unlock()
+	if isDue {
+		logf(sm.log, levelWarn, "in the last minute %d sessions %s", count, what)
+	}
 }

@@ -1,61 +1,17 @@
 package oidc
 
 import (
-	"bytes"
-	"compress/flate"
-	"context"
-	"encoding/asn1"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
-	"sync"
 	"time"
 )
 
-// Sessions in the browser: sealed in one or more cookies, or as a ticket for an entry in Redis (session_redis.go).
+// Sessions in the browser: the session cookie holds everything, sealed. The ticket of a session in Redis is in the same cookie.
 
-// openSession reads the session in a cookie's value. current is false if it should be sealed again with another secret (see open).
-func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, current bool, err error) {
-	s = nil
-	packed, current, err := open(sm.sealer, name, value)
-	if err == nil && sm.store != nil {
-		s, err = fetchStored(ctx, sm, packed)
-		return s, current, err
-	}
-	if err == nil {
-		s, err = unpackSession(packed)
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
-	}
-	return s, current, nil
-}
-
-// unpackTokens reads the tokens of an unpacked session. Until then, only its Decision tells anything about the user.
-func unpackTokens(s *session) error {
-	if s.parts == nil {
-		return nil
-	}
-	raw := rawTokens(s.parts)
-	t, err := parseToken(raw[0])
-	if err == nil {
-		s.idToken, s.accessToken, s.refreshToken = raw[0], raw[1], raw[2]
-		s.claims = mergeClaims(s.Carried, t.claims)
-		s.parts = nil
-	}
-	return err
-}
-
-// saveSession writes the session to the browser, and marks it as used now. A store, if there is one, already has it.
-func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) error {
-	if sm.store != nil {
-		return setSessionCookie(sm, rw, req, s, s.ticket, now)
-	}
-	renewed := *s // a copy: sessions are shared between requests and never changed
+// saveInCookie seals fresh into the session cookie, as used now. It returns what it sealed, and until when the cookie of s, which has been
+// replaced, is accepted without being checked again: requests that still carry it are on their way.
+func saveInCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, now time.Time) (*session, time.Time, error) {
+	renewed := *fresh // a copy: sessions are shared between requests and never changed
 	renewed.Renewed = now.Unix()
 	renewed.Decision = decide(sm, &renewed, now)
 	content, err := packSession(&renewed)
@@ -63,10 +19,10 @@ func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 		renewed.Decision = nil
 		content, err = packSession(&renewed)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = setSessionCookie(sm, rw, req, &renewed, content, now)
 	}
-	return setSessionCookie(sm, rw, req, &renewed, content, now)
+	return &renewed, earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(sm, s), 0)), err
 }
 
 // setSessionCookie seals content, the session or its ticket, into the session cookie.
@@ -89,106 +45,6 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 	}
 	logf(sm.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
 	return nil
-}
-
-// A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. The parts
-// are stored decoded, so that deflate finds the JSON that a user's three tokens have in common. A token that is not a JWT is only a payload.
-
-const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
-
-// packSession encodes a session's record and tokens.
-func packSession(s *session) ([]byte, error) {
-	if err := unpackTokens(s); err != nil {
-		return nil, err
-	}
-	head, err := json.Marshal(&s.sessionRecord)
-	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	parts := [][]byte{head}
-	for _, raw := range []string{s.idToken, s.accessToken, s.refreshToken} {
-		parts = append(parts, splitJWT(raw)...)
-	}
-	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
-	if len(text) > maxUnpacked {
-		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
-	}
-	return deflate(text), nil
-}
-
-// unpackSession is the inverse of packSession. The tokens stay in parts until they are needed.
-func unpackSession(packed []byte) (*session, error) {
-	text, err := inflate(packed)
-	if err != nil {
-		return nil, err
-	}
-	var parts [][]byte
-	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*3 {
-		return nil, errors.New("session: cut short")
-	}
-	s := &session{parts: parts[1:]}
-	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
-	numbers.UseNumber() // claims are compared as text
-	if err := numbers.Decode(&s.sessionRecord); err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
-	return s, nil
-}
-
-func deflate(text []byte) []byte {
-	var out bytes.Buffer
-	w, _ := flate.NewWriter(&out, flate.BestCompression)
-	w.Write(text)
-	w.Close()
-	return out.Bytes()
-}
-
-var inflaters sync.Pool // each takes 44 KB, which would be garbage after every session that is opened
-
-// inflate is the inverse of deflate, and refuses decompression bombs.
-func inflate(packed []byte) ([]byte, error) {
-	found := inflaters.Get()
-	if found == nil {
-		found = flate.NewReader(strings.NewReader(""))
-	}
-	again, _ := found.(flate.Resetter)
-	_ = again.Reset(bytes.NewReader(packed), nil) // cannot fail
-	reader, _ := found.(io.Reader)
-	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
-	inflaters.Put(found)
-	if err != nil || len(text) > maxUnpacked {
-		return nil, errors.New("session: does not inflate")
-	}
-	return text, nil
-}
-
-// rawTokens returns the tokens as they were before splitJWT.
-func rawTokens(parts [][]byte) []string {
-	var tokens []string
-	for i := 0; i < len(parts); i += 3 {
-		raw := string(parts[i+1])
-		if len(parts[i]) > 0 {
-			encode := base64.RawURLEncoding.EncodeToString
-			raw = encode(parts[i]) + "." + encode(parts[i+1]) + "." + encode(parts[i+2])
-		}
-		tokens = append(tokens, raw)
-	}
-	return tokens
-}
-
-// splitJWT decodes the three parts of a JWT, if encoding them again gives the same text. Otherwise the whole token is the second part.
-func splitJWT(raw string) [][]byte {
-	var decoded [][]byte
-	for _, part := range strings.Split(raw, ".") {
-		bytes, err := base64.RawURLEncoding.DecodeString(part)
-		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
-			decoded = append(decoded, bytes)
-		}
-	}
-	if len(decoded) != 3 || strings.Count(raw, ".") != 2 {
-		return [][]byte{nil, []byte(raw), nil}
-	}
-	return decoded
 }
 
 // clearCookies removes the session's cookies from the browser.

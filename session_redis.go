@@ -20,9 +20,7 @@ const (
 	briefWait    = time.Second     // how long a request waits for another one's refresh while its own tokens are still valid
 	maxClockSkew = 5 * time.Minute // how far clocks may differ
 
-	clockWarningSkew     = 5 * time.Second  // how far they may differ without a warning
-	endedSessionsReport  = 10               // how many sessions must end in one minute to be worth a warning
-	replacedSessionGrace = 30 * time.Second // how long a replaced session lives on, for requests that its browser has already sent
+	clockWarningSkew = 5 * time.Second // how far they may differ without a warning
 )
 
 func ticketID(ticket []byte) string {
@@ -91,6 +89,14 @@ func revalidate(h *handler, rw http.ResponseWriter, req *http.Request, p *princi
 	h.next.ServeHTTP(rw, req)
 }
 
+// allowRevalidation gives a principal what revalidate needs, and returns until when it is used without being revalidated.
+func allowRevalidation(m *middleware, p *principal, s *session, until, now time.Time) time.Time {
+	p.validation, p.redisSlot = storeValidation(m.store, ticketID(s.ticket))
+	p.validator = s.validator
+	p.revalidatableUntil = until
+	return earlier(until, now.Add(m.cache.localCopyLifetime))
+}
+
 // serveUnvalidated is serve for a request that has already spent time on the store. If the store failed, the answer is 503.
 func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, began time.Time, failed error) {
 	if failed != nil {
@@ -133,8 +139,8 @@ func extendCached(again *principal) bool {
 	return true
 }
 
-// writeStored writes a session to the store. A session without a ticket is new and gets one. A session that is no longer there was logged
-// out meanwhile, and stays logged out.
+// writeStored writes a session to the store, and deletes one that has ended. A session without a ticket is new and gets one. A session that
+// is no longer there was logged out meanwhile, and stays logged out.
 func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	life := remainingLifetime(sm, s)
 	before := ""
@@ -143,11 +149,14 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	} else {
 		before = redisBody(s.validator)
 	}
+	id := ticketID(s.ticket)
+	if life <= 0 {
+		return storeDelete(ctx, sm.store, id)
+	}
 	packed, err := packSession(s)
 	if err != nil {
 		return err
 	}
-	id := ticketID(s.ticket)
 	sealed := seal(ticketSealer(sm, s.ticket), id, packed)
 	s.validator = storeValidator(sealed)
 	there, err := storeSet(ctx, sm.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
@@ -157,45 +166,21 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	return err
 }
 
-// endReplaced ends the session that a browser had before a new sign-in. Its cookie is replaced, so only a thief can still use it, or a
-// request in progress, whose response must not put the old cookie back.
-func endReplaced(sm *sessionManager, req *http.Request, by *session) {
-	sessions, err := openSessions(sm, req)
-	for _, old := range sessions {
-		if old.ID == by.ID {
-			continue // the browser repeated the callback
-		}
-		cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
-		if sm.store == nil {
-			continue
-		}
-		old.End = time.Now().Add(replacedSessionGrace).Unix()
-		err = firstError(err, writeStored(req.Context(), sm, old))
+// saveStored renews a session in the store if that is due, and gives the browser its ticket again, because the cookie's lifetime has changed.
+// It returns the session as it is now in the store, and until when it need not be opened again.
+func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, isDue bool, now time.Time) (kept *session, until time.Time, err error) {
+	kept = s
+	if isDue {
+		kept, err = renewStored(req.Context(), sm, s, now)
+	}
+	if errors.Is(err, errUnavailable) { // no reason to end the session: later requests will try again
+		logf(sm.log, levelWarn, "session %s: renewal: %s", s.ID, err)
+		return s, recheckTime(sm, s, now), nil
 	}
 	if err != nil {
-		logf(sm.log, levelInfo, "the session before this sign-in could not be ended: %s", err)
+		return nil, now, err
 	}
-}
-
-// saveStored is the part of authorizeSession for a session in the store. A refresh has already written it; a renewal is written here. The
-// browser gets its ticket again, because the cookie's lifetime has changed. It returns the session as it is now in the store.
-func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, current, isDue bool, now time.Time) (*session, error) {
-	kept := fresh
-	if isDue {
-		renewed, err := renewStored(req.Context(), sm, fresh, now)
-		if errors.Is(err, errUnavailable) { // no reason to end the session: later requests will try again
-			logf(sm.log, levelWarn, "session %s: renewal: %s", s.ID, err)
-			return fresh, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		kept = renewed
-	}
-	if kept == s && current {
-		return s, nil
-	}
-	return kept, setSessionCookie(sm, rw, req, kept, kept.ticket, now)
+	return kept, recheckTime(sm, kept, now), setSessionCookie(sm, rw, req, kept, kept.ticket, now)
 }
 
 // An existing session may be written only by a replica that holds its lease and has read the session since. Two replicas writing at once
@@ -242,13 +227,9 @@ func renewStored(ctx context.Context, sm *sessionManager, s *session, now time.T
 	return &renewed, writeStored(ctx, sm, &renewed) // this ends the lease
 }
 
-// redeemWithLease is redeemRefreshToken for several replicas. The replica that holds the lease refreshes; the others wait for the result, but
-// no longer than patience, since they have tokens to go on with. If the holder dies, the lease expires and the next one takes over. fresh is
-// the result of an earlier call that could not write to the store. A session returned with an error means the same: only the store failed.
+// redeemWithLease is refreshTokens for several replicas. The replica that holds the lease refreshes; the others wait for the result, but no
+// longer than patience, since they have tokens to go on with. If the holder dies, the lease expires and the next one takes over.
 func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session, key string, patience time.Duration) (*session, error) {
-	if sm.store == nil {
-		return redeemRefreshToken(ctx, sm, s)
-	}
 	if _, err := discover(ctx, sm.client); err != nil {
 		return nil, err // discovery may take time, so it comes before the lease
 	}
@@ -286,58 +267,4 @@ func redeemHoldingLease(ctx context.Context, sm *sessionManager, s, fresh *sessi
 		releaseLease(ctx, sm, s, mine) // a session that was written has ended it already
 	}
 	return fresh, err
-}
-
-// endedSessions are the sessions that ended for the same reason within a minute.
-type endedSessions struct {
-	since      time.Time
-	sessions   map[string]bool
-	nextReport int // the number at which the next line is logged
-}
-
-// countEndedSession counts sessions that end without their users' doing. One means nothing; many should concern the operator.
-func countEndedSession(sm *sessionManager, what, id string) {
-	principalsLock.Lock()
-	ended := sm.ended[what]
-	if ended == nil || time.Since(ended.since) > time.Minute {
-		ended = &endedSessions{since: time.Now(), sessions: map[string]bool{}, nextReport: endedSessionsReport}
-		sm.ended[what] = ended
-	}
-	if len(ended.sessions) < maxCountedSessions {
-		ended.sessions[id] = true
-	}
-	count := len(ended.sessions)
-	isDue := count == ended.nextReport
-	if isDue {
-		ended.nextReport *= 10
-	}
-	principalsLock.Unlock()
-	if isDue {
-		logf(sm.log, levelWarn, "in the last minute %d sessions %s", count, what)
-	}
-}
-
-// deleteStored deletes a session that was logged out, or whose refresh the provider refused, so that no other replica tries it again.
-func deleteStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session) {
-	if sm.store == nil {
-		return // the browser may have a newer cookie by now, from another replica
-	}
-	if err := storeDelete(req.Context(), sm.store, ticketID(s.ticket)); err != nil {
-		logf(sm.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
-	}
-	isOver := cacheGet(sm.state.revoked, "id:"+s.ID) != nil || cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil
-	if !isOver { // otherwise the browser no longer has its cookie, or has another session's
-		clearCookies(sm, rw, req)
-	}
-}
-
-// deleteStoredOf ends the sessions that a logout token names, for all replicas, and returns how many there were.
-func deleteStoredOf(ctx context.Context, s *store, sid, sub string) (int, error) {
-	ids, err := storeFind(ctx, s, sid, sub)
-	for _, id := range ids {
-		if err == nil {
-			err = storeDelete(ctx, s, id)
-		}
-	}
-	return len(ids), err
 }

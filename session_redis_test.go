@@ -555,7 +555,8 @@ func TestReplicaLease(t *testing.T) {
 	}
 	value, _ := storeGet(ctx, sm.store, ticketID(old.ticket))
 	keep := func() (*session, error) {
-		return saveStored(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old, old, true, true, now)
+		kept, _, err := saveSession(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old, old, true, now)
+		return kept, err
 	}
 	expect := func(what, script string, count int) {
 		t.Helper()
@@ -609,7 +610,7 @@ func TestReplicaLease(t *testing.T) {
 		t.Errorf("it has ended: %v, %v", got, err)
 	}
 	refuse("EVAL", replayScript)
-	deleteStored(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old)
+	deleteEnded(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old)
 	s.expectLog("session "+old.ID+" could not be deleted: ", `answered "ERR"`)
 	refuse("GET", "session:")
 	req := httptest.NewRequest(http.MethodGet, app+"/", nil)
