@@ -17,6 +17,7 @@ func FuzzSessionCookie(f *testing.F) {
 	f.Add("login-session=3~abc; login-session.1=def; login-session.2=ghi", []byte{0})
 	f.Add("__Host-login-session.7=x;login-state.0123456789ab=y; a=b", packed[:len(packed)/2])
 	f.Add(`login-session="9~";; =; login-session=`, []byte(nil))
+	pl := &pendingLogins{site: &site{}, cookie: cookie{baseName: "login-state"}}
 	f.Fuzz(func(t *testing.T, line string, content []byte) {
 		req := &http.Request{Header: http.Header{"Cookie": {line}}}
 		values := chunkedValues(req, "login-session")
@@ -31,7 +32,7 @@ func FuzzSessionCookie(f *testing.F) {
 		if opened, err := unpackSession(content); err == nil && len(rawTokens(opened.parts)) != 3 {
 			t.Error("unpacked half a session")
 		}
-		begun := pendingCookies(req, "login-state.")
+		begun := pendingCookies(pl, req)
 		if len(begun) > maxPendingLogins {
 			t.Errorf("%d pending logins are counted", len(begun))
 		}

@@ -52,7 +52,7 @@ var csrfToken = regexp.MustCompile(`^[\w-]{22}\.[\w-]{43}$`)
 const maxCSRFTokens = 5
 
 // issueCSRFToken gives the browser a new token for a session, and keeps the latest tokens of other sessions beside it.
-func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string, https bool) {
+func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string) {
 	value := newCSRFToken(sm.csrf.keys[sealingKey(sm.sealer)], sessionID, randomText()[:22])
 	beside := 1
 	for _, other := range strings.Split(strings.Join(cookieValues(req, sm.csrf.cookie.baseName), "~"), "~") {
@@ -65,7 +65,7 @@ func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Reques
 	if !sm.config.Session.Persistent {
 		maxAge = 0 // it ends with the browser
 	}
-	setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, value, https, maxAge)
+	setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, value, isHTTPS(sm.site, req), maxAge)
 }
 
 // isCSRFToken reports whether one of the tokens in a cookie's value is for this session.
@@ -105,7 +105,7 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 	tokens := cookieValues(req, sm.csrf.cookie.baseName)
 	if isSafeMethod(req.Method) {
 		if !isCSRFToken(sm, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
-			issueCSRFToken(sm, rw, req, session, isHTTPS(sm.site, req))
+			issueCSRFToken(sm, rw, req, session)
 		}
 		return nil
 	}

@@ -188,7 +188,7 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		status = http.StatusBadRequest // the code has expired; a new attempt may succeed
 	}
 	if err == nil {
-		_, _, err = saveSession(m.sessions, rw, req, s, s, false, time.Now())
+		_, err = saveSession(m.sessions, rw, req, s, false, time.Now())
 		status = statusOf(err, http.StatusInternalServerError) // such as tokens too large for cookies: trying again would not help
 	}
 	if err != nil {

@@ -21,13 +21,13 @@ const (
 // countAttempt tells this browser's next request that it has just signed in, and how large the cookies were.
 func countAttempt(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, rounds int) {
 	size := len(strings.Join(rw.Header()["Set-Cookie"], ""))
-	https := isHTTPS(pl.site, req)
-	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), fmt.Sprint(rounds, ".", size), https, attemptsLifetime)
+	setAttempts(pl, rw, req, fmt.Sprint(rounds, ".", size), attemptsLifetime)
 }
 
-func clearAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request) {
+// setAttempts sets the cookie of countAttempt. A negative maxAge removes it.
+func setAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, value string, maxAge int) {
 	https := isHTTPS(pl.site, req)
-	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), "", https, -1)
+	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), value, https, maxAge)
 }
 
 // loginAttempts reads what countAttempt wrote. Anybody can forge this cookie, but it only stops the browser's own next sign-in, and that once.
@@ -38,7 +38,7 @@ func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 		rounds, _ = strconv.Atoi(count)
 		size, _ = strconv.Atoi(bytes)
 	}
-	for _, c := range pendingCookies(req, cookieName(&pl.cookie, isHTTPS(pl.site, req))+".") {
+	for _, c := range pendingCookies(pl, req) {
 		content, _, _ := open(pl.sealer, c.Name, c.Value)
 		pending := readPending(content)
 		if pending != nil && pending.Attempts >= rounds && cacheGet(pl.state.usedStates, hashText(pending.State)) != nil {
@@ -54,10 +54,9 @@ func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo
 	if !errors.Is(reason, errNoCredentials) {
 		return false
 	}
-	https := isHTTPS(m.site, req)
-	clearAttempts(m.logins, rw, req) // the next try starts counting from zero
-	for _, c := range pendingCookies(req, cookieName(&m.logins.cookie, https)+".") {
-		setCookie(rw, &m.logins.cookie, c.Name, "", https, -1)
+	setAttempts(m.logins, rw, req, "", -1) // the next try starts counting from zero
+	for _, c := range pendingCookies(m.logins, req) {
+		setCookie(rw, &m.logins.cookie, c.Name, "", isHTTPS(m.site, req), -1)
 	}
 	why := cookieLossCauses(m.sessions, &m.sessions.cookie, req, size)
 	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
@@ -105,6 +104,6 @@ func cookieLossCauses(sm *sessionManager, c *cookie, req *http.Request, size int
 
 // sendNoContent answers a speculative request with 204: the browser asks again when the user really goes there.
 func sendNoContent(rw http.ResponseWriter) {
-	rw.Header().Set("Cache-Control", "no-store")
+	setHeaders(rw, "Cache-Control", "no-store")
 	rw.WriteHeader(http.StatusNoContent)
 }

@@ -37,7 +37,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		refuse(m, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	clearAttempts(m.logins, rw, req) // the next sign-in is no loop
+	setAttempts(m.logins, rw, req, "", -1) // the next sign-in is no loop
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]
@@ -105,7 +105,7 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 // backchannelLogout receives a logout token from the provider (Back-Channel Logout 2.5 to 2.8). It answers 200 if the session is gone, even if
 // it was never here, and 400 if the token is not valid or the logout failed.
 func backchannelLogout(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
-	rw.Header().Set("Cache-Control", "no-store")
+	setHeaders(rw, "Cache-Control", "no-store")
 	if err := processLogoutToken(sm, req); err != nil {
 		logf(sm.log, levelWarn, "back-channel logout: %s", err)  // anybody can post here
 		http.Error(rw, "invalid_request", http.StatusBadRequest) // 2.8: also if the logout failed
@@ -130,7 +130,8 @@ func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	used, err := wasLogoutTokenUsed(req.Context(), sm, stringOf(t.claims["jti"]))
+	jti := stringOf(t.claims["jti"])
+	used, err := logoutTokenUse(req.Context(), sm, jti, 0)
 	if used {
 		err = errors.New("jti: this logout token was used before")
 	}
@@ -140,7 +141,10 @@ func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err = markLogoutTokenUsed(req.Context(), sm, t); err != nil { // the logout is done, and repeating it would be harmless
+	// This comes last: the provider must be able to repeat a logout that the store failed halfway.
+	end, _ := numericDate(t.claims, "exp") // has been checked
+	_, err = logoutTokenUse(req.Context(), sm, jti, time.Until(time.Unix(end, 0))+time.Duration(sm.client.rules.skew)*time.Second)
+	if err != nil { // the logout is done, and it may be repeated
 		logf(sm.log, levelWarn, "back-channel logout: its jti could not be kept: %s", err)
 	}
 	return nil

@@ -11,8 +11,11 @@
 //	                 login_loop.go                    redirect loops are stopped
 //	                 logout.go, revocation.go         the four kinds of sign-out; the record of revoked sessions
 //	sessions         session.go                       their life: opened, authorized, refreshed, renewed, ended
+//	                 session_storage.go               where they are kept: the boundary between their life and the next two
 //	                 session_cookie.go, cookie.go     sessions in the browser
 //	                 session_redis.go, store.go       sessions in Redis, for several replicas of Traefik; redis.go speaks its protocol
+//	                 session_format.go                how a session is packed, for either
+//	                 session_decision.go              what is sealed with a session so that its tokens need not be read again
 //	                 seal.go, csrf.go                 encryption; protection against cross-site request forgery
 //	APIs             bearer.go, introspection.go      tokens that requests bring; resource.go describes the API to clients
 //	                 client_credentials.go            tokens for the upstream

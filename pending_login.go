@@ -40,11 +40,11 @@ type pendingLogin struct {
 
 // pendingLogins is everything that sign-ins in progress need.
 type pendingLogins struct {
-	config         *Config
 	site           *site
 	state          *clientState
 	sealer         *sealer
 	cookie         cookie
+	maxAge         int    // of the cookie, in seconds
 	attemptsCookie cookie // tells that a sign-in was completed a moment ago
 	inFlight       inFlight
 	completed      *boundedCache // hashed state → *session of the last sign-ins
@@ -53,7 +53,7 @@ type pendingLogins struct {
 // newPendingLogins makes what the sign-ins to these sessions need.
 func newPendingLogins(sm *sessionManager, middlewareName string) *pendingLogins {
 	c := sm.config
-	pl := &pendingLogins{config: c, site: sm.site, state: sm.state, sealer: newSealer(sealingSecrets(c), c.Issuer, c.ClientID, "state"), completed: newBoundedCache(1 << 20),
+	pl := &pendingLogins{maxAge: c.StateCookie.MaxAge, site: sm.site, state: sm.state, sealer: newSealer(sealingSecrets(c), c.Issuer, c.ClientID, "state"), completed: newBoundedCache(1 << 20),
 		cookie: newCookie(c.StateCookie.Name, "%s-state", middlewareName, &c.StateCookie.CookieConfig, c.Session.Partitioned)}
 	pl.sealer.newKeyFrom = &sm.state.newKeyFrom
 	pl.attemptsCookie = pl.cookie
@@ -87,8 +87,7 @@ func stateAge(state string) int64 {
 // sign-ins must not fill up the header. A page address that is too long for a cookie loses its query, and then its path.
 func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
 	https := isHTTPS(pl.site, req)
-	base := cookieName(&pl.cookie, https) + "."
-	name := base + fmt.Sprintf("%.6x", pending.State)
+	name := cookieName(&pl.cookie, https) + fmt.Sprintf(".%.6x", pending.State)
 	sealed := sealPending(pl, name, pending, secret)
 	if len(sealed) > chunkSize {
 		pending.IsTruncated = true
@@ -100,14 +99,14 @@ func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pe
 		sealed = sealPending(pl, name, pending, secret)
 	}
 	left := maxPendingBytes - len(name) - len(sealed)
-	begun := pendingCookies(req, base)
+	begun := pendingCookies(pl, req)
 	for i := len(begun) - 1; i >= 0; i-- {
-		left -= len(begun[i].Name) + len(begun[i].Value) + len("=; ")
+		left -= len(begun[i].Name) + len(begun[i].Value) + 3 // with "=" and "; "
 		if left < 0 {
 			setCookie(rw, &pl.cookie, begun[i].Name, "", https, -1)
 		}
 	}
-	setCookie(rw, &pl.cookie, name, sealed, https, pl.config.StateCookie.MaxAge)
+	setCookie(rw, &pl.cookie, name, sealed, https, pl.maxAge)
 }
 
 // siteRoot matches the beginning of a page's address, a path or an absolute URL, up to the first slash of its path.
@@ -119,11 +118,11 @@ func sealPending(pl *pendingLogins, name string, pending *pendingLogin, secret s
 }
 
 // pendingCookies returns the pending logins in a request. Browsers send the oldest first (RFC 6265 5.4).
-func pendingCookies(req *http.Request, base string) []*http.Cookie {
+func pendingCookies(pl *pendingLogins, req *http.Request) []*http.Cookie {
 	var found []*http.Cookie
+	base := cookieName(&pl.cookie, isHTTPS(pl.site, req)) + "."
 	for _, c := range cookies(req) {
-		isOne := strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateTagLength // not every cookie with that prefix is ours
-		if isOne && len(found) < maxPendingLogins {
+		if strings.HasPrefix(c.Name, base) && len(c.Name) == len(base)+stateTagLength && len(found) < maxPendingLogins { // not every cookie with that prefix is ours
 			found = append(found, c)
 		}
 	}
@@ -138,19 +137,17 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 	var pending *pendingLogin
 	for _, value := range cookieValues(req, name) {
 		content, _, _ := open(pl.sealer, name, value)
-		pending = readPending(content)
-		if pending != nil && subtle.ConstantTimeCompare([]byte(pending.State), []byte(state)) == 1 {
-			setCookie(rw, &pl.cookie, name, "", https, -1)
-			break
+		if found := readPending(content); found != nil && subtle.ConstantTimeCompare([]byte(found.State), []byte(state)) == 1 {
+			pending = found
 		}
-		pending = nil
 	}
 	if pending == nil {
 		// Fails closed: without the cookie it may be the response to somebody else's request (login CSRF, RFC 9700 4.7).
 		return nil, errNoPending
 	}
-	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.config.StateCookie.MaxAge) {
-		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.config.StateCookie.MaxAge)
+	setCookie(rw, &pl.cookie, name, "", https, -1)
+	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.maxAge) {
+		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.maxAge)
 	}
 	if here := absoluteURL(pl.site, &pl.site.redirect, req); here != pending.RedirectURI {
 		return nil, fmt.Errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)

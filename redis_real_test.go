@@ -203,7 +203,7 @@ func getSession(ctx context.Context, s *store, id string) (value string, found b
 	return value, value != "", err
 }
 
-// wasNoted and keepInMind are what wasLogoutTokenUsed and markLogoutTokenUsed do with the id of a logout token.
+// wasNoted and keepInMind are what logoutTokenUse does with the ID of a logout token.
 func wasNoted(ctx context.Context, s *store, name string) (bool, error) {
 	reply, err := storeDo(ctx, s, hashedKey(s.scopes[0], "seen", name), "GET")
 	return reply != nil, err

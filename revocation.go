@@ -55,7 +55,7 @@ func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 // publishLogouts tells the other replicas which sessions were ended. Usually they are gone from the store already. But if an index was
 // evicted, they were not found, and a failover or a restart may bring them back. The marks are sealed, so Redis learns no names.
 func publishLogouts(ctx context.Context, sm *sessionManager, marks []string) error {
-	if sm.store == nil || len(marks) == 0 {
+	if sm.store == nil || marks == nil {
 		return nil
 	}
 	var told []string
@@ -81,21 +81,16 @@ func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added 
 		return 0, err
 	}
 	checkClock(sm, "Redis", time.UnixMilli(at), began)
-	applyLogouts(sm, news)
+	for _, sealed := range news {
+		applyLogout(sm, sealed)
+	}
 	s.mu.Lock()
 	s.syncedUntil = at - 1000 // read the last second again: another write may get the same time
 	s.mu.Unlock()
 	return added, nil
 }
 
-// applyLogouts applies the marks of other replicas.
-func applyLogouts(sm *sessionManager, news []string) {
-	for _, sealed := range news {
-		applyLogout(sm, sealed)
-	}
-}
-
-// applyLogout applies the mark of a sign-out, unless it belongs to another middleware or is known.
+// applyLogout applies the mark of a sign-out at another replica, unless it belongs to another middleware or is known.
 func applyLogout(sm *sessionManager, sealed string) {
 	plain, _, err := open(sm.sealer, "mark", sealed)
 	when, mark, _ := strings.Cut(string(plain), " ")
@@ -128,29 +123,21 @@ func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	}
 }
 
-// wasLogoutTokenUsed reports whether any replica has accepted this logout token before.
-func wasLogoutTokenUsed(ctx context.Context, sm *sessionManager, jti string) (bool, error) {
+// logoutTokenUse reports whether any replica has accepted the logout token with this jti before. With a lifetime, it records that this one has.
+func logoutTokenUse(ctx context.Context, sm *sessionManager, jti string, lifetime time.Duration) (bool, error) {
 	if sm.store == nil {
-		return cacheGet(sm.state.usedLogoutTokens, jti) != nil, nil
+		known := cacheGet(sm.state.usedLogoutTokens, jti)
+		if lifetime != 0 {
+			cacheSet(sm.state.usedLogoutTokens, jti, true, 0)
+		}
+		return known != nil, nil
 	}
-	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "GET")
+	command := []string{"SET", "1", "PX", milliseconds(lifetime)}
+	if lifetime == 0 {
+		command = []string{"GET"}
+	}
+	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), command[0], command[1:]...)
 	return reply != nil, err
-}
-
-// markLogoutTokenUsed records a logout token's jti for as long as the token is valid. It comes last, because the provider must be able to
-// repeat a logout that the store failed halfway.
-func markLogoutTokenUsed(ctx context.Context, sm *sessionManager, t *token) error {
-	jti := stringOf(t.claims["jti"])
-	if sm.store == nil {
-		cacheSet(sm.state.usedLogoutTokens, jti, true, 0)
-		return nil
-	}
-	end, err := numericDate(t.claims, "exp")
-	if err == nil {
-		life := time.Until(time.Unix(end, 0)) + time.Duration(sm.client.rules.skew)*time.Second
-		_, err = storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), "SET", "1", "PX", milliseconds(life))
-	}
-	return err
 }
 
 // hasSessionOf reports whether we have a session with that sid.

@@ -108,9 +108,10 @@ var carriedClaims = strings.Fields("sid auth_time acr amr nonce name given_name 
 
 // newSession makes the session of a completed sign-in.
 func newSession(t *tokenResponse, claims, userinfo map[string]any, now time.Time) *session {
-	record := sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), Userinfo: userinfo}
-	record.RefreshAt, record.TokenEnd = refreshTime(t, claims, now)
-	return &session{sessionRecord: record, idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
+	s := &session{idToken: t.idToken, accessToken: t.accessToken, refreshToken: t.refreshToken, claims: claims}
+	s.sessionRecord = sessionRecord{ID: randomText()[:22], Start: now.UnixMilli(), Renewed: now.Unix(), Userinfo: userinfo}
+	s.RefreshAt, s.TokenEnd = refreshTime(t, claims, now)
+	return s
 }
 
 // refreshTime is shortly before the access token expires. If the provider does not say when that is, the ID token's exp counts.
@@ -180,9 +181,8 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	}
 	isDue := s.End == 0 && now.Unix() >= partEnd(m.sessions, fresh, renewFraction) // a replaced session must not take its cookie's place back
 	kept := fresh
-	until := recheckTime(m.sessions, fresh, now)
 	if fresh != s || !current || isDue {
-		kept, until, err = saveSession(m.sessions, rw, req, s, fresh, isDue, now)
+		kept, err = saveSession(m.sessions, rw, req, fresh, isDue, now)
 	}
 	var p *principal
 	if err == nil { // if the rule refuses the session, it lives on for pages with another rule
@@ -191,6 +191,7 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	if err != nil {
 		return p, err
 	}
+	until := recheckTime(m.sessions, kept, now)
 	if kept.ticket != nil {
 		until = allowRevalidation(m, p, kept, until, now)
 	}
@@ -526,8 +527,7 @@ func deleteEnded(sm *sessionManager, rw http.ResponseWriter, req *http.Request, 
 	if err != nil {
 		logf(sm.log, levelInfo, "session %s could not be deleted: %s", s.ID, err)
 	}
-	isOver := cacheGet(sm.state.revoked, "id:"+s.ID) != nil || cacheGet(sm.state.revoked, "replaced:"+s.ID) != nil
-	if isStored && !isOver { // otherwise the browser no longer has this cookie, or may have a newer one, from another replica
+	if isStored && !cacheHasAny(sm.state.revoked, []string{"id:" + s.ID, "replaced:" + s.ID}) { // otherwise the browser no longer has this cookie, or may have a newer one, from another replica
 		clearCookies(sm, rw, req)
 	}
 }

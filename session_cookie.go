@@ -8,10 +8,10 @@ import (
 
 // Sessions in the browser: the session cookie holds everything, sealed. The ticket of a session in Redis is in the same cookie.
 
-// saveInCookie seals fresh into the session cookie, as used now. It returns what it sealed, and until when the cookie of s, which has been
-// replaced, is accepted without being checked again: requests that still carry it are on their way.
-func saveInCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, now time.Time) (*session, time.Time, error) {
-	renewed := *fresh // a copy: sessions are shared between requests and never changed
+// saveInCookie seals a session into the session cookie, as used now. It returns the session that requests on their way still bring in the old
+// cookie: it has been replaced, and ends in a moment.
+func saveInCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) (*session, error) {
+	renewed := *s // a copy: sessions are shared between requests and never changed
 	renewed.Renewed = now.Unix()
 	renewed.Decision = decide(sm, &renewed, now)
 	content, err := packSession(&renewed)
@@ -22,7 +22,8 @@ func saveInCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request,
 	if err == nil {
 		err = setSessionCookie(sm, rw, req, &renewed, content, now)
 	}
-	return &renewed, earlier(now.Add(replacedCookieGrace), time.Unix(sessionEnd(sm, s), 0)), err
+	renewed.End = now.Add(replacedCookieGrace).Unix()
+	return &renewed, err
 }
 
 // setSessionCookie seals content, the session or its ticket, into the session cookie.
@@ -41,7 +42,7 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
 	}
 	if sm.csrf != nil {
-		issueCSRFToken(sm, rw, req, s.ID, https)
+		issueCSRFToken(sm, rw, req, s.ID)
 	}
 	logf(sm.log, levelDebug, "session %s: sealed in %d bytes", s.ID, len(sealed))
 	return nil

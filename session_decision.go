@@ -52,11 +52,11 @@ func splitPolicy(by *policy) (rest, tokens *policy) {
 		for i := 0; isOfTokens && i < len(h.format.keys); i++ {
 			isOfTokens = h.format.keys[i][0] == "raw"
 		}
+		part := rest
 		if isOfTokens {
-			tokens.headers = append(tokens.headers, h)
-		} else {
-			rest.headers = append(rest.headers, h)
+			part = tokens
 		}
+		part.headers = append(part.headers, h)
 	}
 	return rest, tokens
 }
@@ -72,7 +72,7 @@ func addTokenHeaders(by *policy, p *principal, s *session) {
 // decide makes the decision that is sealed with a session. It is nil if the rule refuses the session, or if the headers are long.
 func decide(sm *sessionManager, s *session, now time.Time) *decision {
 	p, err := evaluateSession(sm.sealed, s)
-	if err != nil || s.End > 0 || checkSession(sm, s, now) != nil {
+	if err != nil || checkSession(sm, s, now) != nil {
 		return nil
 	}
 	made := &decision{By: sm.hash, Until: partEnd(sm, s, renewFraction), SID: p.sid, Subject: p.sub, Names: p.names, Values: p.values}

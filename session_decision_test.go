@@ -291,7 +291,7 @@ func TestSessionDecisionLeavesRoomForTokens(t *testing.T) {
 	if len(largest.accessToken) < 20000 {
 		t.Fatalf("only %d bytes fit", len(largest.accessToken))
 	}
-	if _, _, err := saveSession(sm, httptest.NewRecorder(), req, opened, &largest, false, time.Now()); err != nil {
+	if _, err := saveSession(sm, httptest.NewRecorder(), req, &largest, false, time.Now()); err != nil {
 		t.Error(err)
 	}
 }

@@ -23,10 +23,7 @@ func packSession(s *session) ([]byte, error) {
 	if err := unpackTokens(s); err != nil {
 		return nil, err
 	}
-	head, err := json.Marshal(&s.sessionRecord)
-	if err != nil {
-		return nil, fmt.Errorf("session: %w", err)
-	}
+	head, _ := json.Marshal(&s.sessionRecord) // what was JSON before: cannot fail
 	parts := [][]byte{head}
 	for _, raw := range []string{s.idToken, s.accessToken, s.refreshToken} {
 		parts = append(parts, splitJWT(raw)...)
@@ -116,13 +113,14 @@ func rawTokens(parts [][]byte) []string {
 // splitJWT decodes the three parts of a JWT, if encoding them again gives the same text. Otherwise the whole token is the second part.
 func splitJWT(raw string) [][]byte {
 	var decoded [][]byte
-	for _, part := range strings.Split(raw, ".") {
+	encoded := strings.Split(raw, ".")
+	for _, part := range encoded {
 		bytes, err := base64.RawURLEncoding.DecodeString(part)
 		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
 			decoded = append(decoded, bytes)
 		}
 	}
-	if len(decoded) != 3 || strings.Count(raw, ".") != 2 {
+	if len(decoded) != 3 || len(encoded) != 3 {
 		return [][]byte{nil, []byte(raw), nil}
 	}
 	return decoded

@@ -52,7 +52,6 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
 	var s *session
-	var err error
 	packed, _, err := open(ticketSealer(sm, ticket), id, sealed)
 	if err == nil {
 		s, err = unpackSession(packed)
@@ -142,14 +141,11 @@ func extendCached(again *principal) bool {
 // writeStored writes a session to the store, and deletes one that has ended. A session without a ticket is new and gets one. A session that
 // is no longer there was logged out meanwhile, and stays logged out.
 func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
-	life := remainingLifetime(sm, s)
-	before := ""
 	if s.ticket == nil {
 		s.ticket = randomBytes(ticketName + ticketKey)
-	} else {
-		before = redisBody(s.validator)
 	}
 	id := ticketID(s.ticket)
+	life := remainingLifetime(sm, s)
 	if life <= 0 {
 		return storeDelete(ctx, sm.store, id)
 	}
@@ -158,6 +154,7 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 		return err
 	}
 	sealed := seal(ticketSealer(sm, s.ticket), id, packed)
+	before := redisBody(s.validator) // "" for a new session
 	s.validator = storeValidator(sealed)
 	there, err := storeSet(ctx, sm.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
 	if err == nil && !there {
@@ -167,20 +164,21 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 }
 
 // saveStored renews a session in the store if that is due, and gives the browser its ticket again, because the cookie's lifetime has changed.
-// It returns the session as it is now in the store, and until when it need not be opened again.
-func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, isDue bool, now time.Time) (kept *session, until time.Time, err error) {
-	kept = s
+// It returns the session as it is now in the store.
+func saveStored(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, isDue bool, now time.Time) (*session, error) {
+	kept := s
+	var err error
 	if isDue {
 		kept, err = renewStored(req.Context(), sm, s, now)
 	}
 	if errors.Is(err, errUnavailable) { // no reason to end the session: later requests will try again
 		logf(sm.log, levelWarn, "session %s: renewal: %s", s.ID, err)
-		return s, recheckTime(sm, s, now), nil
+		return s, nil
 	}
-	if err != nil {
-		return nil, now, err
+	if err == nil {
+		err = setSessionCookie(sm, rw, req, kept, s.ticket, now)
 	}
-	return kept, recheckTime(sm, kept, now), setSessionCookie(sm, rw, req, kept, kept.ticket, now)
+	return kept, err
 }
 
 // An existing session may be written only by a replica that holds its lease and has read the session since. Two replicas writing at once

@@ -353,7 +353,9 @@ func TestReplicaHearsEveryMark(t *testing.T) {
 	mark := func(text string) string { return seal(sm.sealer, "mark", []byte(text)) }
 	cacheSet(sm.state.revoked, "id:known", int64(2000), 0)
 	news := []string{mark("2000 id:known"), mark("1990 id:late"), "another's", mark("2000 id:same"), mark("1000 id:known")}
-	applyLogouts(sm, news)
+	for _, sealed := range news {
+		applyLogout(sm, sealed)
+	}
 	for name, at := range map[string]int64{"id:known": 2000, "id:late": 1990, "id:same": 2000} {
 		if got := cacheGet(sm.state.revoked, name); got != at {
 			t.Errorf("%s: heard %v", name, got)
@@ -555,8 +557,7 @@ func TestReplicaLease(t *testing.T) {
 	}
 	value, _ := storeGet(ctx, sm.store, ticketID(old.ticket))
 	keep := func() (*session, error) {
-		kept, _, err := saveSession(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old, old, true, now)
-		return kept, err
+		return saveSession(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old, true, now)
 	}
 	expect := func(what, script string, count int) {
 		t.Helper()

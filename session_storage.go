@@ -11,27 +11,26 @@ import (
 // the life of a session, the two differ in these four functions and nowhere else. Each branches: in the interpreter, a call of a method, or
 // of a function in a variable, costs two to four times as much as this one.
 
-// openSession returns the session that the value of its cookie stands for. current is false if it should be sealed again with another secret
-// (see open).
-func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, current bool, err error) {
-	s = nil
+// openSession returns the session that the value of its cookie stands for, and whether it was sealed with the current secret (see open).
+func openSession(ctx context.Context, sm *sessionManager, name, value string) (*session, bool, error) {
 	content, current, err := open(sm.sealer, name, value)
 	if err == nil && sm.store != nil {
-		s, err = fetchStored(ctx, sm, content)
-		return s, current, err
+		stored, err := fetchStored(ctx, sm, content)
+		return stored, current, err
 	}
+	var s *session
 	if err == nil {
 		s, err = unpackSession(content)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
+		err = fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
 	}
-	return s, current, nil
+	return s, current, err
 }
 
-// writeSession writes a session that is new, or that another sign-in has replaced, and deletes one that has ended. isStored is false if there
-// is nothing to write to: a session in a cookie is written with a response (saveSession), and copies of it cannot be deleted.
-func writeSession(ctx context.Context, sm *sessionManager, s *session) (isStored bool, err error) {
+// writeSession writes a session that is new, or that another sign-in has replaced, and deletes one that has ended. It returns false if there is
+// nothing to write to: a session in a cookie is written with a response (saveSession), and copies of it cannot be deleted.
+func writeSession(ctx context.Context, sm *sessionManager, s *session) (bool, error) {
 	if sm.store == nil {
 		return false, nil
 	}
@@ -50,11 +49,11 @@ func refreshTokens(ctx context.Context, sm *sessionManager, s, fresh *session, k
 	return redeemRefreshToken(ctx, sm, s)
 }
 
-// saveSession gives the browser the cookie of a session that is new, was refreshed or is to be renewed, or whose cookie s was sealed with
-// another secret. It returns the session as it is kept now, and until when a principal made of it may be used under its old cookie.
-func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s, fresh *session, isDue bool, now time.Time) (kept *session, until time.Time, err error) {
+// saveSession gives the browser the cookie of a session that is new, was refreshed, is due for renewal, or was sealed with another secret. It
+// returns the session that the browser's old cookie stands for from now on.
+func saveSession(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, isDue bool, now time.Time) (*session, error) {
 	if sm.store != nil {
-		return saveStored(sm, rw, req, fresh, isDue, now)
+		return saveStored(sm, rw, req, s, isDue, now)
 	}
-	return saveInCookie(sm, rw, req, s, fresh, now)
+	return saveInCookie(sm, rw, req, s, now)
 }
