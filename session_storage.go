@@ -12,20 +12,20 @@ import (
 // of a function in a variable, costs two to four times as much as this one.
 
 // openSession returns the session that the value of its cookie stands for, and whether it was sealed with the current secret (see open).
-func openSession(ctx context.Context, sm *sessionManager, name, value string) (*session, bool, error) {
-	content, current, err := open(sm.sealer, name, value)
+func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, isCurrent bool, err error) {
+	s = nil
+	content, isCurrent, err := open(sm.sealer, name, value)
 	if err == nil && sm.store != nil {
-		stored, err := fetchStored(ctx, sm, content)
-		return stored, current, err
+		s, err = fetchStored(ctx, sm, content)
+		return s, isCurrent, err
 	}
-	var s *session
 	if err == nil {
 		s, err = unpackSession(content)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
+		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
 	}
-	return s, current, err
+	return s, isCurrent, nil
 }
 
 // writeSession writes a session that is new, or that another sign-in has replaced, and deletes one that has ended. It returns false if there is
