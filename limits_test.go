@@ -233,7 +233,7 @@ var limitsOfRequests = []limitRow{
 	{"pending logins of a browser", maxPendingLogins, func(n int) bool {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set("Cookie", strings.Repeat("a.0123456789ab=b; ", n))
-		return len(pendingCookies(req, "a.")) == n
+		return len(pendingCookies(&pendingLogins{site: &site{}, cookie: cookie{baseName: "a"}}, req)) == n
 	}},
 	{"CSRF tokens of a cookie that are looked at", maxCSRFTokens + 1, func(n int) bool {
 		sm := &sessionManager{csrf: &csrf{keys: [][]byte{[]byte("key")}}}

@@ -115,8 +115,8 @@ func splitJWT(raw string) [][]byte {
 	var decoded [][]byte
 	encoded := strings.Split(raw, ".")
 	for _, part := range encoded {
-		bytes, err := base64.RawURLEncoding.DecodeString(part)
-		if err == nil && len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
+		bytes, _ := base64.RawURLEncoding.DecodeString(part)
+		if len(bytes) > 0 && base64.RawURLEncoding.EncodeToString(bytes) == part {
 			decoded = append(decoded, bytes)
 		}
 	}
