@@ -132,11 +132,13 @@ func logoutTokenUse(ctx context.Context, sm *sessionManager, jti string, lifetim
 		}
 		return known != nil, nil
 	}
-	command := []string{"SET", "1", "PX", milliseconds(lifetime)}
+	command := "SET"
+	args := []string{"1", "PX", milliseconds(lifetime)}
 	if lifetime == 0 {
-		command = []string{"GET"}
+		command = "GET"
+		args = nil
 	}
-	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), command[0], command[1:]...)
+	reply, err := storeDo(ctx, sm.store, hashedKey(sm.store.scopes[0], "seen", "jti "+jti), command, args...)
 	return reply != nil, err
 }
 

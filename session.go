@@ -424,7 +424,7 @@ func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResp
 	}
 	carried := map[string]any{}
 	for _, name := range carriedClaims {
-		if _, named := verified.claims[name]; !named && fresh.claims[name] != nil {
+		if !hasKey(verified.claims, name) && fresh.claims[name] != nil {
 			carried[name] = fresh.claims[name]
 		}
 	}
