@@ -300,7 +300,10 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 		return nil, err
 	}
 	status, body, _, err := request(ctx, c, "client credentials", c.endpoints.Token, form, headers, c.retries)
-	if isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests; err != nil || isAway {
+	answer, _ := parseGrant(body)
+	code := stringOf(answer["error"]) // some servers send it with 200
+	isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || isOneOf(temporaryErrors, code)
+	if err != nil || isAway {
 		recordOutage(c, firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status))))
 	} else {
 		recordOutage(c, nil)
@@ -308,8 +311,8 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	if err != nil {
 		return nil, err
 	}
-	if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
-		return nil, refusedClient(cc, status, body)
+	if !isAway && (status >= http.StatusBadRequest || code != "") {
+		return nil, refusedClient(cc, status, code, stringOf(answer["error_description"]))
 	}
 	t, err := readTokenResponse(c, status, body)
 	if err != nil {
@@ -336,11 +339,9 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 
 // refusedClient is the error for a refusal by the provider (RFC 6749 5.2). Wrong credentials are the fault of whoever supplied them: the
 // caller or the operator.
-func refusedClient(cc *clientCredentials, status int, body []byte) error {
-	answer, _ := parseObject(body)
-	code := stringOf(answer["error"])
-	reason := fmt.Sprintf("client credentials: POST %s: %d %s %q", cc.client.endpoints.Token, status, forLog(code), forLog(stringOf(answer["error_description"])))
-	if !cc.hasOwnClient && (status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client") {
+func refusedClient(cc *clientCredentials, status int, code, description string) error {
+	reason := fmt.Sprintf("client credentials: POST %s: %d %s %q", cc.client.endpoints.Token, status, forLog(code), forLog(description))
+	if !cc.hasOwnClient && (status == http.StatusUnauthorized || isOneOf(clientErrors+" "+userErrors+" invalid_grant", code)) {
 		return fmt.Errorf("%w: %s: the caller's credentials are wrong", errInvalidToken, reason)
 	}
 	logf(cc.client.log, levelError, "%s; check clientId, clientSecret, scopes and audience of oAuthClientCredentials", reason)
