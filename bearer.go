@@ -100,7 +100,7 @@ func withoutClientSubject(claims map[string]any) map[string]any {
 	for _, name := range clientClaims {
 		isClient = isClient || claims[name] == sub
 	}
-	if sub == "" || !isClient {
+	if !isClient {
 		return claims
 	}
 	rest := mergeClaims(nil, claims)

@@ -52,15 +52,15 @@ type outcome struct {
 	level      int
 	retryAfter string // seconds
 	page       string // the row of pageTexts; "": the status's own
-	callerPage string // the same for callers with a token or credentials
+	callerPage string // the end of that row's name, for callers with a token or credentials
 }
 
 // outcomes is the table of outcomes. The first row counts that fits the error and, if a response is written, its status.
 var outcomes = []outcome{
-	{errNotAllowed, 403, "", levelInfo, "", "", "403 gateway"},
+	{errNotAllowed, 403, "", levelInfo, "", "", " gateway"},
 	{errInsufficientScope, 403, "insufficient_scope", levelInfo, "", "", ""},
 	{errTooManyGuesses, 429, "", levelInfo, "60", "", ""},
-	{errInvalidToken, 401, "invalid_token", levelInfo, "", "", "refused"},
+	{errInvalidToken, 401, "invalid_token", levelInfo, "", "", " refused"},
 	{errInvalidRequest, 400, "invalid_request", levelInfo, "", "", ""},
 	// Only a warning: it affects every request alike, and anybody can cause some of it.
 	{errMisconfigured, 500, "", levelWarn, "", "500 configuration", ""},
@@ -186,12 +186,7 @@ func useCallerTexts(m *middleware, req *http.Request, res *response, o outcome) 
 	if m.clientCredentials != nil && !m.clientCredentials.hasOwnClient && res.status <= http.StatusUnauthorized {
 		name = fmt.Sprint(res.status, " client")
 	}
-	if o.callerPage == "refused" {
-		name += " refused"
-	} else if o.callerPage != "" {
-		name = o.callerPage
-	}
-	useTexts(res, name)
+	useTexts(res, name+o.callerPage)
 }
 
 // useTexts gives a response the texts of a row in pageTexts, if there is one.

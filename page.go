@@ -68,7 +68,7 @@ const pageTexts = `
 401 client|This address needs a client's id and secret|Send them in the header Authorization, as Basic credentials.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 401 client refused|These client credentials are not accepted|Check the client's id and secret, and try again after ten seconds.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 403 token|This access token does not allow this|It is good, but lacks what this address asks for. Get one with the scope that WWW-Authenticate names, or ask the people who run this API.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
-403 gateway|The gateway may not do this for you|Its own token does not allow it. It is nothing you did: tell the people who run this API and give them the reference.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
+403 token gateway|The gateway may not do this for you|Its own token does not allow it. It is nothing you did: tell the people who run this API and give them the reference.|M7 11V8a5 5 0 0 1 10 0v3M5.5 11h13v9h-13zM12 14.5v2
 500 token|This API is not set up correctly|It is nothing you did, and trying again does not help: there is a mistake in the configuration. Tell the people who run it and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 502 token|The authorization server sent an answer we cannot use|It is nothing you did. Please try again; if it happens again, tell the people who run this API and give them the reference.|M12 4 21 19.5H3zM12 10v4.5M12 17v.1
 503 token|Access cannot be checked right now|The authorization server does not respond. Try again after the seconds that Retry-After names.|M12 7.5V12l3 2M20.5 12a8.5 8.5 0 1 1-17 0 8.5 8.5 0 0 1 17 0z
