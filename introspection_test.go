@@ -56,6 +56,24 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
+// TestIntrospectionOfAnExpiredToken: an answer that a token is not active is cached, also if it says since when.
+func TestIntrospectionOfAnExpiredToken(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	p.edit("introspection", func(answer map[string]any) {
+		answer["active"] = false
+		answer["exp"] = time.Now().Unix() - 3600
+	})
+	s := start(t, introspectionOptions(p, nil))
+	token := p.opaque("ada")
+	for i := 0; i < 2; i++ {
+		bearer(t, s, token).challenged(401, badToken, "active: expected true, got false")
+	}
+	if p.count("introspection") != 1 {
+		t.Errorf("the provider was asked %d times", p.count("introspection"))
+	}
+}
+
 // TestIntrospectionAnswers: only a 200 with the JSON value true is a yes, and what it says of time and purpose is checked.
 func TestIntrospectionAnswers(t *testing.T) {
 	t.Parallel()
