@@ -136,12 +136,14 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 		req = withRedisBudget(req, m.store.redis, 0)
 	}
 	isOpen := m.bypass != nil && bypasses(m.bypass, req) // before any header is stripped: the rule sees what the client sent
-	if !hostName.MatchString(req.Host) && refuseBadHost(m, rw, req, isOpen) {
+	// Only a request that needs no sign-in may have no host at all, such as a load balancer's health check by HTTP/1.0.
+	if !hostName.MatchString(req.Host) && !(isOpen && req.Host == "") {
+		refuse(m, rw, req, http.StatusBadRequest, errBadHost) // without using the host for anything
 		return
 	}
 	if safe, isAll := checkSafeHeaders(m.cache, req.Header); !isAll || req.Trailer != nil {
 		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
-			refuseHeaders(m, rw, req)
+			refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errTooManyHeaders)
 			return
 		}
 		stripHeaders(m.headers, req, safe) // a client never names itself

@@ -11,21 +11,6 @@ import (
 
 // What an error means to the caller: the status, the page and its text, the OAuth code, and how it is logged.
 
-// refuseBadHost answers a request whose host is not valid, without using the host for anything. Only a request that needs no sign-in may have
-// no host at all, such as a load balancer's health check by HTTP/1.0.
-func refuseBadHost(m *middleware, rw http.ResponseWriter, req *http.Request, isOpen bool) bool {
-	if isOpen && req.Host == "" {
-		return false
-	}
-	refuse(m, rw, req, http.StatusBadRequest, errors.New("host: the request's Host (:authority) is no name of a host"))
-	return true
-}
-
-// refuseHeaders answers a request with too many headers to check.
-func refuseHeaders(m *middleware, rw http.ResponseWriter, req *http.Request) {
-	refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errors.New("headers: more names than a request has"))
-}
-
 // The errors that decide a response, except those that only one file needs. Any other error means a credential that is not valid. The text of
 // an error of RFC 6750 3.1 is its code.
 var (
@@ -42,6 +27,8 @@ var (
 	errMisconfigured     = fmt.Errorf("%w: configuration", errUnavailable) // not temporary: our configuration, or the provider's for this client, is wrong
 	errRefused           = errors.New("refused by the provider")           // a definite refusal of the grant (RFC 6749 5.2)
 	errBadResponse       = errors.New("unusable answer of the provider")
+	errBadHost           = errors.New("host: the request's Host (:authority) is no name of a host")
+	errTooManyHeaders    = errors.New("headers: more names than a request has")
 )
 
 // outcome is what an error means to the caller, and for the log.
