@@ -303,7 +303,7 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	answer, _ := parseGrant(body)
 	code := stringOf(answer["error"]) // some servers send it with 200
 	isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || isOneOf(temporaryErrors, code)
-	if err != nil || isAway {
+	if err != nil || isAway && status != http.StatusInternalServerError { // 500 may be about these credentials alone, which a caller made up
 		recordOutage(c, firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status))))
 	} else {
 		recordOutage(c, nil)

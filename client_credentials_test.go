@@ -408,6 +408,24 @@ func TestClientCredentialsGuessed(t *testing.T) {
 	apiCall(t, one, "GET", "/", "", password("new", "x"), "X-Forwarded-For: 192.0.2.4").expect(429)
 }
 
+// TestClientCredentialsThatBreakTheProvider: credentials on which the provider fails keep nobody else out.
+func TestClientCredentialsThatBreakTheProvider(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		if id, _, _ := req.BasicAuth(); id == "broken" {
+			answerJSON(500, nil)(rw, req)
+			return
+		}
+		p.usual("token", rw, req)
+	})
+	options := callersOptions(p)
+	options["oAuthClientCredentials"].(map[string]any)["clientConfig"] = map[string]any{"maxRetries": 0}
+	s := start(t, options)
+	apiCall(t, s, "GET", "/", "", password("broken", "x")).expect(503)
+	apiCall(t, s, "GET", "/", "", password(p.clientID, p.clientSecret)).tokenOf()
+}
+
 // TestClientCredentialsCallers: guesses are counted by address, those of IPv6 by the part that providers give away whole.
 func TestClientCredentialsCallers(t *testing.T) {
 	direct := setStrategy(nil, &IPStrategyConfig{}, &problems{})
