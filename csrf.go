@@ -31,11 +31,11 @@ func newCSRF(c *Config, middlewareName string, secrets []string) *csrf {
 		options.Secure = c.CSRF.Secure
 	}
 	made := newCookie(c.CSRF.CookieName, "", middlewareName, &options, c.Session.Partitioned)
-	by := &csrf{header: c.CSRF.HeaderName, cookie: made, linePrefix: " " + made.baseName + "="}
+	protection := &csrf{header: c.CSRF.HeaderName, cookie: made, linePrefix: " " + made.baseName + "="}
 	for _, secret := range secrets {
-		by.keys = append(by.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
+		protection.keys = append(protection.keys, deriveKey(secret, c.Issuer+"\x00"+c.ClientID+"\x00csrf"))
 	}
-	return by
+	return protection
 }
 
 // newCSRFToken signs a token for a session.
@@ -84,8 +84,8 @@ func isCSRFToken(sm *sessionManager, value, sessionID string) bool {
 // csrfBinding is what a request's CSRF token must be bound to: the session, or the subject of an access token that came in a cookie, since a
 // browser adds that by itself, too. It is "" for other tokens, which no browser adds, so they need no protection.
 func csrfBinding(bt *bearerTokens, req *http.Request, who *principal) string {
-	for _, job := range bt.all {
-		if who.sessionID == "" && job.source.Cookie != "" && len(cookieValues(req, job.source.Cookie)) > 0 {
+	for _, v := range bt.all {
+		if who.sessionID == "" && v.source.Cookie != "" && len(cookieValues(req, v.source.Cookie)) > 0 {
 			if who.sub == "" {
 				return "token " + who.credentialHash
 			}
@@ -117,7 +117,7 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 
 // lacksCSRFToken reports whether a request may need a new token: it has none, or the cookie must be looked at first. A page load is always
 // looked at, and that does for all requests that the page will send.
-func lacksCSRFToken(by *csrf, req *http.Request) bool {
+func lacksCSRFToken(protection *csrf, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], by.linePrefix)
+	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], protection.linePrefix)
 }

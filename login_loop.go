@@ -30,7 +30,7 @@ func setAttempts(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, v
 	setCookie(rw, &pl.attemptsCookie, cookieName(&pl.attemptsCookie, https), value, https, maxAge)
 }
 
-// loginAttempts reads what countAttempt wrote. Anybody can forge this cookie, but it only stops the browser's own next sign-in, and that once.
+// loginAttempts reads what countAttempt wrote. Anybody can forge this cookie, but it only stops the browser's own next sign-in, and only once.
 func loginAttempts(pl *pendingLogins, req *http.Request) (rounds, size int) {
 	rounds, size = 0, 0
 	for _, value := range cookieValues(req, cookieName(&pl.attemptsCookie, isHTTPS(pl.site, req))) {

@@ -88,7 +88,7 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 	for _, value := range values {
 		isStored := false
 		content, _, err := open(sm.sealer, name, value)
-		if err == nil && len(content) == ticketName+ticketKey {
+		if err == nil && len(content) == ticketIDSize+ticketKeySize {
 			isStored, err = writeSession(req.Context(), sm, &session{ticket: content}) // it ended in 1970, so it is deleted
 		}
 		if isStored && err != nil {

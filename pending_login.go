@@ -61,8 +61,8 @@ func newPendingLogins(sm *sessionManager, middlewareName string) *pendingLogins 
 	return pl
 }
 
-// deriveValues derives the values of a pending login from its secret. A state ends with its time: if the cookie does not come back, that
-// tells whether it had expired.
+// deriveValues derives the values of a pending login from its secret. The state ends with the time when it was made: if the cookie does not
+// come back, that tells whether it had expired.
 func deriveValues(pending *pendingLogin, secret string) {
 	encode := base64.RawURLEncoding.EncodeToString
 	state := deriveKey(secret, "state")

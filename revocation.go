@@ -14,32 +14,31 @@ import (
 // isRevoked reports whether this process knows of a logout of a session at start (in milliseconds) or later. It is called before and after a
 // principal is cached: a logout in between either finds the principal to remove it, or is found by the second call.
 func isRevoked(c *clientState, id, sid, sub string, start int64) bool {
-	marks := []string{"sid:" + sid, "id:" + id, "both:" + sid + "\x00" + sub, "sub:" + sub}
-	return (cacheHasAny(c.revoked, marks) || cacheHasAny(c.frontchannelLogouts, marks[:1])) && isMarked(c, marks, start)
+	keys := []string{"sid:" + sid, "id:" + id, "both:" + sid + "\x00" + sub, "sub:" + sub}
+	return (cacheHasAny(c.revoked, keys) || cacheHasAny(c.frontchannelLogouts, keys[:1])) && isListed(c, keys, start)
 }
 
-// isMarked is isRevoked for a session one of whose names is in a list, as few are.
-func isMarked(c *clientState, marks []string, start int64) bool {
-	listed := []any{cacheGet(c.frontchannelLogouts, marks[0])}
-	for _, mark := range marks {
-		listed = append(listed, cacheGet(c.revoked, mark))
+// isListed is isRevoked for the few sessions of which a key is in a list.
+func isListed(c *clientState, keys []string, start int64) bool {
+	listed := []any{cacheGet(c.frontchannelLogouts, keys[0])}
+	for _, key := range keys {
+		listed = append(listed, cacheGet(c.revoked, key))
 	}
-	for _, mark := range listed {
-		if at, isTime := mark.(int64); isTime && start <= at {
+	for _, entry := range listed {
+		if at, isTime := entry.(int64); isTime && start <= at {
 			return true
 		}
 	}
 	return listed[2] != nil // the session itself was ended; no need to compare clocks, which may be another replica's
 }
 
-// revoke adds a mark to a list of logouts, and removes the principals that it names.
-//
-// A mark is needed for session.expiry seconds: a session that was logged out is not renewed, so its cookies are not valid for longer.
-func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
+// revoke adds a key to a list of logouts, and removes the principals of the sessions that it names. The entry is needed for session.expiry
+// seconds: a session that was logged out is not renewed, so its cookies are not valid for longer.
+func revoke(sm *sessionManager, list *boundedCache, key string, at int64) {
 	now := time.Now()
-	cacheSet(list, mark, at, 0)
-	_, name, _ := strings.Cut(mark, ":")
-	name, _, _ = strings.Cut(name, "\x00") // cut the user from a sid with its user; isRevoked compares them
+	cacheSet(list, key, at, 0)
+	_, name, _ := strings.Cut(key, ":")
+	name, _, _ = strings.Cut(name, "\x00") // principals are indexed by sid alone; isRevoked also compares the sub
 	removeByName(sm.state, name)
 	sm.state.revoked.mu.RLock()
 	expiry := time.Duration(sm.state.maxExpiry) * time.Second
@@ -53,35 +52,35 @@ func revoke(sm *sessionManager, list *boundedCache, mark string, at int64) {
 }
 
 // publishLogouts tells the other replicas which sessions were ended. Usually they are gone from the store already. But if an index was
-// evicted, they were not found, and a failover or a restart may bring them back. The marks are sealed, so Redis learns no names.
-func publishLogouts(ctx context.Context, sm *sessionManager, marks []string) error {
-	if sm.store == nil || marks == nil {
+// evicted, they were not found, and a failover or a restart may bring them back. The entries are sealed, so Redis learns no names.
+func publishLogouts(ctx context.Context, sm *sessionManager, keys []string) error {
+	if sm.store == nil || keys == nil {
 		return nil
 	}
-	var told []string
-	for _, mark := range marks {
-		told = append(told, seal(sm.sealer, "mark", []byte(fmt.Sprint(sharedClock(sm.state), " ", mark))))
+	var sealed []string
+	for _, key := range keys {
+		sealed = append(sealed, seal(sm.sealer, "mark", []byte(fmt.Sprint(sharedClock(sm.state), " ", key))))
 	}
-	_, err := syncLogouts(ctx, sm, told)
+	_, err := syncLogouts(ctx, sm, sealed)
 	if err == nil {
-		recordLogoutMarks(sm.store, told)
+		recordLogouts(sm.store, sealed)
 	}
 	return err
 }
 
-// syncLogouts writes marks that are not in the store yet, returns how many it added, and reads those of the other replicas.
-func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added int64, err error) {
+// syncLogouts writes logouts that are not in the store yet, returns how many it added, and reads those of the other replicas.
+func syncLogouts(ctx context.Context, sm *sessionManager, logouts []string) (added int64, err error) {
 	s := sm.store
 	s.mu.Lock()
 	since := s.syncedUntil
 	s.mu.Unlock()
 	began := time.Now()
-	at, added, news, err := storeLogouts(ctx, s, since, told)
+	at, added, found, err := storeLogouts(ctx, s, since, logouts)
 	if err != nil {
 		return 0, err
 	}
 	checkClock(sm, "Redis", time.UnixMilli(at), began)
-	for _, sealed := range news {
+	for _, sealed := range found {
 		applyLogout(sm, sealed)
 	}
 	s.mu.Lock()
@@ -90,15 +89,15 @@ func syncLogouts(ctx context.Context, sm *sessionManager, told []string) (added 
 	return added, nil
 }
 
-// applyLogout applies the mark of a sign-out at another replica, unless it belongs to another middleware or is known.
+// applyLogout applies a sealed logout of another replica, unless it belongs to another middleware or is known.
 func applyLogout(sm *sessionManager, sealed string) {
 	plain, _, err := open(sm.sealer, "mark", sealed)
-	when, mark, _ := strings.Cut(string(plain), " ")
-	at, bad := strconv.ParseInt(when, 10, 64)
-	known, _ := cacheGet(sm.state.revoked, mark).(int64) // not in the caller's loop: there the interpreter would keep the value of another mark
-	if err == nil && bad == nil && at > known {
-		recordLogoutMarks(sm.store, []string{sealed})
-		revoke(sm, sm.state.revoked, mark, at)
+	when, key, _ := strings.Cut(string(plain), " ")
+	at, invalid := strconv.ParseInt(when, 10, 64)
+	known, _ := cacheGet(sm.state.revoked, key).(int64) // not in the caller's loop: there the interpreter would keep the value of another key
+	if err == nil && invalid == nil && at > known {
+		recordLogouts(sm.store, []string{sealed})
+		revoke(sm, sm.state.revoked, key, at)
 	}
 }
 
@@ -109,7 +108,7 @@ func clockSkewOf(c *clientState) int64 { return atomic.LoadInt64(&c.clockSkew) }
 
 // checkClock records how much the store's clock differs from ours, and warns if it is much. Replicas date sign-ins and sign-outs by the store's
 // clock. Otherwise a replica whose clock is fast would end the session of a user who signs in again after a sign-out.
-func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
+func checkClock(sm *sessionManager, owner string, theirs, began time.Time) {
 	now := time.Now()
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
 	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
@@ -118,8 +117,8 @@ func checkClock(sm *sessionManager, whose string, theirs, began time.Time) {
 	if skew.Abs() < maxClockSkew {
 		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
 	}
-	if skew.Abs() > clockWarningSkew && cacheAdd(sm.state.revoked, "clock:"+whose, true, 0) {
-		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", whose, skew.Round(time.Second))
+	if skew.Abs() > clockWarningSkew && cacheAdd(sm.state.revoked, "clock:"+owner, true, 0) {
+		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", owner, skew.Round(time.Second))
 	}
 }
 
@@ -161,13 +160,13 @@ func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, er
 // logoutByProvider ends the session sid (only if it belongs to sub, if that is given), or, without sid, all sessions of sub, and records it
 // in a list.
 func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCache, sid, sub string) error {
-	mark := "sid:" + sid
+	key := "sid:" + sid
 	if sid == "" {
-		mark = "sub:" + sub
+		key = "sub:" + sub
 	} else if sub != "" {
-		mark = "both:" + sid + "\x00" + sub
+		key = "both:" + sid + "\x00" + sub
 	}
-	revoke(sm, list, mark, sharedClock(sm.state))
+	revoke(sm, list, key, sharedClock(sm.state))
 	logf(sm.log, levelInfo, "logout by the provider: sid %q sub %q", forLog(sid), forLog(sub))
 	if sm.store == nil {
 		return nil
@@ -176,7 +175,7 @@ func logoutByProvider(ctx context.Context, sm *sessionManager, list *boundedCach
 	if err != nil || list != sm.state.revoked {
 		return err // the provider may try again
 	}
-	err = publishLogouts(ctx, sm, []string{mark}) // last, as the deletions may have made room in a full Redis
+	err = publishLogouts(ctx, sm, []string{key}) // last, as the deletions may have made room in a full Redis
 	if err != nil && found > 0 {
 		logf(sm.log, levelWarn, "logout by the provider: %d sessions were ended, but other replicas were not told: %s", found, err)
 		err = nil

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The life of a session. It is made at sign-in and kept in the browser (or in Redis, with a ticket in the browser). It is authorized once and
-// cached as a principal, refreshed before its access token expires, renewed while the user is active, and in the end it ends.
+// The life of a session. It begins at sign-in, is authorized once and cached as a principal, is refreshed before its access token expires and
+// renewed while the user is active, and ends. Where it is kept meanwhile is the subject of session_storage.go.
 
 // session is one sign-in.
 type session struct {
@@ -20,8 +20,8 @@ type session struct {
 	idToken, accessToken, refreshToken string
 	parts                              [][]byte       // of the tokens, until unpackTokens reads them
 	claims                             map[string]any // of the ID token, parsed once when the session is opened
-	ticket                             []byte         // with a store: the ID of the session's entry, and the key to it
-	validator                          string         // with a store: the reply to storeValidation
+	ticket                             []byte         // in Redis: the ID of the session's entry, and the key to it; nil in cookies
+	validator                          string         // in Redis: the reply to storeValidation
 }
 
 // sessionRecord is what a session keeps beside its tokens. Times are Unix seconds, except Start.
@@ -31,7 +31,7 @@ type sessionRecord struct {
 	Renewed   int64          `json:"r"`           // when this copy was sealed because the user was active
 	RefreshAt int64          `json:"a,omitempty"` // when to refresh, 0: never
 	TokenEnd  int64          `json:"t,omitempty"` // when the tokens end
-	End       int64          `json:"e,omitempty"` // when it ends because another session replaced it, 0: none did
+	End       int64          `json:"e,omitempty"` // when it ends early, because it was replaced or signed out; 0: it was not
 	Carried   map[string]any `json:"c,omitempty"` // claims of the first ID token that a refreshed one left out
 	Userinfo  map[string]any `json:"u,omitempty"`
 	Decision  *decision      `json:"d,omitempty"`
@@ -39,19 +39,19 @@ type sessionRecord struct {
 
 // sessionManager is everything that the sessions of one configuration need.
 type sessionManager struct {
-	config *Config
-	log    *logger
-	site   *site
-	client *client
-	state  *clientState
-	store  *store // nil: sessions are in cookies
-	cookie cookie
-	sealer *sealer
-	sealed *policy                   // the part of the policy whose result a decision holds: rule, user name, headers made from claims
-	opened *policy                   // the other part: headers made from the tokens themselves, which are long, and in the session anyway
-	hash   string                    // of all options and the plugin's version: see decision
-	csrf   *csrf                     // nil: off
-	ended  map[string]*endedSessions // by reason; principalsLock guards it
+	config         *Config
+	log            *logger
+	site           *site
+	client         *client
+	state          *clientState
+	store          *store // nil: sessions are in cookies
+	cookie         cookie
+	sealer         *sealer
+	decisionPolicy *policy                   // the part of the policy whose result a decision holds: rule, user name, headers made from claims
+	tokenPolicy    *policy                   // the other part: headers made from the tokens themselves, which are long, and in the session anyway
+	hash           string                    // of all options and the plugin's version: see decision
+	csrf           *csrf                     // nil: off
+	ended          map[string]*endedSessions // by reason; principalsLock guards it
 }
 
 // newSessionManager makes what sessions need. Without session.secret, sessions are sealed with the client secret, so that configurations of
@@ -71,7 +71,7 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *
 	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
 		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
-	sm.sealed, sm.opened = splitPolicy(by)
+	sm.decisionPolicy, sm.tokenPolicy = splitPolicy(by)
 	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
 	sm.store = findStore(ctx, sm, secretNames, p)
 	sm.state.revoked.mu.Lock()
@@ -486,19 +486,19 @@ func openSessions(sm *sessionManager, req *http.Request) ([]*session, error) {
 
 // endSessions ends the sessions of a browser: it removes their cookies and principals, and revokes copies that may still be around.
 func endSessions(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessions []*session) error {
-	var marks []string
+	var keys []string
 	for _, s := range sessions {
 		s.End = time.Now().Unix()
 		if _, err := writeSession(req.Context(), sm, s); err != nil {
 			return err // otherwise the session would live on without its owner's knowledge
 		}
-		marks = append(marks, "id:"+s.ID)
+		keys = append(keys, "id:"+s.ID)
 	}
 	clearCookies(sm, rw, req)
-	for _, mark := range marks {
-		revoke(sm, sm.state.revoked, mark, sharedClock(sm.state))
+	for _, key := range keys {
+		revoke(sm, sm.state.revoked, key, sharedClock(sm.state))
 	}
-	_ = publishLogouts(req.Context(), sm, marks) // only for the case that Redis loses the deletion, which has succeeded
+	_ = publishLogouts(req.Context(), sm, keys) // only for the case that Redis loses the deletion, which has succeeded
 	return nil
 }
 

@@ -8,8 +8,8 @@ import (
 
 // Sessions in the browser: the session cookie holds everything, sealed. The ticket of a session in Redis is in the same cookie.
 
-// saveInCookie seals a session into the session cookie, as used now. It returns the session that requests on their way still bring in the old
-// cookie: it has been replaced, and ends in a moment.
+// saveInCookie seals a session into the session cookie, as used now. It returns the session of the old cookie, which requests that are
+// already on their way still bring: it has been replaced, and so ends in a moment.
 func saveInCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Request, s *session, now time.Time) (*session, error) {
 	renewed := *s // a copy: sessions are shared between requests and never changed
 	renewed.Renewed = now.Unix()

@@ -32,8 +32,8 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	if d.Username != "" {
 		p.user = url.User(d.Username)
 	}
-	if m.sessions.opened.headers != nil {
-		addTokenHeaders(m.sessions.opened, p, s)
+	if m.sessions.tokenPolicy.headers != nil {
+		addTokenHeaders(m.sessions.tokenPolicy, p, s)
 	}
 	p, err := rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, earlier(until, now.Add(maxRecheckInterval)))
 	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to remove
@@ -71,7 +71,7 @@ func addTokenHeaders(by *policy, p *principal, s *session) {
 
 // decide makes the decision that is sealed with a session. It is nil if the rule refuses the session, or if the headers are long.
 func decide(sm *sessionManager, s *session, now time.Time) *decision {
-	p, err := evaluateSession(sm.sealed, s)
+	p, err := evaluateSession(sm.decisionPolicy, s)
 	if err != nil || checkSession(sm, s, now) != nil {
 		return nil
 	}

@@ -10,31 +10,30 @@ import (
 	"time"
 )
 
-// Sessions in the store, for several replicas of Traefik. The browser's cookie holds a ticket: the name of the session's entry, and the key
-// to it. The entry is sealed with that key, which the store never sees, so nobody can read a session in Redis.
+// Sessions in Redis, for several replicas of Traefik. The browser's cookie holds a ticket: the ID of the session's entry, and the key to it.
+// The entry is sealed with that key, which Redis never sees, so nobody can read a session there.
 
 const (
-	ticketName   = 16 // bytes
-	ticketKey    = 32
-	leasePause   = 50 * time.Millisecond
-	briefWait    = time.Second     // how long a request waits for another one's refresh while its own tokens are still valid
-	maxClockSkew = 5 * time.Minute // how far clocks may differ
-
+	ticketIDSize     = 16 // bytes
+	ticketKeySize    = 32
+	leasePause       = 50 * time.Millisecond
+	briefWait        = time.Second     // how long a request waits for another one's refresh while its own tokens are still valid
+	maxClockSkew     = 5 * time.Minute // how far clocks may differ
 	clockWarningSkew = 5 * time.Second // how far they may differ without a warning
 )
 
 func ticketID(ticket []byte) string {
-	return base64.RawURLEncoding.EncodeToString(ticket[:ticketName])
+	return base64.RawURLEncoding.EncodeToString(ticket[:ticketIDSize])
 }
 
 // ticketSealer seals one session's entry.
 func ticketSealer(sm *sessionManager, ticket []byte) *sealer {
-	return &sealer{context: sm.sealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketName:])}}
+	return &sealer{context: sm.sealer.context, aeads: []cipher.AEAD{newAEAD(ticket[ticketIDSize:])}}
 }
 
 // fetchStored reads the session of a ticket from the store.
 func fetchStored(ctx context.Context, sm *sessionManager, ticket []byte) (*session, error) {
-	if len(ticket) != ticketName+ticketKey {
+	if len(ticket) != ticketIDSize+ticketKeySize {
 		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
 	}
 	sealed, err := storeGet(ctx, sm.store, ticketID(ticket))
@@ -142,7 +141,7 @@ func extendCached(again *principal) bool {
 // is no longer there was logged out meanwhile, and stays logged out.
 func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	if s.ticket == nil {
-		s.ticket = randomBytes(ticketName + ticketKey)
+		s.ticket = randomBytes(ticketIDSize + ticketKeySize)
 	}
 	id := ticketID(s.ticket)
 	life := remainingLifetime(sm, s)
@@ -197,8 +196,8 @@ func acquireLease(ctx context.Context, sm *sessionManager, s *session, mine stri
 // leaseDuration is the longest that a refresh may take: the token request, the requests for keys and UserInfo with their retries, and the
 // commands to the store.
 func leaseDuration(c *client) time.Duration {
-	question := c.http.Timeout + time.Duration(c.retries)*(retryLimit+retryPause*time.Duration(c.retries))
-	return c.exchangeTimeout + 2*question + 2*c.http.Timeout + 2*time.Second
+	fetch := c.http.Timeout + time.Duration(c.retries)*(retryLimit+retryPause*time.Duration(c.retries))
+	return c.exchangeTimeout + 2*fetch + 2*c.http.Timeout + 2*time.Second
 }
 
 func remainingLifetime(sm *sessionManager, s *session) time.Duration {

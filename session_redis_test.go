@@ -453,7 +453,7 @@ func TestReplicaLogoutOfWhatCannotBeRead(t *testing.T) {
 	}
 	foreign := newSealer([]string{"another secret, long enough for it"}, p.issuer, p.clientID, "ticket")
 	c := newBrowser(t, s)
-	c.setCookie("unread", seal(foreign, "unread", randomBytes(ticketName+ticketKey)))
+	c.setCookie("unread", seal(foreign, "unread", randomBytes(ticketIDSize+ticketKeySize)))
 	c.fetch(http.MethodPost, "/logout", "").expect(http.StatusServiceUnavailable)
 	if entries(strings.Repeat("A", 200)) != 1 {
 		t.Fatal("there is no session to end")
@@ -658,7 +658,7 @@ func TestReplicaWarnsOfLostSessions(t *testing.T) {
 	inThisProcess(t)
 	s := start(t, newFakeProvider(t).options())
 	for i := 0; i < 20; i++ {
-		if _, err := openStored(testMiddlewareOf(s).sessions, randomBytes(ticketName+ticketKey), ""); !errors.Is(err, errNoCredentials) {
+		if _, err := openStored(testMiddlewareOf(s).sessions, randomBytes(ticketIDSize+ticketKeySize), ""); !errors.Is(err, errNoCredentials) {
 			t.Fatal(err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // the life of a session, the two differ in these four functions and nowhere else. Each branches: in the interpreter, a call of a method, or
 // of a function in a variable, costs two to four times as much as this one.
 
-// openSession returns the session that the value of its cookie stands for, and whether it was sealed with the current secret (see open).
+// openSession returns the session that a cookie stands for, and whether the cookie was sealed with the current secret (see open).
 func openSession(ctx context.Context, sm *sessionManager, name, value string) (s *session, isCurrent bool, err error) {
 	s = nil
 	content, isCurrent, err := open(sm.sealer, name, value)

@@ -40,12 +40,12 @@ type store struct {
 	pendingChanges []*change  // still to be replayed
 	recentChanges  []*change  // the last changes to sessions, oldest first
 	changeBytes    int        // size of recentChanges
-	logoutMarks    []string   // the last sign-outs, sealed
+	recentLogouts  []string   // the last sign-outs, sealed
 	warnedSettings string     // the last warning about the settings of Redis
 }
 
 // logoutSync is syncLogouts, bound to one sessionManager.
-type logoutSync func(ctx context.Context, told []string) (added int64, err error)
+type logoutSync func(ctx context.Context, logouts []string) (added int64, err error)
 
 // change is a change to a session, whether it succeeded or not. A failover loses what had not reached the new master, and a restart what was
 // not on disk. Such changes are replayed as soon as Redis is back.
@@ -57,10 +57,10 @@ type change struct {
 }
 
 const (
-	replayWindow   = 10 * time.Second
-	replayBytes    = 4 << 20
-	maxLogoutMarks = 1000
-	maxIndexed     = 1000 // sessions of one user; beyond that, those closest to their end are ended
+	replayWindow     = 10 * time.Second
+	replayBytes      = 4 << 20
+	maxRecentLogouts = 1000
+	maxIndexed       = 1000 // sessions of one user; beyond that, those closest to their end are ended
 )
 
 // newStore makes the store that the options describe. It needs no network. Every error names the option within the block.
@@ -186,10 +186,10 @@ func replayChanges(s *store, isLost bool) error {
 	if isLost && len(s.pendingChanges) == 0 {
 		s.pendingChanges = s.recentChanges
 	}
-	left, marks, tell := s.pendingChanges, s.logoutMarks, s.syncLogouts
+	left, logouts, exchange := s.pendingChanges, s.recentLogouts, s.syncLogouts
 	s.mu.Unlock()
 	if !isLost {
-		_, err := tell(ctx, nil)
+		_, err := exchange(ctx, nil)
 		return err
 	}
 	isGone := map[string]bool{}
@@ -214,7 +214,7 @@ func replayChanges(s *store, isLost bool) error {
 	s.mu.Lock()
 	s.pendingChanges = left // the next call goes on here
 	s.mu.Unlock()
-	added, err := tell(ctx, marks)
+	added, err := exchange(ctx, logouts)
 	if lost > 0 || added > 0 {
 		logf(s.log, levelWarn, "session.store.redis: %d changes of sessions and %d sign-outs were not in Redis and were written again: a failover, a restart or an outage lost them", lost, added)
 	}
@@ -251,28 +251,28 @@ func checkRedisSettings(ctx context.Context, s *store) {
 
 // storeLogouts adds the sign-outs that are not there yet, and returns how many it added, with all that were written since a time. Times are
 // in milliseconds of Redis's clock.
-func storeLogouts(ctx context.Context, s *store, since int64, marks []string) (now, added int64, news []string, err error) {
+func storeLogouts(ctx context.Context, s *store, since int64, logouts []string) (now, added int64, found []string, err error) {
 	now, added = 0, 0
-	news = nil // alone: the interpreter cannot assign nil among others
+	found = nil // alone: the interpreter cannot assign nil among others
 	s.mu.Lock()
 	life := s.logoutLifetime
 	s.mu.Unlock()
-	args := append([]string{strconv.FormatInt(since, 10), milliseconds(life), strconv.Itoa(maxLogoutMarks)}, marks...)
+	args := append([]string{strconv.FormatInt(since, 10), milliseconds(life), strconv.Itoa(maxRecentLogouts)}, logouts...)
 	reply, err := storeEval(ctx, s, hashedKey("", "out", ""), logoutsScript, args...)
-	if answer, _ := reply.([]any); len(answer) == 3 {
-		now, _ = answer[0].(int64)
-		added, _ = answer[1].(int64)
-		news = stringsOf(answer[2])
+	if parts, _ := reply.([]any); len(parts) == 3 {
+		now, _ = parts[0].(int64)
+		added, _ = parts[1].(int64)
+		found = stringsOf(parts[2])
 	}
-	return now, added, news, err
+	return now, added, found, err
 }
 
-// recordLogoutMarks keeps sign-outs, in case Redis loses them.
-func recordLogoutMarks(s *store, marks []string) {
+// recordLogouts keeps sign-outs, in case Redis loses them.
+func recordLogouts(s *store, logouts []string) {
 	s.mu.Lock()
-	s.logoutMarks = append(s.logoutMarks, marks...)
-	if more := len(s.logoutMarks) - maxLogoutMarks; more > 0 {
-		s.logoutMarks = s.logoutMarks[more:]
+	s.recentLogouts = append(s.recentLogouts, logouts...)
+	if more := len(s.recentLogouts) - maxRecentLogouts; more > 0 {
+		s.recentLogouts = s.recentLogouts[more:]
 	}
 	s.mu.Unlock()
 }

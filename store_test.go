@@ -68,7 +68,7 @@ func TestStoreSnapshot(t *testing.T) {
 	if _, added, _, err := storeLogouts(ctx, s, 0, []string{"mark"}); added != 1 || err != nil {
 		t.Fatal(added, err)
 	}
-	recordLogoutMarks(s, []string{"mark"})
+	recordLogouts(s, []string{"mark"})
 	server.kill()
 	server.start(t)
 	tellRedis(t, redisConfigAt(server.address), "SET", "app:session:{elsewhere}", sealedAs("another replica's")) // before we come
@@ -321,11 +321,11 @@ func TestStoreIndexTellsWhatItCouldNotEnd(t *testing.T) {
 // TestStoreKeepsTheLastMarks: of more sign-outs than are kept the oldest are forgotten.
 func TestStoreKeepsTheLastMarks(t *testing.T) {
 	s := &store{}
-	for i := 0; i < maxLogoutMarks+5; i++ {
-		recordLogoutMarks(s, []string{fmt.Sprint(i)})
+	for i := 0; i < maxRecentLogouts+5; i++ {
+		recordLogouts(s, []string{fmt.Sprint(i)})
 	}
-	if len(s.logoutMarks) != maxLogoutMarks || s.logoutMarks[0] != "5" || s.logoutMarks[maxLogoutMarks-1] != fmt.Sprint(maxLogoutMarks+4) {
-		t.Errorf("%d marks, from %s to %s", len(s.logoutMarks), s.logoutMarks[0], s.logoutMarks[len(s.logoutMarks)-1])
+	if len(s.recentLogouts) != maxRecentLogouts || s.recentLogouts[0] != "5" || s.recentLogouts[maxRecentLogouts-1] != fmt.Sprint(maxRecentLogouts+4) {
+		t.Errorf("%d sign-outs, from %s to %s", len(s.recentLogouts), s.recentLogouts[0], s.recentLogouts[len(s.recentLogouts)-1])
 	}
 }
 
