@@ -157,24 +157,27 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if isOpen && !m.config.BypassIdentity {
-		stripOwn(m.headers, req)
-		h.next.ServeHTTP(rw, req)
+		forwardAnonymously(h, rw, req)
 		return
 	}
 	who, err := authenticate(m, rw, req)
 	if err == nil && m.csrf != nil {
 		err = checkCSRF(m.sessions, m.tokens, rw, req, who)
 	}
-	if err != nil && isOpen { // let through anonymously
-		stripOwn(m.headers, req)
-		h.next.ServeHTTP(rw, req)
-		return
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		forward(h, who, rw, req)
+	case isOpen:
+		forwardAnonymously(h, rw, req)
+	default:
 		deny(h, who, rw, req, err)
-		return
 	}
-	forward(h, who, rw, req)
+}
+
+// forwardAnonymously passes on a request that a bypass rule lets in.
+func forwardAnonymously(h *handler, rw http.ResponseWriter, req *http.Request) {
+	stripOwn(h.middleware.headers, req)
+	h.next.ServeHTTP(rw, req)
 }
 
 // authenticate finds out who sent the request. A bearer token decides alone; without one the session does. Without sign-in, the

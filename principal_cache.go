@@ -102,7 +102,6 @@ type principalCache struct {
 	hasLogin          bool
 	headers           *headerNames
 	state             *clientState  // nil without sign-in
-	cookie            *cookie       // the session cookie, nil without sign-in
 	localCopyLifetime time.Duration // how long a session is used without asking the store: another replica may have ended it
 	header            string        // the header that carries the credential; "" if several places can
 	isReplaced        bool          // the upstream gets another value in that header, or none
@@ -155,16 +154,24 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 
 // findByToken finds the principal of a header line that is not cached and holds nothing but the credential.
 func findByToken(h *handler, req *http.Request) *principal {
+	key := hash([]byte(h.cache.keyPrefix + req.Header[h.credentialHeader][0]))
 	lockForReading()
-	p := settledPrincipals[hash([]byte(h.cache.keyPrefix+req.Header[h.credentialHeader][0]))]
+	settled := settledPrincipals[key]
+	known := recentPrincipals.byKey[key]
+	if known == nil {
+		known = formerPrincipals.byKey[key]
+	}
 	if h.hosts[req.Host] == nil {
-		p = nil
+		known = nil
 	}
 	unlockForReading()
-	if p == nil {
-		return findUnsettled(h.cache, req, req.Header[h.credentialHeader][0], nil)
+	if known == nil {
+		return expiredPrincipal
 	}
-	return p
+	if settled != nil {
+		return settled
+	}
+	return findForLine(h.cache, req, key, nil)
 }
 
 // findUnsettled finds a principal that may not have all its lines yet. It takes no write lock for a credential that is not cached.
@@ -204,11 +211,6 @@ func withHeaderLine(pc *principalCache, p *principal, rest []string) *principal 
 	return &made
 }
 
-// principalKey is the cache key of a credential.
-func principalKey(pc *principalCache, credential string) [sha256.Size]byte {
-	return hash([]byte(pc.salt + credential))
-}
-
 // findPrincipal returns the cached principal of a credential, which may have expired, or nil. One in the former half moves to the recent
 // half.
 func findPrincipal(pc *principalCache, credential string) *principal {
@@ -235,7 +237,7 @@ func promotePrincipal(key [sha256.Size]byte) *principal {
 
 // cachePrincipal caches a principal by its credential.
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
-	p.cacheKey = principalKey(pc, credential)
+	p.cacheKey = hash([]byte(pc.salt + credential))
 	p.clientState = pc.state
 	if !pc.hasLogin && pc.header != "" && (pc.isReplaced || p.tokenHeader == pc.header) {
 		p.headers = &upstreamHeader{pc.header, nil, p.headers}
@@ -386,30 +388,26 @@ var neverSafe = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": 
 
 // addSafeHeaders adds the header names of a request that was stripped already, except those whose values matter.
 func addSafeHeaders(pc *principalCache, header http.Header, known map[string]bool) map[string]bool {
-	var fresh []string
+	learnt := map[string]bool{} // a new map: requests are reading the old one
 	for name := range header {
 		if !known[name] && !pc.headers.credentials[name] && !neverSafe[name] && len(name) <= maxSafeHeaderLength {
-			fresh = append(fresh, name)
+			learnt[name] = true
 		}
 	}
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	// Without a reset, one client that makes up names could fill the set for good.
-	if len(known)+len(fresh) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval {
+	if len(known)+len(learnt) > maxSafeHeaders && time.Since(pc.relearnedAt) > relearnInterval {
 		pc.relearnedAt = time.Now()
 		known = pc.initialSafeHeaders
 	}
-	if fresh == nil || len(known)+len(fresh) > maxSafeHeaders {
+	if len(learnt) == 0 || len(known)+len(learnt) > maxSafeHeaders {
 		return known
 	}
-	learnt := map[string]bool{}
 	for name := range known {
 		learnt[name] = true
 	}
-	for _, name := range fresh {
-		learnt[name] = true
-	}
-	pc.safeHeaders = learnt // a new map: requests are reading the old one
+	pc.safeHeaders = learnt
 	return learnt
 }
 
@@ -432,18 +430,14 @@ func expectCookie(pc *principalCache, mark string) {
 	pc.keyPrefix = pc.salt + mark[len("; "):]
 }
 
-// isIndexed reports whether there may be principals with that session ID, sid or sub.
-func isIndexed(name string) bool {
-	principalsLock.RLock()
-	defer principalsLock.RUnlock()
-	return recentPrincipals.byName[name] != nil || formerPrincipals.byName[name] != nil
-}
-
 // removeByName removes the principals of sessions with a session ID, sid or sub. Removing one too many is safe: the next request makes
 // it again. Anybody can trigger this, so its cost grows only with the number of such sessions, and for a name that nobody has it takes no
 // write lock.
 func removeByName(of *clientState, name string) {
-	if !isIndexed(name) {
+	principalsLock.RLock()
+	isUnknown := recentPrincipals.byName[name] == nil && formerPrincipals.byName[name] == nil
+	principalsLock.RUnlock()
+	if isUnknown {
 		return
 	}
 	principalsLock.Lock()
@@ -488,12 +482,12 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 	}
 	if pc.hasLogin {
 		pc.state = m.sessions.state
-		pc.cookie = &m.sessions.cookie
+		session := &m.sessions.cookie
 		pc.localCopyLifetime = time.Duration(m.config.Session.Store.CacheSeconds) * time.Second
 		pc.header = "Cookie"
-		expectCookie(pc, "; "+cookieName(pc.cookie, false)+"=")
+		expectCookie(pc, "; "+cookieName(session, false)+"=")
 		state := m.logins.cookie.baseName
-		for i := 1; i <= len(state) && strings.HasPrefix(pc.cookie.baseName, state[:i]); i++ {
+		for i := 1; i <= len(state) && strings.HasPrefix(session.baseName, state[:i]); i++ {
 			pc.cookieNameStem = state[:i]
 		}
 	} else {

@@ -160,6 +160,7 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 		c.slots = make([]*redisNode, redisSlots)
 	} else if len(c.endpoints) == 1 && rc.Sentinel == nil {
 		c.isFixed = true
+		c.recheck = time.Now().Add(1<<63 - 1) // in 292 years
 		c.slots[0] = redisNodeAt(c, c.lastAnswered, false)
 	}
 	return c, nil
@@ -281,10 +282,7 @@ func redisMaintain(c *redisClient) {
 		c.replayedAt = now
 		c.mayHaveLostWrites = false
 	}
-	c.directUntil = now.Add(redisMaintainInterval)
-	if c.recheck.Before(c.directUntil) && !c.isFixed {
-		c.directUntil = c.recheck
-	}
+	c.directUntil = earlier(c.recheck, now.Add(redisMaintainInterval))
 	c.mu.Unlock()
 	if isDue && c.maintain(isLost) != nil && isLost {
 		redisNoteLostWrites(c)
@@ -329,7 +327,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 	now := time.Now()
 	c.mu.Lock()
 	node := c.slots[call.slot]
-	if node != nil && (c.isFixed || now.Before(c.recheck)) {
+	if node != nil && now.Before(c.recheck) {
 		c.mu.Unlock()
 		return node, nil
 	}
