@@ -71,23 +71,61 @@ func BenchmarkNewToken(b *testing.B) {
 	b.ReportMetric(float64(processorTime()-before)/float64(b.N)/1e3, "cpu-µs/op")
 }
 
-// TestManyTokens: twenty thousand different tokens that come in turn cost each hardly more than a thousand do, once they were seen.
-func TestManyTokens(t *testing.T) {
+// sharedTokens is a middleware that checks JWTs of a shared secret, with these options beside, and as many header lines.
+func sharedTokens(t *testing.T, count int, options map[string]any) (http.Handler, []string) {
+	t.Helper()
 	const secret = "a secret of thirty-two bytes, or so"
-	handler, err := load(t).Build(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
-		map[string]any{"jwt": map[string]any{"signingSecret": secret, "audience": "api", "forwardHeaders": map[string]any{"X-User": "sub", "X-Email": "email"}}}, "api@file")
+	options["jwt"] = map[string]any{"signingSecret": secret, "audience": "api", "forwardHeaders": map[string]any{"X-User": "sub", "X-Email": "email"}}
+	handler, err := load(t).Build(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), options, "api@file")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const many, few = 20000, 1000
 	var lines []string
 	encode := base64.RawURLEncoding.EncodeToString
-	for i := range many {
+	for i := range count {
 		signed := encode([]byte(`{"alg":"HS256"}`)) + "." + encode(fmt.Appendf(nil, `{"aud":"api","sub":"user-%d","email":"user-%d@example.com","exp":%d,"more":"%0400d"}`, i, i, time.Now().Unix()+3600, i))
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write([]byte(signed))
 		lines = append(lines, "Bearer "+signed+"."+encode(mac.Sum(nil)))
 	}
+	return handler, lines
+}
+
+// TestMoreTokensThanLines: of tokens in turn, those whose header line finds no room cost little more than the others.
+func TestMoreTokensThanLines(t *testing.T) {
+	const settledCeiling = 112 // allocations of such a request
+	handler, lines := sharedTokens(t, 300, map[string]any{"memory": 1})
+	rw := &silent{header: http.Header{}}
+	serve := func(line string) *http.Request {
+		req := request("/", "")
+		req.Header.Set("Authorization", line)
+		handler.ServeHTTP(rw, req)
+		return req
+	}
+	for range 3 { // the first looks judge the token, keep its line, or find that there is no room
+		for _, line := range lines {
+			serve(line)
+		}
+	}
+	others := testing.AllocsPerRun(100, func() { request("/", "").Header.Set("Authorization", lines[0]) })
+	least, most := float64(settledCeiling), 0.0
+	for _, line := range lines {
+		count := testing.AllocsPerRun(2, func() { serve(line) }) - others
+		least, most = min(least, count), max(most, count)
+	}
+	t.Logf("%.0f to %.0f allocations", least, most)
+	if most > settledCeiling {
+		t.Errorf("%.0f allocations, at most %d", most, settledCeiling)
+	}
+	if least > ceiling || most <= ceiling {
+		t.Errorf("%.0f to %.0f allocations: either all lines find room, or none", least, most)
+	}
+}
+
+// TestManyTokens: twenty thousand different tokens that come in turn cost each hardly more than a thousand do, once they were seen.
+func TestManyTokens(t *testing.T) {
+	const many, few = 20000, 1000
+	handler, lines := sharedTokens(t, many, map[string]any{})
 	rw := &silent{header: http.Header{}}
 	round := func(count int) time.Duration {
 		begin := processorTime()

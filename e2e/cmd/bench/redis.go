@@ -186,7 +186,7 @@ func (b *bench) growth(name string, session map[string]any) (float64, error) {
 	}
 	var sizes [2]float64
 	for i, cookies := range [][]string{one, copies} {
-		if err := b.visit(traefik, name, cookies); err != nil {
+		if err := b.visit(traefik, name, "Cookie", "", cookies); err != nil {
 			return 0, err
 		}
 		if sizes[i], err = resident(traefik.PID); err != nil {
@@ -196,25 +196,25 @@ func (b *bench) growth(name string, session map[string]any) (float64, error) {
 	return sizes[1] - sizes[0], nil
 }
 
-// visit sends one request with each of the cookies.
-func (b *bench) visit(traefik *parts.Traefik, route string, cookies []string) error {
+// visit sends one request with each of the cookies, or tokens.
+func (b *bench) visit(traefik *parts.Traefik, route, header, before string, values []string) error {
 	failed := make([]error, 8)
 	transport := &http.Transport{MaxIdleConnsPerHost: len(failed)}
 	defer transport.CloseIdleConnections()
 	var wait sync.WaitGroup
 	for worker := range failed {
 		wait.Go(func() {
-			for i := worker; i < len(cookies) && failed[worker] == nil && b.ctx.Err() == nil; i += len(failed) {
+			for i := worker; i < len(values) && failed[worker] == nil && b.ctx.Err() == nil; i += len(failed) {
 				req, err := http.NewRequest(http.MethodGet, traefik.URL+"/", nil)
 				if err == nil {
 					req.Host = route + "." + parts.Domain
-					req.Header.Set("Cookie", cookies[i])
+					req.Header.Set(header, before+values[i])
 					var res *http.Response
 					if res, err = transport.RoundTrip(req); err == nil {
 						_, _ = io.Copy(io.Discard, res.Body)
 						res.Body.Close()
 						if res.StatusCode != http.StatusOK {
-							err = fmt.Errorf("a copied session: expected 200, got %s; Traefik's log ends:\n%s", res.Status, lastLines(traefik.Log(0), 5))
+							err = fmt.Errorf("visiting: expected 200, got %s; Traefik's log ends:\n%s", res.Status, lastLines(traefik.Log(0), 5))
 						}
 					}
 				}
