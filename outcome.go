@@ -103,7 +103,8 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 	if len(res.actions) == 0 {
 		res.retryAfter = o.retryAfter
 		useCallerTexts(m, req, res, o)
-		res.actions = suggestedActions(m, req, res.status)
+		text, href := suggestedAction(m, req, res.status)
+		res.actions = []action{{text: text, href: href}}
 	} else { // such a page does not retry by itself, as that might go on for ever
 		setHeaders(rw, "Retry-After", o.retryAfter)
 	}
@@ -111,26 +112,26 @@ func refuseWith(m *middleware, rw http.ResponseWriter, req *http.Request, res *r
 	writeResponse(m.pages, rw, req, res)
 }
 
-// suggestedActions are what a visitor can do about a response.
-func suggestedActions(m *middleware, req *http.Request, status int) []action {
+// suggestedAction is what a visitor can do about a response: the text of a link and its address, "" if there is nothing.
+func suggestedAction(m *middleware, req *http.Request, status int) (text, href string) {
 	here := requestedPage(req)
 	signsIn := m.sessions != nil && !m.config.DisableLogin
 	switch status {
 	case http.StatusForbidden:
 		if signsIn && matchesHost(&m.site.redirect, req) {
-			return []action{{text: "Sign in as someone else", href: externalPath(req, m.site.redirect.path) + "?switch=" + url.QueryEscape(here)}}
+			return "Sign in as someone else", externalPath(req, m.site.redirect.path) + "?switch=" + url.QueryEscape(here)
 		}
 	case http.StatusUnauthorized:
 		if at, err := parseLocation(m.config.LoginURL); err == nil {
-			return []action{{text: "Sign in", href: absoluteURL(m.site, &at, req)}}
+			return "Sign in", absoluteURL(m.site, &at, req)
 		}
 		if signsIn && m.config.Unauthenticated != "deny" { // a form that was submitted too late
-			return []action{{text: "Sign in", href: defaultPage(m.site, req)}}
+			return "Sign in", defaultPage(m.site, req)
 		}
 	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway:
-		return []action{{text: "Try again", href: here}}
+		return "Try again", here
 	}
-	return nil
+	return "", ""
 }
 
 // addChallenge adds the challenge that a 401 must have (RFC 9110 11.6.1), and tells a client why its token was refused (RFC 6750 3). A request

@@ -57,7 +57,7 @@ func newAEAD(key []byte) cipher.AEAD {
 // seal encrypts plain for the cookie called name.
 func seal(s *sealer, name string, plain []byte) string {
 	aead := s.aeads[sealingKey(s)]
-	box := append([]byte{sealVersion}, randomBytes(aead.NonceSize())...)
+	box := append([]byte{sealVersion}, randomBytes(12)...)
 	box = aead.Seal(box, box[1:], plain, []byte(s.context+"\x00"+name))
 	return base64url.EncodeToString(box)
 }
@@ -77,7 +77,7 @@ func sealingKey(s *sealer) int {
 // open is the inverse of seal. current tells whether the key that seals now was used; if not, the value should be sealed again.
 func open(s *sealer, name, sealed string) (plain []byte, current bool, err error) {
 	box, err := base64url.DecodeString(sealed)
-	if err != nil || len(box) < 1+12+16 || box[0] != sealVersion {
+	if err != nil || len(box) < 29 || box[0] != sealVersion { // version, nonce and the tag of GCM
 		return nil, false, errors.New("not one of our cookies, or cut short")
 	}
 	for i, aead := range s.aeads {
