@@ -115,7 +115,7 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newFakeProvider(t)
 			c.bend(p)
-			s, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 1}})
+			s, b := signedIn(t, p, logoutOptions, map[string]any{"clientConfig": map[string]any{"timeoutSeconds": 5}})
 			if seen := b.open("/logout").upstream(); !strings.HasPrefix(seen.URI, "/bye") {
 				t.Errorf("landed at %q", seen.URI)
 			}

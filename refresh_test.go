@@ -164,7 +164,7 @@ func TestRefreshTroubles(t *testing.T) {
 			p := newFakeProvider(t)
 			p.expiresIn = 2
 			s, b := signedIn(t, p, headersFor("X-Mail", "email", "X-Locale", "locale"),
-				map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 1}})
+				map[string]any{"userinfo": hasInfo, "clientConfig": map[string]any{"timeoutSeconds": 5}})
 			p.expiresIn = 300
 			c.bend(p)
 			time.Sleep(2200 * time.Millisecond)
