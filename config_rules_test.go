@@ -64,33 +64,32 @@ func TestConfigConditionsMatter(t *testing.T) {
 		return texts
 	}
 	unseen, all := 0, 0
-	try := func(row, texts []string, what, conditions string) {
-		kept := row[3]
-		row[3] = conditions
+	try := func(r *optionRule, texts []string, what string, conditions []*ruleCondition) {
+		kept := r.conditions
+		r.conditions = conditions
 		all++
 		isNoticed := false
 		for i := 0; i < len(texts) && !isNoticed; i++ {
 			isNoticed = sayings(samples[texts[i]]) != said[texts[i]]
 		}
-		row[3] = kept
+		r.conditions = kept
 		if !isNoticed {
 			unseen++
-			t.Errorf("nothing notices that %s is gone from\n\t%s", what, row[0])
+			t.Errorf("nothing notices that %s is gone from\n\t%s", what, r.row)
 		}
 	}
-	seen := map[string]bool{}
+	seen := map[*optionRule]bool{}
 	for _, rows := range ruleBook {
-		for _, row := range rows {
-			if seen[row[0]] {
+		for _, r := range rows {
+			if seen[r] {
 				continue // of several blocks
 			}
-			seen[row[0]] = true
-			texts := ordered(row[3])
-			try(row, texts, "all of it", "never")
-			conditions := strings.Fields(row[3])
-			for i := 0; i < len(conditions); i++ {
-				others := append(append([]string{}, conditions[:i]...), conditions[i+1:]...)
-				try(row, texts, conditions[i], strings.Join(others, " "))
+			seen[r] = true
+			texts := ordered(r.row)
+			try(r, texts, "all of it", []*ruleCondition{{name: "never"}})
+			for i, c := range r.conditions {
+				others := append(append([]*ruleCondition{}, r.conditions[:i]...), r.conditions[i+1:]...)
+				try(r, texts, c.name, others)
 			}
 		}
 	}

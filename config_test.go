@@ -45,6 +45,28 @@ func read(raw map[string]any) (*Config, *problems) {
 	return c, p
 }
 
+// TestConfigDefaultsAreNotShared: the defaults are made once for all middlewares, so nothing that is read, adjusted or refused may change them.
+func TestConfigDefaultsAreNotShared(t *testing.T) {
+	least := func() string {
+		c, p := read(signIn(t, `{}`))
+		text, err := json.Marshal([]any{c, p.set, p.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	want := least()
+	for _, test := range mistakes {
+		_, _ = read(signIn(t, test.options))
+	}
+	for _, test := range blameless {
+		_, _ = read(signIn(t, test.options))
+	}
+	if got := least(); got != want {
+		t.Errorf("other configurations changed the defaults:\ngot  %s\nwant %s", got, want)
+	}
+}
+
 // mustRead reads options that have no problem.
 func mustRead(t *testing.T, raw map[string]any) *Config {
 	t.Helper()

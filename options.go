@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -27,14 +28,75 @@ type option struct {
 	p    *problems
 }
 
+// block is what is known of a block of options: its fields, and what it is when nothing is given. It is the same for all middlewares, and
+// reflection and defaults cost the interpreter more than all else that makes one; so each block is looked at once.
+type block struct {
+	fields   []*blockField
+	defaults reflect.Value
+	set      map[string]string // the defaults, by their paths
+}
+
+// blockField is the field of an option in its block, or in one that is embedded there.
+type blockField struct {
+	index     []int
+	name      string
+	spellings []string // in lower case
+	tag       reflect.StructTag
+}
+
+// blocks holds the blocks by their paths.
+var blocks sync.Map
+
+// blockOf returns what is known of the block at o.
+func blockOf(o *option, kind reflect.Type) *block {
+	known, found := blocks.Load(o.path)
+	if !found {
+		made := &block{fields: blockFields(kind, nil), defaults: reflect.New(kind).Elem(), set: map[string]string{}}
+		for _, f := range made.fields {
+			at := &option{path: under(o, f.name).path, tag: f.tag, p: &problems{set: made.set}}
+			if field := made.defaults.FieldByIndex(f.index); f.tag.Get("default") != "" || field.Kind() == reflect.Struct {
+				readField(field, at, nil)
+			}
+		}
+		known = made
+		blocks.Store(o.path, known)
+	}
+	return known.(*block)
+}
+
+// blockFields lists the fields of a block, in their order. index is where it is embedded.
+func blockFields(kind reflect.Type, index []int) []*blockField {
+	var fields []*blockField
+	for i := 0; i < kind.NumField(); i++ {
+		field := kind.Field(i)
+		at := append(index[:len(index):len(index)], i)
+		if name := field.Tag.Get("json"); name != "" {
+			spellings := strings.Fields(strings.ToLower(name + " " + field.Tag.Get("alias")))
+			fields = append(fields, &blockField{index: at, name: name, spellings: spellings, tag: field.Tag})
+		} else {
+			fields = append(fields, blockFields(field.Type, at)...)
+		}
+	}
+	return fields
+}
+
 // readBlock reads the options of one block.
-func readBlock(block reflect.Value, o *option, raw map[string]any) {
+func readBlock(value reflect.Value, o *option, raw map[string]any) {
+	known := blockOf(o, value.Type())
+	value.Set(known.defaults)
+	for path, text := range known.set {
+		o.p.set[path] = text
+	}
 	given := map[string]any{} // by name in lower case
 	names := sortedNames(o, raw)
 	for _, name := range names {
 		given[strings.ToLower(name)] = raw[name]
 	}
-	readFields(block, o, given)
+	for _, f := range known.fields {
+		if len(given) > 0 {
+			readGiven(value, f, o, given)
+		}
+	}
 	for _, name := range names {
 		if _, isLeft := given[strings.ToLower(name)]; isLeft {
 			o.p.add(under(o, name).path, "unknown option; %s", suggestion(o, name))
@@ -43,44 +105,31 @@ func readBlock(block reflect.Value, o *option, raw map[string]any) {
 	checkRules(o.path[strings.LastIndex(o.path, ".")+1:], o, strings.TrimPrefix(o.path+".", "."), o.p.set)
 }
 
-// readFields reads the options of a block, and removes them from given.
-func readFields(block reflect.Value, o *option, given map[string]any) {
-	for i := 0; i < block.NumField(); i++ {
-		tag := block.Type().Field(i).Tag
-		name := tag.Get("json")
-		if name == "" { // an embedded block
-			readFields(block.Field(i), o, given)
+// readGiven reads an option if it is given, and removes it from given.
+func readGiven(block reflect.Value, f *blockField, o *option, given map[string]any) {
+	var raw any
+	isThere := false
+	for _, spelling := range f.spellings {
+		if _, isGiven := given[spelling]; !isGiven {
 			continue
 		}
-		var raw any
-		isThere := false
-		field := block.Field(i)
-		isRead := tag.Get("default") != "" || field.Kind() == reflect.Struct
-		if !isRead && len(given) == 0 { // all blocks are read for every middleware, and most are not given
-			continue
+		isThere = true
+		if value := given[spelling]; value != nil {
+			o.p.failIf(raw != nil, under(o, f.name).path, "given twice, also as %q; keep one", spelling)
+			raw = value
 		}
-		at := under(o, name)
-		at.tag = tag
-		var spellings []string
-		if len(given) > 0 {
-			spellings = strings.Fields(strings.ToLower(name + " " + tag.Get("alias")))
-		}
-		for _, spelling := range spellings {
-			_, isGiven := given[spelling] // separately: on a miss, the interpreter may keep the previous value
-			if value := given[spelling]; value != nil {
-				o.p.failIf(raw != nil, at.path, "given twice, also as %q; keep one", spelling)
-				raw = value
-			}
-			isThere = isThere || isGiven
-			delete(given, spelling)
-		}
-		if raw != nil || isRead {
-			readField(field, at, raw)
-		}
-		if isThere {
-			checkEmpty(field, at, raw)
-		}
+		delete(given, spelling)
 	}
+	if !isThere {
+		return
+	}
+	at := under(o, f.name)
+	at.tag = f.tag
+	field := block.FieldByIndex(f.index)
+	if raw != nil {
+		readField(field, at, raw)
+	}
+	checkEmpty(field, at, raw)
 }
 
 // checkEmpty checks an option that is present but empty. A block that is null switches nothing on, although its presence should. A restriction

@@ -192,30 +192,57 @@ var ruleAbbreviations = strings.NewReplacer("“", "`", "”", "`",
 var ruleRow = regexp.MustCompile(`(?m)^(.*?)/(\S*) if (.*?): (.*)$`)
 
 // ruleBook holds the rows of rules by block or kind of value.
-var ruleBook = map[string][][]string{}
+var ruleBook = map[string][]*optionRule{}
+
+// optionRule is a row of rules, taken apart once for all middlewares.
+type optionRule struct {
+	row        string
+	option     string
+	conditions []*ruleCondition
+	message    string
+}
+
+// ruleCondition is a condition of a row: name or, with isNot, !name; name==other; name=pattern.
+type ruleCondition struct {
+	name, other, pattern string
+	isNot                bool
+}
 
 func init() {
 	for _, row := range ruleRow.FindAllStringSubmatch(ruleAbbreviations.Replace(rules), -1) {
+		r := &optionRule{row: row[0], option: row[2], message: row[4]}
+		for _, text := range strings.Fields(row[3]) {
+			c := &ruleCondition{isNot: text[0] == '!'}
+			c.name, c.pattern, _ = strings.Cut(strings.TrimPrefix(text, "!"), "=")
+			if strings.HasPrefix(c.pattern, "=") {
+				c.other, c.pattern = c.pattern[1:], ""
+			}
+			r.conditions = append(r.conditions, c)
+		}
 		for _, name := range strings.Split(row[1], ",") {
-			ruleBook[name] = append(ruleBook[name], row)
+			ruleBook[name] = append(ruleBook[name], r)
 		}
 	}
 }
 
 // checkRules reports what is wrong with a block or value. set holds the values that are set, by their paths, which begin with at.
 func checkRules(name string, o *option, at string, set map[string]string) {
-	for _, row := range ruleBook[name] {
-		if !ruleApplies(row[3], at, set) {
-			continue
+	for _, r := range ruleBook[name] {
+		if ruleApplies(r.conditions, at, set) {
+			o.p.add(under(o, r.option).path, "%s", ruleMessage(r, at, set))
 		}
-		o.p.add(under(o, row[2]).path, "%s", os.Expand(row[4], func(name string) string {
-			if name == "NAME" || name == "file:/path" {
-				return "${" + name + "}" // is shown as it is
-			}
-			text := strconv.Quote(addressUserInfo.ReplaceAllString(set[at+name], "$1…@"))
-			return strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`)
-		}))
 	}
+}
+
+// ruleMessage fills in the message of a row.
+func ruleMessage(r *optionRule, at string, set map[string]string) string {
+	return os.Expand(r.message, func(name string) string {
+		if name == "NAME" || name == "file:/path" {
+			return "${" + name + "}" // is shown as it is
+		}
+		text := strconv.Quote(addressUserInfo.ReplaceAllString(set[at+name], "$1…@"))
+		return strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`)
+	})
 }
 
 // compiledPatterns are the regular expressions in the rules, each compiled when it is first needed.
@@ -231,17 +258,16 @@ func compiledPattern(pattern string) *regexp.Regexp {
 }
 
 // ruleApplies reports whether all conditions of a row hold.
-func ruleApplies(conditions, at string, set map[string]string) bool {
-	for _, condition := range strings.Fields(conditions) {
-		name, pattern, _ := strings.Cut(strings.TrimPrefix(condition, "!"), "=")
-		text := set[at+name]
+func ruleApplies(conditions []*ruleCondition, at string, set map[string]string) bool {
+	for _, c := range conditions {
+		text := set[at+c.name]
 		isTrue := text != ""
-		if other := strings.TrimPrefix(pattern, "="); other != pattern {
-			isTrue = isTrue && text == set[at+other]
-		} else if pattern != "" {
-			isTrue = compiledPattern(pattern).MatchString(text)
+		if c.other != "" {
+			isTrue = isTrue && text == set[at+c.other]
+		} else if c.pattern != "" {
+			isTrue = compiledPattern(c.pattern).MatchString(text)
 		}
-		if isTrue == strings.HasPrefix(condition, "!") {
+		if isTrue == c.isNot {
 			return false
 		}
 	}
