@@ -166,10 +166,9 @@ func clientIP(s *ipStrategy, req *http.Request) net.IP {
 		host, _, _ := strings.Cut(hostOf(req.RemoteAddr), "%") // the zone of a link-local address
 		return net.ParseIP(host)
 	}
-	told := strings.Join(req.Header["X-Forwarded-For"], ",") // the last line is the nearest proxy's
-	for i := 1; i <= maxMentions && told != ""; i++ {
-		at := strings.LastIndex(told, ",")
-		address := net.ParseIP(strings.Trim(hostOf(strings.TrimSpace(told[at+1:])), "[]"))
+	told := strings.Split(strings.Join(req.Header["X-Forwarded-For"], ","), ",") // the last one is the nearest proxy's
+	for i := 1; i <= maxMentions && i <= len(told); i++ {
+		address := net.ParseIP(strings.Trim(hostOf(strings.TrimSpace(told[len(told)-i])), "[]"))
 		isProxy := s.depth > i
 		for _, network := range s.excluded {
 			isProxy = isProxy || address != nil && network.Contains(address)
@@ -177,10 +176,6 @@ func clientIP(s *ipStrategy, req *http.Request) net.IP {
 		if !isProxy {
 			return address
 		}
-		if at < 0 {
-			at = 0
-		}
-		told = told[:at]
 	}
 	return nil
 }

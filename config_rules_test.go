@@ -75,7 +75,7 @@ func TestConfigConditionsMatter(t *testing.T) {
 		r.conditions = kept
 		if !isNoticed {
 			unseen++
-			t.Errorf("nothing notices that %s is gone from\n\t%s", what, r.row)
+			t.Errorf("nothing notices that %s is gone from\n\t%s: %s", what, r.option, r.message)
 		}
 	}
 	seen := map[*optionRule]bool{}
@@ -85,7 +85,11 @@ func TestConfigConditionsMatter(t *testing.T) {
 				continue // of several blocks
 			}
 			seen[r] = true
-			texts := ordered(r.row)
+			names := r.option
+			for _, c := range r.conditions {
+				names += " " + c.name
+			}
+			texts := ordered(names)
 			try(r, texts, "all of it", []*ruleCondition{{name: "never"}})
 			for i, c := range r.conditions {
 				others := append(append([]*ruleCondition{}, r.conditions[:i]...), r.conditions[i+1:]...)

@@ -52,9 +52,10 @@ func logf(l *logger, level int, format string, args ...any) {
 	if level < l.level {
 		return
 	}
-	line := l.name + ": " + fmt.Sprintf(format, args...)
+	text := fmt.Sprintf(format, args...)
+	line := l.name + ": " + text
 	if level >= levelWarn {
-		sum, isDue := summarize(l, format, strings.TrimPrefix(line, l.name+": "))
+		sum, isDue := summarize(l, format, text)
 		if isDue {
 			errorLog.Print(line + sum)
 			return

@@ -150,7 +150,7 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	at := m.site.endpoints[req.URL.Path]
 	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
-		at = externalEndpoint(m.site, req)
+		at = m.site.endpoints[forwardedPrefix(req)+req.URL.Path] // behind a StripPrefix, if the option was written as browsers see it
 	}
 	if at != nil && matchesHost(&at.location, req) {
 		serveEndpoint(m, at, rw, req)

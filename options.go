@@ -39,7 +39,7 @@ type block struct {
 // blockField is the field of an option in its block, or in one that is embedded there.
 type blockField struct {
 	index     []int
-	name      string
+	path      string
 	spellings []string // in lower case
 	tag       reflect.StructTag
 }
@@ -51,11 +51,11 @@ var blocks sync.Map
 func blockOf(o *option, kind reflect.Type) *block {
 	known, found := blocks.Load(o.path)
 	if !found {
-		made := &block{fields: blockFields(kind, nil), defaults: reflect.New(kind).Elem(), set: map[string]string{}}
+		made := &block{fields: blockFields(o, kind, nil), defaults: reflect.New(kind).Elem(), set: map[string]string{}}
 		for _, f := range made.fields {
-			at := &option{path: under(o, f.name).path, tag: f.tag, p: &problems{set: made.set}}
-			if field := made.defaults.FieldByIndex(f.index); f.tag.Get("default") != "" || field.Kind() == reflect.Struct {
-				readField(field, at, nil)
+			text, field := f.tag.Get("default"), made.defaults.FieldByIndex(f.index)
+			if text != "" || field.Kind() == reflect.Struct {
+				readField(field, &option{path: f.path, tag: f.tag, p: &problems{set: made.set}}, text)
 			}
 		}
 		known = made
@@ -65,16 +65,16 @@ func blockOf(o *option, kind reflect.Type) *block {
 }
 
 // blockFields lists the fields of a block, in their order. index is where it is embedded.
-func blockFields(kind reflect.Type, index []int) []*blockField {
+func blockFields(o *option, kind reflect.Type, index []int) []*blockField {
 	var fields []*blockField
 	for i := 0; i < kind.NumField(); i++ {
 		field := kind.Field(i)
 		at := append(index[:len(index):len(index)], i)
 		if name := field.Tag.Get("json"); name != "" {
 			spellings := strings.Fields(strings.ToLower(name + " " + field.Tag.Get("alias")))
-			fields = append(fields, &blockField{index: at, name: name, spellings: spellings, tag: field.Tag})
+			fields = append(fields, &blockField{index: at, path: under(o, name).path, spellings: spellings, tag: field.Tag})
 		} else {
-			fields = append(fields, blockFields(field.Type, at)...)
+			fields = append(fields, blockFields(o, field.Type, at)...)
 		}
 	}
 	return fields
@@ -115,7 +115,7 @@ func readGiven(block reflect.Value, f *blockField, o *option, given map[string]a
 		}
 		isThere = true
 		if value := given[spelling]; value != nil {
-			o.p.failIf(raw != nil, under(o, f.name).path, "given twice, also as %q; keep one", spelling)
+			o.p.failIf(raw != nil, f.path, "given twice, also as %q; keep one", spelling)
 			raw = value
 		}
 		delete(given, spelling)
@@ -123,8 +123,7 @@ func readGiven(block reflect.Value, f *blockField, o *option, given map[string]a
 	if !isThere {
 		return
 	}
-	at := under(o, f.name)
-	at.tag = f.tag
+	at := &option{path: f.path, tag: f.tag, p: o.p}
 	field := block.FieldByIndex(f.index)
 	if raw != nil {
 		readField(field, at, raw)
@@ -143,18 +142,18 @@ func checkEmpty(field reflect.Value, o *option, raw any) {
 	}
 }
 
-// readField reads one option of any kind, and reports whether it is now set.
-func readField(field reflect.Value, o *option, raw any) bool {
+// readField reads one option of any kind. An empty one leaves the default.
+func readField(field reflect.Value, o *option, raw any) {
 	switch field.Kind() {
 	case reflect.Struct, reflect.Ptr, reflect.Map, reflect.Slice:
-		return readCompound(field, o, raw)
+		readCompound(field, o, raw)
+		return
 	}
 	text := readText(o, raw)
-	if text != "" {
-		text = checkText(o, text)
-	} else if text = o.tag.Get("default"); text == "" {
-		return false
+	if text == "" {
+		return
 	}
+	text = checkText(o, text)
 	if field.Kind() == reflect.String {
 		field.SetString(text)
 	} else if field.Kind() == reflect.Bool {
@@ -165,11 +164,10 @@ func readField(field reflect.Value, o *option, raw any) bool {
 		field.SetInt(int64(number))
 	}
 	o.p.set[o.path] = fmt.Sprint(field.Interface())
-	return true
 }
 
 // readCompound is readField for everything but a single value.
-func readCompound(field reflect.Value, o *option, raw any) bool {
+func readCompound(field reflect.Value, o *option, raw any) {
 	switch field.Kind() {
 	case reflect.Struct:
 		block, isBlock := raw.(map[string]any)
@@ -178,38 +176,36 @@ func readCompound(field reflect.Value, o *option, raw any) bool {
 		}
 		readBlock(field, o, block)
 	case reflect.Ptr:
-		isSet := readPointer(field, o, raw)
-		return isSet
+		readPointer(field, o, raw)
 	case reflect.Map:
 		field.Set(reflect.ValueOf(readMap(o, raw)))
 	default:
-		items := readList(o, raw)
-		field.Set(reflect.ValueOf(items))
-		o.p.set[o.path] = strings.Join(items, " and ")
+		if items := readList(o, raw); items != nil {
+			field.Set(reflect.ValueOf(items))
+			o.p.set[o.path] = strings.Join(items, " and ")
+		}
 	}
-	return true
 }
 
 // readPointer reads an option that may be absent: a value without a default, or a block that is switched on by its presence. Such a block can
 // also be switched with true and false, because a label cannot say `{}`, and YAML's `{}` arrives as empty text.
-func readPointer(field reflect.Value, o *option, raw any) bool {
+func readPointer(field reflect.Value, o *option, raw any) {
 	target := reflect.New(field.Type().Elem())
 	if target.Elem().Kind() == reflect.Struct {
 		text, _ := toText(raw)
 		on, err := strconv.ParseBool(text)
 		if err == nil && !on {
-			return false
+			return
 		}
 		if err == nil {
 			raw = nil
 		}
 		o.p.set[o.path] = "true"
 	}
-	isSet := readField(target.Elem(), o, raw)
-	if isSet {
+	readField(target.Elem(), o, raw)
+	if o.p.set[o.path] != "" {
 		field.Set(target)
 	}
-	return isSet
 }
 
 // readList reads a list, or text with commas. Every item may be a ${…}; in text, its value may itself have commas.
@@ -230,9 +226,6 @@ func readList(o *option, raw any) []string {
 		if text = strings.TrimSpace(text); text != "" {
 			items = append(items, checkText(o, text))
 		}
-	}
-	if text := o.tag.Get("default"); len(items) == 0 && text != "" {
-		items = strings.Split(text, ",")
 	}
 	return items
 }
@@ -328,15 +321,12 @@ func readVariable(o *option, name, found string) string {
 		isAllowed = isAllowed || matches
 	}
 	value, isSet := os.LookupEnv(name)
-	if !isAllowed {
-		o.p.add(o.path, "environment variable %q is not among the names in TRAEFIK_OIDC_ENV, which Traefik's operator has set; use one of those", name)
-		return found
+	o.p.failIf(!isAllowed, o.path, "environment variable %q is not among the names in TRAEFIK_OIDC_ENV, which Traefik's operator has set; use one of those", name)
+	o.p.failIf(!isSet, o.path, "environment variable %q is not set; set it for Traefik's process", name)
+	if isAllowed && isSet {
+		return value
 	}
-	if !isSet {
-		o.p.add(o.path, "environment variable %q is not set; set it for Traefik's process", name)
-		return found
-	}
-	return value
+	return found
 }
 
 const maxNamedFile = 16 << 20

@@ -196,7 +196,6 @@ var ruleBook = map[string][]*optionRule{}
 
 // optionRule is a row of rules, taken apart once for all middlewares.
 type optionRule struct {
-	row        string
 	option     string
 	conditions []*ruleCondition
 	message    string
@@ -210,7 +209,7 @@ type ruleCondition struct {
 
 func init() {
 	for _, row := range ruleRow.FindAllStringSubmatch(ruleAbbreviations.Replace(rules), -1) {
-		r := &optionRule{row: row[0], option: row[2], message: row[4]}
+		r := &optionRule{option: row[2], message: row[4]}
 		for _, text := range strings.Fields(row[3]) {
 			c := &ruleCondition{isNot: text[0] == '!'}
 			c.name, c.pattern, _ = strings.Cut(strings.TrimPrefix(text, "!"), "=")

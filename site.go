@@ -114,11 +114,6 @@ func absoluteURL(st *site, at *location, req *http.Request) string {
 	return scheme + "://" + at.host + at.path
 }
 
-// externalEndpoint is the endpoint of a request behind a StripPrefix, if the option was written with the prefix, as browsers see it.
-func externalEndpoint(st *site, req *http.Request) *endpoint {
-	return st.endpoints[forwardedPrefix(req)+req.URL.Path]
-}
-
 // returnURL is where to send a browser that was at address before. It is a path, so it stays on the browser's current origin, whatever
 // address held. The exception are hosts that share a state cookie because one of them has the callback for all: it may lead to another
 // of these.
