@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -275,4 +276,34 @@ func TestCacheCountsItsBytes(t *testing.T) {
 			t.Fatalf("after %d entries %d bytes are counted, there are %d of %d", i+1, m.used, want, m.capacity)
 		}
 	}
+}
+
+// TestCacheOfWorkThatPanics: the others who wait for it get an error, and the next one works anew.
+func TestCacheOfWorkThatPanics(t *testing.T) {
+	inThisProcess(t)
+	var f inFlight
+	ctx := context.Background()
+	begun, release, waited := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		defer func() { recover() }()
+		_, _ = doOnce(ctx, &f, "key", func(context.Context) (any, error) {
+			close(begun)
+			<-release
+			panic("at the work")
+		})
+	}()
+	<-begun
+	go func() {
+		_, err := doOnce(ctx, &f, "key", func(context.Context) (any, error) { return "its own", nil })
+		waited <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // else it works itself, which is no error
+	close(release)
+	if err := <-waited; err != nil && !strings.Contains(err.Error(), "panic") {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "somebody else works", func() bool {
+		value, err := doOnce(ctx, &f, "key", func(context.Context) (any, error) { return "new", nil })
+		return value == "new" && err == nil
+	})
 }

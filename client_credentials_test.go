@@ -467,3 +467,24 @@ func TestClientCredentialsEndWithTheirToken(t *testing.T) {
 		t.Error("nobody is remembered")
 	}
 }
+
+// TestClientCredentialsRefusalIsForgotten: a refusal counts for all who come within ten seconds, and then no longer.
+func TestClientCredentialsRefusalIsForgotten(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	s := start(t, clientCredentialsOptions(p, nil))
+	p.answer("token", answerJSON(401, map[string]any{"error": "invalid_client"}))
+	began := time.Now()
+	for i := 0; i < 3; i++ {
+		apiCall(t, s, "GET", "/", "").expect(502)
+	}
+	p.answer("token", nil)
+	if p.count("token") != 1 && time.Since(began) < refusalLifetime {
+		t.Errorf("%d calls", p.count("token"))
+	}
+	if time.Sleep(refusalLifetime - time.Since(began) - 2*time.Second); time.Since(began) < refusalLifetime-time.Second {
+		apiCall(t, s, "GET", "/", "").expect(502)
+	}
+	time.Sleep(refusalLifetime - time.Since(began))
+	eventually(t, "a token", func() bool { return apiCall(t, s, "GET", "/", "").isUpstream() })
+}

@@ -580,3 +580,74 @@ func TestIntrospectionOddTokens(t *testing.T) {
 		t.Errorf("%d calls", p.count("introspection"))
 	}
 }
+
+// TestIntrospectionManyTokensAtOnce: each token is asked about once, whatever else is asked at the same time.
+func TestIntrospectionManyTokensAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	s := start(t, introspectionOptions(p, nil))
+	p.answer("introspection", func(rw http.ResponseWriter, req *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+		p.usual("introspection", rw, req)
+	})
+	const tokens = 40
+	var raw []string
+	for i := 0; i < tokens; i++ {
+		raw = append(raw, p.opaque(fmt.Sprint("user-", i)))
+	}
+	inParallel(5*tokens, func(i int) { bearer(t, s, raw[i%tokens]).accepted(fmt.Sprint("user-", i%tokens)) })
+	if p.count("introspection") != tokens {
+		t.Errorf("%d tokens, %d calls", tokens, p.count("introspection"))
+	}
+}
+
+// TestIntrospectionSharedAnswersAge: of two middlewares that share answers, each takes only those that are young enough for it.
+func TestIntrospectionSharedAnswersAge(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	site := func(seconds int) *testSite { return start(t, introspectionOptions(p, map[string]any{"cacheSeconds": seconds})) }
+	first, brief, long := site(600), site(1), site(601)
+	token := p.opaque("ada")
+	bearer(t, first, token).accepted("ada")
+	time.Sleep(1100 * time.Millisecond)
+	bearer(t, long, token).accepted("ada")
+	if p.count("introspection") != 1 {
+		t.Errorf("an answer that is young enough: %d calls", p.count("introspection"))
+	}
+	bearer(t, brief, token).accepted("ada")
+	if p.count("introspection") != 2 {
+		t.Errorf("an answer that is too old: %d calls", p.count("introspection"))
+	}
+}
+
+// TestIntrospectionOutageKeepsNothing: of tokens that the provider could not be asked about nothing is kept, so however many there are, the
+// answers that are known stay.
+func TestIntrospectionOutageKeepsNothing(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect", "maxRetries": 0}}))
+	bearer(t, s, p.opaque("ada")).accepted("ada")
+	p.answer("introspection", answerText(503, "text/html", "<h1>Back soon</h1>"))
+	cache := testMiddlewareOf(s).tokens.introspection.client.answerCache
+	held := cache.used
+	for i := 0; i < 20; i++ {
+		bearer(t, s, fmt.Sprint("made-up-", i)).expect(503)
+	}
+	if cache.used != held {
+		t.Errorf("%d bytes are held, there were %d", cache.used, held)
+	}
+}
+
+// TestIntrospectionQuestionIsAskedAgain: a token about which the provider fails is asked about again after a moment.
+func TestIntrospectionQuestionIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect", "maxRetries": 0}}))
+	token := p.opaque("ada")
+	p.answer("introspection", answerJSON(500, nil))
+	bearer(t, s, token).expect(503)
+	p.answer("introspection", nil)
+	time.Sleep(outageLifetime)
+	bearer(t, s, token).accepted("ada")
+}

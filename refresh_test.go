@@ -300,3 +300,47 @@ func TestRefreshIsWaitedForBriefly(t *testing.T) {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
+
+// TestRefreshIsWaitedForNoLongerThanItsRequest: whoever waits for another's refresh goes on when its own time is over, and the result is
+// there for those who come later.
+func TestRefreshIsWaitedForNoLongerThanItsRequest(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p)
+	sm := testMiddlewareOf(s).sessions
+	old, _, err := openSession(context.Background(), sm, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+	if err = firstError(err, unpackTokens(old)); err != nil {
+		t.Fatal(err)
+	}
+	old.TokenEnd = 1 // whoever refreshes waits for as long as a request may take
+	release := make(chan struct{})
+	p.answer("token", func(rw http.ResponseWriter, req *http.Request) {
+		<-release
+		p.usual("token", rw, req)
+	})
+	calls := p.count("token")
+	type outcome struct {
+		fresh *session
+		err   error
+	}
+	leader := make(chan outcome, 1)
+	go func() {
+		fresh, err := refreshSession(context.Background(), sm, old)
+		leader <- outcome{fresh, err}
+	}()
+	eventually(t, "the provider is asked", func() bool { return p.count("token") == calls+1 })
+	brief, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer stop()
+	if fresh, err := refreshSession(brief, sm, old); fresh != nil || !errors.Is(err, errInProgress) {
+		t.Errorf("who waited got %v, %v", fresh, err)
+	}
+	close(release)
+	got := <-leader
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	if fresh, err := refreshSession(context.Background(), sm, old); err != nil || fresh != got.fresh || p.count("token") != calls+1 {
+		t.Errorf("who came later got %v, %v, after %d calls", fresh, err, p.count("token")-calls)
+	}
+}

@@ -666,3 +666,60 @@ func TestReplicaWarnsOfLostSessions(t *testing.T) {
 		t.Errorf("%d lines: %s", n, s.logs())
 	}
 }
+
+// TestReplicaKeepsWhatItCannotWrite: tokens of a refresh count with all their bytes, and are there to be written, whatever fails afterwards.
+func TestReplicaKeepsWhatItCannotWrite(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	keep := keepingRedis(kept, &mu)
+	redis := newFakeRedis(t, keep)
+	s, b := signedIn(t, p, map[string]any{"session": map[string]any{"name": "kept",
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}})
+	sm := testMiddlewareOf(s).sessions
+	ctx := context.Background()
+	old, _, err := openSession(ctx, sm, "kept", b.cookie("kept").Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "session:{" + ticketID(old.ticket) + "}"
+	mu.Lock()
+	before := kept[name]
+	mu.Unlock()
+	fresh, err := refreshSession(ctx, sm, old)
+	if err != nil || fresh.RefreshAt == 0 || fresh == old {
+		t.Fatalf("got %v, %v", fresh, err)
+	}
+	counted := sm.state.refreshed.used
+	if counted < sessionCost(fresh) {
+		t.Errorf("%d bytes are counted, the session has %d", counted, sessionCost(fresh))
+	}
+	mu.Lock()
+	kept[name] = before // as if Redis had lost it
+	mu.Unlock()
+	for _, reply := range []string{"-ERR refused\r\n", array(":0\r\n", bulk(before))} { // Redis fails, another replica has the lease
+		reply := reply
+		redis.say(func(args []string) string {
+			if args[0] == "EVAL" && args[1] == leaseScript {
+				return reply
+			}
+			return keep(args)
+		})
+		if _, err := refreshSession(ctx, sm, old); !errors.Is(err, errUnavailable) {
+			t.Errorf("%q: got %v", reply, err)
+		}
+		if sm.state.refreshed.used != counted {
+			t.Errorf("%q: %d bytes are counted, there were %d", reply, sm.state.refreshed.used, counted)
+		}
+	}
+	redis.say(keep)
+	calls := p.count("token")
+	if again, err := refreshSession(ctx, sm, old); err != nil || again != fresh || p.count("token") != calls {
+		t.Errorf("got %v, %v, %d calls", again, err, p.count("token")-calls)
+	}
+	if stored, _, err := openSession(ctx, sm, "kept", b.cookie("kept").Value); err != nil || stored.refreshToken != fresh.refreshToken {
+		t.Errorf("it was not written: %v", err)
+	}
+}
