@@ -117,8 +117,6 @@ type tokenInfo struct {
 	claims    map[string]any
 	checkedAt time.Time
 	isActive  bool
-	err       error // why the provider could not say
-	size      int   // bytes that the parsed response takes
 }
 
 // inspectToken verifies a JWT here if there is a jwt block; otherwise it asks the provider.
@@ -142,9 +140,7 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 // tokenInfoEnd is when to stop using a tokenInfo: after the time that the options say, but never after the token's expiry.
 func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) time.Time {
 	life := v.cacheLifetime
-	if info.err != nil {
-		life = outageLifetime
-	} else if !info.isActive && life > inactiveLifetime {
+	if !info.isActive && life > inactiveLifetime {
 		life = inactiveLifetime
 	}
 	end := info.checkedAt.Add(life)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand"
 	"sync"
 	"time"
 )
@@ -26,6 +25,7 @@ type boundedCache struct {
 	used        int       // of the young half
 	rotatedAt   time.Time // when the halves were last rotated
 	evictedUpTo time.Time // no entry newer than this has been evicted
+	inFlight    inFlight  // fetches in progress
 }
 
 // cacheEntry is a value and its size in bytes, without the cost of the entry itself.
@@ -100,7 +100,7 @@ func cacheAdd(m *boundedCache, key string, value any, size int) bool {
 func cachePut(m *boundedCache, key string, made cacheEntry) {
 	cost := cacheEntryCost + len(key) + made.size
 	if before := m.young[key]; before.value != nil {
-		cost -= cacheEntryCost + len(key) + before.size
+		m.used -= cacheEntryCost + len(key) + before.size
 	}
 	delete(m.old, key)
 	if m.used+cost > m.capacity {
@@ -110,7 +110,6 @@ func cachePut(m *boundedCache, key string, made cacheEntry) {
 		m.young = map[string]cacheEntry{}
 		delete(m.old, key)
 		m.used = 0
-		cost = cacheEntryCost + len(key) + made.size
 	}
 	m.used += cost
 	m.young[key] = made
@@ -153,10 +152,8 @@ func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.
 		delete(f.calls, key)
 		f.mu.Unlock()
 	}()
-	value, err := work(context.WithoutCancel(ctx))
-	mine.value = value
-	mine.err = err
-	return value, err
+	mine.value, mine.err = work(context.WithoutCancel(ctx))
+	return mine.value, mine.err
 }
 
 // waitFor waits for another caller's work, or for ctx's deadline. It does not use select: in the interpreter, goroutines at the same select
@@ -194,66 +191,56 @@ func backOff(b *backoff, err error, now time.Time) {
 	b.err = err
 }
 
-// cachedDocument is a document that a provider publishes: its metadata, or its keys. The request that needs it fetches it.
-type cachedDocument struct {
-	log   *logger
-	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
-
-	fetching sync.Mutex // held while fetching; only its holder changes what follows
-	backoff  backoff    // when the next fetch is allowed, and how the last one failed
-	mu       sync.Mutex // guards what follows
-	value    any        // the last valid one; replaced as a whole and never changed, so callers need no lock to read it
-	version  int        // how many were fetched
-	until    time.Time  // when to fetch it again
+// fetched is what is cached of a fetch: a value, how the last attempt failed, or both. A new one replaces it as a whole, so callers need no
+// lock to read it.
+type fetched struct {
+	value   any       // the last good one, or what an unfinished attempt has left
+	size    int       // its bytes
+	version int       // how many were fetched
+	until   time.Time // when to fetch it again
+	end     time.Time // until then it may be used while another is fetched, or if that fails
+	backoff backoff   // when the next fetch is allowed, and how the last one failed
 }
 
-// cached returns the cached document. isOld asks the caller to refetch it. For a while no other caller is asked to, so only one of many waits.
-func cached(d *cachedDocument) (value any, version int, isOld bool) {
-	now := time.Now()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if isOld = d.value == nil || now.After(d.until); isOld {
-		d.until = now.Add(time.Minute)
+// cached returns what is cached of a fetch, which may be nothing. isOld asks the caller to refetch it.
+func cached(m *boundedCache, key string) (known *fetched, isOld bool) {
+	found, _ := cacheGet(m, key).(*fetched)
+	if found == nil {
+		found = &fetched{}
 	}
-	return d.value, d.version, isOld
+	return found, found.value == nil || !time.Now().Before(found.until)
 }
 
-// refetch fetches the document again, once for all callers that wait, unless the cached one is newer than version already. If it cannot, it
-// returns the last valid one, and how the last fetch failed, if it did. Tokens with made-up key IDs must not make us hammer the provider, so
-// fetches are limited: fetchBurst at once, then one every fetchInterval. Failures do not count; the back-off has its own growing pauses.
-func refetch(ctx context.Context, d *cachedDocument, version int) (value any, isNewer bool, err error) {
-	d.fetching.Lock() // a caller that had to wait here finds the new document
-	defer d.fetching.Unlock()
-	now := time.Now()
-	if d.version != version || now.Before(d.backoff.until) {
-		return d.value, d.version != version, d.backoff.err
-	}
-	fetched, err := d.fetch(context.WithoutCancel(ctx)) // even if this client goes away: others are waiting
-	if err != nil {
-		if !errors.Is(err, errUnavailable) {
-			err = fmt.Errorf("%w: %w", errUnavailable, err)
+// refetch fetches anew, once for all callers that wait, unless what is cached is newer than version already, or the back-off forbids it. The
+// others do not wait if there is a value that may still be used. ask gets a copy of what is cached, and puts the result there: a value, or how
+// it failed and for how long that counts. An error that it only returns goes to those who wait, and is not cached.
+func refetch(ctx context.Context, m *boundedCache, key string, version int, ask func(ctx context.Context, made *fetched) error) (*fetched, error) {
+	value, err := doOnce(ctx, &m.inFlight, key, func(ctx context.Context) (any, error) {
+		known, isOld := cached(m, key)
+		now := time.Now()
+		if known.version > version || now.Before(known.backoff.until) { // another call has ended meanwhile
+			return known, known.backoff.err
 		}
-		logf(d.log, levelError, "%s", err)
-		backOff(&d.backoff, err, time.Now())
-		return d.value, false, err
+		made := *known
+		if isOld && now.Before(made.end) {
+			made.until = earlier(now.Add(time.Minute), now.Add(made.end.Sub(now)/2))
+			meanwhile := made
+			cacheSet(m, key, &meanwhile, made.size+maxErrorSize)
+		}
+		made.backoff.err = nil
+		err := ask(ctx, &made)
+		if err = firstError(err, made.backoff.err); err == nil {
+			made.version++
+			made.backoff.failures = 0
+		}
+		if made.value != nil || made.backoff.err != nil {
+			cacheSet(m, key, &made, made.size+maxErrorSize)
+		}
+		return &made, err
+	})
+	known, _ := value.(*fetched)
+	if known == nil { // the wait was too long
+		known, _ = cached(m, key)
 	}
-	least := now.Add(-(fetchBurst - 1) * fetchInterval)
-	if d.backoff.err != nil || d.backoff.until.Before(least) {
-		d.backoff.until = least
-	}
-	d.backoff = backoff{until: d.backoff.until.Add(fetchInterval)}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.value = fetched
-	d.version++
-	d.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // so that replicas do not fetch all at once
-	return fetched, true, nil
-}
-
-// refundFetch takes a fetch that found the wanted key out of the count: however often a provider changes its keys, tokens of its new ones are
-// accepted at once.
-func refundFetch(d *cachedDocument) {
-	d.fetching.Lock()
-	d.backoff.until = d.backoff.until.Add(-fetchInterval)
-	d.fetching.Unlock()
+	return known, err
 }

@@ -29,8 +29,9 @@ const (
 	maxResponse      = 1 << 20   // bytes of a response, except a key set
 	documentLifetime = time.Hour // how long a document is used, less up to jitter; then withdrawn keys are gone
 	documentJitter   = documentLifetime / 10
-	fetchInterval    = 10 * time.Second // between two fetches, on average
-	fetchBurst       = 3                // fetches that may follow each other at once: the first, and two key rotations
+	documentEnd      = 365 * 24 * time.Hour // how long the last valid one does if no other can be fetched: as long as anybody needs
+	fetchInterval    = 10 * time.Second     // between two fetches, on average
+	fetchBurst       = 3                    // fetches that may follow each other at once: the first, and two key rotations
 	retryPause       = 200 * time.Millisecond
 	retryLimit       = time.Second // a request that takes longer to fail is not repeated: somebody is waiting
 )
@@ -61,17 +62,15 @@ type client struct {
 	pinnedAlg       string          // idTokenSigningAlg, "": by discovery
 	metadata        *cachedDocument // *metadata
 	keys            *cachedDocument // []*key
-	inFlight        inFlight
-	outageLock      sync.Mutex    // guards outage and the guesses
-	outage          backoff       // of introspection and token requests
-	responses       *boundedCache // hashed introspection or token request → *tokenInfo or *upstreamToken
+	outageLock      sync.Mutex      // guards outage and the guesses
+	outage          backoff         // of introspection and token requests
+	responses       *boundedCache   // hashed introspection or token request → *fetched: *tokenInfo or *upstreamToken
 }
 
 // clientState records what happened to sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: a
 // different time limit, or a new secret beside the old one, must not bring back a session that was signed out.
 type clientState struct {
-	refreshesInFlight   inFlight
-	refreshed           *boundedCache // hashed refresh token and due time → *refreshResult
+	refreshed           *boundedCache // hashed refresh token and due time → *session, or *delayedCall, *fetched
 	usedStates          *boundedCache // hashed state → where its sign-in ended
 	revoked             *boundedCache // "id:", "sid:" or "sub:" + name → time of the logout
 	frontchannelLogouts *boundedCache // the same for front-channel logouts, apart because anybody can cause those, and must not push out the others

@@ -18,9 +18,9 @@ func authenticateClient(c *client, form url.Values, header http.Header) error {
 	if method == "" && c.signer != nil {
 		method = "private_key_jwt"
 	} else if method == "" && c.secret != "" {
-		known, _, _ := cached(c.metadata)
-		m, isKnown := known.(*metadata) // a client with only a token endpoint has no metadata
-		method = "client_secret_basic"  // the default if nothing is listed: OpenID Connect Discovery 3
+		known, _ := cached(&c.metadata.cache, "")
+		m, isKnown := known.value.(*metadata) // a client with only a token endpoint has no metadata
+		method = "client_secret_basic"        // the default if nothing is listed: OpenID Connect Discovery 3
 		if isKnown && len(m.authMethods) > 0 && !contains(m.authMethods, method) {
 			method = "client_secret_post"
 		}

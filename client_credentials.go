@@ -37,22 +37,21 @@ type guesses struct {
 }
 
 // countGuess counts an attempt with unknown credentials, and refuses it if there were too many from that caller or from all. A refused attempt
-// does not count, so one caller cannot use up the attempts of all others.
-func countGuess(c *client, caller string) error {
+// does not count, so one caller cannot use up the attempts of all others. With -1 it takes one that was no guess out of the count.
+func countGuess(c *client, caller string, by int) error {
 	now := time.Now()
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
-	all, one := guessesOf(c, "all", now), guessesOf(c, caller, now)
-	if all.count >= maxGuesses {
+	all := guessesOf(c, "all", now)
+	if all.count+by > maxGuesses {
 		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of all", errTooManyGuesses, maxGuesses)
 	}
-	if one.count >= maxGuessesPerCaller {
+	one := guessesOf(c, caller, now)
+	if one.count+by > maxGuessesPerCaller {
 		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooManyGuesses, maxGuessesPerCaller, caller)
 	}
-	all.count++
-	one.count++
-	cacheSet(c.responses, "guesses of all", all, 0)
-	cacheSet(c.responses, "guesses of "+caller, one, 0)
+	all.count += by
+	one.count += by
 	return nil
 }
 
@@ -60,18 +59,10 @@ func countGuess(c *client, caller string) error {
 func guessesOf(c *client, whose string, now time.Time) *guesses {
 	known, _ := cacheGet(c.responses, "guesses of "+whose).(*guesses)
 	if known == nil || now.Sub(known.since) > time.Minute {
-		return &guesses{since: now}
+		known = &guesses{since: now}
+		cacheSet(c.responses, "guesses of "+whose, known, 0)
 	}
 	return known
-}
-
-// refundGuess undoes countGuess.
-func refundGuess(c *client, caller string) {
-	c.outageLock.Lock()
-	defer c.outageLock.Unlock()
-	now := time.Now()
-	guessesOf(c, "all", now).count--
-	guessesOf(c, caller, now).count--
 }
 
 // callerAddress identifies a caller by its address; with IPv6, by the part that an access provider assigns to one customer.
@@ -94,12 +85,11 @@ type clientCredentials struct {
 	sealer       *sealer
 }
 
-// upstreamToken is a token for the upstream, or the provider's refusal, which is cached as well. In the store it is JSON.
+// upstreamToken is a token for the upstream. In the store it is JSON.
 type upstreamToken struct {
 	Raw            string
 	RenewAt, EndAt time.Time
 	claims         map[string]any `json:"-"` // when it is a JWT; the interpreter exports every field
-	err            error          `json:"-"`
 }
 
 // newClientCredentials makes what the oAuthClientCredentials block configures; nil without one.
@@ -185,10 +175,11 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 // addUpstreamToken adds the token for the upstream, and the headers made from it, to a principal. Headers about the user that are set already
 // stay; only Authorization is replaced. until is when the token is to be renewed.
 func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, id, secret, caller string) (until time.Time, err error) {
-	t, err := obtainToken(ctx, cc, id, secret, caller)
+	known, err := obtainToken(ctx, cc, id, secret, caller)
 	if err != nil {
 		return time.Time{}, err
 	}
+	t, _ := known.value.(*upstreamToken)
 	made, err := evaluatePolicy(cc.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
@@ -202,56 +193,46 @@ func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, 
 	if p.user == nil {
 		p.user = made.user
 	}
-	return t.RenewAt, nil
+	return known.until, nil
 }
 
 // obtainToken returns a client's token, from the cache or a new one.
-func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller string) (*upstreamToken, error) {
+func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller string) (*fetched, error) {
 	key := hashText(cc.salt + id + "\x00" + secret + "\x00" + cc.form)
 	c := cc.client
-	now := time.Now()
-	known, _ := cacheGet(c.responses, key).(*upstreamToken)
-	if known != nil && now.Before(known.RenewAt) {
-		return known, known.err
+	known, isOld := cached(c.responses, key)
+	if !isOld {
+		return known, nil
 	}
-	if known == nil || !now.Before(known.EndAt) {
-		known = nil
-	} else { // all other requests use the old one while it is renewed
-		meanwhile := *known
-		meanwhile.RenewAt = now.Add(known.EndAt.Sub(now) / 2)
-		known = &meanwhile
-		cacheSet(c.responses, key, known, parsedJSONFactor*len(known.Raw))
-	}
-	value, err := doOnce(ctx, &c.inFlight, key, func(ctx context.Context) (any, error) {
-		found, _ := cacheGet(c.responses, key).(*upstreamToken)
-		if found != nil && found != known && time.Now().Before(found.RenewAt) {
-			return found, found.err // another call has finished meanwhile
+	return refetch(ctx, c.responses, key, known.version, func(ctx context.Context, made *fetched) error {
+		if !time.Now().Before(made.end) {
+			made.value = nil
 		}
-		isGuess := !cc.hasOwnClient && known == nil
+		isGuess := !cc.hasOwnClient && made.value == nil
 		if isGuess {
-			if err := countGuess(c, caller); err != nil {
-				return nil, err
+			if err := countGuess(c, caller, 1); err != nil {
+				return err
 			}
 		}
-		made, err := fetchUpstreamToken(ctx, cc, id, secret, key)
+		t, err := fetchUpstreamToken(ctx, cc, id, secret, key)
 		isAway := errors.Is(err, errUnavailable)
 		if isGuess && (err == nil || isAway) {
-			refundGuess(c, caller)
+			_ = countGuess(c, caller, -1)
 		}
-		if isAway && known != nil {
-			return known, nil
+		if err == nil {
+			made.value = t
+			made.size = parsedJSONFactor * len(t.Raw)
+			made.until = t.RenewAt
+			made.end = t.EndAt
+		} else if !isAway || made.value == nil {
+			made.value = nil
+			made.backoff = backoff{until: time.Now().Add(refusalLifetime), err: err}
+			if isAway {
+				made.backoff.until = time.Now().Add(outageLifetime)
+			}
 		}
-		if err != nil {
-			made = &upstreamToken{err: err, RenewAt: time.Now().Add(refusalLifetime)}
-		}
-		if isAway {
-			made.RenewAt = time.Now().Add(outageLifetime)
-		}
-		cacheSet(c.responses, key, made, parsedJSONFactor*len(made.Raw)+maxErrorSize)
-		return made, err
+		return nil
 	})
-	made, _ := value.(*upstreamToken)
-	return made, err
 }
 
 // fetchUpstreamToken gets a token from the store, where another replica may have put one, or from the provider. If the store fails, the
@@ -303,11 +284,11 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	answer, _ := parseGrant(body)
 	code := stringOf(answer["error"]) // some servers send it with 200
 	isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || isOneOf(temporaryErrors, code)
-	if err != nil || isAway && status != http.StatusInternalServerError { // 500 may be about these credentials alone, which a caller made up
-		recordOutage(c, firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status))))
-	} else {
-		recordOutage(c, nil)
+	outage := err
+	if isAway && status != http.StatusInternalServerError { // 500 may be about these credentials alone, which a caller made up
+		outage = firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status)))
 	}
+	recordOutage(c, outage)
 	if err != nil {
 		return nil, err
 	}

@@ -564,10 +564,11 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	for i := 0; i < 20; i++ {
 		d := &cachedDocument{log: newLogger("test", "error"), fetch: func(context.Context) (any, error) { return i, nil }}
 		before := time.Now()
-		if _, isNewer, err := refetch(context.Background(), d, 0); err != nil || !isNewer {
+		known, err := refetchDocument(context.Background(), d, 0, &token{})
+		if err != nil || known.version != 1 {
 			t.Fatalf("expected a document, got %v", err)
 		}
-		lasts := d.until.Sub(before).Round(time.Second)
+		lasts := known.until.Sub(before).Round(time.Second)
 		if lasts <= documentLifetime-documentJitter-time.Second || lasts > documentLifetime+time.Second {
 			t.Errorf("expected %s to %s, got %s", documentLifetime-documentJitter, documentLifetime, lasts)
 		}
@@ -584,10 +585,7 @@ func TestProviderMetadataIsReadAgain(t *testing.T) {
 	}
 	d := testMiddlewareOf(s).sessions.client.metadata
 	again := func() {
-		d.mu.Lock()
-		d.until = time.Time{}
-		d.backoff = backoff{}
-		d.mu.Unlock()
+		age(d, 24*time.Hour)
 		newBrowser(t, s).open("/").upstream()
 	}
 	p.answer("discovery", answerText(500, "text/plain", ""))
@@ -656,10 +654,7 @@ func TestProviderWithoutS256(t *testing.T) {
 				t.Errorf("S256 was not sent: %q", p.lastCall("authorize").form)
 			}
 			if s.server != nil { // its clock can be moved in this process alone
-				d := testMiddlewareOf(s).sessions.client.metadata
-				d.mu.Lock()
-				d.until = time.Time{}
-				d.mu.Unlock()
+				age(testMiddlewareOf(s).sessions.client.metadata, 24*time.Hour)
 			}
 			newBrowser(t, s).signIn("/")
 			if got := strings.Count(s.logs(), "code_challenge_methods_supported: expected S256"); got != row.lines {

@@ -2,13 +2,53 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // The provider's metadata (OpenID Connect Discovery 1.0, RFC 8414) and keys: fetched by the request that needs them, checked, and overridden
 // by configured endpoints.
+
+// cachedDocument is a document that a provider publishes: its metadata, or its keys. The request that needs it fetches it.
+type cachedDocument struct {
+	log   *logger
+	fetch func(ctx context.Context) (any, error) // limits its own time; nil: the document never changes
+	cache boundedCache                           // without capacity, so it keeps only the last entry
+}
+
+// refetchDocument refetches a document, so that t can be verified. If it cannot, it returns the last valid one, and how the last fetch failed.
+// Tokens with made-up key IDs must not make us hammer the provider, so fetches are limited: fetchBurst at once, then one every fetchInterval.
+// Those that bring the key of t do not count: however often a provider changes its keys, tokens of its new ones are accepted at once. Nor do
+// failures: the back-off has its own growing pauses.
+func refetchDocument(ctx context.Context, d *cachedDocument, version int, t *token) (*fetched, error) {
+	return refetch(ctx, &d.cache, "", version, func(ctx context.Context, made *fetched) error {
+		now := time.Now()
+		value, err := d.fetch(ctx)
+		if err != nil {
+			if !errors.Is(err, errUnavailable) {
+				err = fmt.Errorf("%w: %w", errUnavailable, err)
+			}
+			logf(d.log, levelError, "%s", err)
+			backOff(&made.backoff, err, time.Now())
+			return err
+		}
+		made.value = value
+		made.until = now.Add(documentLifetime - time.Duration(rand.Int63n(int64(documentJitter)))) // so that replicas do not fetch all at once
+		made.end = now.Add(documentEnd)
+		least := now.Add(-(fetchBurst - 1) * fetchInterval)
+		if made.backoff.failures > 0 || made.backoff.until.Before(least) {
+			made.backoff.until = least
+		}
+		if _, err = verifyWithKeys(value, t); err != nil {
+			made.backoff.until = made.backoff.until.Add(fetchInterval)
+		}
+		return nil
+	})
+}
 
 // metadata is what we use of the provider's metadata (OpenID Connect Discovery 1.0, 3; RFC 8414 2, RFC 9126 5, RFC 9207 3). It is never changed.
 type metadata struct {
@@ -24,12 +64,12 @@ type metadata struct {
 // discover returns the provider's metadata. If the provider is unavailable, it returns the last valid ones. If there are none, they are empty,
 // and the error wraps errUnavailable.
 func discover(ctx context.Context, c *client) (*metadata, error) {
-	value, version, isOld := cached(c.metadata)
+	known, isOld := cached(&c.metadata.cache, "")
 	var err error
 	if isOld {
-		value, _, err = refetch(ctx, c.metadata, version)
+		known, err = refetchDocument(ctx, c.metadata, known.version, &token{})
 	}
-	if m, ok := value.(*metadata); ok {
+	if m, ok := known.value.(*metadata); ok {
 		return m, nil
 	}
 	return &metadata{}, err

@@ -69,25 +69,23 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	// The key holds everything that can change the answer (RFC 7662 4). Endpoint and client are the same for this cache; the audience is compared
 	// each time.
 	key := hashText(fmt.Sprintf("introspect %q %q %q", raw, job.tokenTypeHint, headers))
-	value, err := doOnce(ctx, &job.client.inFlight, key, func(ctx context.Context) (any, error) {
-		if known, _ := cacheGet(job.client.responses, key).(*tokenInfo); known != nil && time.Until(tokenInfoEnd(job, known)) > 0 {
-			return known, known.err
-		}
-		if err := outageOf(job.client); err != nil {
-			return nil, err
-		}
-		answer, err := askIntrospection(ctx, job, raw, headers)
-		recordOutage(job.client, err)
+	c := job.client
+	known, _ := cached(c.responses, key)
+	answer, _ := known.value.(*tokenInfo)
+	if answer == nil || time.Until(tokenInfoEnd(job, answer)) <= 0 {
+		newer, err := refetch(ctx, c.responses, key, known.version, func(ctx context.Context, made *fetched) error {
+			err := outageOf(c)
+			if err == nil {
+				err = askIntrospection(ctx, job, raw, headers, made)
+				recordOutage(c, err)
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		cacheSet(job.client.responses, key, answer, answer.size+maxErrorSize)
-		return answer, answer.err
-	})
-	if err != nil {
-		return nil, err
+		answer, _ = newer.value.(*tokenInfo)
 	}
-	answer, _ := value.(*tokenInfo)
 	if !answer.isActive {
 		return nil, fmt.Errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
 	}
@@ -95,7 +93,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. A token is active only if the status is 200 and active is the JSON value true.
-func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
+func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string, made *fetched) error {
 	c := job.client
 	form := url.Values{"token": {raw}}
 	if job.tokenTypeHint != "" {
@@ -104,7 +102,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	now := time.Now()
 	status, body, at, err := request(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	claims, err := parseObject(body)
 	code := forLog(stringOf(claims["error"])) // some servers send it with 200
@@ -115,21 +113,25 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 				claims[name] = json.Number(text)
 			}
 		}
-		return &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true, size: parsedJSONFactor * len(body)}, nil
+		made.value = &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true}
+		made.size = parsedJSONFactor * len(body)
+		return nil
 	}
 	if status != http.StatusOK || code != "" {
 		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
 	}
 	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
 	if whose == "token" {
-		return &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}, nil
+		made.value = &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}
+		return nil
 	}
 	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
 	if whose == "question" {
-		return &tokenInfo{err: err, checkedAt: now}, nil
+		made.backoff = backoff{until: now.Add(outageLifetime), err: err}
+		return nil
 	}
 	logf(c.log, levelError, "%s", err)
-	return nil, err
+	return err
 }
 
 // introspectionFaults says what is at fault if the introspection endpoint gives no answer, by status and code (RFC 7662 2.3, RFC 6749 5.2, RFC

@@ -605,7 +605,9 @@ func TestIntrospectionManyTokensAtOnce(t *testing.T) {
 func TestIntrospectionSharedAnswersAge(t *testing.T) {
 	t.Parallel()
 	p := newFakeProvider(t)
-	site := func(seconds int) *testSite { return start(t, introspectionOptions(p, map[string]any{"cacheSeconds": seconds})) }
+	site := func(seconds int) *testSite {
+		return start(t, introspectionOptions(p, map[string]any{"cacheSeconds": seconds}))
+	}
 	first, brief, long := site(600), site(1), site(601)
 	token := p.opaque("ada")
 	bearer(t, first, token).accepted("ada")
@@ -629,7 +631,7 @@ func TestIntrospectionOutageKeepsNothing(t *testing.T) {
 	s := start(t, introspectionOptions(p, map[string]any{"clientConfig": map[string]any{"url": p.issuer + "/introspect", "maxRetries": 0}}))
 	bearer(t, s, p.opaque("ada")).accepted("ada")
 	p.answer("introspection", answerText(503, "text/html", "<h1>Back soon</h1>"))
-	cache := testMiddlewareOf(s).tokens.introspection.client.answerCache
+	cache := testMiddlewareOf(s).tokens.introspection.client.responses
 	held := cache.used
 	for i := 0; i < 20; i++ {
 		bearer(t, s, fmt.Sprint("made-up-", i)).expect(503)

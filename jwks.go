@@ -350,7 +350,9 @@ func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, er
 
 // newFixedKeySet makes a key set from configured keys.
 func newFixedKeySet(keys ...*key) *cachedDocument {
-	return &cachedDocument{value: keys}
+	d := &cachedDocument{}
+	cacheSet(&d.cache, "", &fetched{value: keys}, 0)
+	return d
 }
 
 // verifyToken checks the algorithm and the signature of t. It fetches the keys if there are none, if they are old, and if none of them
@@ -361,16 +363,14 @@ func verifyToken(ctx context.Context, s *cachedDocument, t *token, accepted []st
 	if !contains(accepted, t.alg) {
 		return failIf(true, "alg", "expected %s, got %s; see idTokenSigningAlg, algorithms", accepted, t.alg)
 	}
-	keys, version, isOld := cached(s)
-	found, err := verifyWithKeys(keys, t) // even with old ones: if no newer ones can be fetched, this result stands
+	known, isOld := cached(&s.cache, "")
+	found, err := verifyWithKeys(known.value, t) // even with old ones: if no newer ones can be fetched, this result stands
 	if s.fetch == nil || err == nil && !isOld {
 		return err
 	}
-	keys, isNewer, fetchErr := refetch(ctx, s, version)
-	if isNewer {
-		if found, err = verifyWithKeys(keys, t); err == nil {
-			refundFetch(s)
-		}
+	newer, fetchErr := refetchDocument(ctx, s, known.version, t)
+	if newer.version > known.version {
+		found, err = verifyWithKeys(newer.value, t)
 	}
 	if !found && fetchErr != nil {
 		return fetchErr

@@ -187,10 +187,11 @@ func newSourceKeySet(source *jwksSource) *cachedDocument {
 
 // age makes the keys, and the allowance of fetches, older.
 func age(s *cachedDocument, by time.Duration) {
-	s.mu.Lock()
-	s.until = s.until.Add(-by)
-	s.backoff.until = s.backoff.until.Add(-by)
-	s.mu.Unlock()
+	known, _ := cached(&s.cache, "")
+	older := *known
+	older.until = older.until.Add(-by)
+	older.backoff.until = older.backoff.until.Add(-by)
+	cacheSet(&s.cache, "", &older, 0)
 }
 
 func wantCalls(t *testing.T, source *jwksSource, want int64) {

@@ -249,7 +249,9 @@ var limitsOfAnswers = []limitRow{
 	}},
 	{"bytes of a key set", maxJSONSize, func(n int) bool {
 		c := clientOf(padded(`{"n":"`, "x", `"}`, n))
-		c.metadata = &cachedDocument{value: &metadata{endpoints: map[string]string{"jwks_uri": "https://id.example.com/"}}, until: time.Now().Add(time.Hour)}
+		c.metadata = &cachedDocument{}
+		cacheSet(&c.metadata.cache, "", &fetched{value: &metadata{endpoints: map[string]string{"jwks_uri": "https://id.example.com/"}},
+			until: time.Now().Add(time.Hour)}, 0)
 		_, err := getObject(context.Background(), c, "key set", "jwks_uri")
 		return err == nil
 	}},

@@ -314,13 +314,6 @@ func refreshIfDue(ctx context.Context, sm *sessionManager, s *session, now time.
 	return fresh, err
 }
 
-// refreshResult is what a refresh token led to, for requests that still carry it: a session, or failures.
-type refreshResult struct {
-	fresh  *session
-	failed backoff
-	call   *delayedCall // the token request in progress
-}
-
 // refreshSession redeems the session's refresh token, only once, however many requests and middlewares ask. Requests that still carry the
 // old cookie get the new session, even if the client whose request did the work has gone away.
 func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*session, error) {
@@ -331,27 +324,25 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 	}
 	waiting, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	value, err := doOnce(waiting, &sm.state.refreshesInFlight, key, func(ctx context.Context) (any, error) {
-		known, _ := cacheGet(sm.state.refreshed, key).(*refreshResult)
-		if known == nil {
-			known = &refreshResult{call: &delayedCall{}}
-			cacheSet(sm.state.refreshed, key, known, 0) // doOnce makes this call its only user
-		}
-		if known.fresh == nil && time.Now().Before(known.failed.until) {
-			return nil, known.failed.err
-		}
-		if known.call.conn == nil {
-			known.call.wait = patience
+	known, _ := cached(sm.state.refreshed, key)
+	known, err := refetch(waiting, sm.state.refreshed, key, known.version, func(ctx context.Context, made *fetched) error {
+		before, _ := made.value.(*session) // from a cookie, or one that the store may not have
+		call, _ := made.value.(*delayedCall)
+		if call == nil {
+			call = &delayedCall{wait: patience}
 		}
 		//lint:ignore SA1029 the interpreter takes all types of ours for one
-		fresh, err := refreshTokens(context.WithValue(ctx, delayedCallKey, known.call), sm, s, known.fresh, key, patience)
+		fresh, err := refreshTokens(context.WithValue(ctx, delayedCallKey, call), sm, s, before, key, patience)
 		if fresh != nil {
-			known.fresh = fresh // even if the store could not be written: the refresh token has been used up
-			cacheSet(sm.state.refreshed, key, known, sessionCost(fresh))
-		} else if known.call.conn == nil {
-			backOff(&known.failed, err, time.Now())
+			made.value = fresh // even if the store could not be written: the refresh token has been used up
+			made.size = sessionCost(fresh)
+		} else if call.conn != nil {
+			made.value = call
+		} else if before == nil {
+			made.value = nil
+			backOff(&made.backoff, err, time.Now())
 			if !errors.Is(err, errUnavailable) {
-				known.failed.until = time.Now().Add(refusedRefreshLifetime) // otherwise an outage of the provider would revive a refused session
+				made.backoff.until = time.Now().Add(refusedRefreshLifetime) // otherwise an outage of the provider would revive a refused session
 			}
 		}
 		if err != nil {
@@ -364,9 +355,9 @@ func refreshSession(ctx context.Context, sm *sessionManager, s *session) (*sessi
 			}
 			logf(sm.log, level, "session %s: refresh: %s", s.ID, err)
 		}
-		return fresh, err
+		return err
 	})
-	fresh, _ := value.(*session)
+	fresh, _ := known.value.(*session)
 	return fresh, err
 }
 
