@@ -197,7 +197,7 @@ type fetched struct {
 	value   any       // the last good one, or what an unfinished attempt has left
 	size    int       // its bytes
 	version int       // how many were fetched
-	until   time.Time // when to fetch it again
+	until   time.Time // when to fetch it again, 0 without a value
 	end     time.Time // until then it may be used while another is fetched, or if that fails
 	backoff backoff   // when the next fetch is allowed, and how the last one failed
 }
@@ -208,7 +208,7 @@ func cached(m *boundedCache, key string) (known *fetched, isOld bool) {
 	if found == nil {
 		found = &fetched{}
 	}
-	return found, found.value == nil || !time.Now().Before(found.until)
+	return found, time.Until(found.until) <= 0
 }
 
 // refetch fetches anew, once for all callers that wait, unless what is cached is newer than version already, or the back-off forbids it. The

@@ -225,8 +225,7 @@ func obtainToken(ctx context.Context, cc *clientCredentials, id, secret, caller 
 			made.until = t.RenewAt
 			made.end = t.EndAt
 		} else if !isAway || made.value == nil {
-			made.value = nil
-			made.backoff = backoff{until: time.Now().Add(refusalLifetime), err: err}
+			*made = fetched{backoff: backoff{until: time.Now().Add(refusalLifetime), err: err}}
 			if isAway {
 				made.backoff.until = time.Now().Add(outageLifetime)
 			}

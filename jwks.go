@@ -195,11 +195,11 @@ func fitsAlgorithm(k *key, alg string) bool {
 	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
 }
 
-// digest hashes a message as alg requires. Each key that is tried hashes again, which costs a tenth of verifying.
-func digest(alg, message string) []byte {
-	hash := hashes[alg[2:]].New()
-	hash.Write([]byte(message))
-	return hash.Sum(nil)
+// digest hashes a message. Each key that is tried hashes again, which costs a tenth of verifying.
+func digest(hash crypto.Hash, message string) []byte {
+	h := hash.New()
+	h.Write([]byte(message))
+	return h.Sum(nil)
 }
 
 // verifySignature checks the signature of t with k. verifyToken decides whether t's algorithm is acceptable at all.
@@ -207,10 +207,11 @@ func verifySignature(t *token, k *key) error {
 	if !fitsAlgorithm(k, t.alg) {
 		return fmt.Errorf("signature: a key of kind %s %s is not for %s", k.kind, k.alg, t.alg)
 	}
-	hash, sum, good := hashes[t.alg[2:]], digest(t.alg, t.signed), false
+	hash, good := hashes[t.alg[2:]], false
+	sum := digest(hash, t.signed)
 	switch public := k.public.(type) {
 	case *rsa.PublicKey:
-		if strings.HasPrefix(t.alg, "PS") {
+		if t.alg[0] == 'P' { // PS256 and so on
 			good = rsa.VerifyPSS(public, hash, sum, t.signature, saltLength) == nil
 		} else {
 			good = rsa.VerifyPKCS1v15(public, hash, sum, t.signature) == nil
@@ -248,10 +249,11 @@ func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (
 	head, _ := json.Marshal(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // only strings: cannot fail
 	payload, err := json.Marshal(claims)
 	signed := base64url.EncodeToString(head) + "." + base64url.EncodeToString(payload)
-	hash, sum, signature := hashes[alg[2:]], digest(alg, signed), []byte(nil)
+	hash, signature := hashes[alg[2:]], []byte(nil)
+	sum := digest(hash, signed)
 	switch private := signer.(type) { // as in verifySignature
 	case *rsa.PrivateKey:
-		if strings.HasPrefix(alg, "PS") {
+		if alg[0] == 'P' {
 			signature, err = rsa.SignPSS(rand.Reader, private, hash, sum, saltLength)
 		} else {
 			signature, err = rsa.SignPKCS1v15(rand.Reader, private, hash, sum)

@@ -251,7 +251,7 @@ func checkRefreshedIDToken(r *tokenRules, t *token, first map[string]any, access
 
 // checkUser checks what all ID tokens have in common: they say who the user is.
 func checkUser(r *tokenRules, t *token, accessToken string, now time.Time) error {
-	sum := digest(t.alg, accessToken)
+	sum := digest(hashes[t.alg[2:]], accessToken)
 	differs := stringOf(t.claims["at_hash"]) != base64url.EncodeToString(sum[:len(sum)/2])
 	return firstError(
 		checkType(t, "jwt"), // RFC 8725 3.11: not a token of another kind
