@@ -159,13 +159,12 @@ func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.
 // waitFor waits for another caller's work, or for ctx's deadline. It does not use select: in the interpreter, goroutines at the same select
 // statement receive from each other's channels.
 func waitFor(ctx context.Context, under *inFlightCall) (any, error) {
-	end, isLimited := ctx.Deadline()
-	if !isLimited {
-		<-under.done.Done()
-		return under.value, under.err
+	either := under.done
+	if end, isLimited := ctx.Deadline(); isLimited {
+		limited, stop := context.WithDeadline(under.done, end)
+		defer stop()
+		either = limited
 	}
-	either, stop := context.WithDeadline(under.done, end)
-	defer stop()
 	<-either.Done()
 	if under.done.Err() == nil {
 		return nil, fmt.Errorf("%w: somebody else is at it for longer than one waits", errInProgress)

@@ -168,8 +168,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 			return nil, err
 		}
 	}
-	p, err := rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until)
-	return p, err
+	return rememberPrincipal(req.Context(), m.clientCredentials, m.cache, credential, p, until)
 }
 
 // addUpstreamToken adds the token for the upstream, and the headers made from it, to a principal. Headers about the user that are set already

@@ -120,13 +120,17 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	if status != http.StatusOK || code != "" {
 		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
 	}
-	whose, cure := introspectionFault(fmt.Sprint(status, " ", code))
-	if whose == "token" {
-		made.value = &tokenInfo{claims: map[string]any{"active": fmt.Sprint(status, " ", code)}, checkedAt: now}
+	outcome, row := fmt.Sprint(status, " ", code), 0
+	for !compiledPattern(introspectionFaults[row][0]).MatchString(outcome) {
+		row++
+	}
+	fault := introspectionFaults[row]
+	if fault[1] == "token" {
+		made.value = &tokenInfo{claims: map[string]any{"active": outcome}, checkedAt: now}
 		return nil
 	}
-	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, cure)
-	if whose == "question" {
+	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, fault[2])
+	if fault[1] == "question" {
 		made.backoff = backoff{until: now.Add(outageLifetime), err: err}
 		return nil
 	}
@@ -134,7 +138,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	return err
 }
 
-// introspectionFaults says what is at fault if the introspection endpoint gives no answer, by status and code (RFC 7662 2.3, RFC 6749 5.2, RFC
+// introspectionFaults says what is at fault if the introspection endpoint gives no answer, and the cure, by status and code (RFC 7662 2.3, RFC 6749 5.2, RFC
 // 6750 3.1). The first row that fits counts. If it is the token, the caller gets 401, as for one that is not active; Keycloak answers one that
 // it cannot read with invalid_request. If it is the question, only this token is affected, but nothing is known about it. Everything else
 // affects all tokens. docs/apis.md has the same table.
@@ -148,15 +152,6 @@ var introspectionFaults = [][]string{
 }
 
 var wholeNumber = regexp.MustCompile(`^[0-9]+$`)
-
-func introspectionFault(answer string) (whose, cure string) {
-	for _, row := range introspectionFaults {
-		if compiledPattern(row[0]).MatchString(answer) {
-			return row[1], row[2]
-		}
-	}
-	return "", ""
-}
 
 // outageOf is the error of a provider that was unavailable a moment ago: for a while it gets no more requests (see backoff).
 func outageOf(c *client) error {

@@ -320,14 +320,12 @@ func TestRefreshIsWaitedForNoLongerThanItsRequest(t *testing.T) {
 		p.usual("token", rw, req)
 	})
 	calls := p.count("token")
-	type outcome struct {
-		fresh *session
-		err   error
-	}
-	leader := make(chan outcome, 1)
+	var first *session
+	leader := make(chan error, 1)
 	go func() {
-		fresh, err := refreshSession(context.Background(), sm, old)
-		leader <- outcome{fresh, err}
+		var err error
+		first, err = refreshSession(context.Background(), sm, old)
+		leader <- err
 	}()
 	eventually(t, "the provider is asked", func() bool { return p.count("token") == calls+1 })
 	brief, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -336,11 +334,10 @@ func TestRefreshIsWaitedForNoLongerThanItsRequest(t *testing.T) {
 		t.Errorf("who waited got %v, %v", fresh, err)
 	}
 	close(release)
-	got := <-leader
-	if got.err != nil {
-		t.Fatal(got.err)
+	if err := <-leader; err != nil {
+		t.Fatal(err)
 	}
-	if fresh, err := refreshSession(context.Background(), sm, old); err != nil || fresh != got.fresh || p.count("token") != calls+1 {
+	if fresh, err := refreshSession(context.Background(), sm, old); err != nil || fresh != first || p.count("token") != calls+1 {
 		t.Errorf("who came later got %v, %v, after %d calls", fresh, err, p.count("token")-calls)
 	}
 }
