@@ -29,7 +29,7 @@ const (
 	maxResponse      = 1 << 20   // bytes of a response, except a key set
 	documentLifetime = time.Hour // how long a document is used, less up to jitter; then withdrawn keys are gone
 	documentJitter   = documentLifetime / 10
-	documentEnd      = 365 * 24 * time.Hour // how long the last valid one does if no other can be fetched: as long as anybody needs
+	documentEnd      = 365 * 24 * time.Hour // how long the last valid one is used if no other can be fetched: as long as anybody needs
 	fetchInterval    = 10 * time.Second     // between two fetches, on average
 	fetchBurst       = 3                    // fetches that may follow each other at once: the first, and two key rotations
 	retryPause       = 200 * time.Millisecond
@@ -70,7 +70,7 @@ type client struct {
 // clientState records what happened to sign-ins and sessions. All middlewares that seal the sessions of one client with one secret share it: a
 // different time limit, or a new secret beside the old one, must not bring back a session that was signed out.
 type clientState struct {
-	refreshed           *boundedCache // hashed refresh token and due time → *session, or *delayedCall, *fetched
+	refreshed           *boundedCache // hashed refresh token and due time → *fetched: *session, or *delayedCall while the response is awaited
 	usedStates          *boundedCache // hashed state → where its sign-in ended
 	revoked             *boundedCache // "id:", "sid:" or "sub:" + name → time of the logout
 	frontchannelLogouts *boundedCache // the same for front-channel logouts, apart because anybody can cause those, and must not push out the others
