@@ -83,7 +83,7 @@ func newFakeProvider(t *testing.T) *fakeProvider {
 
 func unstartedProvider() *fakeProvider {
 	p := &fakeProvider{
-		clientID: "app", clientSecret: "app-secret-" + randomText()[:20], // never the one of an earlier test whose port came back: clients are shared by address and secret
+		clientID: "app", clientSecret: "app-secret-0" + randomText()[:20], // the 0, or one in 30,000 would be refused as "secretkey"; never the one of an earlier test whose port came back: clients are shared by address and secret
 		user: map[string]any{"sub": "ada", "name": "Ada Lovelace", "email": "ada@example.com", "groups": []any{"admins", "staff"}},
 		alg:  "RS256", expiresIn: 300, idTokenLife: 5 * time.Minute,
 		calls: map[string]int{}, last: map[string]*providerCall{}, edits: map[string]func(map[string]any){},
