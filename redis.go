@@ -215,14 +215,19 @@ func redisSend(c *redisClient, call *redisCall) (any, error) {
 		conn = redisTakeIdle(node, call.now)
 	}
 	c.mu.Unlock()
-	var err error
-	if conn != nil {
-		value, tried := redisExchange(conn, call)
-		if err = redisRelease(c, node, conn, tried); err == nil {
-			return value, nil
-		}
+	if conn == nil {
+		return redisRetry(c, call, node, nil)
 	}
-	return redisRetry(c, call, node, err)
+	value, err := redisExchange(conn, call)
+	if err != nil {
+		return redisRetry(c, call, node, redisRelease(c, node, conn, err))
+	}
+	c.mu.Lock() // redisRelease
+	node.busy--
+	conn.next = node.idle
+	node.idle = conn
+	c.mu.Unlock()
+	return value, nil
 }
 
 // redisRetry completes a command, after a first attempt that failed, or without one. It follows a cluster's redirections, waits if the

@@ -176,10 +176,12 @@ func (b *bench) addCases() error {
 		return map[string]any{"jwt": map[string]any{"issuer": p.Issuer, "audience": "api", "claims": "Contains(`groups`, `users`)", "forwardHeaders": headers}}
 	}
 	tokenEndpoint := b.provider.Issuer + "/token"
+	inRedis := b.redis.options(3600)
+	inRedis["secret"] = sessionSecret
 	routes := map[*parts.Traefik][]parts.Route{
 		b.bare:    {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
 		b.shared:  {{Name: "nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
-		b.crowded: {{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})}},
+		b.crowded: {{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})}, {Name: "redis-people", Options: b.signInOptions(inRedis)}},
 		b.traefik: {
 			{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
 			{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
@@ -205,12 +207,12 @@ func (b *bench) addCases() error {
 		return err
 	}
 	sessions := map[string]string{}
-	for _, route := range []string{"signed-in", "people", "redis-fresh", "redis-read", "shared"} {
+	for _, route := range []string{"signed-in", "people", "redis-people", "redis-fresh", "redis-read", "shared"} {
 		traefik := b.traefik
 		switch route {
 		case "shared":
 			traefik = b.shared
-		case "people":
+		case "people", "redis-people":
 			traefik = b.crowded
 		}
 		var err error
@@ -241,6 +243,7 @@ func (b *bench) addCases() error {
 		{name: "people: a session never seen before", route: "people", at: b.crowded, isFresh: true, cookies: b.unseen()},
 		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: sessions["redis-fresh"]},
 		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: sessions["redis-read"]},
+		{name: "sessions in Redis: 20,000 in turn, fresh copies", route: "redis-people", at: b.crowded, cookies: make([]string, manyPeople)},
 		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
 		{name: "JWT: 20,000 in turn", route: "jwt", cookie: session, tokens: make([]string, manyPeople)},
 		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, isFresh: true, tokens: b.unseen()},
@@ -263,7 +266,7 @@ func (b *bench) addCases() error {
 		if b.skips(i) {
 			continue
 		}
-		if err := b.fill(c, sessions["people"]); err != nil {
+		if err := b.fill(c, sessions[c.route]); err != nil {
 			return err
 		}
 	}
@@ -286,7 +289,7 @@ func (b *bench) fill(c *load, session string) error {
 	}
 	if c.cookies != nil && err == nil {
 		progress("%d sessions", len(c.cookies))
-		c.cookies, err = b.copySessions(session, len(c.cookies), false)
+		c.cookies, err = b.copySessions(session, len(c.cookies), c.route == "redis-people")
 	}
 	return err
 }
