@@ -15,7 +15,7 @@ import (
 // What it costs in the interpreter when a JWT was not seen before. Nearly all of it is variables and intermediate values of the functions
 // on the way: the interpreter makes all of a function's on each call, also those of branches that are not taken.
 
-const newTokenCeiling = 2250 // allocations of such a request
+const newTokenCeiling = 2280 // allocations of such a request
 
 // newTokens is a middleware that checks JWTs, and requests that bring as many different ones.
 func newTokens(t testing.TB, count int) (http.Handler, []*http.Request) {
@@ -93,7 +93,7 @@ func sharedTokens(t *testing.T, count int, options map[string]any) (http.Handler
 
 // TestMoreTokensThanLines: of tokens in turn, those whose header line finds no room cost little more than the others.
 func TestMoreTokensThanLines(t *testing.T) {
-	const settledCeiling = 112 // allocations of such a request
+	const settledCeiling = 116 // allocations of such a request
 	handler, lines := sharedTokens(t, 300, map[string]any{"memory": 1})
 	rw := &silent{header: http.Header{}}
 	serve := func(line string) *http.Request {
