@@ -143,22 +143,22 @@ var blameless = []struct{ name, options, want string }{
 	{"addresses of ours that are called like theirs",
 		`{"loginUrl": "/oauth2/authorize", "logoutUrl": "app.example.com/oidc/logout", "redirectUrl": "https://app.example.com/auth", "postLogoutRedirectUrl": "/end_session"}`, ``},
 	{"any certificate", `{"clientConfig": {"tls": {"insecureSkipVerify": true}}}`,
-		`clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider`},
+		`clientConfig.tls.insecureSkipVerify: anybody on the network path can pose as the provider`},
 	{"plain http of tokens", `{"jwt": {"issuer": "http://id.example.com"}}`, `jwt.issuer: "http://id.example.com" is plain http`},
 	{"plain http of keys", `{"jwt": {"issuer": "me", "jwksUrl": "http://id.example.com/keys"}}`,
 		`jwt.jwksUrl: "http://id.example.com/keys" is plain http`},
 	{"any certificate of tokens", `{"jwt": {"clientConfig": {"tls": {"insecureSkipVerify": true}}}}`,
-		`jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens`},
+		`jwt.clientConfig.tls.insecureSkipVerify: anybody on the network path can make tokens`},
 	{"plain http of introspection", `{"oAuthIntrospection": {"audience": "a", "clientConfig": {"url": "http://id.example.com/i"}}}`,
 		`oAuthIntrospection.clientConfig.url: "http://id.example.com/i" is plain http`},
 	{"any certificate of introspection",
 		`{"oAuthIntrospection": {"resource": "https://api", "clientConfig": {"tls": {"insecureSkipVerify": true}}}}`,
-		`oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the way reads tokens`},
+		`oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the network path reads tokens`},
 	{"plain http of the gateway", `{"oAuthClientCredentials": {"url": "http://id.example.com/t"}}`,
 		`oAuthClientCredentials.url: "http://id.example.com/t" is plain http`},
 	{"any certificate of the gateway",
 		`{"oAuthClientCredentials": {"url": "https://id/t", "clientConfig": {"tls": {"insecureSkipVerify": true}}}}`,
-		`oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the way reads credentials`},
+		`oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the network path reads credentials`},
 	{"a pushed logout of cookies", `{"backchannelLogoutUrl": "/bye", "session": {"maxLifetime": 3600}}`,
 		`backchannelLogoutUrl: sessions are in cookies`},
 	{"a pushed logout of cookies that are renewed", `{"backchannelLogoutUrl": "/bye"}`,
@@ -232,7 +232,7 @@ var blameless = []struct{ name, options, want string }{
 	{"an empty secret beside a key", `{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientKey": "PEM", "clientSecret": ""}}`, ``},
 	{"an empty secret beside a method that needs none",
 		`{"oAuthClientCredentials": {"url": "https://id/t", "clientId": "x", "clientAuthMethod": "none", "clientSecret": ""}}`, ``},
-	{"identity on no bypass", `{"bypassIdentity": true}`, `bypassIdentity: means nothing without bypass; leave it out`},
+	{"identity on no bypass", `{"bypassIdentity": true}`, `bypassIdentity: has no effect without bypass; leave it out`},
 	{"a bypass with identity", "{\"bypassIdentity\": true, \"bypass\": \"Path(`/x`)\"}", ``},
 	{"a bypass without", "{\"bypassIdentity\": false, \"bypass\": \"Path(`/x`)\"}", ``},
 	{"a rule about UserInfo", "{\"userinfo\": true, \"usernameClaim\": \"userinfo.name\", \"claims\": \"Exists(`userinfo.phone`)\"}", ``},
@@ -299,7 +299,7 @@ func TestConfigSecretsThatAreNone(t *testing.T) {
 		"correct horse battery staple", "7f0c1b9e5d3a8642", "tok$n of !ll {kinds} in (it)", "a:b %+&=/é\"'~ and more", "Tr0ub4dor&3 on a hill",
 		"CORRECT horse_BATTERY", "7F0C1B9E5D3A8642_01", "/u3k/PzaXr/0tLw5yBv7nCm2", "todos-are-never-done-9"}
 	for i, list := range [][]string{references, published, good} {
-		want := []string{"looks like a reference that nobody resolved", "is like an example that everybody can read", ""}[i]
+		want := []string{"looks like a reference that was not resolved", "is like a published example", ""}[i]
 		for _, text := range list {
 			for _, option := range []string{"session.secret", "session.previousSecrets", "secret", "clientSecret",
 				"oAuthClientCredentials.store.secret", "jwt.signingSecret"} {
@@ -355,7 +355,7 @@ func TestConfigTellsAllMistakesAtOnce(t *testing.T) {
 		"clientConfig: tls.ca: no certificate found",
 		"idTokenSigningAlg: HS512 needs a clientSecret of 64 bytes at least; let the provider sign with RS256 or ES256",
 		"jwt.publicKey: must be ", "jwt.claims: position 1",
-		"oAuthClientCredentials.store.secret: must have 16 bytes at least"} {
+		"oAuthClientCredentials.store.secret: must have at least 16 bytes"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %s", want, err)
 		}
@@ -438,8 +438,8 @@ func TestConfigRules(t *testing.T) {
 func TestConfigWarns(t *testing.T) {
 	s := start(t, signIn(t,
 		`{"issuer": "http://id.example.com", "clientConfig": {"tls": {"insecureSkipVerify": true}}, "backchannelLogoutUrl": "/bye", "session": {"domain": "example.com"}}`))
-	s.expectLog(`issuer: "http://id.example.com" is plain http: whoever is on the way can sign in as anybody`)
-	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the way can be the provider")
+	s.expectLog(`issuer: "http://id.example.com" is plain http: anybody on the network path can sign in as any user`)
+	s.expectLog("clientConfig.tls.insecureSkipVerify: anybody on the network path can pose as the provider")
 	s.expectLog("backchannelLogoutUrl: sessions are in cookies, so only this Traefik learns of a logout")
 	s.expectLog(`session.domain: every host below "example.com" gets the session's cookie and can replace it`)
 	s = start(t, map[string]any{
@@ -449,12 +449,12 @@ func TestConfigWarns(t *testing.T) {
 			"clientConfig": map[string]any{"url": "http://id.example.com/introspect"}},
 		"oAuthClientCredentials": map[string]any{"url": "http://id.example.com/token", "clientId": "app", "clientSecret": "a secret"},
 	})
-	s.expectLog(`jwt.issuer: "http://id.example.com" is plain http: whoever is on the way can make tokens`)
-	s.expectLog("jwt.clientConfig.tls.insecureSkipVerify: anybody on the way can make tokens")
-	s.expectLog("jwt.audience: not set, so tokens that were made for any other API are accepted")
-	s.expectLog(`oAuthIntrospection.clientConfig.url: "http://id.example.com/introspect" is plain http: whoever is on the way reads tokens`)
-	s.expectLog("oAuthIntrospection.audience: not set, so tokens that were made for any other API are accepted")
-	s.expectLog(`oAuthClientCredentials.url: "http://id.example.com/token" is plain http: whoever is on the way reads credentials and tokens`)
+	s.expectLog(`jwt.issuer: "http://id.example.com" is plain http: anybody on the network path can make tokens`)
+	s.expectLog("jwt.clientConfig.tls.insecureSkipVerify: anybody on the network path can make tokens")
+	s.expectLog("jwt.audience: not set, so tokens issued for any other API are accepted")
+	s.expectLog(`oAuthIntrospection.clientConfig.url: "http://id.example.com/introspect" is plain http: anybody on the network path reads tokens`)
+	s.expectLog("oAuthIntrospection.audience: not set, so tokens issued for any other API are accepted")
+	s.expectLog(`oAuthClientCredentials.url: "http://id.example.com/token" is plain http: anybody on the network path reads credentials and tokens`)
 	careless := map[string]any{"insecureSkipVerify": true}
 	s = start(t, map[string]any{
 		"jwt": map[string]any{"jwksUrl": "HTTP://id.example.com/keys"},
@@ -463,9 +463,9 @@ func TestConfigWarns(t *testing.T) {
 		"oAuthClientCredentials": map[string]any{"url": "https://id.example.com/token", "clientId": "app", "clientSecret": "a secret",
 			"clientConfig": map[string]any{"tls": careless}},
 	})
-	s.expectLog(`jwt.jwksUrl: "HTTP://id.example.com/keys" is plain http: whoever is on the way can make tokens`)
-	s.expectLog("oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the way reads tokens and can call any active")
-	s.expectLog("oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the way reads credentials and tokens")
+	s.expectLog(`jwt.jwksUrl: "HTTP://id.example.com/keys" is plain http: anybody on the network path can make tokens`)
+	s.expectLog("oAuthIntrospection.clientConfig.tls.insecureSkipVerify: anybody on the network path reads tokens and can declare any token active")
+	s.expectLog("oAuthClientCredentials.clientConfig.tls.insecureSkipVerify: anybody on the network path reads credentials and tokens")
 	s = start(t, signIn(t, `{"backchannelLogoutUrl": "/bye", "session": {"store": {"redis": {"endpoints": "a:1"}}}}`))
 	if lines := captured.of(s.name); len(lines) > 0 {
 		t.Errorf("nothing is to be known, got %q", lines)

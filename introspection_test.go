@@ -423,7 +423,7 @@ func TestIntrospectionAloneRefuses(t *testing.T) {
 			`issuer: required for sign-in, because "redirectUrl" is set`},
 		{"an issuer that is none", nil, map[string]any{"issuer": "id.example.com"}, `oAuthIntrospection.issuer: must be an https URL`},
 		{"two issuers", map[string]any{"issuer": p.issuer, "clientId": "a", "clientSecret": "b"}, map[string]any{"issuer": p.issuer},
-			"oAuthIntrospection.issuer: must not stand beside a sign-in"},
+			"oAuthIntrospection.issuer: must not be combined with a sign-in"},
 	} {
 		refused(t, mergeClaims(introspectionOptions(p, row.block), row.top), row.want)
 	}

@@ -549,7 +549,7 @@ func TestRedisOptions(t *testing.T) {
 			"endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://"},
 		{"one endpoint with TLS, one without", map[string]any{"endpoints": "redis://b:1,rediss://a:1"}, "endpoints: redis:// is without TLS"},
 		{"sentinel without masterSet", map[string]any{"endpoints": "a:1", "sentinel": none}, "sentinel.masterSet: required"},
-		{"sentinel and cluster", map[string]any{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not stand beside sentinel"},
+		{"sentinel and cluster", map[string]any{"endpoints": "a:1", "sentinel": sentinel, "cluster": none}, "cluster: must not be combined with sentinel"},
 		{"database in a cluster", map[string]any{"endpoints": "a:1", "cluster": none, "database": 1}, "database: must be 0 in a cluster, got 1"},
 		{"negative database", map[string]any{"endpoints": "a:1", "database": -1}, "database: must be"},
 		{"CA that is none", map[string]any{"endpoints": "a:1", "tls": map[string]any{"ca": "s3cr3t"}}, "tls.ca"},

@@ -374,7 +374,7 @@ func TestRequestClientIP(t *testing.T) {
 	if rw := asked(t, s, "/page", func(*http.Request) {}); rw.Code != http.StatusFound {
 		t.Errorf("who is not known passes behind a !: %d", rw.Code)
 	}
-	for text, want := range map[string]string{`{"depth": 1, "excludedIPs": "10.0.0.1"}`: "ipStrategy.depth: must not stand beside excludedIPs", `{"excludedIPs": "x"}`: "ipStrategy.excludedIPs", `{"depth": -1}`: "ipStrategy.depth: must be at least 0"} {
+	for text, want := range map[string]string{`{"depth": 1, "excludedIPs": "10.0.0.1"}`: "ipStrategy.depth: must not be combined with excludedIPs", `{"excludedIPs": "x"}`: "ipStrategy.excludedIPs", `{"depth": -1}`: "ipStrategy.depth: must be at least 0"} {
 		strategy := map[string]any{}
 		_ = json.Unmarshal([]byte(text), &strategy)
 		refused(t, p.options(map[string]any{"bypass": "ClientIP(`10.0.0.0/8`)", "ipStrategy": strategy}), want)

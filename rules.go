@@ -28,7 +28,7 @@ const rules = `
 tls/key if cert !key: required with cert; write its private key as PEM
 tls/cert if key !cert: required with key; write its certificate as PEM
 redis/endpoints if !endpoints: required; write host and port, such as "redis:6379"
-redis/cluster if cluster sentinel: must not stand beside sentinel; keep the one that your Redis is
+redis/cluster if cluster sentinel: must not be combined with sentinel; keep the one that matches your Redis
 redis/database if cluster !database=0: must be 0 in a cluster, got ${database}; leave it out
 sentinel/masterSet if !masterSet: required; write the name that the Sentinels know the master by, such as "mymaster"
 session,stateCookie/name if name=(?i)__host-.* !path=/: must not begin with "__Host-" unless path is "/" and there is no domain, got "${name}"
@@ -46,17 +46,17 @@ session,stateCookie/secure if sameSite=none !secure=true: must be true with same
 /stateCookie.name if stateCookie.name==session.name: must not be session.name, got "${stateCookie.name}"; leave it out, or write another name
 /csrf.cookieName if csrf.cookieName==session.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
 /csrf.cookieName if csrf.cookieName==stateCookie.name: must not be another cookie's name, got "${csrf.cookieName}"; leave it out
-/secret if secret session.secret !secret==session.secret: is another place for session.secret, which differs; keep one of them
+/secret if secret session.secret !secret==session.secret: is an alternative to session.secret, and differs from it; keep one of them
 /clientSecret if issuer clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out for a public client
 oAuthClientCredentials/clientSecret if clientSecret~ !clientKey !clientAuthMethod=none|private_key_jwt|tls_client_auth: is there and empty, as when Compose finds no variable; set it, or leave it out to use the caller's
 /claims if claims=.*[\x22\x60]userinfo\..* userinfo=false disableLogin=false: reads userinfo., which is not fetched; set userinfo to true
 /usernameClaim if usernameClaim=userinfo\..* userinfo=false disableLogin=false: reads userinfo., which is not fetched; set userinfo to true
-jwt,oAuthIntrospection,oAuthClientCredentials/claims if claims=.*[\x22\x60](id_token|userinfo)\..*: reads id_token. or userinfo., which a token has not that is brought or obtained; leave that prefix out
+jwt,oAuthIntrospection,oAuthClientCredentials/claims if claims=.*[\x22\x60](id_token|userinfo)\..*: reads id_token. or userinfo., which such a token does not have; leave that prefix out
 session,,store/secret if secret~: is there and empty, as when Compose finds no variable; set it, or leave it out
 /session.secret if issuer !session.secret !secret !clientSecret: required without clientSecret; write the output of “openssl rand -base64 32”, the same for all replicas
 /pkce if issuer pkce=false clientAuthMethod=none: must be true for a client without credentials; leave it out, or set clientSecret
 /pkce if issuer pkce=false !clientSecret !clientKey !clientConfig.tls.cert: must be true for a client without credentials; leave it out, or set clientSecret
-/loginUrl if loginUrl disableLogin=true: must not stand beside disableLogin, with which no sign-in begins here; leave one of them out
+/loginUrl if loginUrl disableLogin=true: must not be combined with disableLogin, which starts no sign-in; leave one of them out
 /postLoginRedirectUrl if postLoginRedirectUrl==loginUrl: must not be loginUrl, which begins another sign-in; write another page, such as "/"
 /postLogoutRedirectUrl if postLogoutRedirectUrl==logoutUrl: must not be logoutUrl, which signs out again; write another page, such as "/"
 ,oAuthClientCredentials/clientSecret if clientId clientAuthMethod=client_secret_.* !clientSecret: required for clientAuthMethod "${clientAuthMethod}"
@@ -72,7 +72,7 @@ oAuthClientCredentials/store.secret if store.redis !store.secret: required with 
 tokenSource/headerAuthScheme if headerAuthScheme=.*[^\w-].*: must be the word before the token alone, got "${headerAuthScheme}"; write "Bearer"
 tokenSource/header if headerAuthScheme !header: required with headerAuthScheme; write "Authorization"
 /oAuthIntrospection.tokenSource if oAuthIntrospection !issuer !oAuthIntrospection.tokenSource.header !oAuthIntrospection.tokenSource.headers !oAuthIntrospection.tokenSource.webSocketProtocol=true !oAuthIntrospection.tokenSource.query !oAuthIntrospection.tokenSource.cookie: must name a header, query or cookie; write header "Authorization" and headerAuthScheme "Bearer"
-/oAuthIntrospection.issuer if issuer oAuthIntrospection.issuer: must not stand beside a sign-in, whose issuer is asked; leave it out
+/oAuthIntrospection.issuer if issuer oAuthIntrospection.issuer: must not be combined with a sign-in, whose issuer is used; leave it out
 /clientId if oAuthIntrospection !issuer !clientId clientSecret: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
 /clientId if oAuthIntrospection !issuer !clientId clientKey: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
 /clientId if oAuthIntrospection !issuer !clientId clientAuthMethod: required with clientSecret, clientKey or clientAuthMethod; write the name under which the provider knows this API
@@ -84,7 +84,7 @@ jwt/ if signingSecret jwksUrl: must have one source of keys, got signingSecret a
 jwt/ if publicKey jwksFile: must have one source of keys, got publicKey and jwksFile; keep one
 jwt/ if publicKey jwksUrl: must have one source of keys, got publicKey and jwksUrl; keep one
 jwt/ if jwksFile jwksUrl: must have one source of keys, got jwksFile and jwksUrl; keep one
-/jwt.audience if jwt.acceptIdTokens=true !issuer !jwt.audience: required with acceptIdTokens, or the ID tokens of every application were accepted; write the client that they are made for
+/jwt.audience if jwt.acceptIdTokens=true !issuer !jwt.audience: required with acceptIdTokens, or the ID tokens of every application would be accepted; write the client that they are issued for
 ,oAuthClientCredentials/clientKey if clientCertificate !clientKey: required with clientCertificate; write its private key as PEM
 jwt/publicKey if publicKey=.*BEGIN\s[A-Z\s]*PRIVATE.*: must be a public key, got a private one, which is the issuer's alone; write what “openssl pkey -pubout” makes of it
 jwt/publicKey if publicKey=\{.*: must be PEM, got JSON; write it as jwksFile, {"keys": [ ]} with the key in it
@@ -97,7 +97,7 @@ jwt,oAuthIntrospection/audience if audience=(.*\sand\s)?\*(\sand\s.*)?: "*" is c
 jwt,oAuthIntrospection/resource if resource=.*/\.well-known/.*: must be the address of this API, not of its description, got "${resource}"; leave out what begins with /.well-known
 oAuthClientCredentials/url if url=.*/\.well-known/.*: must be the token endpoint, not the discovery document, got "${url}"; write what that names token_endpoint
 clientConfig/url if url=.*/\.well-known/.*: must be the introspection endpoint, not the discovery document, got "${url}"; write what that names introspection_endpoint
-jwt,oAuthIntrospection,oAuthClientCredentials/usernameClaim if usernameClaim=(id_token|userinfo)\..*: reads id_token. or userinfo., which a token has not that is brought or obtained; leave that prefix out
+jwt,oAuthIntrospection,oAuthClientCredentials/usernameClaim if usernameClaim=(id_token|userinfo)\..*: reads id_token. or userinfo., which such a token does not have; leave that prefix out
 jwt/tokenKey if tokenKey=.*[?&=].*: must be the name of a parameter alone, got "${tokenKey}"; write "access_token" or the like
 tokenSource/query if query=.*[?&=].*: must be the name of a parameter alone, got "${query}"; write "access_token" or the like
 tokenSource/headers if headers=(?i)(.*\sand\s)?(cookie|sec-websocket-protocol)(\sand\s.*)?: must hold nothing but a token, got "${headers}"; name the cookie in cookie, or set webSocketProtocol
@@ -124,10 +124,10 @@ issuer,url,jwks,uri/ if value=.*#.*: must not have a query or fragment, got "${v
 issuer/ if value=.*\?.*: must not have a query or fragment, got "${value}"; try "${try}"
 issuer/ if value=.*/\.well-known/openid-configuration: must be the issuer, not its discovery document, got "${value}"; try "${try}"
 endpoint,location/ if !wrong=<nil>: ${wrong}, got "${value}"
-endpoint/ if below=true issuer=[^:]*://[^/]*/[^/].*: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
-endpoint/ if issuer below=true path=(/(oauth2?|oidc|connect|users|sessions?|v\d|o|ui|api))*/(auth\w*|log-?(in|out)|sign[-_]?(in|out)|end)/?(\?.*)?: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
-endpoint/ if host path=<theirs>: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by themselves
-location/ if host path=<theirs>: must be a page of yours, got the provider's, "${value}"; write one, such as "/", where people land after they were there
+endpoint/ if below=true issuer=[^:]*://[^/]*/[^/].*: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by discovery
+endpoint/ if issuer below=true path=(/(oauth2?|oidc|connect|users|sessions?|v\d|o|ui|api))*/(auth\w*|log-?(in|out)|sign[-_]?(in|out)|end)/?(\?.*)?: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by discovery
+endpoint/ if host path=<theirs>: must be an address of yours, got the provider's, "${value}"; write a path, such as "/login" or "/logout": the provider's are found by discovery
+location/ if host path=<theirs>: must be a page of yours, got the provider's, "${value}"; write one, such as "/", where people land afterwards
 endpoint/ if path=.*[?%].*: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 endpoint/ if path=/: must be the address of a page of its own, without a query or escapes, got "${value}"; try "/oidc/callback" or the like
 header,identityHeader/ if !value=<name>: must be the name of a header, got "${value}"; try "X-User" or the like
@@ -136,14 +136,14 @@ cookie/ if size=\d{4,}|[2-9]\d\d: must be shorter than 200 bytes, got ${size}: b
 cookie/ if !value=<name>: must be the name of a cookie, got "${value}"; use letters, digits, - _ .
 path/ if !value=/[^;,\s"]*: must be a path, got "${value}"; try "/"
 domain/ if !value=\.?[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?)+: must be a domain without scheme, port or path, got "${value}"; try "example.com", or leave it out for this host alone
-secret,signing/ if value=<reference>: looks like a reference that nobody resolved, so anybody could guess it; write “${NAME}” or “${file:/path}” (in a Compose file with two dollar signs)
-secret,signing/ if example: is like an example that everybody can read, so anybody could guess it; write the output of “openssl rand -base64 32”
-secret/ if size=\d|1[0-5]: must have 16 bytes at least; write the output of “openssl rand -base64 32”
-secret,signing/ if kinds=[1-7]: must have 8 different bytes at least, or it could be guessed; write the output of “openssl rand -base64 32”
+secret,signing/ if value=<reference>: looks like a reference that was not resolved, so anybody could guess it; write “${NAME}” or “${file:/path}” (in a Compose file with two dollar signs)
+secret,signing/ if example: is like a published example, so anybody could guess it; write the output of “openssl rand -base64 32”
+secret/ if size=\d|1[0-5]: must have at least 16 bytes; write the output of “openssl rand -base64 32”
+secret,signing/ if kinds=[1-7]: must have at least 8 different bytes, or it could be guessed; write the output of “openssl rand -base64 32”
 realm/ if !value=[\x20!#-\[\]-~]+: must be printable ASCII without quotes and backslashes, got "${value}"; write a name
 upgrade/ if !value=<name>(/<name>)?: must be a protocol of the header Upgrade, got "${value}"; try "SPDY/3.1"
-upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol in which further requests follow, got "${value}": nobody would judge them; leave it out
-/ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not stand beside excludedIPs; keep one of them
+upgrade/ if value=(?i)(h\d\S*|http|tls)(/.*)?: must not be a protocol that carries further requests, got "${value}": they would not be checked; leave it out
+/ipStrategy.depth if ipStrategy.depth=[1-9].* ipStrategy.excludedIPs: must not be combined with excludedIPs; keep one of them
 pem/ if value=[./~]\S*: must be PEM text, got a path; write “${file:/path}”
 server/ if !value=(rediss?://)?([^\s/:]+|\[[^\s/\]]+\]):\d+: must be host and port, alone or after redis:// or rediss://, got "${value}"; try "redis:6379"
 param/ if value=client_id: is decided by another option, got "${value}"; use clientId
@@ -156,23 +156,23 @@ param/ if value=code_challenge(_method)?: is decided by another option, got "${v
 param/ if value=response_mode: is decided by another option, got "${value}"; use responseMode
 param/ if value=request_uri: is decided by another option, got "${value}"; use par
 param/ if value=response_type|state|nonce|request|grant_type: belongs to the protocol and cannot be replaced, got "${value}"; leave it out
-warning/issuer if issuer=(?i)http:.*: "${issuer}" is plain http: whoever is on the way can sign in as anybody; use https but for a trial
-warning/clientConfig.tls.insecureSkipVerify if clientConfig.tls.insecureSkipVerify=true: anybody on the way can be the provider; give its CA in clientConfig.tls.ca instead
-warning/jwt.issuer if jwt.issuer=(?i)http:.*: "${jwt.issuer}" is plain http: whoever is on the way can make tokens; use https but for a trial
-warning/jwt.jwksUrl if jwt.jwksUrl=(?i)http:.*: "${jwt.jwksUrl}" is plain http: whoever is on the way can make tokens; use https but for a trial
-warning/jwt.clientConfig.tls.insecureSkipVerify if jwt.clientConfig.tls.insecureSkipVerify=true: anybody on the way can make tokens; give the issuer's CA in jwt.clientConfig.tls.ca instead
-warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.url=(?i)http:.*: "${oAuthIntrospection.clientConfig.url}" is plain http: whoever is on the way reads tokens and can call any active; use https but for a trial
-warning/oAuthIntrospection.clientConfig.tls.insecureSkipVerify if oAuthIntrospection.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads tokens and can call any active; give the provider's CA in oAuthIntrospection.clientConfig.tls.ca instead
-warning/oAuthClientCredentials.url if oAuthClientCredentials.url=(?i)http:.*: "${oAuthClientCredentials.url}" is plain http: whoever is on the way reads credentials and tokens; use https but for a trial
-warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the way reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
+warning/issuer if issuer=(?i)http:.*: "${issuer}" is plain http: anybody on the network path can sign in as any user; use https, except in a test
+warning/clientConfig.tls.insecureSkipVerify if clientConfig.tls.insecureSkipVerify=true: anybody on the network path can pose as the provider; give its CA in clientConfig.tls.ca instead
+warning/jwt.issuer if jwt.issuer=(?i)http:.*: "${jwt.issuer}" is plain http: anybody on the network path can make tokens; use https, except in a test
+warning/jwt.jwksUrl if jwt.jwksUrl=(?i)http:.*: "${jwt.jwksUrl}" is plain http: anybody on the network path can make tokens; use https, except in a test
+warning/jwt.clientConfig.tls.insecureSkipVerify if jwt.clientConfig.tls.insecureSkipVerify=true: anybody on the network path can make tokens; give the issuer's CA in jwt.clientConfig.tls.ca instead
+warning/oAuthIntrospection.clientConfig.url if oAuthIntrospection.clientConfig.url=(?i)http:.*: "${oAuthIntrospection.clientConfig.url}" is plain http: anybody on the network path reads tokens and can declare any token active; use https, except in a test
+warning/oAuthIntrospection.clientConfig.tls.insecureSkipVerify if oAuthIntrospection.clientConfig.tls.insecureSkipVerify=true: anybody on the network path reads tokens and can declare any token active; give the provider's CA in oAuthIntrospection.clientConfig.tls.ca instead
+warning/oAuthClientCredentials.url if oAuthClientCredentials.url=(?i)http:.*: "${oAuthClientCredentials.url}" is plain http: anybody on the network path reads credentials and tokens; use https, except in a test
+warning/oAuthClientCredentials.clientConfig.tls.insecureSkipVerify if oAuthClientCredentials.clientConfig.tls.insecureSkipVerify=true: anybody on the network path reads credentials and tokens; give the provider's CA in oAuthClientCredentials.clientConfig.tls.ca instead
 warning/jwt.tokenSource.headerAuthScheme if jwt.tokenSource.header=(?i)authorization !jwt.tokenSource.headerAuthScheme: not set, so a token is expected in Authorization without a word before it; write "Bearer"
 warning/oAuthIntrospection.tokenSource.headerAuthScheme if oAuthIntrospection.tokenSource.header=(?i)authorization !oAuthIntrospection.tokenSource.headerAuthScheme: not set, so a token is expected in Authorization without a word before it; write "Bearer"
 warning/backchannelLogoutUrl if backchannelLogoutUrl !session.store.redis: sessions are in cookies, so only this Traefik learns of a logout, until it restarts; several replicas need session.store.redis
-warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout may be renewed for ever after a restart; write seconds
-warning/jwt.acceptIdTokens if jwt.acceptIdTokens=true: ID tokens are accepted as access tokens: whoever gets one that was made for "${jwt.audience}" can call this API as its user; use access tokens where the provider has them
-notice/jwt.audience if jwt !issuer !jwt.audience !jwt.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
-notice/oAuthIntrospection.audience if oAuthIntrospection !oAuthIntrospection.audience !oAuthIntrospection.resource: not set, so tokens that were made for any other API are accepted; write the name of this one
-notice/bypassIdentity if bypassIdentity=true !bypass: means nothing without bypass; leave it out
+warning/session.maxLifetime if backchannelLogoutUrl !session.store.redis session.sliding=true !session.maxLifetime=[1-9].*: not set, so a cookie that was copied before a pushed logout can be renewed forever after a restart; write seconds
+warning/jwt.acceptIdTokens if jwt.acceptIdTokens=true: ID tokens are accepted as access tokens: whoever gets one that was issued for "${jwt.audience}" can call this API as its user; use access tokens if the provider issues them
+notice/jwt.audience if jwt !issuer !jwt.audience !jwt.resource: not set, so tokens issued for any other API are accepted; write the name of this one
+notice/oAuthIntrospection.audience if oAuthIntrospection !oAuthIntrospection.audience !oAuthIntrospection.resource: not set, so tokens issued for any other API are accepted; write the name of this one
+notice/bypassIdentity if bypassIdentity=true !bypass: has no effect without bypass; leave it out
 notice/session.domain if session.domain: every host below "${session.domain}" gets the session's cookie and can replace it
 `
 

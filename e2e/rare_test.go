@@ -135,15 +135,15 @@ func TestConfigWarnings(t *testing.T) {
 		with  with
 		words string
 	}{
-		"jwt.issuer":                  {with{"jwt.issuer": issuer, "jwt.audience": "api"}, "is plain http: whoever is on the way can make tokens"},
-		"jwt.jwksUrl":                 {with{"jwt.jwksUrl": issuer + "/keys", "jwt.audience": "api"}, "is plain http: whoever is on the way can make tokens"},
-		"jwt.audience":                {with{"jwt.issuer": issuer}, "not set, so tokens that were made for any other API are accepted"},
-		"oAuthIntrospection.audience": {with{"oAuthIntrospection.tokenSource.header": "X-Token", "oAuthIntrospection.clientConfig.url": issuer + "/introspect"}, "not set, so tokens that were made for any other API are accepted"},
+		"jwt.issuer":                  {with{"jwt.issuer": issuer, "jwt.audience": "api"}, "is plain http: anybody on the network path can make tokens"},
+		"jwt.jwksUrl":                 {with{"jwt.jwksUrl": issuer + "/keys", "jwt.audience": "api"}, "is plain http: anybody on the network path can make tokens"},
+		"jwt.audience":                {with{"jwt.issuer": issuer}, "not set, so tokens issued for any other API are accepted"},
+		"oAuthIntrospection.audience": {with{"oAuthIntrospection.tokenSource.header": "X-Token", "oAuthIntrospection.clientConfig.url": issuer + "/introspect"}, "not set, so tokens issued for any other API are accepted"},
 		"oAuthIntrospection.clientConfig.url": {with{"oAuthIntrospection.tokenSource.header": "X-Token", "oAuthIntrospection.clientConfig.url": issuer + "/introspect", "oAuthIntrospection.audience": "api"},
-			"is plain http: whoever is on the way reads tokens and can call any active"},
-		"oAuthClientCredentials.url": {with{"oAuthClientCredentials.url": issuer + "/token"}, "is plain http: whoever is on the way reads credentials and tokens"},
+			"is plain http: anybody on the network path reads tokens and can declare any token active"},
+		"oAuthClientCredentials.url": {with{"oAuthClientCredentials.url": issuer + "/token"}, "is plain http: anybody on the network path reads credentials and tokens"},
 		"jwt.clientConfig.tls.insecureSkipVerify": {with{"jwt.issuer": issuer, "jwt.audience": "api", "jwt.clientConfig.tls.insecureSkipVerify": true},
-			"anybody on the way can make tokens"},
+			"anybody on the network path can make tokens"},
 	} {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()

@@ -511,7 +511,7 @@ func TestRedisRefused(t *testing.T) {
 		"password in the URL":     {with{at + ".endpoints": "redis://:pa55word@redis:6379"}, at + ".endpoints"},
 		"Sentinel without a name": {with{at + ".endpoints": "redis:26379", at + ".sentinel.username": "x"}, at + ".sentinel.masterSet: required"},
 		"cluster with a database": {with{at + ".endpoints": "redis:6379", at + ".cluster": "true", at + ".database": 1}, at + ".database: must be 0 in a cluster"},
-		"cluster and Sentinel":    {with{at + ".endpoints": "redis:6379", at + ".cluster": "true", at + ".sentinel.masterSet": "x"}, at + ".cluster: must not stand beside sentinel"},
+		"cluster and Sentinel":    {with{at + ".endpoints": "redis:6379", at + ".cluster": "true", at + ".sentinel.masterSet": "x"}, at + ".cluster: must not be combined with sentinel"},
 		"database as a word":      {with{at + ".endpoints": "redis:6379", at + ".database": "two"}, at + ".database"},
 		"misspelt option":         {with{at + ".endpoint": "redis:6379"}, `endpoints`},
 		"plain and TLS":           {with{at + ".endpoints": "redis://redis:6379", at + ".tls.insecureSkipVerify": "true"}, "redis:// is without TLS"},
