@@ -125,11 +125,7 @@ func checkClock(sm *sessionManager, owner string, theirs, began time.Time) {
 // logoutTokenUse reports whether any replica has accepted the logout token with this jti before. With a lifetime, it records that this one has.
 func logoutTokenUse(ctx context.Context, sm *sessionManager, jti string, lifetime time.Duration) (bool, error) {
 	if sm.store == nil {
-		known := cacheGet(sm.state.usedLogoutTokens, jti)
-		if lifetime != 0 {
-			cacheSet(sm.state.usedLogoutTokens, jti, true, 0)
-		}
-		return known != nil, nil
+		return !cacheAdd(sm.state.usedLogoutTokens, jti, true, 0), nil // at once: without a store, the logout cannot fail
 	}
 	command := "SET"
 	args := []string{"1", "PX", milliseconds(lifetime)}

@@ -613,6 +613,17 @@ func TestReplicaLease(t *testing.T) {
 	refuse("EVAL", replayScript)
 	deleteEnded(sm, httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil), old)
 	s.expectLog("session "+old.ID+" could not be deleted: ", `answered "ERR"`)
+	for _, isReplaced := range []bool{false, true} { // the browser of a replaced session has the next one's cookie, under the same name
+		rw, req := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, app+"/", nil)
+		req.AddCookie(b.cookie("leased"))
+		if isReplaced {
+			cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
+		}
+		deleteEnded(sm, rw, req, old)
+		if isCleared := rw.Header()["Set-Cookie"] != nil; isCleared == isReplaced {
+			t.Errorf("replaced %v: the cookie is removed: %v", isReplaced, isCleared)
+		}
+	}
 	refuse("GET", "session:")
 	req := httptest.NewRequest(http.MethodGet, app+"/", nil)
 	req.AddCookie(b.cookie("leased"))
@@ -721,5 +732,22 @@ func TestReplicaKeepsWhatItCannotWrite(t *testing.T) {
 	}
 	if stored, _, err := openSession(ctx, sm, "kept", b.cookie("kept").Value); err != nil || stored.refreshToken != fresh.refreshToken {
 		t.Errorf("it was not written: %v", err)
+	}
+}
+
+// TestReplicaSignOutOfNobody: whoever signs out without a session has nothing to tell the other replicas.
+func TestReplicaSignOutOfNobody(t *testing.T) {
+	inThisProcess(t)
+	redis, refuse, _ := refusingRedis(t)
+	refuse("EVAL", logoutsScript)
+	s := start(t, newFakeProvider(t).options(map[string]any{"session": map[string]any{
+		"store": map[string]any{"redis": map[string]any{"endpoints": redis.address}}}}))
+	for who, err := range map[string]error{
+		"nobody":   publishLogouts(context.Background(), testMiddlewareOf(s).sessions, nil),
+		"somebody": publishLogouts(context.Background(), testMiddlewareOf(s).sessions, []string{"id:x"}),
+	} {
+		if (err == nil) != (who == "nobody") {
+			t.Errorf("%s: Redis was asked: %v", who, err)
+		}
 	}
 }
