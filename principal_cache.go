@@ -42,19 +42,24 @@ var principalsLock sync.RWMutex
 var (
 	failingWriter      io.Writer = (*os.File)(nil) // fails every write: with it, Header.WriteSubset tells for free whether there is a header to write
 	principalsCapacity int                         // bytes: three eighths for each half, the rest for lines
-	recentPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
-	formerPrincipals   = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+
+	recentPrincipals, formerPrincipals *principalHalf
 
 	linesByKey        = map[[sha256.Size]byte][]cachedLine{} // by the key of their principal
 	lineBytes         int
-	linesSince        = time.Now()
-	settledPrincipals = map[[sha256.Size]byte]*principal{} // those whose further lines are not kept
+	linesSince        time.Time
+	settledPrincipals map[[sha256.Size]byte]*principal // those whose further lines are not kept
 
 	// What each request calls: a package variable spares it the selector (an allocation).
 	lockForReading, unlockForReading, timeUntil, cut, hash = principalsLock.RLock, principalsLock.RUnlock, time.Until, strings.Cut, sha256.Sum256
 
 	expiredPrincipal = &principal{} // returned instead of nil when none was found: validUntil is zero
 )
+
+func init() {
+	rotateHalves()
+	rotateHalves()
+}
 
 // principalHalf is one half of the cache.
 type principalHalf struct {
