@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -306,4 +307,110 @@ func TestCacheOfWorkThatPanics(t *testing.T) {
 		value, err := doOnce(ctx, &f, "key", func(context.Context) (any, error) { return "new", nil })
 		return value == "new" && err == nil
 	})
+}
+
+// TestCacheRefetch is the life of one entry: what is asked for anew, what is kept when that fails, and what the others get meanwhile.
+func TestCacheRefetch(t *testing.T) {
+	m := newBoundedCache(1 << 20)
+	ctx := context.Background()
+	failure := errors.New("it fails")
+	asked := 0
+	var ask func(made *fetched) error
+	again := func(version int) (*fetched, error) {
+		known, err := refetch(ctx, m, "key", version, func(_ context.Context, made *fetched) error {
+			asked++
+			return ask(made)
+		})
+		return known, err
+	}
+	expect := func(what string, known *fetched, err error, value any, version, calls int, want error) {
+		t.Helper()
+		if known.value != value || known.version != version || asked != calls || !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%s: %v, version %d, after %d calls: %v", what, known.value, known.version, asked, err)
+		}
+		if kept, _ := cached(m, "key"); kept.value != value || kept.version != version {
+			t.Errorf("%s: %v is kept, version %d", what, kept.value, kept.version)
+		}
+	}
+	if known, isOld := cached(m, "key"); known.value != nil || !isOld {
+		t.Errorf("of nothing %v is there", known.value)
+	}
+	ask = func(*fetched) error { return failure }
+	known, err := again(0)
+	expect("a failure that is not cached", known, err, nil, 0, 1, failure)
+	if m.used != 0 {
+		t.Errorf("%d bytes are kept of it", m.used)
+	}
+	ask = func(made *fetched) error {
+		made.value, made.size, made.until = "one", 1000, time.Now().Add(time.Hour)
+		return nil
+	}
+	known, err = again(0)
+	expect("a value", known, err, "one", 1, 2, nil)
+	held := m.used
+	if held < 1000+maxErrorSize {
+		t.Errorf("it counts as %d bytes", held)
+	}
+	known, err = again(0)
+	expect("who asks for something newer than nothing", known, err, "one", 1, 2, nil)
+	ask = func(*fetched) error { return failure }
+	known, err = again(1)
+	expect("a failure that is not cached, beside a value", known, err, "one", 1, 3, failure)
+	ask = func(made *fetched) error {
+		made.backoff = backoff{failures: 3, until: time.Now().Add(time.Hour), err: failure}
+		return nil
+	}
+	known, err = again(1)
+	expect("a failure that is cached", known, err, "one", 1, 4, failure)
+	known, err = again(1)
+	expect("during the pause", known, err, "one", 1, 4, failure)
+	if m.used != held {
+		t.Errorf("with a failure it counts as %d bytes, without as %d", m.used, held)
+	}
+	for left, most := range map[time.Duration]time.Duration{time.Minute: 30 * time.Second, time.Hour: time.Minute} {
+		cacheSet(m, "key", &fetched{value: "one", version: 1, end: time.Now().Add(left), backoff: backoff{failures: 3, err: failure}}, 0)
+		ask = func(made *fetched) error {
+			meanwhile, isOld := cached(m, "key")
+			if until := time.Until(meanwhile.until); isOld || until > most || until < most/2 {
+				t.Errorf("while it is fetched anew, the old one is used for %s, %v", until, isOld)
+			}
+			made.value = "two"
+			return nil
+		}
+		asked = 0
+		known, err = again(1)
+		expect("a new value", known, err, "two", 2, 1, nil)
+		if known.backoff.failures != 0 || known.backoff.err != nil {
+			t.Errorf("the failures before it count: %v", known.backoff)
+		}
+	}
+}
+
+// TestCacheRefetchTakesLong: whoever cannot wait for another's fetch gets what is there.
+func TestCacheRefetchTakesLong(t *testing.T) {
+	inThisProcess(t)
+	m := newBoundedCache(1 << 20)
+	cacheSet(m, "key", &fetched{value: "old"}, 0)
+	begun, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = refetch(context.Background(), m, "key", 0, func(_ context.Context, made *fetched) error {
+			close(begun)
+			<-release
+			made.value = "new"
+			return nil
+		})
+	}()
+	<-begun
+	brief, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer stop()
+	known, err := refetch(brief, m, "key", 0, func(context.Context, *fetched) error { return errors.New("asked twice") })
+	if known.value != "old" || !errors.Is(err, errInProgress) {
+		t.Errorf("got %v, %v", known.value, err)
+	}
+	close(release)
+	<-ended
+	if known, _ := cached(m, "key"); known.value != "new" {
+		t.Errorf("%v is kept", known.value)
+	}
 }
