@@ -576,3 +576,18 @@ func TestJWKSHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestJWKSBackAfterAnOutage: its end leaves the whole allowance of fetches.
+func TestJWKSBackAfterAnOutage(t *testing.T) {
+	signer := newJWTSigner("ES256")
+	source := &jwksSource{err: errors.New("connection refused")}
+	s := newSourceKeySet(source)
+	unknown := jwtSigned(t, signer, "ES256", "made-up")
+	wantError(t, verifyToken(context.Background(), s, unknown, es256), "connection refused")
+	age(s, time.Second)
+	source.set(jwksOf(signer), nil)
+	for i := 0; i < 2*fetchBurst; i++ {
+		wantError(t, verifyToken(context.Background(), s, unknown, es256), "none of the issuer's 1 keys")
+	}
+	wantCalls(t, source, 1+fetchBurst)
+}
