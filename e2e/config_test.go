@@ -24,7 +24,7 @@ var mistakes = []struct {
 	{"a missing parenthesis", with{"claims": "Equals(`a`, `b`"}, []string{"claims"}},
 	{"a secret that is too short", with{"session.secret": "short"}, []string{"session.secret", "16"}},
 	{"a secret that nobody put in", with{"session.secret": `{{ env "SESSION_SECRET" }}`}, []string{"session.secret", "looks like a reference that was not resolved", "${file:/path}"}},
-	{"a secret of a manual", with{"session.secret": "change-me-to-something-else"}, []string{"session.secret", "is like an example", "openssl rand"}},
+	{"a secret of a manual", with{"session.secret": "change-me-to-something-else"}, []string{"session.secret", "is like a published example", "openssl rand"}},
 	{"a client's secret that seals and is short", with{"clientSecret": "short"}, []string{"clientSecret", "seals sessions", "write session.secret"}},
 	{"an empty client's secret", with{"clientSecret": "", "session.secret": "a text of sixteen or more"}, []string{"clientSecret", "is there and empty", "Compose"}},
 	{"an empty rule", with{"claims": ""}, []string{"claims", "is there and empty"}},
