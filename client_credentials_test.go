@@ -1,7 +1,9 @@
 package oidc
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -487,4 +489,38 @@ func TestClientCredentialsRefusalIsForgotten(t *testing.T) {
 	}
 	time.Sleep(refusalLifetime - time.Since(began))
 	eventually(t, "a token", func() bool { return apiCall(t, s, "GET", "/", "").isUpstream() })
+}
+
+// TestClientCredentialsOldToken: in an outage an old token goes on to its end and no longer, and a refusal ends it at once.
+func TestClientCredentialsOldToken(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	cc := testMiddlewareOf(start(t, clientCredentialsOptions(p, nil))).clientCredentials
+	key := hashText(cc.salt + "\x00\x00" + cc.form)
+	ctx := context.Background()
+	first, err := obtainToken(ctx, cc, "", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func(life time.Duration) {
+		cacheSet(cc.client.responses, key, &fetched{value: first.value, version: first.version, until: time.Now().Add(-time.Second), end: time.Now().Add(life)}, 0)
+	}
+	p.away(true)
+	left(time.Minute)
+	if got, err := obtainToken(ctx, cc, "", "", ""); err != nil || got.value != first.value || time.Until(got.until) > 30*time.Second {
+		t.Errorf("before its end: %v, until %s", err, got.until)
+	}
+	left(-time.Second)
+	if got, err := obtainToken(ctx, cc, "", "", ""); !errors.Is(err, errUnavailable) || got.value != nil {
+		t.Errorf("after its end: %v, %v", got.value, err)
+	}
+	p.away(false)
+	p.answer("token", answerJSON(401, map[string]any{"error": "invalid_client"}))
+	left(time.Minute)
+	for i := 0; i < 2; i++ {
+		if got, err := obtainToken(ctx, cc, "", "", ""); !errors.Is(err, errRefused) || got.value != nil {
+			t.Errorf("refused, and asked for %d times: %v, %v", i+1, got.value, err)
+		}
+	}
 }
