@@ -32,6 +32,7 @@ type option struct {
 // reflection and defaults cost the interpreter more than all else that makes one; so each block is looked at once.
 type block struct {
 	fields   []*blockField
+	places   map[string]int // in fields, by spelling
 	defaults reflect.Value
 	set      map[string]string // the defaults, by their paths
 }
@@ -51,8 +52,11 @@ var blocks sync.Map
 func blockOf(o *option, kind reflect.Type) *block {
 	known, found := blocks.Load(o.path)
 	if !found {
-		made := &block{fields: blockFields(o, kind, nil), defaults: reflect.New(kind).Elem(), set: map[string]string{}}
-		for _, f := range made.fields {
+		made := &block{fields: blockFields(o, kind, nil), places: map[string]int{}, defaults: reflect.New(kind).Elem(), set: map[string]string{}}
+		for i, f := range made.fields {
+			for _, spelling := range f.spellings {
+				made.places[spelling] = i
+			}
 			text, field := f.tag.Get("default"), made.defaults.FieldByIndex(f.index)
 			if text != "" || field.Kind() == reflect.Struct {
 				readField(field, &option{path: f.path, tag: f.tag, p: &problems{set: made.set}}, text)
@@ -89,13 +93,17 @@ func readBlock(value reflect.Value, o *option, raw map[string]any) {
 	}
 	given := map[string]any{} // by name in lower case
 	names := sortedNames(o, raw)
+	var places []int
 	for _, name := range names {
-		given[strings.ToLower(name)] = raw[name]
-	}
-	for _, f := range known.fields {
-		if len(given) > 0 {
-			readGiven(value, f, o, given)
+		spelling := strings.ToLower(name)
+		given[spelling] = raw[name]
+		if place, found := known.places[spelling]; found {
+			places = append(places, place)
 		}
+	}
+	sort.Ints(places) // an option's check may need one that comes before it in the block
+	for _, place := range places {
+		readGiven(value, known.fields[place], o, given)
 	}
 	for _, name := range names {
 		if _, isLeft := given[strings.ToLower(name)]; isLeft {
