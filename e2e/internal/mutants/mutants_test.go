@@ -36,6 +36,47 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestFindLeavesOut: what no test can notice is no fault, and everything beside it is one.
+func TestFindLeavesOut(t *testing.T) {
+	for statement, want := range map[string]string{
+		"if time.Since(at) < limit { g() }":                      "`g()` → (nothing), `time.Since(at) < limit` → `!(time.Since(at) < limit)`",
+		"if time.Until(at) <= 0 { g() }":                         "`g()` → (nothing), `time.Until(at) <= 0` → `!(time.Until(at) <= 0)`",
+		"if age(at) <= 0 { g() }":                                "`0` → `1`, `<=` → `<`, `age(at) <= 0` → `!(age(at) <= 0)`, `g()` → (nothing)",
+		"if time.Since(at) < a-b { g() }":                        "`-` → `+`, `g()` → (nothing), `time.Since(at) < a-b` → `!(time.Since(at) < a-b)`",
+		"if a > b { a = b }":                                     "`a > b` → `!(a > b)`, `a` → `_`",
+		"if a > b { b = a }":                                     "`a > b` → `!(a > b)`, `b` → `_`",
+		"if ok || a < b { a = b }":                               "`a` → `_`, `ok || a < b` → `!(ok || a < b)`, `||` → `&&`",
+		"if a > b { a = c }":                                     "`>` → `>=`, `a > b` → `!(a > b)`, `a` → `_`",
+		"if a > b { a = b; g() }":                                "`>` → `>=`, `a > b` → `!(a > b)`, `a` → `_`, `g()` → (nothing)",
+		"if a > b { a = b } else { g() }":                        "`>` → `>=`, `a > b` → `!(a > b)`, `a` → `_`, `g()` → (nothing)",
+		"if a == b { a = b }":                                    "`==` → `!=`, `a == b` → `!(a == b)`, `a` → `_`",
+		"return 0, false, errors.New(text)":                      "",
+		"return 0, false, fmt.Errorf(text, 5)":                   "`5` → `6`",
+		"return 0, false, nil":                                   "`0` → `1`, `false` → `true`",
+		"return 0, false, err":                                   "`0` → `1`, `err` → `nil`, `false` → `true`",
+		"if err != nil { return 0, false, err }":                 "`!=` → `==`, `err != nil` → `!(err != nil)`, `err` → `nil`",
+		"if err != nil && ok { return 0, err }":                  "`!=` → `==`, `&&` → `||`, `0` → `1`, `err != nil && ok` → `!(err != nil && ok)`, `err` → `nil`",
+		"if err != nil { if g() { return 0, false, failed() } }": "`!=` → `==`, `0` → `1`, `err != nil` → `!(err != nil)`, `false` → `true`, `g()` → `!(g())`",
+	} {
+		file := filepath.Join(t.TempDir(), "a.go")
+		if err := os.WriteFile(file, []byte("package a\n\nfunc f() (int, bool, error) {\n"+statement+"\n}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found, err := Find(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range found {
+			got = append(got, strings.TrimPrefix(m.String(), "a.go:4: "))
+		}
+		slices.Sort(got)
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", statement, text, want)
+		}
+	}
+}
+
 func TestSampleIsTheSameForTheSameSeed(t *testing.T) {
 	files := []string{"mutants.go"}
 	one, all, err := Sample(files, 5, 7)
