@@ -148,3 +148,21 @@ func TestClientAuthenticationAudience(t *testing.T) {
 		c.issuer = "" // a client of a token endpoint alone
 	}
 }
+
+// TestClientAuthenticationByCertificateAlone: a certificate authenticates a client that has nothing else (RFC 8705 2.1), and no other.
+func TestClientAuthenticationByCertificateAlone(t *testing.T) {
+	for _, row := range []struct{ cert, secret, key, configured, want string }{
+		{cert: "c", want: "tls_client_auth"}, {cert: "c", secret: "s"}, {cert: "c", key: "k"}, {secret: "s"}, {},
+		{cert: "c", configured: "none", want: "none"},
+	} {
+		c := &Config{}
+		c.ClientSecret = row.secret
+		c.ClientKey = row.key
+		c.ClientAuthMethod = row.configured
+		c.ClientConfig.TLS.Cert = row.cert
+		made := newClient(newLogger("login0-0@file", "error"), c, "clientConfig", &problems{})
+		if made.authMethod != row.want || made.mutualTLS != (row.want == "tls_client_auth") {
+			t.Errorf("%+v: %q, mutual TLS %v", row, made.authMethod, made.mutualTLS)
+		}
+	}
+}

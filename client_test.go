@@ -897,3 +897,26 @@ func TestProviderTokenError(t *testing.T) {
 		}
 	}
 }
+
+// TestProviderDiscoveryIsNeeded: one endpoint that is not configured is enough.
+func TestProviderDiscoveryIsNeeded(t *testing.T) {
+	const at, document = "https://id.example.com/a", "https://id.example.com/.well-known/openid-configuration"
+	for _, row := range []struct {
+		endpoints EndpointsConfig
+		want      string
+	}{
+		{EndpointsConfig{Authorization: at, Token: at, JWKS: at}, ""},
+		{EndpointsConfig{Token: at, JWKS: at}, document},
+		{EndpointsConfig{Authorization: at, JWKS: at}, document},
+		{EndpointsConfig{Authorization: at, Token: at}, document},
+		{EndpointsConfig{}, document},
+		{EndpointsConfig{Discovery: at, Authorization: at, Token: at, JWKS: at}, at},
+	} {
+		c := &Config{}
+		c.Issuer = "https://id.example.com/"
+		c.Endpoints = row.endpoints
+		if got := discoveryURL(c); got != row.want {
+			t.Errorf("%+v: got %q", row.endpoints, got)
+		}
+	}
+}

@@ -441,3 +441,21 @@ func TestRequestLocalPath(t *testing.T) {
 		}
 	}
 }
+
+// TestRequestHostWithItsPort: the ports that browsers leave out are left out of both, also behind an address in brackets.
+func TestRequestHostWithItsPort(t *testing.T) {
+	for _, row := range []struct {
+		configured, came string
+		want             bool
+	}{
+		{"app.example.com:443", "app.example.com", true}, {"app.example.com", "app.example.com:443", true},
+		{"[::1]:443", "[::1]", true}, {"[::1]", "[::1]:80", true}, {"app.example.com:8443", "app.example.com:8444", false},
+		{"app.example.com", "app.example.com:8443", false}, {"[::1]", "[::2]", false},
+	} {
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.Host = row.came
+		if got := isRequestHost(row.configured, req); got != row.want {
+			t.Errorf("%s, configured %s: %v", row.came, row.configured, got)
+		}
+	}
+}
