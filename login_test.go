@@ -616,3 +616,23 @@ func TestLoginSwitchesTheUserOnAnotherHost(t *testing.T) {
 		t.Errorf("the link leads nowhere: %s", page.body)
 	}
 }
+
+// TestLoginTabsHaveABound: however many sign-ins a browser begins, their cookies stay within maxPendingBytes, and fill them.
+func TestLoginTabsHaveABound(t *testing.T) {
+	s := start(t, newFakeProvider(t).options())
+	b := newBrowser(t, s)
+	for i := 0; i < 40; i++ {
+		b.begin(fmt.Sprint("/", strings.Repeat("page", i), i))
+		sum, largest := 0, 0
+		for _, name := range b.cookieNames(s.stateCookie()) {
+			size := len(name) + len(b.cookie(name).Value) + len("=; ")
+			sum += size
+			if size > largest {
+				largest = size
+			}
+		}
+		if sum > maxPendingBytes+len("=; ") || i > 20 && sum+largest < maxPendingBytes {
+			t.Fatalf("after %d sign-ins the cookies have %d bytes, the largest %d", i+1, sum, largest)
+		}
+	}
+}

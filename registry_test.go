@@ -121,3 +121,18 @@ func TestRegistryKeysAreHashes(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryStoreKeepsLogoutsForTheLongest: middlewares that share a store keep sign-outs for the longest session of all of them, and what
+// Redis holds is not taken for granted at first.
+func TestRegistryStoreKeepsLogoutsForTheLongest(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	for i, expiry := range []int{1000, 3000, 2000} {
+		s := start(t, p.options(sessionOptions("expiry", expiry, "store", map[string]any{"redis": map[string]any{"endpoints": []string{"127.0.0.1:1"}}})))
+		shared := testMiddlewareOf(s).store
+		want := []time.Duration{1000, 3000, 3000}[i] * time.Second
+		if shared.logoutLifetime != want || !shared.redis.mayHaveLostWrites {
+			t.Errorf("after one of %d s: %s, expected %s; may have lost writes: %v", expiry, shared.logoutLifetime, want, shared.redis.mayHaveLostWrites)
+		}
+	}
+}
