@@ -1082,3 +1082,15 @@ func TestRedisCanRetry(t *testing.T) {
 		}
 	}
 }
+
+// TestRedisClusterMovedToANewServer: a slot may move to a server that has joined since; it is greeted as every other.
+func TestRedisClusterMovedToANewServer(t *testing.T) {
+	joined := newFakeRedis(t, answering(map[string]string{"AUTH": "+OK\r\n", "": bulk("joined")}))
+	one := newFakeRedis(t, nil)
+	one.say(answering(map[string]string{"AUTH": "+OK\r\n", "CLUSTER": slotReply(one.address, one.address), "": "-MOVED 12182 " + joined.address + "\r\n"}))
+	c := redisAt(t, &RedisConfig{Endpoints: []string{one.address}, Cluster: &ClusterConfig{}, Password: "secret"}, 5*time.Second)
+	wantReply(t, c, "joined", "GET", "foo")
+	if got := joined.heard(); got != "AUTH secret; GET foo" {
+		t.Errorf("heard %q", got)
+	}
+}
