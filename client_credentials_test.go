@@ -524,3 +524,43 @@ func TestClientCredentialsOldToken(t *testing.T) {
 		}
 	}
 }
+
+// TestClientCredentialsStoreSpares: a token that another replica has put into the store is used, until it is to be renewed.
+func TestClientCredentialsStoreSpares(t *testing.T) {
+	t.Parallel()
+	p := newFakeProvider(t)
+	var mu sync.Mutex
+	kept := map[string]string{}
+	redis := newFakeRedis(t, func(args []string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case args[0] == "SET":
+			kept[args[1]] = args[2]
+		case args[0] == "GET" && kept[args[1]] != "":
+			return bulk(kept[args[1]])
+		case args[0] == "GET":
+			return "$-1\r\n"
+		}
+		return "+OK\r\n"
+	})
+	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": redis.address}}
+	replica := func(timeout int) *reply { // another time limit makes another client, as another replica has
+		return apiCall(t, start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": timeout}})), "GET", "/", "")
+	}
+	one, two := replica(10).tokenOf(), replica(11).tokenOf()
+	if one == "" || one != two || p.count("token") != 1 {
+		t.Errorf("%q and %q, with %d requests", one, two, p.count("token"))
+	}
+	mu.Lock()
+	for key := range kept {
+		delete(kept, key)
+	}
+	mu.Unlock()
+	p.expiresIn = 1
+	three := replica(12).tokenOf()
+	time.Sleep(1100 * time.Millisecond)
+	if four := replica(13).tokenOf(); four == "" || four == three || p.count("token") != 3 {
+		t.Errorf("%q and %q, with %d requests", three, four, p.count("token"))
+	}
+}
