@@ -529,7 +529,7 @@ func TestLogoutByTheProvidersPageOfAStranger(t *testing.T) {
 
 func TestLogoutWarnsOfCookieSessions(t *testing.T) {
 	p := newFakeProvider(t)
-	endless := "renewed for ever"
+	endless := "renewed forever"
 	for _, c := range []struct {
 		options map[string]any
 		isTold  bool
