@@ -25,14 +25,17 @@ const repeatWindow = 10 * time.Second // in which a callback may be repeated: br
 // be shown in the place of a script's request or a picture, and a form would lose what was entered.
 func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, req *http.Request, reason error) {
 	c := m.config
-	signsIn := c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req)
+	signsIn := m.sessions != nil && !c.DisableLogin && (c.Unauthenticated == "login" || c.Unauthenticated == "auto" && isNavigation(req))
 	logf(m.log, levelDebug, "%s %s: %s", forLog(req.Method), forLog(req.URL.Path), reason)
 	if c.Unauthenticated == "forward" {
 		stripOwn(m.headers, req)
 		next.ServeHTTP(rw, req)
 	} else if m.sessions != nil && isSpeculative(req) {
 		sendNoContent(rw)
-	} else if signsIn && m.sessions != nil && !c.DisableLogin {
+	} else if signsIn && isRecentState(c, req.URL.Query().Get("state")) { // to send the browser there again would be a loop
+		refuseLogin(m, rw, req, http.StatusInternalServerError, fmt.Errorf("%w: callback: came to %q, not to redirectUrl, %q; does something in front of this middleware change the path or host?",
+			errMisconfigured, forLog(req.Host+req.URL.Path), c.RedirectURL), defaultPage(m.site, req))
+	} else if signsIn {
 		login(m, rw, req, requestedPage(req), "", "")
 	} else {
 		refuse(m, rw, req, http.StatusUnauthorized, reason)
@@ -221,13 +224,12 @@ func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req 
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := defaultPage(m.site, req)
 	used := cacheGet(m.sessions.state.usedStates, hashText(state))
-	age := stateAge(state)
 	if _, err := authenticateSession(m, rw, req); err == nil {
 		if page := stringOf(used); page != "" {
 			back = returnURL(m.site, req, page)
 		}
 		redirect(rw, req, back)
-	} else if errors.Is(reason, errNoPending) && used == nil && age > -60 && age < int64(m.config.StateCookie.MaxAge) { // a replica's clock may be ahead
+	} else if errors.Is(reason, errNoPending) && used == nil && isRecentState(m.config, state) {
 		refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
 	} else {
 		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)

@@ -114,6 +114,49 @@ func TestLoginLoopEndsBesideAnOldSignIn(t *testing.T) {
 	}
 }
 
+// Something in front changes the path or host, so the provider's answer does not arrive at redirectUrl: it is not asked again for ever.
+func TestLoginLoopOfAnAnswerElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name, redirectURL, host string
+		path                    func(string) string
+	}{
+		{"replacePathRegex", "/app/oidc/callback", "", func(path string) string { return strings.TrimPrefix(path, "/app") }},
+		{"addPrefix", "/oidc/callback", "", func(path string) string { return "/inner" + path }},
+		{"a slash at the end", "/oidc/callback", "", func(path string) string { return strings.TrimSuffix(path, "/") + "/" }},
+		{"replacePath", "/oidc/callback", "", func(string) string { return "/index.html" }},
+		{"another host", app + "/oidc/callback", "inner.example.com", func(path string) string { return path }},
+	} {
+		for _, answer := range []string{"code", "error"} {
+			p := newFakeProvider(t)
+			if answer == "error" {
+				p.refuse("access_denied", "no")
+			}
+			s := start(t, p.options(map[string]any{"redirectUrl": c.redirectURL}))
+			b := newBrowser(t, s)
+			b.routes["https://inner.example.com"] = s
+			back := b.answered(b.begin("/app/page"))
+			state := back.Query().Get("state")
+			if back.Path = c.path(back.Path); c.host != "" {
+				back.Host = c.host
+			}
+			b.look(back.String()).expect(http.StatusInternalServerError, "not set up correctly", `href="/"`)
+			if p.count("token") != 0 {
+				t.Errorf("%s, %s: the code was redeemed", c.name, answer)
+			}
+			s.expectLog("configuration: callback: came to \"" + back.Host + back.Path + "\", not to redirectUrl, \"" + c.redirectURL + "\"")
+			if strings.Contains(s.logs(), state) {
+				t.Errorf("%s: the log has the state", c.name)
+			}
+		}
+	}
+	b := newBrowser(t, start(t, newFakeProvider(t).options()))
+	for _, state := range []string{"x", strings.Repeat("A", 43), incompressible(43)} { // an application's own
+		if r := b.look("/page?code=x&state=" + state); r.status != http.StatusFound {
+			t.Errorf("%s: expected a sign-in, got %s", state, r.story())
+		}
+	}
+}
+
 // Sessions may end soon, and people may sign in again and again: that is no loop.
 func TestLoginLoopIsNone(t *testing.T) {
 	p := newFakeProvider(t)
@@ -204,7 +247,7 @@ func TestLoginLoopSpeculativeLoadsChangeNothing(t *testing.T) {
 	b.header.Del("Sec-Purpose")
 	b.fetch(http.MethodGet, "/", "").expect(http.StatusOK)
 	for _, line := range []string{"Purpose: ", "Next-Router-Prefetch: 0", "X-Prefetch: false", "X-Moz: zilla", "Purpose-Of: prefetch",
-		"Accept: prefetch"} {
+		"Accept: prefetch", "Service-Worker-Navigation-Preload: true"} { // the last is a real page load, begun while a service worker starts
 		name, value, _ := strings.Cut(line, ": ")
 		stranger.header.Set(name, value)
 		if r := stranger.look("/login"); r.status != http.StatusFound {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"regexp"
 	"strings"
@@ -74,13 +73,14 @@ func deriveValues(pending *pendingLogin, secret string) {
 	}
 }
 
-// stateAge is how many seconds ago a state was made. It proves nothing, as anybody can make up a state.
-func stateAge(state string) int64 {
+// isRecentState reports whether a state was made by us, or another replica, not too long ago. It proves nothing, as anybody can make one up.
+func isRecentState(c *Config, state string) bool {
 	made, _ := base64.RawURLEncoding.DecodeString(state)
 	if len(made) != 32 {
-		return math.MaxInt64
+		return false
 	}
-	return time.Now().Unix() - int64(binary.BigEndian.Uint64(made[24:]))
+	age := time.Now().Unix() - int64(binary.BigEndian.Uint64(made[24:]))
+	return age > -60 && age < int64(c.StateCookie.MaxAge) // a replica's clock may be ahead
 }
 
 // setPending sets the cookie of this sign-in, and drops the oldest ones when they become too many: each tab has its own, and abandoned

@@ -110,10 +110,11 @@ func isCrossSite(req *http.Request) bool {
 }
 
 // wantsHTML tells a page load from a call by a script or another program. Today's browsers say which it is (Fetch Metadata, on https and
-// localhost). If nothing is said, an Accept header with HTML must do.
+// localhost). If nothing is said, an Accept header with HTML must do, unless a library says that it is a script.
 func wantsHTML(req *http.Request) bool {
 	mode := req.Header.Get("Sec-Fetch-Mode")
-	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
+	isScript := req.Header.Get("X-Requested-With") == "XMLHttpRequest" || req.Header["Hx-Request"] != nil
+	return mode == "navigate" || mode == "" && !isScript && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
 }
 
 // isNavigation reports whether the request loads a page and has no body to lose, so that it may be redirected to the provider.
@@ -128,7 +129,7 @@ func isSafeMethod(method string) bool {
 
 // speculative matches headers by which browsers and pages mark a load that the user may never see (Fetch: Sec-Purpose, and its
 // forerunners; Next.js, Turbo, htmx).
-var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preload)[a-z-]*: *[^0f ]`)
+var speculative = regexp.MustCompile(`(?i)^(([a-z]+-)*purpose|x-moz): *(prefetch|prerender|preview|preload|instant)|^[a-z-]*(prefetch|prerender|preloaded)[a-z-]*: *[^0f ]`)
 
 // isSpeculative reports whether a request is such a load. It must change nothing: no session ends, and no sign-in begins.
 func isSpeculative(req *http.Request) bool {
