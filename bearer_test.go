@@ -683,3 +683,11 @@ func TestBearerNameAtRefusal(t *testing.T) {
 		}
 	}
 }
+
+// TestBearerParameterWithoutAName: it holds no token, also where no name of one is configured.
+func TestBearerParameterWithoutAName(t *testing.T) {
+	req := httptest.NewRequest(http.MethodGet, "/?=stray&token=brought", nil)
+	if got := tokensBeyondHeaders(&tokenVerifier{source: TokenSourceConfig{Query: "token"}}, req); strings.Join(got, " ") != "brought" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -452,3 +452,23 @@ func fileOf(n int) string {
 }
 
 var limitsFolder string
+
+// TestLimitsOfAnswersAboutTokens: an answer is kept as long as the options say, but no longer than the token, and a refusal only for a moment.
+func TestLimitsOfAnswersAboutTokens(t *testing.T) {
+	for _, row := range []struct {
+		isActive      bool
+		lifetime, exp int64
+		want          int64
+	}{
+		{true, 60, 0, 60}, {true, 60, 30, 30}, {true, 60, 90, 60}, {false, 60, 0, 5}, {false, 60, 30, 5}, {false, 3, 0, 3},
+	} {
+		info := &tokenInfo{isActive: row.isActive, checkedAt: limitsNow, claims: map[string]any{}}
+		if row.exp > 0 {
+			info.claims = dated("exp", int(row.exp)).claims
+		}
+		v := &tokenVerifier{cacheLifetime: time.Duration(row.lifetime) * time.Second}
+		if got := tokenInfoEnd(v, info).Unix() - limitsNow.Unix(); got != row.want {
+			t.Errorf("%+v: %d s", row, got)
+		}
+	}
+}

@@ -1094,3 +1094,17 @@ func TestRedisClusterMovedToANewServer(t *testing.T) {
 		t.Errorf("heard %q", got)
 	}
 }
+
+// TestRedisClosesWhatIsIdle: of a server that was lost no connection stays open.
+func TestRedisClosesWhatIsIdle(t *testing.T) {
+	first, firstEnd := net.Pipe()
+	second, secondEnd := net.Pipe()
+	node := &redisNode{idle: &redisConn{raw: first, next: &redisConn{raw: second}}}
+	redisCloseIdle(node)
+	for _, end := range []net.Conn{firstEnd, secondEnd} {
+		end.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := end.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || node.idle != nil {
+			t.Errorf("it is open: %v, and one is still idle: %v", err, node.idle != nil)
+		}
+	}
+}
