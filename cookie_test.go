@@ -477,7 +477,7 @@ func TestCookiesInThousands(t *testing.T) {
 		if res := b.raw("/", "Cookie: "+planted, "Sec-Fetch-Mode: navigate"); res.StatusCode != http.StatusFound || len(res.Header["Set-Cookie"]) > 50 {
 			t.Errorf("%d cookies of ours: %s with %d Set-Cookie lines", count, res.Status, len(res.Header["Set-Cookie"]))
 		}
-		if took := time.Since(begin); took > 3*time.Second {
+		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("%d cookies took %s", count, took)
 		}
 	}
@@ -492,7 +492,7 @@ func TestCookiesOfOursInThousands(t *testing.T) {
 	line := strings.Repeat(name+"x=1; ", 8000) + strings.Repeat(name+"=1; ", 8000) + "z=1"
 	begin := time.Now()
 	seen := rawUpstream(b, "/public", "Cookie: "+line)
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 	if strings.Contains(seen.Headers.Get("Cookie"), name+"=") {

@@ -159,7 +159,7 @@ func TestHeadersInThousands(t *testing.T) {
 		begin := time.Now()
 		seen := rawUpstream(b, "/public", list+": keep-alive, "+strings.Repeat("x-user,", 50)+"x-other"+strings.Repeat(",a", 300000)+",x-user, x_user")
 		if sent := strings.Join(seen.Headers[list], ","); strings.Contains(sent, "user") || !strings.Contains(sent, "x-other") ||
-			len(sent) > 300 || time.Since(begin) > time.Second {
+			len(sent) > 300 || time.Since(begin) > 5*time.Second {
 			t.Errorf("%s: got %.100q of %d bytes after %s", list, sent, len(sent), time.Since(begin))
 		}
 	}

