@@ -91,9 +91,17 @@ func unstartedProvider() *fakeProvider {
 	}
 	p.key = &providerKey{kid: "one", alg: p.alg, private: commonKey(p.alg)}
 	p.keys = []*providerKey{p.key}
-	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
-	return p
+	for {
+		p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
+		if _, isUsed := providerAddresses.LoadOrStore(p.Server.Listener.Addr().String(), true); !isUsed {
+			return p
+		}
+		defer p.Server.Listener.Close() // held until then, so the next one gets another port
+	}
 }
+
+// providerAddresses are the addresses of all providers so far. A port that came back would bring the client, and the outage, of an earlier test.
+var providerAddresses sync.Map
 
 func (p *fakeProvider) stop() {
 	p.CloseClientConnections()
