@@ -39,7 +39,7 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 		maxAge = 0 // it ends with the browser
 	}
 	if !setChunked(rw, req, &sm.cookie, name, sealed, https, maxAge) {
-		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than the %d a browser can be asked to keep; use the Redis store (session.store.redis)", len(sealed), maxChunks*chunkSize)
+		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than a browser can be asked to keep in %d; use the Redis store (session.store.redis)", len(sealed), maxChunks)
 	}
 	if sm.csrf != nil {
 		issueCSRFToken(sm, rw, req, s.ID)
