@@ -87,7 +87,7 @@ func warnOnce(c *client, format string, args ...any) {
 	}
 }
 
-// getObject fetches the metadata or the keys: a JSON object; the status must be 200.
+// getObject fetches the metadata or the keys: a JSON object.
 func getObject(ctx context.Context, c *client, what, endpoint string) (map[string]any, error) {
 	status, body, at, err := request(ctx, c, what, endpoint, nil, c.headers, c.retries)
 	if err != nil {
@@ -96,14 +96,19 @@ func getObject(ctx context.Context, c *client, what, endpoint string) (map[strin
 	return readObject(c, what, at, status, body)
 }
 
-// readObject reads a response, which must be a 200 with a JSON object.
+// statusError is the error of a response that has this status, and says nothing more about it.
+func statusError(status int) error {
+	if status/100 == 3 {
+		return fmt.Errorf("%s; redirects are not followed: write the address it leads to", http.StatusText(status))
+	}
+	return errors.New(http.StatusText(status))
+}
+
+// readObject reads a response, which must be a success with a JSON object.
 func readObject(c *client, what, at string, status int, body []byte) (map[string]any, error) {
 	object, err := parseObject(body)
-	if status != http.StatusOK {
-		err = errors.New(http.StatusText(status))
-	}
-	if status/100 == 3 {
-		err = fmt.Errorf("%s; redirects are not followed: write the address it leads to", err)
+	if status/100 != 2 {
+		err = statusError(status)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)

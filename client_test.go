@@ -810,6 +810,7 @@ func TestProviderTokenResponse(t *testing.T) {
 			`unusable answer of the provider: token endpoint: access_token: must be printable`},
 		{"nothing", "application/json", `{}`, 0, "has no access_token"},
 		{"nothing at all", "text/plain", ``, 0, "JSON: must be an object"},
+		{"in a list", "application/json", `[{"access_token":"a","token_type":"Bearer"}]`, 0, "JSON: must be an object: got [{\"a"},
 	} {
 		for _, status := range []int{200, 201} {
 			tokens, err := readTokenResponse(&client{log: newLogger("x", "error")}, status, []byte(row.body))

@@ -114,7 +114,7 @@ func newSecretKey(secret []byte, algs []string) (*key, error) {
 func readKeySet(set map[string]any) ([]*key, error) {
 	items, ok := set["keys"].([]any)
 	if !ok {
-		return nil, fmt.Errorf("key set: keys: must be an array, got %s", quoteJSON(set["keys"]))
+		return nil, fmt.Errorf("key set: keys: must be an array, got %.4s", quoteJSON(set["keys"])) // no more: it may hold secret keys
 	}
 	var keys []*key
 	usable, reason := 0, "it is empty"
@@ -144,7 +144,7 @@ func readKeySet(set map[string]any) ([]*key, error) {
 func parseJWK(item any) (*key, error) {
 	jwk, _ := item.(map[string]any)
 	use, operations, kty, crv := jwk["use"], jwk["key_ops"], stringOf(jwk["kty"]), stringOf(jwk["crv"])
-	if use != nil && stringOf(use) != "sig" || operations != nil && !contains(stringsOf(operations), "verify") {
+	if use != nil && use != "" && use != "sig" || operations != nil && !contains(stringsOf(operations), "verify") {
 		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", quoteJSON(use), quoteJSON(operations))
 	}
 	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: a private key, as bad as a secret one
@@ -152,7 +152,7 @@ func parseJWK(item any) (*key, error) {
 	}
 	var public any // nil: of an unknown kind
 	for _, name := range strings.Fields("n e x y") {
-		if _, err := decodePart(name, stringOf(jwk[name])); err != nil {
+		if _, err := decodeMember(jwk, name); err != nil {
 			return nil, fmt.Errorf("kty %s: %w", quoteJSON(kty), err)
 		}
 	}
@@ -171,7 +171,7 @@ func parseJWK(item any) (*key, error) {
 	} else if kty == "EC" && curves[crv] != nil {
 		public = &ecdsa.PublicKey{Curve: curves[crv], X: numberIn(jwk, "x"), Y: numberIn(jwk, "y")}
 	} else if kty == "OKP" && crv == "Ed25519" {
-		x, _ := decodePart("x", stringOf(jwk["x"]))
+		x, _ := decodeMember(jwk, "x")
 		public = ed25519.PublicKey(x)
 	}
 	k, err := newKey(public)
@@ -183,9 +183,16 @@ func parseJWK(item any) (*key, error) {
 	return k, nil
 }
 
+// decodeMember decodes a member of a JWK. Padding and the standard alphabet are accepted, as a key is not known by its spelling.
+func decodeMember(jwk map[string]any, name string) ([]byte, error) {
+	return decodePart(name, standardBase64.Replace(stringOf(jwk[name])))
+}
+
+var standardBase64 = strings.NewReplacer("+", "-", "/", "_", "=", "")
+
 // numberIn decodes a number in a JWK. A missing one is 0, which newKey refuses.
 func numberIn(jwk map[string]any, name string) *big.Int {
-	data, _ := decodePart(name, stringOf(jwk[name]))
+	data, _ := decodeMember(jwk, name)
 	return new(big.Int).SetBytes(data)
 }
 

@@ -76,7 +76,7 @@ func TestJWKS(t *testing.T) {
 		{"not an object", `"RSA"`, "kty null"},
 		{"null", `null`, "kty null"},
 		{"RSA without n", `{"kty":"RSA","e":"AQAB"}`, "RSA: must have 2048 to 8192 bits, got 0"},
-		{"RSA with padding", `{"kty":"RSA","n":"` + number(2048, 1) + `=","e":"AQAB"}`, "n: must be base64url without padding and line breaks"},
+		{"RSA that is no base64", `{"kty":"RSA","n":"` + number(2048, 1) + `*","e":"AQAB"}`, "n: must be base64url without padding and line breaks"},
 		{"RSA of 1024 bits", `{"kty":"RSA","n":"` + number(1024, 1) + `","e":"AQAB"}`, "RSA: must have 2048 to 8192 bits, got 1024"},
 		{"RSA of 2047 bits", `{"kty":"RSA","n":"` + number(2047, 1) + `","e":"AQAB"}`, "got 2047"},
 		{"RSA of 8193 bits", `{"kty":"RSA","n":"` + number(8193, 1) + `","e":"AQAB"}`, "got 8193"},
@@ -112,6 +112,8 @@ func TestJWKS(t *testing.T) {
 		})
 	}
 	for _, jwk := range []string{ // at the bounds
+		`{"kty":"RSA","n":"` + number(2048, 1) + `==","e":"AQAB","use":"","alg":"","kid":""}`, // padded, and with empty members
+		strings.NewReplacer("-", "+", "_", "/", "P-256", "P-256").Replace(jwkOf(jwtSigner("ES256"), `,"use":"sig"`)),
 		`{"kty":"RSA","n":"` + number(2048, 1) + `","e":"Aw"}`, `{"kty":"RSA","n":"` + number(8192, 1) + `","e":"f____w"}`,
 	} {
 		_, err := parseKeySet([]byte(`{"keys":[` + jwk + `]}`))
@@ -120,7 +122,7 @@ func TestJWKS(t *testing.T) {
 	for _, row := range []struct{ name, text, wantErr string }{
 		{"empty set", `{"keys":[]}`, "key set: no usable key of 0: it is empty"},
 		{"no keys", `{}`, "key set: keys: must be an array, got null"},
-		{"keys is an object", `{"keys":{}}`, "key set: keys: must be an array, got {}"},
+		{"keys is an object", `{"keys":{"k":"secret"}}`, "key set: keys: must be an array, got {\"k\""},
 		{"a single key", good, "key set: keys: must be an array"},
 		{"HTML", `<!doctype html>`, "JSON: must be an object"},
 		{"keys twice", `{"keys":[],"keys":[` + good + `]}`, "must not have a name twice"},
@@ -531,7 +533,7 @@ func TestJWKSCertificates(t *testing.T) {
 	}
 	p := newFakeProvider(t)
 	broken := p.key.public()
-	broken["n"] = "+/" + broken["n"].(string)
+	broken["n"] = "*" + broken["n"].(string)
 	for want, keys := range map[string]any{
 		`no usable key of 1: kty "RSA": n: must be base64url without padding and line breaks, at ` + p.issuer: []any{broken},
 		`no usable key of 1: x5c: must be base64, at `: []any{map[string]any{"kty": "RSA",

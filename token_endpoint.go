@@ -67,7 +67,11 @@ func tokenError(c *client, status int, code, description string) error {
 	} else if isOneOf(requestErrors, code) || code == "" && status != http.StatusBadRequest {
 		outcome = errBadResponse
 	}
-	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, forLog(code), forLog(description))
+	said := forLog(code)
+	if code == "" {
+		said = statusError(status).Error()
+	}
+	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, said, forLog(description))
 	if isOneOf(clientErrors, code) || code == "" && status == http.StatusUnauthorized {
 		err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
 		logf(c.log, levelError, "%s", err)
