@@ -113,8 +113,13 @@ func isCrossSite(req *http.Request) bool {
 // localhost). If nothing is said, an Accept header with HTML must do, unless a library says that it is a script.
 func wantsHTML(req *http.Request) bool {
 	mode := req.Header.Get("Sec-Fetch-Mode")
-	isScript := req.Header.Get("X-Requested-With") == "XMLHttpRequest" || req.Header["Hx-Request"] != nil
-	return mode == "navigate" || mode == "" && !isScript && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html")
+	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html") && !isOfScript(req)
+}
+
+// isOfScript reports whether a library says that its request is no page load: jQuery and others, htmx. It is a function of its own because
+// each value in an expression costs the interpreter an allocation, also where it is not reached.
+func isOfScript(req *http.Request) bool {
+	return req.Header.Get("X-Requested-With") == "XMLHttpRequest" || req.Header["Hx-Request"] != nil
 }
 
 // isNavigation reports whether the request loads a page and has no body to lose, so that it may be redirected to the provider.
