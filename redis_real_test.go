@@ -757,25 +757,31 @@ func TestRedisServerProxy(t *testing.T) {
 // startSentinels starts three of them around a master, with passwords everywhere.
 func startSentinels(t *testing.T, master *redisProcess) []*redisProcess {
 	t.Helper()
-	binary := redisBinary(t, "redis-sentinel")
-	_, masterPort, _ := net.SplitHostPort(master.address)
 	var sentinels []*redisProcess
 	for i := 0; i < 3; i++ {
-		port := freePort(t)
-		p := &redisProcess{address: "127.0.0.1:" + port, dir: t.TempDir(), binary: binary}
-		conf := filepath.Join(p.dir, "sentinel.conf")
-		lines := []string{"port " + port, "bind 127.0.0.1", "dir " + p.dir, "requirepass guard", "sentinel sentinel-pass guard",
-			"sentinel monitor main 127.0.0.1 " + masterPort + " 2", "sentinel auth-pass main pw", "sentinel down-after-milliseconds main 1500",
-			"sentinel failover-timeout main 2000", ""}
-		if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p.args = []string{binary, conf}
-		t.Cleanup(func() { p.kill() })
-		p.start(t)
-		sentinels = append(sentinels, p)
+		sentinels = append(sentinels, startSentinel(t, master))
 	}
 	return sentinels
+}
+
+// startSentinel is a function of its own because in the interpreter all turns of a loop share what a closure captures.
+func startSentinel(t *testing.T, master *redisProcess) *redisProcess {
+	t.Helper()
+	binary := redisBinary(t, "redis-sentinel")
+	_, masterPort, _ := net.SplitHostPort(master.address)
+	port := freePort(t)
+	p := &redisProcess{address: "127.0.0.1:" + port, dir: t.TempDir(), binary: binary}
+	conf := filepath.Join(p.dir, "sentinel.conf")
+	lines := []string{"port " + port, "bind 127.0.0.1", "dir " + p.dir, "requirepass guard", "sentinel sentinel-pass guard",
+		"sentinel monitor main 127.0.0.1 " + masterPort + " 2", "sentinel auth-pass main pw", "sentinel down-after-milliseconds main 1500",
+		"sentinel failover-timeout main 2000", ""}
+	if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.args = []string{binary, conf}
+	t.Cleanup(func() { p.kill() })
+	p.start(t)
+	return p
 }
 
 // TestRedisSentinelFailover kills the master, lets it come back as it was, and fails over once more by command.
