@@ -4,7 +4,7 @@
 //
 //	MINUTES=60
 //	PEOPLE=20    at each of the two stores
-//	FILL=12000   cookies, and tokens, that come at once first
+//	FILL=30000   cookies, and tokens, that come at once first, to fill the memories
 //	PLUGIN=/path another checkout of the plugin, to compare with
 package main
 
@@ -40,7 +40,7 @@ func run() error {
 	}
 	minutes := number("MINUTES", 60)
 	o := chaos.SoakOptions{Options: chaos.Options{Root: root, People: number("PEOPLE", 20)}, Length: time.Duration(minutes) * time.Minute,
-		Every: max(10*time.Second, time.Duration(minutes)*time.Minute/60), Fill: number("FILL", 12000)}
+		Every: max(10*time.Second, time.Duration(minutes)*time.Minute/60), Fill: number("FILL", 30000)}
 	o.Progress = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	if o.Traefik, err = parts.TraefikPath(ctx, root, os.Stderr); err != nil {
 		return err
