@@ -272,14 +272,6 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 	}
 }
 
-// setHeader sets a header to one value, or removes it if the value is empty.
-func setHeader(req *http.Request, name, value string) {
-	delete(req.Header, name)
-	if value != "" {
-		req.Header[name] = []string{value}
-	}
-}
-
 // withoutFields removes the fields with these names from a query or form.
 func withoutFields(text string, names ...string) string {
 	var kept []string

@@ -243,3 +243,11 @@ func refetch(ctx context.Context, m *boundedCache, key string, version int, ask 
 	}
 	return known, err
 }
+
+// earlier returns the earlier of two times.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -463,3 +463,15 @@ var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^[\p{Z}\x{85}\x{feff}]+
 func headerSafe(text string) string {
 	return unsafeInHeader.ReplaceAllStringFunc(text, url.PathEscape)
 }
+
+// mergeClaims returns the claims of both; those of over win.
+func mergeClaims(under, over map[string]any) map[string]any {
+	both := make(map[string]any, len(under)+len(over))
+	for name, value := range under {
+		both[name] = value
+	}
+	for name, value := range over {
+		both[name] = value
+	}
+	return both
+}

@@ -193,3 +193,11 @@ func stripOwn(hn *headerNames, req *http.Request) {
 		delete(req.Header, name)
 	}
 }
+
+// setHeader sets a header to one value, or removes it if the value is empty.
+func setHeader(req *http.Request, name, value string) {
+	delete(req.Header, name)
+	if value != "" {
+		req.Header[name] = []string{value}
+	}
+}

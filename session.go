@@ -230,13 +230,6 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 	return p, nil
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
 // checkSession returns why a session has ended, or nil.
 func checkSession(sm *sessionManager, s *session, now time.Time) error {
 	if now.Unix() >= sessionEnd(sm, s) {
@@ -423,18 +416,6 @@ func replaceIDToken(ctx context.Context, c *client, fresh *session, t *tokenResp
 	fresh.idToken = t.idToken
 	fresh.claims = mergeClaims(carried, verified.claims)
 	return nil
-}
-
-// mergeClaims returns the claims of both; those of over win.
-func mergeClaims(under, over map[string]any) map[string]any {
-	both := make(map[string]any, len(under)+len(over))
-	for name, value := range under {
-		both[name] = value
-	}
-	for name, value := range over {
-		both[name] = value
-	}
-	return both
 }
 
 // evaluateSession applies a policy to a session.
