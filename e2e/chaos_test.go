@@ -67,6 +67,7 @@ func TestChaos(t *testing.T) {
 // TestSoak is the short form of make soak: everything at once on one Traefik, and nothing but the expected answers.
 func TestSoak(t *testing.T) {
 	o := rigOptions(t, 8)
+	o.Memory = 1 // so that it is full within seconds
 	report, err := chaos.RunSoak(chaos.SoakOptions{Options: o, Length: 35 * time.Second, Every: 4 * time.Second, Fill: 1500})
 	if err != nil {
 		t.Fatal(err)

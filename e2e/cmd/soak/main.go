@@ -4,7 +4,8 @@
 //
 //	MINUTES=60
 //	PEOPLE=20    at each of the two stores
-//	FILL=30000   cookies, and tokens, that come at once first, to fill the memories
+//	MEMORY=16    the option memory, in megabytes: small, so that it is full early
+//	FILL=30000   cookies, and tokens, that come at once first, to fill it
 //	PLUGIN=/path another checkout of the plugin, to compare with
 package main
 
@@ -39,7 +40,7 @@ func run() error {
 		return err
 	}
 	minutes := number("MINUTES", 60)
-	o := chaos.SoakOptions{Options: chaos.Options{Root: root, People: number("PEOPLE", 20)}, Length: time.Duration(minutes) * time.Minute,
+	o := chaos.SoakOptions{Options: chaos.Options{Root: root, People: number("PEOPLE", 20), Memory: number("MEMORY", 16)}, Length: time.Duration(minutes) * time.Minute,
 		Every: max(10*time.Second, time.Duration(minutes)*time.Minute/60), Fill: number("FILL", 30000)}
 	o.Progress = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	if o.Traefik, err = parts.TraefikPath(ctx, root, os.Stderr); err != nil {

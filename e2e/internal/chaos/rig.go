@@ -55,6 +55,7 @@ type Options struct {
 	Only     *regexp.Regexp // faults, by name; nil: all
 	Short    bool           // the faults of the short form only
 	Seconds  float64        // how long a fault lasts, if it has no reason to last longer
+	Memory   int            // the option memory of each middleware, in MB; 0: its default
 	Progress func(format string, args ...any)
 }
 
@@ -234,7 +235,15 @@ func (s *site) route(g *gateway, more map[string]any) error {
 		"usernameClaim": "sub", "forwardHeaders": map[string]any{"X-User": "sub", "X-Sid": "sid", "X-Name": "name"},
 		"session": session, "stateCookie": map[string]any{"name": "chaos-state"},
 	}
+	s.limit(options)
 	return g.SetRoutes(s.name, parts.Route{Name: s.name, Rule: "Host(`" + s.host + "`)", Options: options, Backend: s.upstream.URL})
+}
+
+// limit sets the memory of a middleware.
+func (r *rig) limit(options map[string]any) {
+	if r.Memory > 0 {
+		options["memory"] = r.Memory
+	}
 }
 
 // kill ends a Traefik as a power cut does.

@@ -171,6 +171,7 @@ func (s *soak) serveTokens() error {
 	options := map[string]any{"logLevel": "warn", "jwt": map[string]any{
 		"issuer": s.provider.Issuer, "jwksUrl": s.provider.Issuer + "/jwks", "audience": "api", "forwardHeaders": map[string]any{"X-User": "sub"},
 	}}
+	s.limit(options)
 	return s.traefiks[0].SetRoutes(tokenRoute, parts.Route{Name: tokenRoute, Options: options, Backend: s.upstream.URL})
 }
 
@@ -309,7 +310,7 @@ func (s *soak) sum(logs *logReader, began time.Time) {
 	}
 	logs.count(report.Tally)
 	report.Minutes = time.Since(began).Minutes()
-	report.Options = fmt.Sprintf("2 × %d people, %d cookies and tokens at once first, a reload every 5 s", s.People, s.options.Fill)
+	report.Options = fmt.Sprintf("2 × %d people, memory: %d, %d cookies and tokens at once first, a reload every 5 s", s.People, s.Memory, s.options.Fill)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	report.judge(s.Traefiks)
