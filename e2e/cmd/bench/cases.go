@@ -40,6 +40,17 @@ const (
 // yardstick is the case whose cost the others are shares of.
 const yardstick = "ForwardAuth to a compiled server that says yes"
 
+// The Traefiks, by who comes to them. What our plugin remembers is the whole Traefik's, so each crowd has one of its own.
+const (
+	few        = "few"    // our plugin alone
+	bare       = "bare"   // the do-nothing plugin alone, and the sidecar
+	shared     = "shared" // both, for comparison
+	crowd      = "crowd"  // our plugin, as in the others
+	redisCrowd = "redis-crowd"
+	tokenCrowd = "token-crowd"
+	strangers  = "strangers" // none of them comes twice
+)
+
 // bench has the running programs.
 type bench struct {
 	ctx                                        context.Context
@@ -48,10 +59,7 @@ type bench struct {
 	routers, middlewares                       int
 	only                                       string
 
-	traefik          *parts.Traefik     // with our plugin alone
-	bare             *parts.Traefik     // with the do-nothing plugin alone, and the sidecar
-	shared           *parts.Traefik     // with both, for comparison
-	crowded          *parts.Traefik     // with our plugin, for many people: what is remembered is the whole Traefik\'s
+	traefiks         map[string]*parts.Traefik
 	provider, second *provider.Provider // they sign with RS256 and ES256
 	sidecar          *parts.Process
 	redis            *redisServer
@@ -105,24 +113,18 @@ func (b *bench) setUp() error {
 	if err != nil {
 		return err
 	}
-	b.traefik, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik"), Plugin: b.plugin, Static: quiet})
-	if err != nil {
-		return err
-	}
-	b.bare, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-bare"), Plugin: inPlace, Static: quiet})
-	if err != nil {
-		return err
-	}
-	b.crowded, err = parts.StartTraefik(parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-crowded"), Plugin: b.plugin, Static: quiet})
-	if err != nil {
-		return err
-	}
-	b.shared, err = parts.StartTraefik(parts.TraefikOptions{
-		Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-shared"), Plugin: b.plugin, Static: quiet,
-		Plugins: map[string]parts.Plugin{"nothing": {Module: "github.com/traefik-oidc/nothing", Dir: b.nothingPath}},
-	})
-	if err != nil {
-		return err
+	b.traefiks = map[string]*parts.Traefik{}
+	for _, name := range []string{few, bare, shared, crowd, redisCrowd, tokenCrowd, strangers} {
+		o := parts.TraefikOptions{Path: b.traefikPath, Dir: filepath.Join(b.dir, "traefik-"+name), Plugin: b.plugin, Static: quiet}
+		switch name {
+		case bare:
+			o.Plugin = inPlace
+		case shared:
+			o.Plugins = map[string]parts.Plugin{"nothing": {Module: "github.com/traefik-oidc/nothing", Dir: b.nothingPath}}
+		}
+		if b.traefiks[name], err = parts.StartTraefik(o); err != nil {
+			return err
+		}
 	}
 	return b.addCases()
 }
@@ -178,16 +180,23 @@ func (b *bench) addCases() error {
 	tokenEndpoint := b.provider.Issuer + "/token"
 	inRedis := b.redis.options(3600)
 	inRedis["secret"] = sessionSecret
-	routes := map[*parts.Traefik][]parts.Route{
-		b.bare:    {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
-		b.shared:  {{Name: "nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
-		b.crowded: {{Name: "people", Options: b.signInOptions(map[string]any{"secret": sessionSecret})}, {Name: "redis-people", Options: b.signInOptions(inRedis)}},
-		b.traefik: {
+	people := map[string]any{"secret": sessionSecret}
+	routes := map[string][]parts.Route{
+		bare:       {{Name: "plain"}, {Name: "nothing", Options: map[string]any{}}},
+		shared:     {{Name: "shared-nothing", Plugin: "nothing", Options: map[string]any{}}, {Name: "shared", Options: b.signInOptions(map[string]any{})}},
+		crowd:      {{Name: "people", Options: b.signInOptions(people)}},
+		redisCrowd: {{Name: "redis-people", Options: b.signInOptions(inRedis)}},
+		tokenCrowd: {{Name: "tokens", Options: jwt(b.provider)}},
+		strangers: {
+			{Name: "strangers", Options: b.signInOptions(people)},
+			{Name: "jwt-rs256", Options: jwt(b.provider)},
+			{Name: "jwt-es256", Options: jwt(b.second)},
+		},
+		few: {
 			{Name: "signed-in", Options: b.signInOptions(map[string]any{})},
 			{Name: "redis-fresh", Options: b.signInOptions(b.redis.options(2))},
 			{Name: "redis-read", Options: b.signInOptions(b.redis.options(0))},
 			{Name: "jwt", Options: jwt(b.provider)},
-			{Name: "jwt-es256", Options: jwt(b.second)},
 			{Name: "introspection", Options: map[string]any{"oAuthIntrospection": map[string]any{
 				"tokenSource":  map[string]any{"header": "Authorization", "headerAuthScheme": "Bearer"},
 				"clientConfig": map[string]any{"url": b.provider.Issuer + "/introspect", "headers": map[string]any{"Authorization": basicAuthorization()}},
@@ -195,10 +204,12 @@ func (b *bench) addCases() error {
 			{Name: "gateway", Options: map[string]any{"oAuthClientCredentials": map[string]any{"url": tokenEndpoint, "clientId": clientID, "clientSecret": clientSecret}}},
 		},
 	}
-	for traefik, list := range routes {
+	at := map[string]*parts.Traefik{"sidecar": b.traefiks[bare]} // of each route
+	for name, list := range routes {
 		for _, route := range list {
 			route.Backend = b.backend
-			if err := traefik.SetRoutes(route.Name, route); err != nil {
+			at[route.Name] = b.traefiks[name]
+			if err := b.traefiks[name].SetRoutes(route.Name, route); err != nil {
 				return err
 			}
 		}
@@ -207,16 +218,9 @@ func (b *bench) addCases() error {
 		return err
 	}
 	sessions := map[string]string{}
-	for _, route := range []string{"signed-in", "people", "redis-people", "redis-fresh", "redis-read", "shared"} {
-		traefik := b.traefik
-		switch route {
-		case "shared":
-			traefik = b.shared
-		case "people", "redis-people":
-			traefik = b.crowded
-		}
+	for _, route := range []string{"signed-in", "people", "strangers", "redis-people", "redis-fresh", "redis-read", "shared"} {
 		var err error
-		if sessions[route], err = b.signIn(traefik, route); err != nil {
+		if sessions[route], err = b.signIn(at[route], route); err != nil {
 			return err
 		}
 	}
@@ -231,32 +235,30 @@ func (b *bench) addCases() error {
 	session := sessions["signed-in"]
 	others := "a=1; consent=yes; lang=en; theme=dark; _ga=GA1.%d; " + session + "; _gid=GA2.%d; cart=3; seen=%d; tz=UTC; ab=7"
 	b.cases = []*load{
-		{name: noMiddleware, route: "plain", at: b.bare, cookie: session},
-		{name: doNothing, route: "nothing", at: b.bare, cookie: session, against: doNothing},
-		{name: yardstick, route: "sidecar", at: b.bare, cookie: session},
+		{name: noMiddleware, route: "plain", cookie: session},
+		{name: doNothing, route: "nothing", cookie: session, against: doNothing},
+		{name: yardstick, route: "sidecar", cookie: session},
 		{name: "sign-in: signed in", route: "signed-in", cookie: session},
-		{name: doNothing + ", ten more cookies that change", route: "nothing", at: b.bare, cookie: others},
+		{name: doNothing + ", ten more cookies that change", route: "nothing", cookie: others},
 		{name: "sign-in: signed in, ten more cookies that change", route: "signed-in", cookie: others, against: doNothing + ", ten more cookies that change"},
-		{name: "people: 1,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, 1000)},
-		{name: "people: 6,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, 6000)},
-		{name: "people: 20,000 sessions in turn", route: "people", at: b.crowded, cookies: make([]string, manyPeople)},
-		{name: "people: a session never seen before", route: "people", at: b.crowded, isFresh: true, cookies: b.unseen()},
+		{name: "people: 1,000 sessions in turn", route: "people", cookies: make([]string, 1000)},
+		{name: "people: 6,000 sessions in turn", route: "people", cookies: make([]string, 6000)},
+		{name: "people: 20,000 sessions in turn", route: "people", cookies: make([]string, manyPeople)},
+		{name: "people: a session never seen before", route: "strangers", isFresh: true, cookies: b.unseen()},
 		{name: "sessions in Redis: signed in, fresh copy", route: "redis-fresh", cookie: sessions["redis-fresh"]},
 		{name: "sessions in Redis: signed in, read each time", route: "redis-read", cookie: sessions["redis-read"]},
-		{name: "sessions in Redis: 20,000 in turn, fresh copies", route: "redis-people", at: b.crowded, cookies: make([]string, manyPeople)},
+		{name: "sessions in Redis: 20,000 in turn, fresh copies", route: "redis-people", cookies: make([]string, manyPeople)},
 		{name: "JWT: seen before", route: "jwt", cookie: session, bearer: seen},
-		{name: "JWT: 20,000 in turn", route: "jwt", cookie: session, tokens: make([]string, manyPeople)},
-		{name: "JWT: never seen before, RS256", route: "jwt", cookie: session, isFresh: true, tokens: b.unseen()},
+		{name: "JWT: 20,000 in turn", route: "tokens", cookie: session, tokens: make([]string, manyPeople)},
+		{name: "JWT: never seen before, RS256", route: "jwt-rs256", cookie: session, isFresh: true, tokens: b.unseen()},
 		{name: "JWT: never seen before, ES256", route: "jwt-es256", cookie: session, isFresh: true, tokens: b.unseen()},
 		{name: "introspection: answer in the cache", route: "introspection", cookie: session, bearer: access},
 		{name: "client credentials: token in the cache", route: "gateway", cookie: session},
-		{name: doNothing + ", both plugins in one Traefik", route: "nothing", at: b.shared, cookie: session},
-		{name: "sign-in: signed in, both plugins in one Traefik", route: "shared", at: b.shared, cookie: sessions["shared"], against: doNothing + ", both plugins in one Traefik"},
+		{name: doNothing + ", both plugins in one Traefik", route: "shared-nothing", cookie: session},
+		{name: "sign-in: signed in, both plugins in one Traefik", route: "shared", cookie: sessions["shared"], against: doNothing + ", both plugins in one Traefik"},
 	}
 	for i, c := range b.cases {
-		if c.at == nil {
-			c.at = b.traefik
-		}
+		c.at = at[c.route]
 		if c.against == "" {
 			c.against = doNothing
 		}
@@ -317,7 +319,7 @@ func (b *bench) addSidecar() error {
 	if err != nil {
 		return err
 	}
-	return b.bare.SetFile("sidecar", string(text))
+	return b.traefiks[bare].SetFile("sidecar", string(text))
 }
 
 // signInOptions are those of a middleware with a sign-in.
@@ -403,7 +405,7 @@ func (b *bench) makeTokens(count int, from *provider.Provider) ([]string, error)
 
 // stop ends everything. It may be called more than once.
 func (b *bench) stop() {
-	for _, traefik := range []*parts.Traefik{b.traefik, b.bare, b.shared, b.crowded} {
+	for _, traefik := range b.traefiks {
 		if traefik != nil {
 			traefik.Stop()
 		}

@@ -1,5 +1,5 @@
 // Command bench measures what the plugin costs: `make bench`. One Traefik with the plugin, one with a plugin that does nothing in its
-// place, one with both for comparison; a route for each case, short bursts of load in turn, medians over the rounds. Traefik's own
+// place, one with both for comparison, and one for each crowd; a route for each case, short bursts of load in turn, medians over the rounds. Traefik's own
 // processor time is read from the kernel, and the sidecar's where there is one, so that the load generator and the upstream, which
 // share the machine, do not count. Machines differ, so each figure is also given in yardsticks: one is what ForwardAuth to a compiled
 // server that always says yes adds over the do-nothing plugin. It prints a table and writes bench.json.

@@ -126,7 +126,7 @@ func (r *redisServer) watchConnections() (stop func() (int, error)) {
 // measurePool sends more requests at once than the pool has places, all of which need Redis, and fails when there were more connections.
 func (b *bench) measurePool() (int, error) {
 	progress("connections to Redis")
-	b.crowded.Stop() // it has some, too
+	b.traefiks[redisCrowd].Stop() // it has some, too
 	time.Sleep(time.Second)
 	stop := b.redis.watchConnections()
 	_, err := b.send(b.reading, 4*poolLimit, b.seconds)
