@@ -30,6 +30,7 @@ type tokenVerifier struct {
 	policy        *policy
 	source        TokenSourceConfig
 	schemes       map[string]string // of the headers that may carry a token: the scheme before it; "": none, anyScheme: any or none
+	cookiePattern *regexp.Regexp    // of the cookie that may carry a token
 	tokenKey      string            // the parameter's name in a query or a form
 	forwardsToken bool              // the token stays in the request for the upstream
 	rules         *tokenRules
@@ -253,7 +254,7 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 			delete(req.Header, name)
 		}
 		if v.source.Cookie != "" {
-			stripCookies(compiledPattern(`\s*`+regexp.QuoteMeta(v.source.Cookie)+`\s*(=.*)?`), req)
+			stripCookies(v.cookiePattern, req)
 		}
 		if _, others := protocolTokens(req); v.source.WebSocketProtocol {
 			setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
@@ -325,6 +326,9 @@ func newTokenVerifier(c *TokenConfig, tokenKey, at string, clockSkew int, p *pro
 	}
 	v := &tokenVerifier{policy: newPolicy(&c.PolicyConfig, at, p), source: source, schemes: map[string]string{}, tokenKey: tokenKey, resource: c.Resource, forwardsToken: c.ForwardAuthorization,
 		looksBeyondHeaders: source.Query+source.Cookie+tokenKey != "" || source.WebSocketProtocol, rules: &tokenRules{audience: audience, skew: int64(clockSkew)}}
+	if source.Cookie != "" {
+		v.cookiePattern = regexp.MustCompile(`^\s*` + regexp.QuoteMeta(source.Cookie) + `\s*(?s:=.*)?$`)
+	}
 	for _, name := range source.Headers {
 		v.schemes[http.CanonicalHeaderKey(name)] = anyScheme
 	}

@@ -532,6 +532,21 @@ func TestBearerWebSocketProtocol(t *testing.T) {
 	}
 }
 
+// TestBearerPatternsEnd: the pattern of a cookie's name belongs to its middleware. The process would keep those of all reloads.
+func TestBearerPatternsEnd(t *testing.T) {
+	inThisProcess(t)
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenKey": "jwt", "tokenSource": map[string]any{"cookie": "of-this-reload"}}))
+	if seen := apiCall(t, s, "GET", "/", "", "Cookie: of-this-reload="+sharedToken(nil)+"; a=b").accepted("ada"); seen.Headers.Get("Cookie") != "a=b" {
+		t.Errorf("the upstream got the cookies %q", seen.Headers.Get("Cookie"))
+	}
+	compiledPatterns.Range(func(pattern, _ any) bool {
+		if strings.Contains(pattern.(string), "reload") {
+			t.Errorf("kept for ever: %s", pattern)
+		}
+		return true
+	})
+}
+
 // TestBearerTokensAreTaken: a token is for the gateway alone, wherever it was, and what is beside it stays as it was written.
 func TestBearerTokensAreTaken(t *testing.T) {
 	t.Parallel()
