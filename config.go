@@ -617,9 +617,7 @@ func readConfig(text []byte, p *problems) *Config {
 	p.addError("options", decoder.Decode(&raw))
 	config := &Config{}
 	p.set = map[string]string{}
-	top := &option{p: p}
-	readBlock(reflect.ValueOf(config).Elem(), top, raw)
-	checkJobs(config, sortedNames(top, raw), p)
+	checkJobs(config, readBlock(reflect.ValueOf(config).Elem(), &option{p: p}, raw), p)
 	if config.Session.Secret == "" {
 		config.Session.Secret = config.Secret
 	}

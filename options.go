@@ -84,8 +84,8 @@ func blockFields(o *option, kind reflect.Type, index []int) []*blockField {
 	return fields
 }
 
-// readBlock reads the options of one block.
-func readBlock(value reflect.Value, o *option, raw map[string]any) {
+// readBlock reads the options of one block, and returns the names that are given, sorted.
+func readBlock(value reflect.Value, o *option, raw map[string]any) []string {
 	known := blockOf(o, value.Type())
 	value.Set(known.defaults)
 	for path, text := range known.set {
@@ -111,6 +111,7 @@ func readBlock(value reflect.Value, o *option, raw map[string]any) {
 		}
 	}
 	checkRules(o.path[strings.LastIndex(o.path, ".")+1:], o, strings.TrimPrefix(o.path+".", "."), o.p.set)
+	return names
 }
 
 // readGiven reads an option if it is given, and removes it from given.
@@ -123,7 +124,9 @@ func readGiven(block reflect.Value, f *blockField, o *option, given map[string]a
 		}
 		isThere = true
 		if value := given[spelling]; value != nil {
-			o.p.failIf(raw != nil, f.path, "given twice, also as %q; keep one", spelling)
+			if raw != nil {
+				o.p.add(f.path, "given twice, also as %q; keep one", spelling)
+			}
 			raw = value
 		}
 		delete(given, spelling)
@@ -136,7 +139,9 @@ func readGiven(block reflect.Value, f *blockField, o *option, given map[string]a
 	if raw != nil {
 		readField(field, at, raw)
 	}
-	checkEmpty(field, at, raw)
+	if o.p.set[f.path] == "" {
+		checkEmpty(field, at, raw)
+	}
 }
 
 // checkEmpty checks an option that is present but empty. A block that is null switches nothing on, although its presence should. A restriction
@@ -144,10 +149,8 @@ func readGiven(block reflect.Value, f *blockField, o *option, given map[string]a
 func checkEmpty(field reflect.Value, o *option, raw any) {
 	isSwitch := field.Kind() == reflect.Ptr && field.Type().Elem().Kind() == reflect.Struct
 	o.p.failIf(raw == nil && isSwitch, o.path, "is null, which sets nothing; write options below it, {} for its defaults, or leave it out")
-	if o.p.set[o.path] == "" {
-		o.p.set[o.path+"~"] = "true"
-		o.p.failIf(o.tag.Get("restricts") != "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
-	}
+	o.p.set[o.path+"~"] = "true"
+	o.p.failIf(o.tag.Get("restricts") != "", o.path, "is there and empty, and without a value more would be let in; set it, or leave it out")
 }
 
 // readField reads one option of any kind. An empty one leaves the default.
@@ -273,8 +276,8 @@ func readText(o *option, raw any) string {
 		o.p.add(o.path, "must be one value, not a list or block")
 		return ""
 	}
-	if text != "" {
-		text = expand(o, text)
+	if strings.Contains(text, "${") || strings.HasPrefix(text, "urn:") {
+		return expand(o, text)
 	}
 	return text
 }
@@ -377,28 +380,36 @@ func allowedPath(name string) (string, error) {
 
 // checkText checks a text, an item of a list or a name in a map against its field's tags, and returns it in the documented letter case.
 func checkText(o *option, text string) string {
-	allowed := o.tag.Get("enum")
-	for _, value := range strings.Split(allowed, "|") {
-		if strings.EqualFold(value, text) && text != "" {
-			return value
+	if allowed := o.tag.Get("enum"); allowed != "" {
+		for _, value := range strings.Split(allowed, "|") {
+			if strings.EqualFold(value, text) {
+				return value
+			}
 		}
-	}
-	if allowed != "" {
 		o.p.add(o.path, "must be one of %s, got %q", strings.ReplaceAll(allowed, "|", ", "), text)
 	}
 	if kind := o.tag.Get("format"); kind != "" {
-		where, err := parseLocation(text)
-		issuer, _ := parseLocation(o.p.set["issuer"])
-		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "try": strings.Replace(addressParts.ReplaceAllString(addressUserInfo.ReplaceAllString(text, "$1"), "https://$3"), ":///", "://id.example.com/", 1),
-			"min": o.tag.Get("min"), "max": o.tag.Get("max"), "host": where.host, "path": where.path, "wrong": fmt.Sprint(err),
-			"issuer": o.p.set["issuer"], "below": fmt.Sprint(strings.HasPrefix(where.host+where.path+"/", issuer.host+strings.TrimSuffix(issuer.path, "/")+"/"))}
+		facts := map[string]string{"value": text, "size": strconv.Itoa(len(text)), "min": o.tag.Get("min"), "max": o.tag.Get("max")}
 		if o.tag.Get("secret") != "" {
 			facts["kinds"] = strconv.Itoa(countDistinctBytes(text))
 			facts["example"] = publishedSecret.FindString(wordSeparators.Replace(strings.ToLower(text)))
+		} else if kind == "endpoint" || kind == "location" {
+			addLocationFacts(facts, o.p.set["issuer"])
 		}
 		checkRules(kind, o, "", facts)
 	}
 	return text
+}
+
+// addLocationFacts adds what the rules ask about one of our addresses.
+func addLocationFacts(facts map[string]string, issuer string) {
+	where, err := parseLocation(facts["value"])
+	theirs, _ := parseLocation(issuer)
+	facts["host"] = where.host
+	facts["path"] = where.path
+	facts["wrong"] = fmt.Sprint(err)
+	facts["issuer"] = issuer
+	facts["below"] = fmt.Sprint(strings.HasPrefix(where.host+where.path+"/", theirs.host+strings.TrimSuffix(theirs.path, "/")+"/"))
 }
 
 // published matches what secrets in manuals and examples (not only ours) are made of; wordSeparators is what varies in them.
@@ -426,8 +437,8 @@ var addressUserInfo = regexp.MustCompile(`(?s)(//|^).*@`)
 
 // toText returns a single value as a label would write it. Lists and blocks are not single values.
 func toText(raw any) (string, bool) {
-	if raw == nil {
-		return "", true
+	if text, isText := raw.(string); isText || raw == nil {
+		return strings.TrimSpace(text), true
 	}
 	kind := reflect.ValueOf(raw).Kind()
 	return strings.TrimSpace(fmt.Sprint(raw)), kind != reflect.Map && kind != reflect.Slice
@@ -443,7 +454,9 @@ func sortedNames(o *option, block map[string]any) []string {
 	seen := map[string]bool{}
 	for _, name := range names {
 		folded := strings.ToLower(name)
-		o.p.failIf(seen[folded], under(o, name).path, "given twice, with other capital letters; keep one")
+		if seen[folded] {
+			o.p.add(under(o, name).path, "given twice, with other capital letters; keep one")
+		}
 		seen[folded] = true
 	}
 	return names

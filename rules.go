@@ -204,6 +204,7 @@ type optionRule struct {
 // ruleCondition is a condition of a row: name or, with isNot, !name; name==other; name=pattern.
 type ruleCondition struct {
 	name, other, pattern string
+	compiled             *regexp.Regexp // pattern, compiled when it is first needed; rulesLock guards it
 	isNot                bool
 }
 
@@ -224,10 +225,31 @@ func init() {
 	}
 }
 
-// checkRules reports what is wrong with a block or value. set holds the values that are set, by their paths, which begin with at.
+var rulesLock sync.Mutex
+
+// checkRules reports what is wrong with a block or value. set holds the values that are set, by their paths, which begin with at. Every
+// option and every block comes through here, past dozens of rows, so conditions are evaluated in place: a call for each of them would cost
+// the interpreter a fifth of what it takes to make a middleware.
 func checkRules(name string, o *option, at string, set map[string]string) {
+	rulesLock.Lock()
+	defer rulesLock.Unlock()
 	for _, r := range ruleBook[name] {
-		if ruleApplies(r.conditions, at, set) {
+		applies := true
+		for _, c := range r.conditions {
+			text := set[at+c.name]
+			if c.pattern != "" && c.compiled == nil {
+				c.compiled = compiledPattern(c.pattern)
+			}
+			if c.compiled != nil {
+				applies = c.compiled.MatchString(text) != c.isNot
+			} else {
+				applies = (text != "" && (c.other == "" || text == set[at+c.other])) != c.isNot
+			}
+			if !applies {
+				break
+			}
+		}
+		if applies {
 			o.p.add(under(o, r.option).path, "%s", ruleMessage(r, at, set))
 		}
 	}
@@ -239,12 +261,16 @@ func ruleMessage(r *optionRule, at string, set map[string]string) string {
 		if name == "NAME" || name == "file:/path" {
 			return "${" + name + "}" // is shown as it is
 		}
-		text := strconv.Quote(addressUserInfo.ReplaceAllString(set[at+name], "$1…@"))
+		text := set[at+name]
+		if name == "try" {
+			text = strings.Replace(addressParts.ReplaceAllString(addressUserInfo.ReplaceAllString(set["value"], "$1"), "https://$3"), ":///", "://id.example.com/", 1)
+		}
+		text = strconv.Quote(addressUserInfo.ReplaceAllString(text, "$1…@"))
 		return strings.ReplaceAll(text[1:len(text)-1], `\"`, `"`)
 	})
 }
 
-// compiledPatterns are the regular expressions in the rules, each compiled when it is first needed.
+// compiledPatterns are the regular expressions in our tables, each compiled when it is first needed.
 var compiledPatterns sync.Map
 
 func compiledPattern(pattern string) *regexp.Regexp {
@@ -254,23 +280,6 @@ func compiledPattern(pattern string) *regexp.Regexp {
 		compiledPatterns.Store(pattern, known)
 	}
 	return known.(*regexp.Regexp)
-}
-
-// ruleApplies reports whether all conditions of a row hold.
-func ruleApplies(conditions []*ruleCondition, at string, set map[string]string) bool {
-	for _, c := range conditions {
-		text := set[at+c.name]
-		isTrue := text != ""
-		if c.other != "" {
-			isTrue = isTrue && text == set[at+c.other]
-		} else if c.pattern != "" {
-			isTrue = compiledPattern(c.pattern).MatchString(text)
-		}
-		if isTrue == c.isNot {
-			return false
-		}
-	}
-	return true
 }
 
 // under returns an option below another one.

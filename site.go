@@ -25,9 +25,12 @@ func newSite(c *Config, p *problems) *site {
 	}
 	for _, row := range strings.Fields("redirectUrl=GET,HEAD loginUrl=GET,POST logoutUrl=GET,POST backchannelLogoutUrl=POST frontchannelLogoutUrl=GET") {
 		name, methods, _ := strings.Cut(row, "=")
+		if p.set[name] == "" {
+			continue
+		}
 		at, err := parseLocation(p.set[name])
 		if err != nil {
-			continue // not set, or reported
+			continue // reported
 		}
 		if other := st.endpoints[at.path]; other != nil {
 			p.add(name, "must not have the path of %s, got %q; write another path", other.name, at.path)
@@ -36,8 +39,11 @@ func newSite(c *Config, p *problems) *site {
 		if path := c.Session.Path; name == "logoutUrl" && !strings.HasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") {
 			p.add(name, "must be within session.path, %q, got %q; the browser does not send the session elsewhere", path, at.path)
 		}
-		if name == "redirectUrl" && c.ResponseMode == "form_post" {
-			methods = "GET,HEAD,POST"
+		if name == "redirectUrl" {
+			st.redirect = at
+			if c.ResponseMode == "form_post" {
+				methods = "GET,HEAD,POST"
+			}
 		}
 		// RFC 6265 5.3, step 6: a browser ignores a cookie for a domain that the host is not in.
 		sets := name == "redirectUrl" || name == "loginUrl" || name == "logoutUrl"
@@ -46,22 +52,24 @@ func newSite(c *Config, p *problems) *site {
 		}
 		st.endpoints[at.path] = &endpoint{location: at, name: name, methods: strings.Split(methods, ",")}
 	}
-	st.redirect, _ = parseLocation(c.RedirectURL)
-	st.postLogin, _ = parseLocation(c.PostLoginRedirectURL)
-	st.postLogout, _ = parseLocation(c.PostLogoutRedirectURL)
-	checkLanding(st, "postLoginRedirectUrl", &st.postLogin, p)
-	checkLanding(st, "postLogoutRedirectUrl", &st.postLogout, p)
+	if c.PostLoginRedirectURL != "" {
+		st.postLogin = parseLanding(st, "postLoginRedirectUrl", c.PostLoginRedirectURL, p)
+	}
+	if c.PostLogoutRedirectURL != "" {
+		st.postLogout = parseLanding(st, "postLogoutRedirectUrl", c.PostLogoutRedirectURL, p)
+	}
 	return st
 }
 
-// checkLanding refuses one of our own addresses as the page where a sign-in or sign-out ends: that would be a redirect loop. Only a
-// sign-out may end at loginUrl, with another sign-in.
-func checkLanding(st *site, name string, at *location, p *problems) {
-	own := endpointAt(st, at)
-	if own == nil || at.host != "" && at.host != own.location.host && at.host != st.redirect.host || name == "postLogoutRedirectUrl" && own.name == "loginUrl" {
-		return
+// parseLanding reads the address of the page where a sign-in or sign-out ends. It refuses one of our own: that would be a redirect loop.
+// Only a sign-out may end at loginUrl, with another sign-in.
+func parseLanding(st *site, name, text string, p *problems) location {
+	at, _ := parseLocation(text) // a mistake in it was reported
+	own := endpointAt(st, &at)
+	if own != nil && (at.host == "" || at.host == own.location.host || at.host == st.redirect.host) && (name != "postLogoutRedirectUrl" || own.name != "loginUrl") {
+		p.add(name, "must not be %s, which is no page to end at; write another page, such as \"/\"", own.name)
 	}
-	p.add(name, "must not be %s, which is no page to end at; write another page, such as \"/\"", own.name)
+	return at
 }
 
 // endpointAt is the endpoint at an address, ignoring its query.
