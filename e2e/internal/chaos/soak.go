@@ -352,7 +352,7 @@ func (r *Soak) judge(traefiks int) {
 	third, last := r.Samples[n/2:n*3/4], r.Samples[n*3/4:]
 	heapSlack := 4.0
 	if r.Minutes < 20 { // the memories are not full yet
-		heapSlack = 20
+		heapSlack = 8
 	}
 	for name, of := range map[string]struct {
 		value func(Sample) float64
