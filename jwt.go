@@ -103,7 +103,7 @@ func readHeader(part string) (*token, error) {
 		}
 	}
 	if len(part) < 1<<10 {
-		cacheSet(parsedHeaders, part, t, len(part))
+		cacheSet(parsedHeaders, strings.Clone(part), t, len(part)) // a part of the token would keep the whole of it in memory
 	}
 	return t, nil
 }

@@ -376,7 +376,7 @@ func cacheHost(pc *principalCache, host string) {
 			delete(pc.hosts, known)
 		}
 	}
-	pc.hosts[host] = pc.byHeaderLine
+	pc.hosts[strings.Clone(host)] = pc.byHeaderLine // it may be a part of the whole address that was requested (RFC 9112 3.2.2)
 }
 
 // checkSafeHeaders returns the header names that no backend can take for one of ours, and whether the request has only such headers: the
