@@ -27,6 +27,7 @@ type middleware struct {
 	store             *store      // of the sessions; nil: they are in cookies
 	ipStrategy        *ipStrategy // finds a caller's IP address
 	pages             *pages
+	parts             map[string]any // what it shares with others, by their keys in the registry
 }
 
 // newMiddleware reads the options and makes everything that needs no request. It reports all problems in one error.

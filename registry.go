@@ -35,6 +35,10 @@ var (
 	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores and clientStates, which hold the lists of sign-outs
 )
 
+// usedPartsKey is the key of a context by which loadOrStore notes what a middleware shares with others, while it is built. It is a string,
+// because in the interpreter all keys of our own types are equal.
+const usedPartsKey = "github.com/traefik-oidc/oidc: what this middleware shares"
+
 const sweepInterval = time.Minute // not at every look-up, whose cost would then grow with the number of entries
 
 // sweep drops the entries whose last configuration ended more than idleLimit ago. The caller holds the lock.
@@ -70,6 +74,9 @@ func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	}
 	entry.ctx = ctx
 	entry.idleSince = time.Time{}
+	if parts, isOfOne := ctx.Value(usedPartsKey).(map[string]any); isOfOne {
+		parts[key] = entry.value
+	}
 	return entry.value
 }
 
@@ -99,13 +106,19 @@ func findMiddleware(ctx context.Context, raw map[string]any, name string) (*midd
 	key = hashText(key)
 	known := loadOrStore(ctx, &middlewares, key, nil)
 	if known == nil {
-		made, err := newMiddleware(ctx, text, name, key)
+		parts := map[string]any{}
+		//lint:ignore SA1029 the interpreter takes all types of ours for one
+		made, err := newMiddleware(context.WithValue(ctx, usedPartsKey, parts), text, name, key)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
+		made.parts = parts
 		known = loadOrStore(ctx, &middlewares, key, made)
 	}
 	m, _ := known.(*middleware)
+	for part, value := range m.parts { // or they would be dropped while it uses them, and the next one that shares them would get others
+		loadOrStore(ctx, &sharedParts, part, value)
+	}
 	return m, nil
 }
 

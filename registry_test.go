@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,5 +135,51 @@ func TestRegistryStoreKeepsLogoutsForTheLongest(t *testing.T) {
 		if shared.logoutLifetime != want || !shared.redis.mayHaveLostWrites {
 			t.Errorf("after one of %d s: %s, expected %s; may have lost writes: %v", expiry, shared.logoutLifetime, want, shared.redis.mayHaveLostWrites)
 		}
+	}
+}
+
+// TestRegistryKeepsWhatMiddlewaresUse: what a middleware shares stays for as long as that middleware is there, however long ago it was built.
+// Otherwise the next one with the same secret would not know who was signed out.
+func TestRegistryKeepsWhatMiddlewaresUse(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	options := func(more map[string]any) map[string]any {
+		return p.options(sessionOptions("secret", "Tq7vX2mKf9RbW4sYzL1nHd8cJ3gP6uEa"), more)
+	}
+	another := p.options(sessionOptions("secret", "Vk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE"))
+	reload := func(ctx context.Context, name string, of map[string]any) *middleware {
+		m, err := findMiddleware(ctx, of, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	first, end := context.WithCancel(context.Background())
+	built := reload(first, "one@file", options(nil))
+	for day := 0; day < 4; day++ {
+		end()
+		first, end = context.WithCancel(context.Background())
+		for _, r := range []*registry{&middlewares, &sharedParts} { // a day has passed, and more
+			r.mu.Lock()
+			r.lastSweep = time.Time{}
+			for _, entry := range r.entries {
+				if !entry.idleSince.IsZero() {
+					entry.idleSince = entry.idleSince.Add(-25 * time.Hour)
+				}
+			}
+			r.mu.Unlock()
+		}
+		reload(first, "other@file", mergeClaims(another, map[string]any{"usernameClaim": fmt.Sprint("day", day)})) // something changes each day
+		if reload(first, "one@file", options(nil)) != built {
+			t.Fatalf("day %d: it is another one, with the same options", day)
+		}
+	}
+	defer end()
+	changed := reload(first, "one@file", options(map[string]any{"usernameClaim": "sub"}))
+	if changed == built || changed.sessions.state != built.sessions.state {
+		t.Error("with another option, nobody knows who was signed out")
+	}
+	if changed.sessions.client != built.sessions.client {
+		t.Error("with another option, the provider is asked again")
 	}
 }
