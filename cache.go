@@ -85,12 +85,13 @@ func cacheSet(m *boundedCache, key string, value any, size int) {
 	m.mu.Unlock()
 }
 
-// cacheAdd stores a value if the key has none yet, and reports whether it did. It guards everything that may be used only once.
-func cacheAdd(m *boundedCache, key string, value any, size int) bool {
+// cacheAdd stores a text, which may be empty, if the key has no value yet, and reports whether it did. It guards everything that may be used
+// only once.
+func cacheAdd(m *boundedCache, key, text string) bool {
 	m.mu.Lock()
 	isNew := m.young[key].value == nil && m.old[key].value == nil
 	if isNew {
-		cachePut(m, key, cacheEntry{value, size})
+		cachePut(m, key, cacheEntry{text, len(text)})
 	}
 	m.mu.Unlock()
 	return isNew

@@ -82,7 +82,7 @@ type clientState struct {
 
 // warnOnce tells the operator about something that is tolerated.
 func warnOnce(c *client, format string, args ...any) {
-	if line := fmt.Sprintf(format, args...); cacheAdd(c.responses, line, true, 0) {
+	if line := fmt.Sprintf(format, args...); cacheAdd(c.responses, line, "") {
 		logf(c.log, levelWarn, "%s", line)
 	}
 }
@@ -217,7 +217,7 @@ func roundTrip(ctx context.Context, c *client, method, address string, form url.
 func checkDate(c *client, sent string) {
 	theirs, err := http.ParseTime(sent)
 	skew := time.Until(theirs)
-	if err == nil && skew.Abs() > clockWarningSkew && cacheAdd(c.responses, "clock", true, 0) {
+	if err == nil && skew.Abs() > clockWarningSkew && cacheAdd(c.responses, "clock", "") {
 		logf(c.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", c.issuer, skew.Round(time.Second))
 	}
 }

@@ -413,6 +413,8 @@ var mistakes = []struct{ name, options, wantErr string }{
 		`loginUrl: must be an address of yours, got the provider's, "https://ID.example.com/realms/Main/login"; write a path, such as "/login" or "/logout": the provider's are found by discovery`},
 	{"the provider's page for the sign-out", `{"logoutUrl": "https://id.example.com/v2/logout"}`,
 		`logoutUrl: must be an address of yours, got the provider's, "https://id.example.com/v2/logout"; write`},
+	{"the provider's address for a pushed sign-out", `{"backchannelLogoutUrl": "https://id.example.com/v2/logout"}`,
+		`backchannelLogoutUrl: must be an address of yours, got the provider's`}, // issuer is read first, whatever the order of the names is
 	{"the provider's page with a query", `{"loginUrl": "id.example.com/oauth2/auth?client_id=x"}`,
 		`loginUrl: must be an address of yours, got the provider's`},
 	{"the endpoint of a provider with several hosts", `{"loginUrl": "https://x.auth.eu-west-1.amazoncognito.com/oauth2/authorize"}`,

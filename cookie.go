@@ -96,7 +96,7 @@ func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, valu
 		mark = chunkTag(value) + "~"
 		size -= len(mark)
 	}
-	if size < 100 || len(value)+2 > maxChunks*size {
+	if len(value)+2 > maxChunks*size {
 		return false
 	}
 	if mark != "" {
@@ -125,12 +125,10 @@ func chunkName(name string, i int) string {
 	return name + "." + strconv.Itoa(i)
 }
 
-// chunkTag tells the chunks of one sealed value from those of another. It is part of the value's random nonce.
+// chunkTag tells the chunks of one sealed value from those of another. It is part of the value's random nonce. Anybody can send a value that
+// is shorter, so it is padded.
 func chunkTag(sealed string) string {
-	if len(sealed) < 10 {
-		return "" // not one of our values
-	}
-	return sealed[2:10]
+	return (sealed + "          ")[2:10]
 }
 
 // chunkedValues returns the values of the cookies called name, with their chunks joined.

@@ -208,8 +208,8 @@ func TestCookieIsRefused(t *testing.T) {
 		"one character changed": flipped(good), "version changed": "C" + good[1:], "padded": good + "=", "twice": good + good,
 		"chunk count 0": "0~" + good, "chunk count negative": "-3~" + good,
 		"chunk count huge": "99999999~" + good, "chunk count beyond numbers": strings.Repeat("9", 40) + "~" + good, "chunk count 9": "9~" + good,
-		"chunk count of a short text": "2~" + good[:100],
-		"quoted":                      `"` + good[:20] + `"`, "with a line break escaped": good[:20] + "%0a" + good[20:],
+		"chunk count of a short text": "2~" + good[:100], "chunk count of nothing": "2~",
+		"quoted": `"` + good[:20] + `"`, "with a line break escaped": good[:20] + "%0a" + good[20:],
 	}
 	for length := 0; length < len(good); length += len(good)/40 + 1 {
 		values[fmt.Sprintf("cut to %d", length)] = good[:length]

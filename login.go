@@ -66,7 +66,7 @@ func login(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo, p
 		refuse(m, rw, req, statusOf(err, http.StatusServiceUnavailable), err)
 		return
 	}
-	if config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(c.responses, "S256", true, 0) {
+	if config.PKCE && md.challengeMethods != nil && !contains(stringsOf(md.challengeMethods), "S256") && cacheAdd(c.responses, "S256", "") {
 		logf(m.log, levelWarn, "discovery: code_challenge_methods_supported: expected S256 in it, got %s; S256 is sent all the same, never plain", quoteJSON(md.challengeMethods))
 	}
 	setPending(m.logins, rw, req, pending, secret)
@@ -138,7 +138,7 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 		if made, _ := cacheGet(pl.completed, key).(*session); made != nil && time.Since(time.UnixMilli(made.Start)) < repeatWindow {
 			return made, checkSession(sm, made, time.Now())
 		}
-		if !cacheAdd(sm.state.usedStates, key, pending.ReturnTo, len(pending.ReturnTo)) {
+		if !cacheAdd(sm.state.usedStates, key, pending.ReturnTo) {
 			return nil, errUsedState
 		}
 		s, err := completeLogin(ctx, sm, pending, params)

@@ -117,7 +117,7 @@ func checkClock(sm *sessionManager, owner string, theirs, began time.Time) {
 	if skew.Abs() < maxClockSkew {
 		atomic.StoreInt64(&sm.state.clockSkew, skew.Milliseconds())
 	}
-	if skew.Abs() > clockWarningSkew && cacheAdd(sm.state.revoked, "clock:"+owner, true, 0) {
+	if skew.Abs() > clockWarningSkew && cacheAdd(sm.state.revoked, "clock:"+owner, "") {
 		logf(sm.log, levelWarn, "the clock of %s is %s ahead of this Traefik's (behind it, if negative); set both by NTP", owner, skew.Round(time.Second))
 	}
 }
@@ -125,7 +125,7 @@ func checkClock(sm *sessionManager, owner string, theirs, began time.Time) {
 // logoutTokenUse reports whether any replica has accepted the logout token with this jti before. With a lifetime, it records that this one has.
 func logoutTokenUse(ctx context.Context, sm *sessionManager, jti string, lifetime time.Duration) (bool, error) {
 	if sm.store == nil {
-		return !cacheAdd(sm.state.usedLogoutTokens, jti, true, 0), nil // at once: without a store, the logout cannot fail
+		return !cacheAdd(sm.state.usedLogoutTokens, jti, ""), nil // at once: without a store, the logout cannot fail
 	}
 	command := "SET"
 	args := []string{"1", "PX", milliseconds(lifetime)}
