@@ -34,28 +34,38 @@ const (
 
 var errDelayed = errors.New("no answer in time yet; it is awaited for exchangeTimeoutSeconds, while the session goes on with what it has")
 
-// delayedConns are the connections on which a response is still awaited.
+// delayedConns are the connections on which a response is still awaited, and until when.
 type delayedConns struct {
-	mu    sync.Mutex
-	conns []net.Conn
-	ends  []time.Time
+	mu   sync.Mutex
+	ends map[net.Conn]time.Time
 }
 
-// keepDelayed adds a connection, and reports whether there was room for it.
+// keepDelayed adds a connection, and reports whether there was room for it. Those that were given up make room.
 func keepDelayed(waiting *delayedConns, conn net.Conn, end time.Time) bool {
 	waiting.mu.Lock()
 	defer waiting.mu.Unlock()
-	if len(waiting.conns) >= maxDelayedConns {
-		if time.Now().Before(waiting.ends[0]) {
-			return false
+	for given, until := range waiting.ends {
+		if len(waiting.ends) >= maxDelayedConns && !time.Now().Before(until) {
+			given.Close()
+			delete(waiting.ends, given)
 		}
-		waiting.conns[0].Close()
-		waiting.conns = waiting.conns[1:]
-		waiting.ends = waiting.ends[1:]
 	}
-	waiting.conns = append(waiting.conns, conn)
-	waiting.ends = append(waiting.ends, end)
+	if len(waiting.ends) >= maxDelayedConns {
+		return false
+	}
+	if waiting.ends == nil {
+		waiting.ends = map[net.Conn]time.Time{}
+	}
+	waiting.ends[conn] = end
 	return true
+}
+
+// closeDelayed closes a connection on which nothing is awaited any more.
+func closeDelayed(waiting *delayedConns, conn net.Conn) {
+	conn.Close()
+	waiting.mu.Lock()
+	delete(waiting.ends, conn)
+	waiting.mu.Unlock()
 }
 
 // sendDelayed sends a request on a connection of its own.
@@ -102,7 +112,7 @@ func receiveDelayed(c *client, call *delayedCall) (status int, body []byte, err 
 	}
 	conn := call.conn
 	call.conn = nil
-	defer conn.Close()
+	defer closeDelayed(&c.delayedConns, conn)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -125,9 +125,36 @@ func TestDelayedIsBounded(t *testing.T) {
 	if keepDelayed(a, pipeEnd(), now.Add(time.Minute)) {
 		t.Error("one more")
 	}
-	a.ends[0] = now.Add(-time.Second)
-	if !keepDelayed(a, pipeEnd(), now.Add(time.Minute)) || len(a.conns) != maxDelayedConns {
-		t.Errorf("in place of one that was given up: %d connections", len(a.conns))
+	for given := range a.ends {
+		a.ends[given] = now.Add(-time.Second)
+		break
+	}
+	if !keepDelayed(a, pipeEnd(), now.Add(time.Minute)) || len(a.ends) != maxDelayedConns {
+		t.Errorf("in place of one that was given up: %d connections", len(a.ends))
+	}
+}
+
+// TestDelayedAnswersMakeRoom: a connection whose answer has come takes no place among those on which one is awaited, however many refreshes
+// there are within exchangeTimeoutSeconds.
+func TestDelayedAnswersMakeRoom(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	c := &client{http: &http.Client{Timeout: 10 * time.Second}, exchangeTimeout: time.Minute}
+	for i := 0; i < maxDelayedConns+10; i++ {
+		req, _ := http.NewRequest(http.MethodPost, p.issuer+"/token", strings.NewReader(""))
+		call := &delayedCall{wait: 10 * time.Second}
+		if err := sendDelayed(c, call, req); err != nil {
+			t.Fatalf("refresh %d: %v", i, err)
+		}
+		if !time.Now().Before(call.end) {
+			t.Fatalf("after %d refreshes that were answered there is no room for another", i)
+		}
+		if status, _, err := receiveDelayed(c, call); err != nil || status == 0 {
+			t.Fatalf("refresh %d: %d, %v", i, status, err)
+		}
+	}
+	if n := len(c.delayedConns.ends); n > 0 {
+		t.Errorf("%d connections are kept, no answer is awaited", n)
 	}
 }
 
@@ -171,8 +198,7 @@ func TestDelayedIsNotSent(t *testing.T) {
 		t.Errorf("the connection stays open: %v", err)
 	}
 	for i := 0; i < maxDelayedConns; i++ { // there is no room for an answer that comes later
-		c.delayedConns.conns = append(c.delayedConns.conns, pipeEnd())
-		c.delayedConns.ends = append(c.delayedConns.ends, time.Now().Add(time.Minute))
+		keepDelayed(&c.delayedConns, pipeEnd(), time.Now().Add(time.Minute))
 	}
 	req, _ = http.NewRequest(http.MethodPost, address, nil)
 	if err := sendDelayed(c, p, req); err != nil || p.wait != time.Second || time.Now().Before(p.end) {
