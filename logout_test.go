@@ -754,3 +754,19 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	}
 	copied.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 }
+
+// TestLogoutByTheProvidersPageNamesNoUser: who knows a user's name, and loads that page with it as if it were a session's, makes nobody go the
+// long way.
+func TestLogoutByTheProvidersPageNamesNoUser(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel"})
+	line := s.sessionCookie() + "=" + b.cookie(s.sessionCookie()).Value
+	h, m := s.handler.Load().(*testHandler).handler, testMiddlewareOf(s)
+	visit(h, app+"/", line)
+	newBrowser(t, s).look("/frontchannel?iss="+url.QueryEscape(p.issuer)+"&sid=ada").expect(http.StatusOK, "No session of this name")
+	m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	if rw := visit(h, app+"/", line); rw.Code != http.StatusOK {
+		t.Errorf("ada is not remembered any more: %d", rw.Code)
+	}
+}

@@ -2,11 +2,14 @@ package oidc
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What the memories really hold, beside what they count. A part of a text keeps the whole text in memory, so nothing that a client sent may
@@ -70,5 +73,118 @@ func TestMemoryOfTokensInQueries(t *testing.T) {
 	}
 	if held := heapNow() - before; held > 2<<20 {
 		t.Errorf("%d bytes are held of %d tokens of %d bytes", held, count, len(tokens[0]))
+	}
+}
+
+// memoryOf is how many bytes the heap holds after work, and how many the cache of principals counts.
+func memoryOf(t *testing.T, work func()) (held, counted int) {
+	t.Helper()
+	principalsLock.Lock()
+	whole := principalsCapacity
+	principalsCapacity = 1 << 30
+	rotateHalves()
+	rotateHalves()
+	principalsLock.Unlock()
+	before := heapNow()
+	work()
+	held = heapNow() - before
+	principalsLock.Lock()
+	counted = recentPrincipals.bytes + lineBytes
+	principalsCapacity = whole
+	rotateHalves()
+	rotateHalves()
+	principalsLock.Unlock()
+	return held, counted
+}
+
+// sessionCacheOf is the part of a middleware with sign-in, and without anything else.
+func sessionCacheOf() *principalCache {
+	pc := &principalCache{salt: randomText(), hasLogin: true, headers: &headerNames{}, state: newClientState(), header: "Cookie",
+		byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{}, safeHeaders: map[string]bool{"Cookie": true}}
+	expectCookie(pc, "; s=")
+	return pc
+}
+
+// TestMemoryOfPrincipals: whatever principals are made of, the cache counts it, to a third.
+func TestMemoryOfPrincipals(t *testing.T) {
+	inThisProcess(t)
+	const count = 1000
+	long := func(i, size int) string { return fmt.Sprint(i, strings.Repeat("x", size)) }
+	lines := func(n, size int) (made []string) {
+		for i := 0; i < n; i++ {
+			made = append(made, long(i, size))
+		}
+		return made
+	}
+	for name, made := range map[string]func(i int) *principal{
+		"usual": func(i int) *principal {
+			return &principal{names: []string{"X-User", "X-Email"}, values: [][]string{{long(i, 20)}, {long(i, 30)}}}
+		},
+		"a long user name": func(i int) *principal { return &principal{user: url.User(long(i, 10000))} },
+		"a long header": func(i int) *principal {
+			return &principal{names: []string{"X-Groups"}, values: [][]string{{long(i, 10000)}}}
+		},
+		"a hundred headers": func(i int) *principal {
+			p := &principal{}
+			for j := 0; j < 100; j++ {
+				p.names = append(p.names, fmt.Sprint("X-Header-", j))
+				p.values = append(p.values, []string{long(i, 10)})
+			}
+			return p
+		},
+		"a thousand lines": func(int) *principal {
+			return &principal{names: []string{"X-Group"}, values: [][]string{lines(1000, 20)}}
+		},
+		"in Redis": func(i int) *principal {
+			return &principal{validation: redisRequest([]string{"GETRANGE", long(i, 100), "0", "31"}), validator: redisBulk(long(i, 32))}
+		},
+	} {
+		pc := sessionCacheOf()
+		held, counted := memoryOf(t, func() {
+			for i := 0; i < count; i++ {
+				p := made(i)
+				p.sessionID, p.sid, p.sub = fmt.Sprintf("%022d", i), fmt.Sprintf("4b1d2c66-54f4-4d5a-9a6b-%012d", i), fmt.Sprintf("user-%d-of-the-company", i)
+				for again := 0; again < 3; again++ { // as when it is refreshed: the one before makes room
+					fresh := *p
+					fresh.names = append([]string{}, p.names...)
+					fresh.values = nil
+					for _, values := range p.values {
+						var copied []string
+						for _, value := range values {
+							copied = append(copied, strings.Clone(value))
+						}
+						fresh.values = append(fresh.values, copied)
+					}
+					if _, err := rememberPrincipal(context.Background(), nil, pc, fmt.Sprint("s=", i), &fresh, time.Now().Add(time.Hour)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+		t.Logf("%s: %d bytes are held, %d are counted", name, held/count, counted/count)
+		if held > counted*4/3 {
+			t.Errorf("%s: %d bytes are held of each, %d are counted", name, held/count, counted/count)
+		}
+	}
+}
+
+// TestMemoryOfLines: the other cookies of a line, which the upstream gets, are there twice, and count twice.
+func TestMemoryOfLines(t *testing.T) {
+	inThisProcess(t)
+	const count = 1000
+	pc := sessionCacheOf()
+	held, counted := memoryOf(t, func() {
+		for i := 0; i < count; i++ {
+			credential := fmt.Sprintf("s=%d", i)
+			p, err := rememberPrincipal(context.Background(), nil, pc, credential, &principal{sessionID: fmt.Sprint(i)}, time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			others := fmt.Sprint("other=", i, strings.Repeat("x", 12000))
+			cacheAdmitted(pc, p, "app", []string{credential + "; " + others}, []string{strings.Clone(others)}, pc.safeHeaders)
+		}
+	})
+	if len(pc.byHeaderLine) > 0 || held > counted*4/3 {
+		t.Errorf("%d bytes are held of each, %d are counted; %d lines are left", held/count, counted/count, len(pc.byHeaderLine))
 	}
 }

@@ -64,7 +64,7 @@ func init() {
 // principalHalf is one half of the cache.
 type principalHalf struct {
 	byKey  map[[sha256.Size]byte]*principal
-	byName map[string][]*principal // by session ID, sid and sub
+	byName map[string]map[string][][sha256.Size]byte // keys of sessions by "id", "sid" or "sub", and its value; some may be gone
 	bytes  int
 }
 
@@ -72,6 +72,7 @@ type principalHalf struct {
 type cachedLine struct {
 	in   map[string]*principal
 	line string
+	size int // bytes
 }
 
 // principal is whom a credential (a session cookie, a bearer token) stands for, once the claims rule has let them in: their finished
@@ -200,7 +201,7 @@ func findForLine(pc *principalCache, req *http.Request, key [sha256.Size]byte, r
 		return expiredPrincipal // just signed out, or never passed through forward
 	}
 	made := withHeaderLine(pc, p, rest)
-	if !cacheLine(pc.byHeaderLine, req.Header[pc.header][0], made) {
+	if !cacheLine(pc.byHeaderLine, req.Header[pc.header][0], rest, made) {
 		settledPrincipals[key] = p
 	}
 	return made
@@ -277,9 +278,10 @@ func indexPrincipal(p, before *principal) {
 	if before != nil && before.sid == p.sid && before.sub == p.sub {
 		return
 	}
-	for _, name := range []string{p.sessionID, p.sid, p.sub} {
+	for kind, name := range map[string]string{"id": p.sessionID, "sid": p.sid, "sub": p.sub} {
 		if name != "" {
-			recentPrincipals.byName[name] = append(recentPrincipals.byName[name], p)
+			named := recentPrincipals.byName[kind]
+			named[name] = append(named[name], p.cacheKey)
 		}
 	}
 }
@@ -288,7 +290,10 @@ func indexPrincipal(p, before *principal) {
 func rotateHalves() {
 	dropLines()
 	formerPrincipals = recentPrincipals
-	recentPrincipals = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string][]*principal{}}
+	recentPrincipals = &principalHalf{byKey: map[[sha256.Size]byte]*principal{}, byName: map[string]map[string][][sha256.Size]byte{}}
+	for _, kind := range []string{"id", "sid", "sub"} {
+		recentPrincipals.byName[kind] = map[string][][sha256.Size]byte{}
+	}
 }
 
 // dropLines removes all lines. The caller holds the lock.
@@ -311,21 +316,22 @@ func removePrincipal(key [sha256.Size]byte) {
 func removeLines(key [sha256.Size]byte) {
 	for _, l := range linesByKey[key] {
 		delete(l.in, l.line)
-		lineBytes -= lineCost + len(l.line)
+		lineBytes -= l.size
 	}
 	delete(linesByKey, key)
 	delete(settledPrincipals, key)
 }
 
-// cacheLine caches a principal by a header line. It returns false if there is no room. The caller holds the lock.
-func cacheLine(lines map[string]*principal, line string, made *principal) bool {
+// cacheLine caches a principal by a header line, of which rest is for the upstream. It returns false if there is no room. The caller holds the
+// lock.
+func cacheLine(lines map[string]*principal, line string, rest []string, made *principal) bool {
 	before := lines[line]
 	if before != nil && before.cacheKey == made.cacheKey { // another principal's line must be listed anew, or that one's removal would remove it
 		lines[line] = made
 		return true
 	}
 	known := linesByKey[made.cacheKey]
-	size := lineCost + len(line)
+	size := lineCost + len(line) + len(strings.Join(rest, ""))
 	if lineBytes+size > principalsCapacity/4 && time.Since(linesSince) > lineLifetime {
 		dropLines()
 	}
@@ -333,7 +339,7 @@ func cacheLine(lines map[string]*principal, line string, made *principal) bool {
 		return false
 	}
 	lines[line] = made
-	linesByKey[made.cacheKey] = append(known, cachedLine{lines, line})
+	linesByKey[made.cacheKey] = append(known, cachedLine{lines, line, size})
 	lineBytes += size
 	return true
 }
@@ -364,7 +370,7 @@ func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []s
 	principalsLock.Lock()
 	removeLines(who.cacheKey) // their safe headers are out of date
 	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
-		cacheLine(pc.byHeaderLine, line, withHeaderLine(pc, who, rest))
+		cacheLine(pc.byHeaderLine, line, rest, withHeaderLine(pc, who, rest))
 	}
 	principalsLock.Unlock()
 }
@@ -435,12 +441,12 @@ func expectCookie(pc *principalCache, mark string) {
 	pc.keyPrefix = pc.salt + mark[len("; "):]
 }
 
-// removeByName removes the principals of sessions with a session ID, sid or sub. Removing one too many is safe: the next request makes
-// it again. Anybody can trigger this, so its cost grows only with the number of such sessions, and for a name that nobody has it takes no
-// write lock.
-func removeByName(of *clientState, name string) {
+// removeByName removes the principals of the sessions of a name: an "id", a "sid" or a "sub". Removing one too many is safe: the next request
+// makes it again. Anybody can trigger this, so its cost grows only with the number of such sessions, and for a name that nobody has it takes
+// no write lock.
+func removeByName(of *clientState, kind, name string) {
 	principalsLock.RLock()
-	isUnknown := recentPrincipals.byName[name] == nil && formerPrincipals.byName[name] == nil
+	isUnknown := recentPrincipals.byName[kind][name] == nil && formerPrincipals.byName[kind][name] == nil
 	principalsLock.RUnlock()
 	if isUnknown {
 		return
@@ -448,17 +454,17 @@ func removeByName(of *clientState, name string) {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	for _, half := range []*principalHalf{recentPrincipals, formerPrincipals} {
-		var others []*principal
-		for _, p := range half.byName[name] {
-			if p.clientState == of {
-				removePrincipal(p.cacheKey)
-			} else {
-				others = append(others, p)
+		var others [][sha256.Size]byte
+		for _, key := range half.byName[kind][name] {
+			if p := half.byKey[key]; p != nil && p.clientState == of {
+				removePrincipal(key)
+			} else if p != nil {
+				others = append(others, key)
 			}
 		}
-		delete(half.byName, name)
+		delete(half.byName[kind], name)
 		if others != nil {
-			half.byName[name] = others
+			half.byName[kind][name] = others
 		}
 	}
 }

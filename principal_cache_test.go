@@ -617,12 +617,12 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 			t.Error("a cookie line was kept for who was let in by another credential")
 		}
 	}
-	removeByName(m.sessions.state, "nobody")
-	removeByName(newClientState(), "one")
+	removeByName(m.sessions.state, "id", "nobody")
+	removeByName(newClientState(), "id", "one")
 	if len(m.cache.byHeaderLine) != maxLinesPerPrincipal {
 		t.Errorf("the logout of somebody else took a line: %d", len(m.cache.byHeaderLine))
 	}
-	removeByName(m.sessions.state, "one") // logged out after it was looked up
+	removeByName(m.sessions.state, "id", "one") // logged out after it was looked up
 	if noteOf(p, "s=1; b=1"); len(m.cache.byHeaderLine) != 0 || recentPrincipals.byKey[p.cacheKey] != nil {
 		t.Errorf("of a pass that is gone %d lines were kept", len(m.cache.byHeaderLine))
 	}
@@ -746,8 +746,8 @@ func TestPrincipalCacheReplaces(t *testing.T) {
 	defer principalsLock.Unlock()
 	insertPrincipal(old)
 	insertPrincipal(other)
-	cacheLine(lines, "old", old)
-	cacheLine(lines, "other", other)
+	cacheLine(lines, "old", nil, old)
+	cacheLine(lines, "other", nil, other)
 	insertPrincipal(&principal{cacheKey: old.cacheKey})
 	if lines["old"] != nil || lines["other"] != other || linesByKey[old.cacheKey] != nil {
 		t.Errorf("got %v", lines)
@@ -789,9 +789,9 @@ func TestPrincipalCacheForgetsNames(t *testing.T) {
 	insertPrincipal(&principal{cacheKey: sha256.Sum256([]byte("theirs")), clientState: theirs, sessionID: "of two"})
 	principalsLock.Unlock()
 	for left, state := range []*clientState{theirs, ours} {
-		removeByName(state, "of two")
+		removeByName(state, "id", "of two")
 		principalsLock.Lock()
-		if got := len(recentPrincipals.byName["of two"]); got != 1-left {
+		if got := len(recentPrincipals.byName["id"]["of two"]); got != 1-left {
 			t.Errorf("%d are left", got)
 		}
 		principalsLock.Unlock()
@@ -855,7 +855,7 @@ func TestPrincipalCacheOfMorePeopleThanLines(t *testing.T) {
 		t.Errorf("%d bytes of lines", lineBytes)
 	}
 	removed := recentPrincipals.byKey[hash([]byte(m.cache.salt+lines[0]))]
-	removeByName(m.sessions.state, removed.sessionID)
+	removeByName(m.sessions.state, "id", removed.sessionID)
 	if n := everybody("c=" + padding); n != count-1 {
 		t.Errorf("after a logout %d of %d are found", n, count)
 	}

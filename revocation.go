@@ -37,9 +37,12 @@ func isListed(c *clientState, keys []string, start int64) bool {
 func revoke(sm *sessionManager, list *boundedCache, key string, at int64) {
 	now := time.Now()
 	cacheSet(list, key, at, 0)
-	_, name, _ := strings.Cut(key, ":")
-	name, _, _ = strings.Cut(name, "\x00") // principals are indexed by sid alone; isRevoked also compares the sub
-	removeByName(sm.state, name)
+	kind, name, _ := strings.Cut(key, ":")
+	if kind == "both" { // principals are indexed by sid alone; isRevoked also compares the sub
+		kind = "sid"
+	}
+	name, _, _ = strings.Cut(name, "\x00")
+	removeByName(sm.state, kind, name)
 	sm.state.revoked.mu.RLock()
 	expiry := time.Duration(sm.state.maxExpiry) * time.Second
 	sm.state.revoked.mu.RUnlock()
@@ -142,15 +145,20 @@ func hasSessionOf(ctx context.Context, sm *sessionManager, sid string) (bool, er
 	if sm.store == nil {
 		principalsLock.RLock()
 		defer principalsLock.RUnlock()
-		for _, p := range append(append([]*principal{}, recentPrincipals.byName[sid]...), formerPrincipals.byName[sid]...) {
-			if p.clientState == sm.state && p.sid == sid { // names in the index may also be users
-				return true, nil
-			}
-		}
-		return false, nil
+		return hasSID(recentPrincipals, sm.state, sid) || hasSID(formerPrincipals, sm.state, sid), nil
 	}
 	found, err := storeFind(ctx, sm.store, sid, "")
 	return len(found) > 0, err
+}
+
+// hasSID reports whether a half of the cache has a session with that sid. The caller holds principalsLock.
+func hasSID(half *principalHalf, of *clientState, sid string) bool {
+	for _, key := range half.byName["sid"][sid] {
+		if p := half.byKey[key]; p != nil && p.clientState == of {
+			return true
+		}
+	}
+	return false
 }
 
 // logoutByProvider ends the session sid (only if it belongs to sub, if that is given), or, without sid, all sessions of sub, and records it

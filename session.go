@@ -199,7 +199,7 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 		return nil, err
 	}
 	if err = checkSession(m.sessions, kept, now); err != nil { // it was logged out before there was a principal to remove
-		removeByName(m.sessions.state, kept.ID)
+		removeByName(m.sessions.state, "id", kept.ID)
 		return nil, err
 	}
 	return p, nil
@@ -216,6 +216,9 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 		p.revalidatableUntil = earlier(p.revalidatableUntil, renewAt)
 	}
 	p.size = principalCost + len(p.validation) + len(p.sessionID) + len(p.sid) + len(p.sub)
+	if p.user != nil {
+		p.size += len(p.user.Username())
+	}
 	for i := len(p.names) - 1; i >= 0; i-- {
 		p.headers = &upstreamHeader{p.names[i], p.values[i], p.headers}
 		p.size += upstreamHeaderCost

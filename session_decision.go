@@ -37,7 +37,7 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	}
 	p, err := rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, earlier(until, now.Add(maxRecheckInterval)))
 	if err == nil && isRevoked(m.sessions.state, s.ID, d.SID, d.Subject, s.Start) { // logged out before there was a principal to remove
-		removeByName(m.sessions.state, s.ID)
+		removeByName(m.sessions.state, "id", s.ID)
 		return nil, nil
 	}
 	return p, err

@@ -119,7 +119,7 @@ func TestSessionSecretRollout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	removeByName(m.sessions.state, known.ID) // so that it is looked at
+	removeByName(m.sessions.state, "id", known.ID) // so that it is looked at
 	b.fetch(http.MethodGet, "/", "").upstream()
 	if b.cookie("rolled").Value == before {
 		t.Error("the cookie was not sealed anew")
