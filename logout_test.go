@@ -373,6 +373,7 @@ func TestLogoutTokenIsRefused(t *testing.T) {
 	sendLogoutToken(s, good).expect(http.StatusOK)
 	sendLogoutToken(s, good).expect(http.StatusBadRequest)
 	s.expectLog("jti")
+	s.expectLog("expected exactly one logout_token")
 	required := start(t, p.options(map[string]any{"backchannelLogoutUrl": "/backchannel", "backchannelLogoutSessionsRequired": true}))
 	sendLogoutToken(required, logoutForm(p.logoutToken(map[string]any{"sub": "ada"}))).expect(http.StatusBadRequest)
 	required.expectLog("sid")

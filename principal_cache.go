@@ -160,24 +160,17 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 
 // findByToken finds the principal of a header line that is not cached and holds nothing but the credential.
 func findByToken(h *handler, req *http.Request) *principal {
-	key := hash([]byte(h.cache.keyPrefix + req.Header[h.credentialHeader][0]))
+	line := req.Header[h.credentialHeader][0]
 	lockForReading()
-	settled := settledPrincipals[key]
-	known := recentPrincipals.byKey[key]
-	if known == nil {
-		known = formerPrincipals.byKey[key]
-	}
+	p := settledPrincipals[hash([]byte(h.cache.keyPrefix+line))]
 	if h.hosts[req.Host] == nil {
-		known = nil
+		p = nil
 	}
 	unlockForReading()
-	if known == nil {
-		return expiredPrincipal
+	if p == nil {
+		return findUnsettled(h.cache, req, line, nil)
 	}
-	if settled != nil {
-		return settled
-	}
-	return findForLine(h.cache, req, key, nil)
+	return p
 }
 
 // findUnsettled finds a principal that may not have all its lines yet. It takes no write lock for a credential that is not cached.

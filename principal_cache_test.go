@@ -780,6 +780,28 @@ func TestPrincipalCacheOverHTTP(t *testing.T) {
 	}
 }
 
+// TestPrincipalCacheOfALongToken: the line of a token that is too long is not kept. The token is found by its hash at once, at hosts that are known.
+func TestPrincipalCacheOfALongToken(t *testing.T) {
+	inThisProcess(t)
+	s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret}))
+	line := "Bearer " + sharedToken(map[string]any{"filler": strings.Repeat("x", maxLineLength)})
+	h := s.handler.Load().(*testHandler).handler.(*handler)
+	for i := 0; i < 3; i++ {
+		if rw := visit(h, app+"/", "", "Authorization", line); rw.Code != http.StatusOK {
+			t.Fatal(rw.Code)
+		}
+	}
+	principalsLock.Lock()
+	delete(recentPrincipals.byKey, hash([]byte(h.cache.keyPrefix+line))) // so nothing else can find it
+	principalsLock.Unlock()
+	for host, isFound := range map[string]bool{"app.example.com": true, "new.example.com": false} {
+		req := &http.Request{Host: host, Header: http.Header{"Authorization": {line}}}
+		if got := findByToken(h, req) != expiredPrincipal; got != isFound {
+			t.Errorf("%s: found: %v", host, got)
+		}
+	}
+}
+
 // TestPrincipalCacheForgetsNames: of whom a name was taken away nothing is left under it; of others it stays.
 func TestPrincipalCacheForgetsNames(t *testing.T) {
 	inThisProcess(t)

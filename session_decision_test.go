@@ -141,14 +141,16 @@ func TestSessionDecisionOfAnotherMiddleware(t *testing.T) {
 // TestSessionDecisionIsShort: headers that would fill the cookie are made anew each time.
 func TestSessionDecisionIsShort(t *testing.T) {
 	p := newFakeProvider(t)
-	p.user["groups"] = []any{strings.Repeat("g", maxDecisionSize/2), strings.Repeat("h", maxDecisionSize/2)}
-	s, b := signedIn(t, p, headersFor("X-Groups", "groups"))
-	opened, _, err := openSession(context.Background(), testMiddlewareOf(s).sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
-	if err != nil || opened.Decision != nil {
-		t.Error(err, opened.Decision)
-	}
-	if got := b.open("/").upstream(); len(got.Headers.Get("X-Groups")) != maxDecisionSize+1 {
-		t.Errorf("%q", got.Headers)
+	for size := maxDecisionSize; size <= maxDecisionSize+1; size++ {
+		p.user["groups"] = []any{strings.Repeat("g", maxDecisionSize/2), strings.Repeat("h", size-maxDecisionSize/2-1)}
+		s, b := signedIn(t, p, headersFor("X-Groups", "groups"))
+		opened, _, err := openSession(context.Background(), testMiddlewareOf(s).sessions, s.sessionCookie(), b.cookie(s.sessionCookie()).Value)
+		if err != nil || (opened.Decision == nil) != (size > maxDecisionSize) {
+			t.Error(size, err, opened.Decision)
+		}
+		if got := b.open("/").upstream(); len(got.Headers.Get("X-Groups")) != size {
+			t.Errorf("%q", got.Headers)
+		}
 	}
 }
 

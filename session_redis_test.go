@@ -277,9 +277,17 @@ func TestReplicaClocks(t *testing.T) {
 	var mu sync.Mutex
 	keep := keepingRedis(map[string]string{}, &mu)
 	const fast = 40 * time.Second // that this Traefik is ahead of Redis, and of the other replicas
+	since, from := "", map[string]bool{"0": true}
 	redis := newFakeRedis(t, func(args []string) string {
 		if args[0] == "EVAL" && args[1] == logoutsScript {
-			return array(fmt.Sprintf(":%d\r\n", time.Now().Add(-fast).UnixMilli()), ":0\r\n", array())
+			mu.Lock()
+			defer mu.Unlock()
+			at := time.Now().Add(-fast).UnixMilli()
+			if since = args[4]; !from[since] {
+				t.Errorf("logouts are read since %s, expected one of %v", since, from)
+			}
+			from[fmt.Sprint(at-1000)] = true // the last second is read again
+			return array(fmt.Sprintf(":%d\r\n", at), ":0\r\n", array())
 		}
 		return keep(args)
 	})
@@ -300,6 +308,11 @@ func TestReplicaClocks(t *testing.T) {
 	}
 	b.forgetCookies() // or it looked as if the browser kept none
 	b.signIn("/").upstream()
+	mu.Lock()
+	defer mu.Unlock()
+	if since == "0" {
+		t.Error("all logouts are read each time")
+	}
 	if said := s.logs(); strings.Count(said, "the clock of Redis is -40s ahead") != 1 {
 		t.Errorf("the log says %s", said)
 	}

@@ -107,6 +107,9 @@ func TestStoreGone(t *testing.T) {
 	if ours.redis.mayHaveLostWrites || ours.redis.replayedAt.IsZero() {
 		t.Error("nobody saw to what may have been lost")
 	}
+	if said := captured.of(ours.log.name); strings.Contains(strings.Join(said, "\n"), "written again") {
+		t.Errorf("nothing was lost, and the log says %q", said)
+	}
 }
 
 // TestStoreUnwritten: the tokens of a refresh that could not be written are written as soon as Redis is back, with whatever command
