@@ -382,7 +382,7 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 		p.addError("jwt.publicKey", err)
 		v.keys = newFixedKeySet(k)
 	} else if j.JWKSFile != "" {
-		keys, err := fileKeys(j.JWKSFile)
+		keys, err := fileKeys(j.JWKSFile, p)
 		p.addError("jwt.jwksFile", err)
 		v.keys = newFixedKeySet(keys...)
 	} else {
@@ -441,11 +441,11 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 var base64Spellings = strings.NewReplacer("-", "+", "_", "/", "=", "")
 
 // fileKeys reads a key set from a file, or from the option itself.
-func fileKeys(jwksFile string) ([]*key, error) {
+func fileKeys(jwksFile string, p *problems) ([]*key, error) {
 	data := []byte(jwksFile)
 	if !strings.HasPrefix(strings.TrimSpace(jwksFile), "{") {
 		var err error
-		if data, err = readNamedFile(jwksFile); err != nil {
+		if data, err = readNamedFile(jwksFile, p); err != nil {
 			return nil, err
 		}
 	}

@@ -162,7 +162,7 @@ func TestBearerJWTProviderAway(t *testing.T) {
 // TestJWTFileOfNoKeys: what is no key set is refused, in the option itself as in a file.
 func TestJWTFileOfNoKeys(t *testing.T) {
 	for _, text := range []string{`{"keys":[`, `{"keys":[]}`, "/no/such/file"} {
-		if got, err := fileKeys(text); err == nil {
+		if got, err := fileKeys(text, &problems{}); err == nil {
 			t.Errorf("%s: got %v", text, got)
 		}
 	}

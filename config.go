@@ -571,6 +571,8 @@ type problems struct {
 	list  []string
 	count int               // also those that say the same again
 	set   map[string]string // what is set, by path
+	files []string          // that were read: a name, then the hash of its content
+	parts []string          // keys of what is shared with other middlewares
 }
 
 // add notes one problem: the option's path, what is wrong with it, what to write instead. The first problem of an option is the

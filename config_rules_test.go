@@ -331,7 +331,7 @@ func middlewareOf(t *testing.T, options string) (*middleware, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMiddleware(context.Background(), raw, "login@file", "key")
+	return newMiddleware(context.Background(), raw, "login@file")
 }
 
 // What is wrong with an option keeps nobody from looking at the others, and at what they are made into.

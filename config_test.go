@@ -953,7 +953,7 @@ func TestConfigLocks(t *testing.T) {
 	set("TRAEFIK_OIDC_FILES", mine)
 	p := &problems{}
 	newPages(map[string]string{"403": filepath.Join(others, "bad")}, p)
-	_, err := fileKeys(filepath.Join(others, "bad"))
+	_, err := fileKeys(filepath.Join(others, "bad"), p)
 	if len(p.list) == 0 || !strings.Contains(p.list[0], outside) || err == nil || !strings.Contains(err.Error(), outside) {
 		t.Errorf("a page and a file of keys: %q, %v", p.list, err)
 	}

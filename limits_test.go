@@ -286,7 +286,7 @@ var limitsOfAnswers = []limitRow{
 	{"bytes in a line of the log", 200, func(n int) bool { return len(forLog(padded("", "x", "", n))) == n }},
 	{"different bytes that are counted", 8, func(n int) bool { return countDistinctBytes("abcdefghi"[:n]) == n }},
 	{"bytes of a file that an option names", maxNamedFile, func(n int) bool {
-		data, err := readNamedFile(fileOf(n))
+		data, err := readNamedFile(fileOf(n), &problems{})
 		return err == nil && len(data) == n
 	}},
 	{"bytes of an operator's page", maxErrorPage, func(n int) bool {

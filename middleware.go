@@ -10,7 +10,8 @@ import (
 // middleware is everything made from one configuration. All routers with that configuration share it, and it never changes: what changes
 // is in the caches and states that it points to.
 type middleware struct {
-	name, shortName string // login@file, login
+	name, shortName string   // login@file, login
+	files, parts    []string // as in problems
 	log             *logger
 	config          *Config
 
@@ -27,11 +28,10 @@ type middleware struct {
 	store             *store      // of the sessions; nil: they are in cookies
 	ipStrategy        *ipStrategy // finds a caller's IP address
 	pages             *pages
-	parts             map[string]any // what it shares with others, by their keys in the registry
 }
 
 // newMiddleware reads the options and makes everything that needs no request. It reports all problems in one error.
-func newMiddleware(ctx context.Context, options []byte, name, registryKey string) (*middleware, error) {
+func newMiddleware(ctx context.Context, options []byte, name string) (*middleware, error) {
 	p := &problems{}
 	c := readConfig(options, p)
 	m := &middleware{name: name, log: newLogger(name, c.LogLevel), config: c}
@@ -61,7 +61,9 @@ func newMiddleware(ctx context.Context, options []byte, name, registryKey string
 	}
 	addResourceEndpoints(m.site, m.tokens)
 	m.headers = newHeaderNames(m)
-	m.cache = newPrincipalCache(m, registryKey)
+	m.files = p.files
+	m.parts = p.parts
+	m.cache = newPrincipalCache(m)
 	logWarnings(m.log, p.set)
 	return m, nil
 }

@@ -74,7 +74,7 @@ func New(ctx context.Context, next http.Handler, config *RawConfig, name string)
 	}()
 	m, err := findMiddleware(ctx, config.Options, name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	h := &handler{middleware: m, next: next, cache: m.cache, credentialHeader: m.cache.header, hasLogin: m.cache.hasLogin, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths}
 	if m.bypass != nil || m.csrf != nil {

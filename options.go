@@ -301,7 +301,7 @@ func expand(o *option, text string) string {
 		} else if file == name {
 			return readVariable(o, name, found)
 		} else {
-			data, err := readNamedFile(file)
+			data, err := readNamedFile(file, o.p)
 			if err == nil {
 				return strings.TrimSpace(string(data))
 			}
@@ -342,8 +342,9 @@ func readVariable(o *option, name, found string) string {
 
 const maxNamedFile = 16 << 20
 
-// readNamedFile reads a file that an option names. It must be a regular file: a device may never end, and a pipe waits for a writer.
-func readNamedFile(name string) ([]byte, error) {
+// readNamedFile reads a file that an option names, and notes in p what it held. It must be a regular file: a device may never end, and a
+// pipe waits for a writer.
+func readNamedFile(name string, p *problems) ([]byte, error) {
 	at, err := allowedPath(name)
 	if err != nil {
 		return nil, err
@@ -351,7 +352,11 @@ func readNamedFile(name string) ([]byte, error) {
 	if info, err := os.Stat(at); err == nil && (!info.Mode().IsRegular() || info.Size() > maxNamedFile) {
 		return nil, fmt.Errorf("must be a regular file of at most %d bytes", maxNamedFile)
 	}
-	return os.ReadFile(at)
+	data, err := os.ReadFile(at)
+	if err == nil {
+		p.files = append(p.files, name, hashText(string(data)))
+	}
+	return data, err
 }
 
 // allowedPath returns a file's real path, if it may be read. The path must be in one of the allowed folders both as it is written, so that

@@ -234,7 +234,7 @@ func newPages(files map[string]string, p *problems) *pages {
 			continue
 		}
 		option := "errorPages." + name
-		data, err := readNamedFile(files[name])
+		data, err := readNamedFile(files[name], p)
 		p.failIf(err != nil, option, "must be a readable HTML file: %v", err)
 		p.failIf(len(data) == 0, option, "must be an HTML file, got an empty one: %q", files[name])
 		p.failIf(len(data) > maxErrorPage, option, "must be an HTML file of at most %d bytes, got a larger one: %q", maxErrorPage, files[name])

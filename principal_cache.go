@@ -468,8 +468,8 @@ const commonHeaders = "Accept Accept-Encoding Accept-Language Cache-Control Cont
 	"Upgrade-Insecure-Requests User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server X-Real-Ip X-Requested-With"
 
 // newPrincipalCache makes a middleware's part of the cache, and determines the one header that carries the credential.
-func newPrincipalCache(m *middleware, salt string) *principalCache {
-	pc := &principalCache{salt: salt, hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
+func newPrincipalCache(m *middleware) *principalCache {
+	pc := &principalCache{salt: randomText(), hasLogin: m.sessions != nil, headers: m.headers, byHeaderLine: map[string]*principal{}, hosts: map[string]map[string]*principal{},
 		safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
 	for path := range m.site.endpoints {
 		pc.endpointPaths[path] = true
@@ -500,7 +500,7 @@ func newPrincipalCache(m *middleware, salt string) *principalCache {
 			pc.header = name
 			pc.safeHeaders[name] = true
 		}
-		pc.keyPrefix = salt + pc.header + ": "
+		pc.keyPrefix = pc.salt + pc.header + ": "
 		pc.isReplaced = contains(pc.headers.overwritten, pc.header)
 	}
 	isHidden := len(pc.headers.credentials) > 1

@@ -695,7 +695,7 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 		session := cookie{baseName: "app-session", isDefaultName: true, path: "/"}
 		m := &middleware{config: &Config{}, site: &site{}, tokens: &bearerTokens{}, headers: &headerNames{},
 			sessions: &sessionManager{cookie: session}, logins: &pendingLogins{}}
-		pc := newPrincipalCache(m, "key")
+		pc := newPrincipalCache(m)
 		inParallel(4, func(i int) {
 			if i == 2 {
 				useHTTPSCookie(pc, cookieName(&session, true))
@@ -729,7 +729,7 @@ func TestPrincipalCacheHostsAreBounded(t *testing.T) {
 func TestPrincipalCacheEndpoints(t *testing.T) {
 	m := &middleware{site: &site{endpoints: map[string]*endpoint{"/a/b/c": nil, "/x/": nil}}, headers: &headerNames{},
 		tokens: &bearerTokens{}, config: &Config{}}
-	pc := newPrincipalCache(m, "")
+	pc := newPrincipalCache(m)
 	for path, want := range map[string]bool{"/a/b/c": true, "/b/c": true, "/c": true, "/x/": true, "/": false, "/a": false, "c": false} {
 		if pc.endpointPaths[path] != want {
 			t.Errorf("%s: expected %v", path, want)

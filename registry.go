@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -35,15 +33,14 @@ var (
 	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores and clientStates, which hold the lists of sign-outs
 )
 
-// usedPartsKey is the key of a context by which loadOrStore notes what a middleware shares with others, while it is built. It is a string,
-// because in the interpreter all keys of our own types are equal.
-const usedPartsKey = "github.com/traefik-oidc/oidc: what this middleware shares"
-
 const sweepInterval = time.Minute // not at every look-up, whose cost would then grow with the number of entries
 
 // sweep drops the entries whose last configuration ended more than idleLimit ago. The caller holds the lock.
 func sweep(r *registry, now time.Time) {
 	for key, entry := range r.entries {
+		if m, isOne := entry.value.(*middleware); isOne {
+			keepParts(m.parts)
+		}
 		if entry.ctx.Err() == nil {
 			continue
 		}
@@ -60,9 +57,9 @@ func sweep(r *registry, now time.Time) {
 func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); now.Sub(r.lastSweep) > sweepInterval {
-		r.lastSweep = now
-		sweep(r, now)
+	if time.Since(r.lastSweep) > sweepInterval {
+		r.lastSweep = time.Now()
+		sweep(r, r.lastSweep)
 	}
 	entry := r.entries[key]
 	if entry == nil {
@@ -74,10 +71,24 @@ func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	}
 	entry.ctx = ctx
 	entry.idleSince = time.Time{}
-	if parts, isOfOne := ctx.Value(usedPartsKey).(map[string]any); isOfOne {
-		parts[key] = entry.value
-	}
 	return entry.value
+}
+
+// sharePart is loadOrStore for what middlewares share. It notes in p that this one does.
+func sharePart(ctx context.Context, key string, made any, p *problems) any {
+	p.parts = append(p.parts, key)
+	return loadOrStore(ctx, &sharedParts, key, made)
+}
+
+// keepParts keeps what a middleware shares for as long as the middleware is there: a reload finds the middleware without asking for its parts.
+func keepParts(keys []string) {
+	sharedParts.mu.Lock()
+	for _, key := range keys {
+		if part := sharedParts.entries[key]; part != nil {
+			part.idleSince = time.Time{}
+		}
+	}
+	sharedParts.mu.Unlock()
 }
 
 // optionsKey is the registry key of something made from these options.
@@ -86,40 +97,32 @@ func optionsKey(options ...any) string {
 	return hashText(string(text))
 }
 
-// namedFilePaths finds file paths in the JSON of the options: in a reference, in jwksFile, and in errorPages, both as a block and as text.
-var namedFilePaths = regexp.MustCompile(`(?i)\$\{file:((?:[^}"\\]|\\.)+)\}|"(?:jwksFile|[45]\d\d)":"((?:[^"\\]|\\.)+)"|[45]\d\d *= *([^," ]+)`)
-
-// findMiddleware returns the middleware for these options, and makes it if there is none.
+// findMiddleware returns the middleware for these options, and makes it if there is none. Most calls find one: at a reload, all but those
+// whose options have changed. The files that the options name are read at each call, because they change without the options.
 func findMiddleware(ctx context.Context, raw map[string]any, name string) (*middleware, error) {
 	text, err := json.Marshal(raw) // keys come out sorted
 	if err != nil {
-		return nil, fmt.Errorf("%s: the options cannot be read: %w", name, err)
+		return nil, fmt.Errorf("the options cannot be read: %w", err)
 	}
-	key := name + " " + string(text)
-	for _, match := range namedFilePaths.FindAllStringSubmatch(key, -1) {
-		var path string
-		_ = json.Unmarshal([]byte(`"`+strings.Join(match[1:], "")+`"`), &path) // JSON writes & as \u0026
-		if file, err := os.Stat(os.ExpandEnv(path)); err == nil {              // a file that changed is a changed configuration
-			key += fmt.Sprint(" ", file.ModTime().UnixNano(), file.Size())
+	key := hashText(name + " " + string(text))
+	m, _ := loadOrStore(ctx, &middlewares, key, nil).(*middleware)
+	if m == nil || m.files != nil && haveChanged(m.files) {
+		if m, err = newMiddleware(ctx, text, name); err == nil {
+			middlewares.mu.Lock()
+			middlewares.entries[key] = &registryEntry{value: m, ctx: ctx}
+			middlewares.mu.Unlock()
 		}
 	}
-	key = hashText(key)
-	known := loadOrStore(ctx, &middlewares, key, nil)
-	if known == nil {
-		parts := map[string]any{}
-		//lint:ignore SA1029 the interpreter takes all types of ours for one
-		made, err := newMiddleware(context.WithValue(ctx, usedPartsKey, parts), text, name, key)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		made.parts = parts
-		known = loadOrStore(ctx, &middlewares, key, made)
+	return m, err
+}
+
+// haveChanged reports whether one of these files has another content now, or cannot be read any more.
+func haveChanged(files []string) bool {
+	now := &problems{}
+	for i := 0; i < len(files); i += 2 {
+		_, _ = readNamedFile(files[i], now)
 	}
-	m, _ := known.(*middleware)
-	for part, value := range m.parts { // or they would be dropped while it uses them, and the next one that shares them would get others
-		loadOrStore(ctx, &sharedParts, part, value)
-	}
-	return m, nil
+	return strings.Join(files, " ") != strings.Join(now.files, " ")
 }
 
 // findClient returns the client for the provider that c describes. Everybody who reaches the provider in the same way shares it.
@@ -128,7 +131,7 @@ func findMiddleware(ctx context.Context, raw map[string]any, name string) (*midd
 func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
 	signsIn := at == "clientConfig"
 	key := optionsKey(c.ProviderConfig, headers, signsIn)
-	known := loadOrStore(ctx, &sharedParts, key, nil)
+	known := sharePart(ctx, key, nil, p)
 	if known == nil {
 		before := p.count
 		made := newClient(l, c, at, p)
@@ -137,7 +140,7 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 		}
 		made.headers = headers
 		made.hasLogin = signsIn
-		known = loadOrStore(ctx, &sharedParts, key, made)
+		known = sharePart(ctx, key, made, p)
 	}
 	found, _ := known.(*client)
 	return found
@@ -145,11 +148,11 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 
 // findClientState returns the state of the first of these names that has one, and registers it under the others, too: an operator who
 // replaces a secret keeps the old one in the configuration for a while.
-func findClientState(ctx context.Context, secretNames []string) *clientState {
+func findClientState(ctx context.Context, secretNames []string, p *problems) *clientState {
 	var known any
 	for _, name := range secretNames {
 		if known == nil {
-			known = loadOrStore(ctx, &sharedParts, "state "+name, nil)
+			known = sharePart(ctx, "state "+name, nil, p)
 		}
 	}
 	if known == nil {
@@ -160,7 +163,7 @@ func findClientState(ctx context.Context, secretNames []string) *clientState {
 		known = made
 	}
 	for _, name := range secretNames {
-		loadOrStore(ctx, &sharedParts, "state "+name, known)
+		sharePart(ctx, "state "+name, known, p)
 	}
 	found, _ := known.(*clientState)
 	return found
@@ -178,7 +181,7 @@ func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p 
 		return nil
 	}
 	key := optionsKey(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
-	known := loadOrStore(ctx, &sharedParts, key, nil)
+	known := sharePart(ctx, key, nil, p)
 	if known == nil {
 		made, err := newStore(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
 		if err != nil {
@@ -188,7 +191,7 @@ func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p 
 		made.log = sm.log
 		made.redis.maintain = func(isLost bool) error { return replayChanges(made, isLost) }
 		made.redis.mayHaveLostWrites = true // we do not know yet what it holds
-		known = loadOrStore(ctx, &sharedParts, key, made)
+		known = sharePart(ctx, key, made, p)
 	}
 	found, _ := known.(*store)
 	found.mu.Lock()

@@ -71,6 +71,8 @@ func TestRegistryChangedFiles(t *testing.T) {
 		"of the environment": `{"jwt": {"audience": "a", "jwksFile": "${KEYS_PATH}"}}`,
 		"page&.html":         `{"errorPages": {"403": "` + relative + `/page&.html"}}`,
 		"page.html":          `{"errorPages": "403=` + relative + `/page.html"}`,
+		"a page.html":        `{"errorPages": "401=page.go, 403 = ` + relative + `/a page.html "}`,
+		"with a $name":       `{"clientSecret": "${file:` + dir + `/with a $name}"}`,
 	} {
 		if name == "of the environment" && interpreted() {
 			continue // whose environment is that of its start
@@ -94,8 +96,27 @@ func TestRegistryChangedFiles(t *testing.T) {
 			t.Errorf("%s: a file that did not change is a new configuration", name)
 		}
 		write("Vk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE0oNi")
-		if changed, _ := findMiddleware(context.Background(), signIn(t, option), "login@file"); changed == first {
-			t.Errorf("%s: nobody noticed that the file changed", name)
+		changed, err := findMiddleware(context.Background(), signIn(t, option), "login@file")
+		if err != nil || changed == first || changed.cache.salt == first.cache.salt {
+			t.Errorf("%s: nobody noticed that the file changed, or what the old one allowed is still known: %v", name, err)
+			continue
+		}
+		before, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write("Wk3hZ8wQn5TjM1xBr7FdL2sYcG9pU4aE0oNi") // as long, and of the same time, as `cp -p` leaves it
+		if err := os.Chtimes(file, before.ModTime(), before.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		if last, err := findMiddleware(context.Background(), signIn(t, option), "login@file"); err != nil || last == changed {
+			t.Errorf("%s: nobody noticed that the content changed: %v", name, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := findMiddleware(context.Background(), signIn(t, option), "login@file"); err == nil {
+			t.Errorf("%s: accepted without its file", name)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *
 	if c.Session.Store.Redis != nil {
 		purpose = "ticket"
 	}
-	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
+	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames, p), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
 		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
 	sm.decisionPolicy, sm.tokenPolicy = splitPolicy(by)
