@@ -304,8 +304,8 @@ type bearerTokens struct {
 }
 
 // newBearerTokens makes the verifiers of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
-func newBearerTokens(ctx context.Context, l *logger, c *Config, login *client, p *problems) *bearerTokens {
-	bt := &bearerTokens{jwt: newJWTVerifier(ctx, l, c, login, p), introspection: newIntrospectionVerifier(ctx, l, c, login, p)}
+func newBearerTokens(l *logger, c *Config, login *client, p *problems) *bearerTokens {
+	bt := &bearerTokens{jwt: newJWTVerifier(l, c, login, p), introspection: newIntrospectionVerifier(l, c, login, p)}
 	for _, v := range []*tokenVerifier{bt.jwt, bt.introspection} {
 		if v != nil {
 			bt.all = append(bt.all, v)
@@ -349,7 +349,7 @@ func newTokenVerifier(c *TokenConfig, tokenKey, at string, clockSkew int, p *pro
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
 // newJWTVerifier makes the verifier of the jwt block; nil without one.
-func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
+func newJWTVerifier(l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	j := c.JWT
 	if j == nil {
 		return nil
@@ -386,13 +386,13 @@ func newJWTVerifier(ctx context.Context, l *logger, c *Config, login *client, p 
 		p.addError("jwt.jwksFile", err)
 		v.keys = newFixedKeySet(keys...)
 	} else {
-		v.keys = remoteKeys(ctx, l, c, login, rules, p)
+		v.keys = remoteKeys(l, c, login, rules, p)
 	}
 	return v
 }
 
 // remoteKeys returns the keys of an issuer or at an address, or those of the sign-in's provider if that is the issuer or nothing is configured.
-func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, rules *tokenRules, p *problems) *cachedDocument {
+func remoteKeys(l *logger, c *Config, login *client, rules *tokenRules, p *problems) *cachedDocument {
 	j := c.JWT
 	if c.Issuer != "" && j.JWKSURL == "" && (j.Issuer == "" || j.Issuer == c.Issuer) {
 		if login == nil {
@@ -410,7 +410,7 @@ func remoteKeys(ctx context.Context, l *logger, c *Config, login *client, rules 
 	} else if j.JWKSURL[0] == '/' {
 		at.Endpoints.JWKS = strings.TrimSuffix(j.Issuer, "/") + j.JWKSURL
 	}
-	if c := findClient(ctx, l, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
+	if c := findClient(l, at, j.ClientConfig.Headers, "jwt.clientConfig", p); c != nil {
 		rules.providerIssuer = c.rules.providerIssuer
 		return c.keys
 	}

@@ -93,7 +93,7 @@ type upstreamToken struct {
 }
 
 // newClientCredentials makes what the oAuthClientCredentials block configures; nil without one.
-func newClientCredentials(ctx context.Context, l *logger, config *Config, p *problems) *clientCredentials {
+func newClientCredentials(l *logger, config *Config, p *problems) *clientCredentials {
 	c := config.OAuthClientCredentials
 	if c == nil {
 		return nil
@@ -135,7 +135,7 @@ func newClientCredentials(ctx context.Context, l *logger, config *Config, p *pro
 	if cc.salt == "" {
 		cc.salt = replicaID
 	}
-	cc.client = findClient(ctx, l, at, nil, block+"clientConfig", p)
+	cc.client = findClient(l, at, nil, block+"clientConfig", p)
 	return cc
 }
 

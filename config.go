@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -566,13 +567,14 @@ type TokenStoreConfig struct {
 	Secret string `json:"secret" format:"secret" secret:"true"`
 }
 
-// problems gathers everything that is wrong with a configuration, so that one start tells it all.
+// problems gathers everything that is wrong with a configuration, so that one start tells it all, and what else is found while it is read.
 type problems struct {
 	list  []string
 	count int               // also those that say the same again
 	set   map[string]string // what is set, by path
-	files []string          // that were read: a name, then the hash of its content
-	parts []string          // keys of what is shared with other middlewares
+	files []string          // that the options name: a name, then the hash of its content
+	parts []string          // what it shares with others, by key in the registry
+	ctx   context.Context   // ends with the configuration
 }
 
 // add notes one problem: the option's path, what is wrong with it, what to write instead. The first problem of an option is the

@@ -18,7 +18,7 @@ import (
 // while.
 
 // newIntrospectionVerifier makes the verifier of the oAuthIntrospection block; nil without one.
-func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *client, p *problems) *tokenVerifier {
+func newIntrospectionVerifier(l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	i := c.OAuthIntrospection
 	if i == nil {
 		return nil
@@ -45,7 +45,7 @@ func newIntrospectionVerifier(ctx context.Context, l *logger, c *Config, login *
 		at.Endpoints = EndpointsConfig{Authorization: asks.URL, Token: asks.URL, JWKS: asks.URL, Introspection: asks.URL}
 	}
 	if job.client = login; c.Issuer == "" || asks.URL != "" {
-		job.client = findClient(ctx, l, &at, nil, block+"clientConfig", p)
+		job.client = findClient(l, &at, nil, block+"clientConfig", p)
 	}
 	if job.client != nil && at.Issuer != "" {
 		job.rules.issuers = job.client.rules.issuers

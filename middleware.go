@@ -32,7 +32,7 @@ type middleware struct {
 
 // newMiddleware reads the options and makes everything that needs no request. It reports all problems in one error.
 func newMiddleware(ctx context.Context, options []byte, name string) (*middleware, error) {
-	p := &problems{}
+	p := &problems{ctx: ctx}
 	c := readConfig(options, p)
 	m := &middleware{name: name, log: newLogger(name, c.LogLevel), config: c}
 	m.shortName, _, _ = strings.Cut(name, "@")
@@ -48,14 +48,14 @@ func newMiddleware(ctx context.Context, options []byte, name string) (*middlewar
 	m.site = newSite(c, p)
 	var login *client
 	if c.Issuer != "" {
-		m.sessions = newSessionManager(ctx, m.log, c, m.site, m.policy, m.shortName, p)
+		m.sessions = newSessionManager(m.log, c, m.site, m.policy, m.shortName, p)
 		m.logins = newPendingLogins(m.sessions, m.shortName)
 		m.csrf = m.sessions.csrf
 		m.store = m.sessions.store
 		login = m.sessions.client
 	}
-	m.tokens = newBearerTokens(ctx, m.log, c, login, p)
-	m.clientCredentials = newClientCredentials(ctx, m.log, c, p)
+	m.tokens = newBearerTokens(m.log, c, login, p)
+	m.clientCredentials = newClientCredentials(m.log, c, p)
 	if err := p.err(); err != nil {
 		return nil, err
 	}

@@ -75,9 +75,9 @@ func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 }
 
 // sharePart is loadOrStore for what middlewares share. It notes in p that this one does.
-func sharePart(ctx context.Context, key string, made any, p *problems) any {
+func sharePart(key string, made any, p *problems) any {
 	p.parts = append(p.parts, key)
-	return loadOrStore(ctx, &sharedParts, key, made)
+	return loadOrStore(p.ctx, &sharedParts, key, made)
 }
 
 // keepParts keeps what a middleware shares for as long as the middleware is there: a reload finds the middleware without asking for its parts.
@@ -128,10 +128,10 @@ func haveChanged(files []string) bool {
 // findClient returns the client for the provider that c describes. Everybody who reaches the provider in the same way shares it.
 // It is nil if there are problems, which are added to p. at is the path of the connection's options; headers are sent with the requests
 // for metadata and keys.
-func findClient(ctx context.Context, l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
+func findClient(l *logger, c *Config, headers map[string]string, at string, p *problems) *client {
 	signsIn := at == "clientConfig"
 	key := optionsKey(c.ProviderConfig, headers, signsIn)
-	known := sharePart(ctx, key, nil, p)
+	known := sharePart(key, nil, p)
 	if known == nil {
 		before := p.count
 		made := newClient(l, c, at, p)
@@ -140,7 +140,7 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 		}
 		made.headers = headers
 		made.hasLogin = signsIn
-		known = sharePart(ctx, key, made, p)
+		known = sharePart(key, made, p)
 	}
 	found, _ := known.(*client)
 	return found
@@ -148,11 +148,11 @@ func findClient(ctx context.Context, l *logger, c *Config, headers map[string]st
 
 // findClientState returns the state of the first of these names that has one, and registers it under the others, too: an operator who
 // replaces a secret keeps the old one in the configuration for a while.
-func findClientState(ctx context.Context, secretNames []string, p *problems) *clientState {
+func findClientState(secretNames []string, p *problems) *clientState {
 	var known any
 	for _, name := range secretNames {
 		if known == nil {
-			known = sharePart(ctx, "state "+name, nil, p)
+			known = sharePart("state "+name, nil, p)
 		}
 	}
 	if known == nil {
@@ -163,7 +163,7 @@ func findClientState(ctx context.Context, secretNames []string, p *problems) *cl
 		known = made
 	}
 	for _, name := range secretNames {
-		sharePart(ctx, "state "+name, known, p)
+		sharePart("state "+name, known, p)
 	}
 	found, _ := known.(*clientState)
 	return found
@@ -175,13 +175,13 @@ func newClientState() *clientState {
 }
 
 // findStore returns the store of these sessions, nil if sessions are in cookies. All middlewares that configure the same store share it.
-func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p *problems) *store {
+func findStore(sm *sessionManager, secretNames []string, p *problems) *store {
 	at, c := &sm.config.Session.Store, sm.config
 	if at.Redis == nil {
 		return nil
 	}
 	key := optionsKey(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
-	known := sharePart(ctx, key, nil, p)
+	known := sharePart(key, nil, p)
 	if known == nil {
 		made, err := newStore(at.Redis, at.KeyPrefix, secretNames, c.ClientConfig.TimeoutSeconds)
 		if err != nil {
@@ -191,7 +191,7 @@ func findStore(ctx context.Context, sm *sessionManager, secretNames []string, p 
 		made.log = sm.log
 		made.redis.maintain = func(isLost bool) error { return replayChanges(made, isLost) }
 		made.redis.mayHaveLostWrites = true // we do not know yet what it holds
-		known = sharePart(ctx, key, made, p)
+		known = sharePart(key, made, p)
 	}
 	found, _ := known.(*store)
 	found.mu.Lock()

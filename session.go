@@ -56,7 +56,7 @@ type sessionManager struct {
 
 // newSessionManager makes what sessions need. Without session.secret, sessions are sealed with the client secret, so that configurations of
 // Traefik Hub work as they are, and all replicas have the same key.
-func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *policy, middlewareName string, p *problems) *sessionManager {
+func newSessionManager(l *logger, c *Config, st *site, by *policy, middlewareName string, p *problems) *sessionManager {
 	secrets := sealingSecrets(c)
 	// Shared state is registered under a name derived from the secret. Issuer and client ID would not do: anybody could configure them with
 	// another provider.
@@ -68,12 +68,12 @@ func newSessionManager(ctx context.Context, l *logger, c *Config, st *site, by *
 	if c.Session.Store.Redis != nil {
 		purpose = "ticket"
 	}
-	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(ctx, secretNames, p), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
+	sm := &sessionManager{config: c, log: l, site: st, hash: optionsKey(userAgent, c)[:12], state: findClientState(secretNames, p), csrf: newCSRF(c, middlewareName, secrets), ended: map[string]*endedSessions{},
 		cookie: newCookie(c.Session.Name, "%s-session", middlewareName, &c.Session.CookieConfig, c.Session.Partitioned),
-		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(ctx, l, c, nil, "clientConfig", p)}
+		sealer: newSealer(secrets, c.Issuer, c.ClientID, purpose), client: findClient(l, c, nil, "clientConfig", p)}
 	sm.decisionPolicy, sm.tokenPolicy = splitPolicy(by)
 	sm.sealer.newKeyFrom = &sm.state.newKeyFrom
-	sm.store = findStore(ctx, sm, secretNames, p)
+	sm.store = findStore(sm, secretNames, p)
 	sm.state.revoked.mu.Lock()
 	if sm.store == nil && c.Session.Expiry > sm.state.maxExpiry {
 		sm.state.maxExpiry = c.Session.Expiry
