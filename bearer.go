@@ -71,7 +71,7 @@ func verifyBearer(ctx context.Context, m *middleware, raw, credential string, he
 	v, info, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil {
 		if !errors.Is(err, errUnavailable) {
-			err = fmt.Errorf("%w: %s", errInvalidToken, err)
+			err = errorf("%w: %s", errInvalidToken, err)
 		}
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 		for name, scheme := range v.schemes {
 			lines := req.Header[name]
 			if len(lines) > 1 { // the upstream might read another one than we do
-				return "", "", fmt.Errorf("%w: more than one %s header", errInvalidRequest, name)
+				return "", "", errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
 			// White space is normalized, or the upstream might read a token that we did not, and every spelling would be cached.
 			line := strings.Join(strings.Fields(strings.Join(lines, "")), " ")
@@ -180,7 +180,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 	for name, token := range found {
 		// Some proxies send one token in several headers, but none repeats it elsewhere.
 		if len(found) > 1 && (raw != "" && token != raw || strings.HasPrefix(name, "hidden: ")) {
-			return "", "", fmt.Errorf("%w: more than one token was sent", errInvalidRequest)
+			return "", "", errorf("%w: more than one token was sent", errInvalidRequest)
 		}
 		raw = token
 		if credential == "" || name < credential {
@@ -423,7 +423,7 @@ func secretKey(j *JWTConfig, rules *tokenRules) (*key, error) {
 	if j.SigningSecretBase64Encoded {
 		var err error
 		if secret, err = base64.RawStdEncoding.DecodeString(base64Spellings.Replace(j.SigningSecret)); err != nil {
-			return nil, errors.New("must be base64, as signingSecretBase64Encoded says")
+			return nil, newError("must be base64, as signingSecretBase64Encoded says")
 		}
 	}
 	if len(j.Algorithms) == 0 {
@@ -458,5 +458,5 @@ func fileKeys(jwksFile string, p *problems) ([]*key, error) {
 
 // insufficientScope is the error for a token that the rule refused. Like the rule, it does not see the sub of a client's own token.
 func insufficientScope(claims map[string]any) error {
-	return fmt.Errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
+	return errorf("%w: the rule says no to sub %s, client_id %s, azp %s", errInsufficientScope, quoteJSON(claims["sub"]), quoteJSON(claims["client_id"]), quoteJSON(claims["azp"]))
 }

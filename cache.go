@@ -204,11 +204,11 @@ type fetched struct {
 
 // cached returns what is cached of a fetch, which may be nothing. isOld asks the caller to refetch it.
 func cached(m *boundedCache, key string) (known *fetched, isOld bool) {
-	found, _ := cacheGet(m, key).(*fetched)
-	if found == nil {
-		found = &fetched{}
+	known, _ = cacheGet(m, key).(*fetched)
+	if known == nil {
+		known = &fetched{}
 	}
-	return found, time.Until(found.until) <= 0
+	return known, timeUntil(known.until) <= 0
 }
 
 // refetch fetches anew, once for all callers that wait, unless what is cached is newer than version already, or the back-off forbids it. The

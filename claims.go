@@ -197,22 +197,29 @@ func claimHolds(c *condition, claim any) bool {
 	if !isList {
 		items = []any{claim}
 	}
-	texts, values := itemTexts(items), c.args[1:]
-	for i := 0; c.isFolded && i < len(texts); i++ {
-		texts[i] = lowerASCII.Replace(texts[i])
+	texts := itemTexts(items)
+	if c.isFolded {
+		foldTexts(texts)
 	}
 	isSingle := !isList && len(texts) > 0
 	switch c.name {
 	case "Exists":
 		return claim != nil
 	case "Equals":
-		return isSingle && contains(texts, values[0])
+		return isSingle && contains(texts, c.args[1])
 	case "Contains":
-		return isSingle && strings.Contains(texts[0], values[0]) || contains(texts, values[0])
+		return isSingle && containsText(texts[0], c.args[1]) || contains(texts, c.args[1])
 	case "Prefix", "Suffix", "Matches":
 		return isSingle && textHolds(c, texts[0])
 	}
 	return listHolds(c, texts)
+}
+
+// foldTexts folds texts in place.
+func foldTexts(texts []string) {
+	for i := range texts {
+		texts[i] = lowerASCII.Replace(texts[i])
+	}
 }
 
 // textHolds evaluates conditions on a single text, except the simplest.
@@ -248,8 +255,8 @@ func listHolds(c *condition, texts []string) bool {
 // itemTexts returns the single values among the items as texts, which a condition compares. Some JSON encoders write 1 as 1.0, so a number
 // that ends in zeros is there twice, with and without them. Numbers are never read as floats: two account numbers of 17 digits can be the
 // same float.
-func itemTexts(items []any) []string {
-	var texts []string
+func itemTexts(items []any) (texts []string) {
+	texts = nil
 	for _, item := range items {
 		if text, isText := item.(string); isText {
 			texts = append(texts, text)
@@ -279,6 +286,7 @@ type headerFormat struct {
 	texts     []string
 	keys      []claimKey
 	encodings []string // how each claim is written
+	claim     claimKey // of a format that is nothing but a claim as it is; nil for all others
 }
 
 // headerEncodings are the ways to write a claim, after a "|" in the braces: as JSON, only its first item, one header line for each item, and,
@@ -332,6 +340,9 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 		}
 		f.keys = append(f.keys, key)
 	}
+	if len(f.keys) == 1 && f.texts[0]+f.texts[1]+f.encodings[0] == "" {
+		f.claim = f.keys[0]
+	}
 	return f, nil
 }
 
@@ -366,14 +377,22 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 	return headerSafe(value), true
 }
 
-// isLines reports whether a header has a line for each item of its claim.
-func isLines(f *headerFormat) bool { return len(f.encodings) == 1 && f.encodings[0] == "|lines" }
-
 // headerLines returns the lines of a header, none if its claim is missing.
 func headerLines(f *headerFormat, id identity) []string {
-	var lines []string
+	if f.claim == nil {
+		return headerLinesSlow(f, id)
+	}
+	if text := headerSafe(claimString(findClaim(id, f.claim))); text != "" {
+		return []string{text}
+	}
+	return nil
+}
+
+// headerLinesSlow is headerLines for a format that is not just a claim.
+func headerLinesSlow(f *headerFormat, id identity) (lines []string) {
+	lines = nil
 	var items []any
-	if isLines(f) {
+	if len(f.encodings) == 1 && f.encodings[0] == "|lines" {
 		items, _ = findClaim(id, f.keys[0]).([]any)
 	}
 	if value, isThere := formatHeader(f, id); isThere && items == nil {
@@ -408,12 +427,6 @@ func encodeClaim(way string, claim any) string {
 		}
 	}
 	return text
-}
-
-// claimText returns a claim as the text of a header, and false if it is missing or empty.
-func claimText(id identity, key claimKey) (string, bool) {
-	text := claimString(findClaim(id, key))
-	return headerSafe(text), text != ""
 }
 
 // claimString returns a claim as text. Items of a list are joined with commas.
@@ -458,11 +471,11 @@ var commaEncoder = strings.NewReplacer(",", "%2C", "%", "%25")
 // trims. Many languages trim the other spaces of Unicode as well.
 var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^[\p{Z}\x{85}\x{feff}]+|[\p{Z}\x{85}\x{feff}]+$`)
 
+var encodeUnsafe = unsafeInHeader.ReplaceAllStringFunc
+
 // headerSafe percent-encodes what a header value cannot carry. Dropping it would make two names the same: a user who calls himself
 // "ad\x00min" or "admin " would be "admin" to the upstream.
-func headerSafe(text string) string {
-	return unsafeInHeader.ReplaceAllStringFunc(text, url.PathEscape)
-}
+func headerSafe(text string) string { return encodeUnsafe(text, url.PathEscape) }
 
 // mergeClaims returns the claims of both; those of over win.
 func mergeClaims(under, over map[string]any) map[string]any {

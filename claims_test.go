@@ -464,11 +464,12 @@ func TestClaimsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, ok := claimText(alice(t), key); !ok || text != "dev,ops%2Cnight,100%,on%2Coff%252C" {
-		t.Errorf("got %q, %v", text, ok)
+	f := &headerFormat{claim: key}
+	if lines := headerLines(f, alice(t)); len(lines) != 1 || lines[0] != "dev,ops%2Cnight,100%,on%2Coff%252C" {
+		t.Errorf("got %q", lines)
 	}
-	if text, ok := claimText(identity{}, key); ok || text != "" {
-		t.Errorf("missing: got %q, %v", text, ok)
+	if lines := headerLines(f, identity{}); lines != nil {
+		t.Errorf("missing: got %q", lines)
 	}
 }
 

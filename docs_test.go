@@ -60,6 +60,9 @@ func messageAt(call *ast.CallExpr) int {
 		if function.Name == "warnOnce" { // provider.go
 			return 1
 		}
+		if function.Name == "errorf" || function.Name == "newError" { // text.go
+			return 0
+		}
 		if function.Name == "complain" || function.Name == "failIf" { // expression.go, jwt.go
 			return 2
 		}

@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 )
@@ -21,14 +20,13 @@ const (
 type policy struct {
 	rule     rule
 	headers  []*forwardHeader
-	username claimKey
+	username *headerFormat // nil without
 }
 
 // forwardHeader is one header for the upstream; name is canonical.
 type forwardHeader struct {
-	name    string
-	format  *headerFormat
-	isLines bool
+	name   string
+	format *headerFormat
 }
 
 // newPolicy compiles the three options of a policy. at is the path of their block, "" at the top level.
@@ -38,38 +36,34 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	made.rule, err = parseRule(c.Claims)
 	p.addError(at+"claims", err)
 	if c.UsernameClaim != "" {
-		made.username, err = parseClaimKey(c.UsernameClaim)
+		made.username = &headerFormat{}
+		made.username.claim, err = parseClaimKey(c.UsernameClaim)
 		p.addError(at+"usernameClaim", err)
 	}
 	for name, text := range c.ForwardHeaders {
 		format, err := parseHeaderFormat(text)
 		p.addError(at+"forwardHeaders."+name, err)
-		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format, isLines: format != nil && isLines(format)})
+		made.headers = append(made.headers, &forwardHeader{name: http.CanonicalHeaderKey(name), format: format})
 	}
 	return made
 }
 
 // evaluatePolicy applies the rule, and makes the headers of an identity that satisfies it. For others it returns only the user name, for
 // the access log.
-func evaluatePolicy(by *policy, id identity) (*principal, error) {
-	p := &principal{}
+func evaluatePolicy(by *policy, id identity) (p *principal, err error) {
+	p = &principal{}
 	if by.username != nil {
-		if name, ok := claimText(id, by.username); ok {
-			p.user = url.User(name)
+		if lines := headerLines(by.username, id); lines != nil {
+			p.user = newUser(lines[0])
 		}
 	}
 	if !allows(by.rule, id) {
 		return p, errNotAllowed
 	}
 	for _, h := range by.headers {
-		if h.isLines && id != nil {
-			if lines := headerLines(h.format, id); lines != nil {
-				p.names = append(p.names, h.name)
-				p.values = append(p.values, lines)
-			}
-		} else if value, isThere := formatHeader(h.format, id); isThere {
+		if lines := headerLines(h.format, id); lines != nil {
 			p.names = append(p.names, h.name)
-			p.values = append(p.values, []string{value})
+			p.values = append(p.values, lines)
 		}
 	}
 	return p, nil

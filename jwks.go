@@ -18,8 +18,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"fmt"
 	"math"
 	"math/big"
 	"strings"
@@ -88,7 +86,7 @@ func newKey(public any) (*key, error) {
 		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign bit's byte
 		return &key{kind: "OKP Ed25519", public: k}, failIf(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
 	}
-	return nil, errors.New("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
+	return nil, newError("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
 }
 
 // smallOrders are the points of order 1, 2, 4 and 8 in all encodings: with such a key, one signature fits many messages. The last byte is
@@ -103,7 +101,7 @@ eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f`
 func newSecretKey(secret []byte, algs []string) (*key, error) {
 	for _, alg := range algs {
 		if size := minHMACKeyBytes[alg]; len(secret) < size { // 0: unknown algorithm, which the check of the options reports
-			return nil, fmt.Errorf("must have at least %d bytes for %s, got %d", size, alg, len(secret))
+			return nil, errorf("must have at least %d bytes for %s, got %d", size, alg, len(secret))
 		}
 	}
 	return &key{kind: "oct", public: secret}, nil
@@ -114,7 +112,7 @@ func newSecretKey(secret []byte, algs []string) (*key, error) {
 func readKeySet(set map[string]any) ([]*key, error) {
 	items, ok := set["keys"].([]any)
 	if !ok {
-		return nil, fmt.Errorf("key set: keys: must be an array, got %.4s", quoteJSON(set["keys"])) // no more: it may hold secret keys
+		return nil, errorf("key set: keys: must be an array, got %.4s", quoteJSON(set["keys"])) // no more: it may hold secret keys
 	}
 	var keys []*key
 	usable, reason := 0, "it is empty"
@@ -134,7 +132,7 @@ func readKeySet(set map[string]any) ([]*key, error) {
 		}
 	}
 	if usable == 0 {
-		return nil, fmt.Errorf("key set: no usable key of %d: %s", len(items), reason)
+		return nil, errorf("key set: no usable key of %d: %s", len(items), reason)
 	}
 	return keys, nil
 }
@@ -145,25 +143,25 @@ func parseJWK(item any) (*key, error) {
 	jwk, _ := item.(map[string]any)
 	use, operations, kty, crv := jwk["use"], jwk["key_ops"], stringOf(jwk["kty"]), stringOf(jwk["crv"])
 	if use != nil && use != "" && use != "sig" || operations != nil && !contains(stringsOf(operations), "verify") {
-		return nil, fmt.Errorf("must be for signatures, got use %s, key_ops %s", quoteJSON(use), quoteJSON(operations))
+		return nil, errorf("must be for signatures, got use %s, key_ops %s", quoteJSON(use), quoteJSON(operations))
 	}
 	if jwk["d"] != nil { // RFC 7518 6.2.2, 6.3.2, RFC 8037 2: a private key, as bad as a secret one
-		return nil, errors.New("must be a public key, got a private one; whoever reads the set could sign")
+		return nil, newError("must be a public key, got a private one; whoever reads the set could sign")
 	}
 	var public any // nil: of an unknown kind
 	for _, name := range strings.Fields("n e x y") {
 		if _, err := decodeMember(jwk, name); err != nil {
-			return nil, fmt.Errorf("kty %s: %w", quoteJSON(kty), err)
+			return nil, errorf("kty %s: %w", quoteJSON(kty), err)
 		}
 	}
 	if chain := stringsOf(jwk["x5c"]); len(chain) > 0 && stringOf(jwk["n"])+stringOf(jwk["x"]) == "" { // RFC 7517 4.7: standard base64
 		der, err := base64.StdEncoding.DecodeString(chain[0])
 		if err != nil {
-			return nil, errors.New("x5c: must be base64")
+			return nil, newError("x5c: must be base64")
 		}
 		certificate, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, fmt.Errorf("x5c: %w", err)
+			return nil, errorf("x5c: %w", err)
 		}
 		public = certificate.PublicKey
 	} else if kty == "RSA" {
@@ -176,7 +174,7 @@ func parseJWK(item any) (*key, error) {
 	}
 	k, err := newKey(public)
 	if err != nil {
-		return nil, fmt.Errorf("kty %s: %w", quoteJSON(jwk["kty"]), err)
+		return nil, errorf("kty %s: %w", quoteJSON(jwk["kty"]), err)
 	}
 	k.kid = stringOf(jwk["kid"])
 	k.alg = normalizedAlg(stringOf(jwk["alg"]))
@@ -199,7 +197,11 @@ func numberIn(jwk map[string]any, name string) *big.Int {
 // fitsAlgorithm reports whether k may verify alg: it has the right kind and curve, and is not reserved for another algorithm (RFC 8725 3.1:
 // a key is used with one algorithm). So an RSA key is never used as the secret of HS256.
 func fitsAlgorithm(k *key, alg string) bool {
-	return algorithms[alg] == k.kind && (k.alg == "" || k.alg == alg)
+	switch k.alg {
+	case "", alg:
+		return algorithms[alg] == k.kind
+	}
+	return false
 }
 
 // digest hashes a message. Each key that is tried hashes again, which costs a tenth of verifying.
@@ -209,31 +211,33 @@ func digest(hash crypto.Hash, message string) []byte {
 	return h.Sum(nil)
 }
 
+var verifyPKCS1v15, verifyPSS, verifyEd25519 = rsa.VerifyPKCS1v15, rsa.VerifyPSS, ed25519.Verify
+
 // verifySignature checks the signature of t with k. verifyToken decides whether t's algorithm is acceptable at all.
 func verifySignature(t *token, k *key) error {
 	if !fitsAlgorithm(k, t.alg) {
-		return fmt.Errorf("signature: a key of kind %s %s is not for %s", k.kind, k.alg, t.alg)
+		return errorf("signature: a key of kind %s %s is not for %s", k.kind, k.alg, t.alg)
 	}
 	hash, good := hashes[t.alg[2:]], false
 	sum := digest(hash, t.signed)
 	switch public := k.public.(type) {
 	case *rsa.PublicKey:
 		if t.alg[0] == 'P' { // PS256 and so on
-			good = rsa.VerifyPSS(public, hash, sum, t.signature, saltLength) == nil
+			good = verifyPSS(public, hash, sum, t.signature, saltLength) == nil
 		} else {
-			good = rsa.VerifyPKCS1v15(public, hash, sum, t.signature) == nil
+			good = verifyPKCS1v15(public, hash, sum, t.signature) == nil
 		}
 	case *ecdsa.PublicKey:
 		good = verifyECDSA(public, sum, t.signature)
 	case ed25519.PublicKey:
-		good = ed25519.Verify(public, []byte(t.signed), t.signature)
+		good = verifyEd25519(public, []byte(t.signed), t.signature)
 	case []byte:
 		good = verifyHMAC(hash, public, t)
 	}
-	if !good {
-		return fmt.Errorf("signature: does not match key %q", k.kid)
+	if good {
+		return nil
 	}
-	return nil
+	return errorf("signature: does not match key %q", k.kid)
 }
 
 func verifyHMAC(hash crypto.Hash, secret []byte, t *token) bool {
@@ -273,7 +277,7 @@ func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (
 		signature = ed25519.Sign(private, []byte(signed))
 	}
 	if err != nil {
-		return "", fmt.Errorf("signing with %s: %w", alg, err)
+		return "", errorf("signing with %s: %w", alg, err)
 	}
 	return signed + "." + base64url.EncodeToString(signature), nil
 }
@@ -282,12 +286,12 @@ func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (
 func parsePublicKeyPEM(written string) (*key, error) {
 	block, _ := pem.Decode([]byte(written))
 	if block == nil {
-		return nil, errors.New("must be PEM: -----BEGIN PUBLIC KEY----- and so on, with its line breaks")
+		return nil, newError("must be PEM: -----BEGIN PUBLIC KEY----- and so on, with its line breaks")
 	}
 	if block.Type == "CERTIFICATE" {
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate: %w", err)
+			return nil, errorf("certificate: %w", err)
 		}
 		return newKey(certificate.PublicKey)
 	}
@@ -296,7 +300,7 @@ func parsePublicKeyPEM(written string) (*key, error) {
 	}
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("must be a public key or a certificate, got %s: %w", forLog(block.Type), err)
+		return nil, errorf("must be a public key or a certificate, got %s: %w", forLog(block.Type), err)
 	}
 	return newKey(public)
 }
@@ -308,7 +312,7 @@ func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 		block, _ = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, errors.New("must be PEM: -----BEGIN PRIVATE KEY----- and so on, with its line breaks")
+		return nil, newError("must be PEM: -----BEGIN PRIVATE KEY----- and so on, with its line breaks")
 	}
 	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if k, failed := x509.ParsePKCS1PrivateKey(block.Bytes); failed == nil { // RSA PRIVATE KEY
@@ -316,15 +320,15 @@ func parsePrivateKeyPEM(written, alg string) (crypto.Signer, error) {
 	} else if k, failed := x509.ParseECPrivateKey(block.Bytes); failed == nil { // EC PRIVATE KEY
 		private = k
 	} else if err != nil {
-		return nil, fmt.Errorf("must be a private key without password, got %s", forLog(block.Type)) // no details of a secret
+		return nil, errorf("must be a private key without password, got %s", forLog(block.Type)) // no details of a secret
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, errors.New("must be a key to sign with")
+		return nil, newError("must be a key to sign with")
 	}
 	k, err := newKey(signer.Public())
 	if err == nil && !fitsAlgorithm(k, alg) {
-		err = fmt.Errorf("must be a key for %s, got %s", alg, k.kind)
+		err = errorf("must be a key for %s, got %s", alg, k.kind)
 	}
 	return signer, err
 }
@@ -341,7 +345,7 @@ func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, er
 	}
 	block, _ := pem.Decode([]byte(certificate))
 	if block == nil {
-		return nil, errors.New("must be PEM: -----BEGIN CERTIFICATE----- and so on, with its line breaks")
+		return nil, newError("must be PEM: -----BEGIN CERTIFICATE----- and so on, with its line breaks")
 	}
 	parsed, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -349,7 +353,7 @@ func keyNames(kid, certificate string, signer crypto.Signer) (map[string]any, er
 	}
 	ours, _ := x509.MarshalPKIXPublicKey(signer.Public())
 	if !bytes.Equal(ours, parsed.RawSubjectPublicKeyInfo) {
-		return nil, errors.New("must be the certificate of clientKey, got that of another key")
+		return nil, newError("must be the certificate of clientKey, got that of another key")
 	}
 	old, sum := sha1.Sum(block.Bytes), sha256.Sum256(block.Bytes)
 	names["x5t"] = base64url.EncodeToString(old[:])
@@ -377,8 +381,13 @@ func verifyToken(ctx context.Context, s *cachedDocument, t *token, accepted []st
 	if s.fetch == nil || err == nil && !isOld {
 		return err
 	}
-	newer, fetchErr := refetchDocument(ctx, s, known.version, t)
-	if newer.version > known.version {
+	return verifyWithNewerKeys(ctx, s, t, known.version, found, err)
+}
+
+// verifyWithNewerKeys is the rest of verifyToken: found and err are the result with the keys of that version.
+func verifyWithNewerKeys(ctx context.Context, s *cachedDocument, t *token, version int, found bool, err error) error {
+	newer, fetchErr := refetchDocument(ctx, s, version, t)
+	if newer.version > version {
 		found, err = verifyWithKeys(newer.value, t)
 	}
 	if !found && fetchErr != nil {
@@ -398,14 +407,14 @@ func verifyWithKeys(set any, t *token) (found bool, err error) {
 			continue
 		}
 		if tries++; tries > maxTries {
-			return true, fmt.Errorf("signature: does not match any of the %d keys for %s that are tried at most, and there are more; let the issuer say which by a kid", maxTries, t.alg)
+			return true, errorf("signature: does not match any of the %d keys for %s that are tried at most, and there are more; let the issuer say which by a kid", maxTries, t.alg)
 		}
 		if err = verifySignature(t, k); err == nil {
 			return true, nil
 		}
 	}
 	if tries == 0 {
-		err = fmt.Errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, keyProblem(keys, t.kid))
+		err = errorf("signature: none of the issuer's %d keys is %q for %s%s", len(keys), t.kid, t.alg, keyProblem(keys, t.kid))
 	}
 	return tries > 0, err
 }

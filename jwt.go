@@ -2,14 +2,11 @@ package oidc
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // JSON Web Tokens are parsed and their claims checked here, without any I/O. House rules of this file:
@@ -61,29 +58,28 @@ var parsedHeaders = &boundedCache{young: map[string]cacheEntry{}, capacity: 64 <
 //
 // Any visitor can make us do this, so its cost is bounded: some 50 µs for a usual token, 2 to 4 ms for 64 KB of only numbers or names, 10 ms
 // for 64 KB of only objects.
-func parseToken(raw string) (*token, error) {
-	parts := strings.SplitN(raw, ".", 6) // limited, as the text may be all dots
+func parseToken(raw string) (t *token, err error) {
+	parts := splitN(raw, ".", 6) // limited, as the text may be all dots
 	if len(raw) > maxTokenSize {
-		return nil, fmt.Errorf("token: must have at most %d bytes, got %d", maxTokenSize, len(raw))
+		return nil, errorf("token: must have at most %d bytes, got %d", maxTokenSize, len(raw))
 	}
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("token: must have three parts, got %d; encrypted tokens (five parts) and opaque ones cannot be read", len(parts))
+		return nil, errorf("token: must have three parts, got %d; encrypted tokens (five parts) and opaque ones cannot be read", len(parts))
 	}
-	var headerErr error
-	header, isKnown := cacheGet(parsedHeaders, parts[0]).(*token)
-	if !isKnown {
-		header, headerErr = readHeader(parts[0])
+	if t, _ = cacheGet(parsedHeaders, parts[0]).(*token); t == nil {
+		if t, err = readHeader(parts[0]); err != nil {
+			return nil, err
+		}
 	}
-	claims, claimsErr := decodeObject("payload", parts[1])
-	signature, err := decodePart("signature", parts[2])
-	if err = firstError(headerErr, claimsErr, err); err != nil {
+	made := *t
+	made.signed = parts[0] + "." + parts[1]
+	if made.claims, err = decodeObject("payload", parts[1]); err != nil {
 		return nil, err
 	}
-	t := *header
-	t.signed = parts[0] + "." + parts[1]
-	t.claims = claims
-	t.signature = signature
-	return &t, nil
+	if made.signature, err = decodePart("signature", parts[2]); err != nil {
+		return nil, err
+	}
+	return &made, nil
 }
 
 // readHeader reads what we use of a JOSE header, and refuses what would change how the token must be read. Embedded and linked keys (jwk,
@@ -95,11 +91,11 @@ func readHeader(part string) (*token, error) {
 	}
 	t := &token{alg: normalizedAlg(stringOf(header["alg"])), kid: stringOf(header["kid"]), typ: stringOf(header["typ"])}
 	if algorithms[t.alg] == "" { // must be exactly one that we know; "none", in any spelling, is not
-		return nil, fmt.Errorf("alg: not a signature algorithm that is known here, got %s", quoteJSON(header["alg"]))
+		return nil, errorf("alg: not a signature algorithm that is known here, got %s", quoteJSON(header["alg"]))
 	}
 	for _, name := range []string{"crit", "b64"} { // RFC 7515 4.1.11, RFC 7797 7
 		if hasKey(header, name) {
-			return nil, fmt.Errorf("%s: asks for an extension, none is understood", name)
+			return nil, errorf("%s: asks for an extension, none is understood", name)
 		}
 	}
 	if len(part) < 1<<10 {
@@ -108,14 +104,13 @@ func readHeader(part string) (*token, error) {
 	return t, nil
 }
 
-func decodeObject(name, part string) (map[string]any, error) {
+func decodeObject(name, part string) (object map[string]any, err error) {
 	data, err := decodePart(name, part)
 	if err != nil {
 		return nil, err
 	}
-	object, err := parseObject(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if object, err = parseObject(data); err != nil {
+		return nil, errorf("%s: %w", name, err)
 	}
 	return object, nil
 }
@@ -133,53 +128,52 @@ var escapedNameCharacter = regexp.MustCompile(`\\u00(4[1-9a-fA-F]|5[0-9aAfF]|6[1
 
 // parseObject reads one JSON object, strictly: valid UTF-8, no decisive name twice in any object, bounded in size and depth, nothing after
 // it. Names are kept as they are, so only exactly "sub" is read as sub. Numbers stay text (json.Number).
-func parseObject(data []byte) (map[string]any, error) {
-	written := string(data)
-	isText := utf8.ValidString(written)
-	if !isText || len(data) > maxJSONSize || strings.Count(written, "{")+strings.Count(written, "[") > maxLevels && !isShallow(written) {
-		return nil, jsonTextError(isText, len(data))
+func parseObject(data []byte) (object map[string]any, err error) {
+	if !isUTF8(data) || len(data) > maxJSONSize || len(data) > maxLevels && !isShallow(string(data)) {
+		return nil, jsonTextError(data)
 	}
 	var value any
-	decoder := json.NewDecoder(strings.NewReader(written))
+	decoder := newDecoder(newReader(data))
 	decoder.UseNumber()
-	if err := decoder.Decode(&value); err != nil {
-		return nil, fmt.Errorf("JSON: must be an object: %w", err)
+	if err = decoder.Decode(&value); err != nil {
+		return nil, errorf("JSON: must be an object: %w", err)
 	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("JSON: must be an object: got %.4s", quoteJSON(value)) // no more: it may hold tokens
+	if object, _ = value.(map[string]any); object == nil {
+		return nil, errorf("JSON: must be an object: got %.4s", quoteJSON(value)) // no more: it may hold tokens
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("JSON: must end after the object")
+	if !isJSON(data) {
+		return nil, newError("JSON: must end after the object")
 	}
-	encoded, _ := json.Marshal(value) // cannot fail; if it did, the comparison would
-	again := string(encoded)
-	written = unescaped.Replace(written)
+	again, _ := toJSON(value) // cannot fail; if it did, the comparison would
+	written := unescaped.Replace(string(data))
 	// Every member has a colon, and all other colons are in strings. So both texts have the same number of colons, unless a member was dropped
 	// because another one has its name. Reading token by token would cost the interpreter five times as much.
-	if strings.Count(written, ":") != strings.Count(again, ":") || strings.Count(written, "\ufffd") < strings.Count(again, "\ufffd") {
-		if err := checkDroppedMembers(written, again); err != nil {
+	if count(written, ":") != countBytes(again, colon) || count(written, "\ufffd") < countBytes(again, replacement) {
+		if err = checkDroppedMembers(written, string(again)); err != nil {
 			return nil, err
 		}
 	}
 	return object, nil
 }
 
+// colon and replacement are what parseObject counts.
+var colon, replacement = []byte(":"), []byte("\ufffd")
+
 // jsonTextError says what is wrong with JSON that is not UTF-8, too long or too deep.
-func jsonTextError(isText bool, size int) error {
-	if size > maxJSONSize {
-		return fmt.Errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, size)
+func jsonTextError(data []byte) error {
+	if len(data) > maxJSONSize {
+		return errorf("JSON: must have at most %d bytes, got %d", maxJSONSize, len(data))
 	}
-	if !isText { // the library would replace it by U+FFFD, and two names could become one
-		return errors.New("JSON: must be UTF-8")
+	if !isUTF8(data) { // the library would replace it by U+FFFD, and two names could become one
+		return newError("JSON: must be UTF-8")
 	}
-	return fmt.Errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
+	return errorf("JSON: must be complete, and at most %d levels deep", maxLevels)
 }
 
 // checkDroppedMembers refuses an object if decoding may have lost something decisive: a member, or part of what tells two users apart.
 func checkDroppedMembers(written, again string) error {
 	if strings.Contains(again, "\ufffd") { // half a surrogate pair is decoded as this, so two users could get the same sub
-		return errors.New("JSON: must be Unicode, got half a surrogate pair")
+		return newError("JSON: must be Unicode, got half a surrogate pair")
 	}
 	again = unescaped.Replace(again)
 	isRepeated := escapedNameCharacter.MatchString(written)
@@ -187,16 +181,16 @@ func checkDroppedMembers(written, again string) error {
 		isRepeated = isRepeated || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
 	}
 	if isRepeated {
-		return errors.New("JSON: must not have a name twice in one object")
+		return newError("JSON: must not have a name twice in one object")
 	}
 	return nil
 }
 
-// isShallow reports whether a JSON text is complete and nested at most maxLevels deep. The library has a deeper limit of its own, so it gets
-// the text inside as many arrays as make up the difference.
+// isShallow reports whether a JSON text is nested at most maxLevels deep; one that might be deeper must also be complete. The library has a
+// deeper limit of its own, so it gets the text inside as many arrays as make up the difference.
 func isShallow(written string) bool {
 	outside := libraryDepth - maxLevels
-	return json.Valid([]byte(strings.Repeat("[", outside) + written + strings.Repeat("]", outside)))
+	return count(written, "{")+count(written, "[") <= maxLevels || json.Valid([]byte(strings.Repeat("[", outside)+written+strings.Repeat("]", outside)))
 }
 
 // checkIDToken checks the claims of an ID token at sign-in: sent is what was requested, accessToken came with the token. The steps are those
@@ -280,7 +274,7 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 // has them. The type at+jwt is not required, since most providers do not set it.
 func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
 	if (r.client != "" || t.claims["nonce"] != nil || t.claims["at_hash"] != nil) && isIDToken(r, t) {
-		return errors.New("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
+		return newError("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
 	}
 	err := firstError(
 		checkKind(r, t.claims),
@@ -354,13 +348,13 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 		other = idKind.FindString(stated)
 	}
 	if other != "" {
-		return fmt.Errorf("typ: expected an access token, got %q", strings.TrimSpace(other))
+		return errorf("typ: expected an access token, got %q", strings.TrimSpace(other))
 	}
 	if claims["events"] != nil {
-		return errors.New("typ: expected an access token, got a logout token")
+		return newError("typ: expected an access token, got a logout token")
 	}
 	if claims["ati"] != nil || claims["granted_scopes"] != nil { // Spring's name the access token that they are for, UAA's the scopes it may get
-		return errors.New("typ: expected an access token, got a refresh token")
+		return newError("typ: expected an access token, got a refresh token")
 	}
 	return failIf(claims["cnf"] != nil, "cnf", "bound to the key of its sender, which cannot be asked for here, got %s; let the provider issue Bearer tokens without mutual TLS or DPoP to this client", claims["cnf"])
 }
@@ -369,7 +363,7 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 // its claims tell which.
 func checkType(t *token, accepted ...string) error {
 	if t.typ != "" && !contains(accepted, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
-		return fmt.Errorf("typ: expected %q, got %q", accepted, t.typ)
+		return errorf("typ: expected %q, got %q", accepted, t.typ)
 	}
 	return nil
 }
@@ -494,15 +488,15 @@ func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge 
 
 func dateError(t *token, name string, date, age, skew, maxAge int64) error {
 	if date == 0 {
-		return fmt.Errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
+		return errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
 	}
 	if name == "exp" {
-		return fmt.Errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", age, skew)
+		return errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", age, skew)
 	}
 	if age < -skew {
-		return fmt.Errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, skew)
+		return errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, skew)
 	}
-	return fmt.Errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
+	return errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
 }
 
 // checkName demands a string of at most size bytes, and, if it is required, not an empty one. A number is refused: 5 and "5" would become the

@@ -1,10 +1,14 @@
 package oidc
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // Small helpers for strings and JSON values.
@@ -86,12 +90,23 @@ func firstError(checks ...error) error {
 
 // decodePart decodes base64url as a JWS must spell it (RFC 7515 2): no padding, no line breaks, no stray bits at the end. Otherwise one token
 // could be written in several ways.
-func decodePart(name, part string) ([]byte, error) {
-	data, err := base64url.DecodeString(part)
-	if err != nil || strings.ContainsAny(part, "\r\n") { // the library skips these even in strict mode
-		return nil, fmt.Errorf("%s: must be base64url without padding and line breaks", name)
+func decodePart(name, part string) (data []byte, err error) {
+	data, err = base64url.DecodeString(part)
+	if err != nil || containsAny(part, "\r\n") { // the library skips these even in strict mode
+		return nil, errorf("%s: must be base64url without padding and line breaks", name)
 	}
 	return data, nil
 }
 
 var base64url = base64.RawURLEncoding.Strict()
+
+// Functions of the library that are called, or might be, for each token or session that was not seen before. A package variable spares the
+// interpreter a selector: it allocates one on each call of a function, also for a branch that is not taken.
+var (
+	errorf, newError               = fmt.Errorf, errors.New
+	count, countBytes, containsAny = strings.Count, bytes.Count, strings.ContainsAny
+	splitN, joinTexts, hasPrefix   = strings.SplitN, strings.Join, strings.HasPrefix
+	isUTF8, newReader              = utf8.Valid, bytes.NewReader
+	newDecoder, isJSON, toJSON     = json.NewDecoder, json.Valid, json.Marshal
+	containsText, newUser          = strings.Contains, url.User
+)
