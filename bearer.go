@@ -40,6 +40,7 @@ type tokenVerifier struct {
 	headers            map[string]*template.Template
 	isTemplated        bool // the headers of the introspection request depend on the request
 	looksBeyondHeaders bool // a token may be in a place other than a header
+	hasOtherPlaces     bool // a request may have more than one token for it
 	tokenTypeHint      string
 	cacheLifetime      time.Duration // how long a tokenInfo is cached
 
@@ -58,8 +59,7 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 		headers, credential, err = introspectionHeaders(m.tokens.introspection, req, credential)
 	}
 	if err == nil {
-		p = findPrincipal(m.cache, credential)
-		if p == nil || time.Until(p.validUntil) <= 0 {
+		if p = findPrincipal(m.cache, credential); p == nil {
 			p, err = verifyBearer(req.Context(), m, raw, credential, headers)
 		}
 	}
@@ -67,31 +67,33 @@ func authenticateBearer(m *middleware, req *http.Request) (p *principal, found b
 }
 
 // verifyBearer verifies a token that is not in the cache, and applies the rule.
-func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (*principal, error) {
+func verifyBearer(ctx context.Context, m *middleware, raw, credential string, headers map[string]string) (p *principal, err error) {
 	v, info, err := inspectToken(ctx, m.tokens, raw, headers)
 	if err != nil {
-		if !errors.Is(err, errUnavailable) {
-			err = errorf("%w: %s", errInvalidToken, err)
-		}
-		return nil, err
+		return nil, invalidToken(err)
 	}
 	claims := withoutClientSubject(info.claims)
-	p, err := evaluatePolicy(v.policy, identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}})
-	if err != nil {
+	if p, err = evaluatePolicy(v.policy, identity{"": claims, "access_token": claims, "raw": map[string]any{"access_token": raw}}); err != nil {
 		return p, insufficientScope(claims)
 	}
 	if !v.forwardsToken {
-		p.tokenHeader = tokenPlace(credential)
-		p.mayHaveOtherTokens = v.looksBeyondHeaders || len(v.schemes) > 1
+		p.tokenHeader, _, _ = cut(credential, ":") // "hidden", which is no header's name, if no header carried it
+		p.mayHaveOtherTokens = v.hasOtherPlaces
 	}
-	if p.sub = stringOf(claims["sub"]); p.sub == "" && m.csrf != nil {
+	p.sub, _ = claims["sub"].(string)
+	if m.csrf != nil && p.sub == "" {
 		p.credentialHash = hashText(credential)
 	}
 	return rememberPrincipal(ctx, m.clientCredentials, m.cache, credential, p, tokenInfoEnd(v, info))
 }
 
-// tokenPlace is the header that carried a token, or "hidden", which is no header's name.
-func tokenPlace(credential string) string { return strings.SplitN(credential, ":", 2)[0] }
+// invalidToken is the error for a token that could not be verified.
+func invalidToken(err error) error {
+	if errors.Is(err, errUnavailable) {
+		return err
+	}
+	return errorf("%w: %s", errInvalidToken, err)
+}
 
 // withoutClientSubject removes sub from the claims of a token that a client obtained for itself. There sub is the client's own name (RFC 9068
 // 2.2), which may be chosen freely at registration, so it must not pass for a user's (RFC 9700 4.15).
@@ -121,12 +123,12 @@ type tokenInfo struct {
 }
 
 // inspectToken verifies a JWT here if there is a jwt block; otherwise it asks the provider.
-func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (*tokenVerifier, *tokenInfo, error) {
+func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map[string]string) (v *tokenVerifier, info *tokenInfo, err error) {
 	t, err := parseToken(raw)
-	v := bt.jwt
-	if v == nil || err != nil && bt.introspection != nil {
-		info, err := introspect(ctx, bt.introspection, raw, headers)
-		return bt.introspection, info, err
+	if v = bt.jwt; v == nil || err != nil && bt.introspection != nil {
+		v = bt.introspection
+		info, err = introspect(ctx, v, raw, headers)
+		return v, info, err
 	}
 	if err == nil {
 		err = verifyToken(ctx, v.keys, t, v.rules.algorithms)
@@ -134,18 +136,18 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 	if err != nil {
 		return nil, nil, err
 	}
-	now := time.Now()
+	now := timeNow()
 	return v, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(v.rules, t, now)
 }
 
 // tokenInfoEnd is when to stop using a tokenInfo: after the time that the options say, but never after the token's expiry.
-func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) time.Time {
+func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) (end time.Time) {
 	life := v.cacheLifetime
 	if !info.isActive && life > inactiveLifetime {
 		life = inactiveLifetime
 	}
-	end := info.checkedAt.Add(life)
-	if exp, err := numericDate(info.claims, "exp"); info.isActive && err == nil && exp > 0 && exp < end.Unix() {
+	end = info.checkedAt.Add(life)
+	if exp, _ := numericDate(info.claims, "exp"); exp > 0 && exp < end.Unix() && info.isActive {
 		return time.Unix(exp, 0)
 	}
 	return end
@@ -157,6 +159,7 @@ var printableASCII = regexp.MustCompile(`^[ -~]+$`)
 // findToken returns a request's token, and the credential by which it is cached, or "". More than one token is an error (RFC 6750 2).
 func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err error) {
 	found := map[string]string{} // by credential, because both blocks may look in the same place
+	raw, credential = "", ""
 	for _, v := range bt.all {
 		for name, scheme := range v.schemes {
 			lines := req.Header[name]
@@ -164,22 +167,34 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 				return "", "", errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
 			// White space is normalized, or the upstream might read a token that we did not, and every spelling would be cached.
-			line := strings.Join(strings.Fields(strings.Join(lines, "")), " ")
-			if raw, ok := afterScheme(line, scheme); ok {
-				found[name+": "+line] = raw
+			line := joinTexts(fields(joinTexts(lines, "")), " ")
+			if token, ok := afterScheme(line, scheme); ok {
+				raw = token
+				credential = name + ": " + line
+				found[credential] = token
 			}
 		}
+	}
+	if len(found) > 1 || bt.looksBeyondHeaders {
+		return chooseToken(bt, req, found)
+	}
+	return raw, credential, nil
+}
+
+// chooseToken is the rest of findToken for a request that may have tokens in several places.
+func chooseToken(bt *bearerTokens, req *http.Request, found map[string]string) (raw, credential string, err error) {
+	for _, v := range bt.all {
 		if v.looksBeyondHeaders {
 			for _, raw := range tokensBeyondHeaders(v, req) {
 				found["hidden: "+raw] = raw
 			}
-			delete(found, "hidden: ") // a parameter without a value counts as omitted (RFC 6749 3.1)
 		}
 	}
+	delete(found, "hidden: ") // a parameter without a value counts as omitted (RFC 6749 3.1)
 	raw, credential = "", ""
 	for name, token := range found {
 		// Some proxies send one token in several headers, but none repeats it elsewhere.
-		if len(found) > 1 && (raw != "" && token != raw || strings.HasPrefix(name, "hidden: ")) {
+		if len(found) > 1 && (raw != "" && token != raw || hasPrefix(name, "hidden: ")) {
 			return "", "", errorf("%w: more than one token was sent", errInvalidRequest)
 		}
 		raw = token
@@ -293,14 +308,15 @@ func afterScheme(value, scheme string) (raw string, ok bool) {
 	if scheme == anyScheme {
 		return value[strings.LastIndexByte(value, ' ')+1:], value != ""
 	}
-	word, raw, _ := strings.Cut(value, " ")
-	return raw, strings.EqualFold(word, scheme)
+	word, raw, _ := cut(value, " ")
+	return raw, equalFold(word, scheme)
 }
 
 // bearerTokens are the verifiers of the tokens that requests bring.
 type bearerTokens struct {
 	jwt, introspection *tokenVerifier   // nil without that block
 	all                []*tokenVerifier // those that are not nil
+	looksBeyondHeaders bool             // one of them does
 }
 
 // newBearerTokens makes the verifiers of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
@@ -309,6 +325,7 @@ func newBearerTokens(l *logger, c *Config, login *client, p *problems) *bearerTo
 	for _, v := range []*tokenVerifier{bt.jwt, bt.introspection} {
 		if v != nil {
 			bt.all = append(bt.all, v)
+			bt.looksBeyondHeaders = bt.looksBeyondHeaders || v.looksBeyondHeaders
 		}
 	}
 	return bt
@@ -335,6 +352,7 @@ func newTokenVerifier(c *TokenConfig, tokenKey, at string, clockSkew int, p *pro
 	if source.Header != "" {
 		v.schemes[http.CanonicalHeaderKey(source.Header)] = source.HeaderAuthScheme
 	}
+	v.hasOtherPlaces = v.looksBeyondHeaders || len(v.schemes) > 1
 	if at, err := url.Parse(c.Resource); err == nil && c.Resource != "" {
 		if at.Path == "/" {
 			at.Path = "" // RFC 9728 3.1: only a slash that is the whole path is left out

@@ -157,7 +157,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 		}
 		credential = "Authorization: " + lines[0]
 	}
-	if known := findPrincipal(m.cache, credential); known != nil && time.Until(known.validUntil) > 0 {
+	if known := findPrincipal(m.cache, credential); known != nil {
 		return known, nil
 	}
 	p := &principal{}

@@ -100,8 +100,12 @@ func restrictUpgrade(hn *headerNames, header http.Header) {
 }
 
 // stripHeaders removes everything that a client sent under the names of our headers: the names themselves, other spellings that fold into
-// them, trailers, and mentions in Connection, which would make a proxy behind us drop the header we set.
-func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
+// them, trailers, and mentions in Connection, which would make a proxy behind us drop the header we set. It reports false, and removes
+// nothing, if there are too many names to check.
+func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) bool {
+	if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
+		return false
+	}
 	restrictUpgrade(hn, req.Header)
 	for name := range req.Header {
 		if name == "Connection" || name == "Trailer" {
@@ -115,6 +119,7 @@ func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) {
 			delete(req.Trailer, name)
 		}
 	}
+	return true
 }
 
 // stripMentions removes our headers' names from a header that lists header names, and cuts an overlong list.

@@ -202,7 +202,8 @@ func introspectionHeaders(job *tokenVerifier, req *http.Request, credential stri
 		headers[name] = value.String()
 	}
 	if job.isTemplated {
-		credential = tokenPlace(credential) + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
+		place, _, _ := strings.Cut(credential, ":")
+		credential = place + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
 	}
 	return headers, credential, nil
 }

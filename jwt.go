@@ -272,17 +272,26 @@ func checkLogoutToken(r *tokenRules, t *token, requireSid bool, now time.Time) e
 
 // checkAccessToken checks a JWT that an API received as a bearer token (RFC 9068 4, RFC 7519 7.2). Issuer and audience are checked as far as r
 // has them. The type at+jwt is not required, since most providers do not set it.
-func checkAccessToken(r *tokenRules, t *token, now time.Time) error {
+func checkAccessToken(r *tokenRules, t *token, now time.Time) (err error) {
 	if (r.client != "" || t.claims["nonce"] != nil || t.claims["at_hash"] != nil) && isIDToken(r, t) {
 		return newError("typ: expected an access token, got an ID token; see jwt.acceptIdTokens")
 	}
-	err := firstError(
-		checkKind(r, t.claims),
-		checkType(t, "jwt", "at+jwt"),
-		checkIssuer(r, t),
-		checkAudience(r, t),
-		checkExpiry(r, t, now),
-		checkNotFuture(r, t, "iat", false, unlimitedAge, now))
+	err = checkKind(r, t.claims) // one after the other: in the interpreter, a list of them costs more
+	if err == nil {
+		err = checkType(t, "jwt", "at+jwt")
+	}
+	if err == nil {
+		err = checkIssuer(r, t)
+	}
+	if err == nil {
+		err = checkAudience(r, t)
+	}
+	if err == nil {
+		err = checkExpiry(r, t, now)
+	}
+	if err == nil {
+		err = checkNotFuture(r, t, "iat", false, unlimitedAge, now)
+	}
 	if err == nil && t.claims["nbf"] != nil { // few tokens have it, and in the interpreter the call costs more than this condition
 		err = checkNotFuture(r, t, "nbf", false, unlimitedAge, now)
 	}
@@ -362,10 +371,10 @@ func checkStatedKind(r *tokenRules, claims map[string]any) error {
 // checkType compares typ, ignoring case and a leading application/ (RFC 8725 3.11, RFC 7515 4.1.9). A token without typ may be of any kind;
 // its claims tell which.
 func checkType(t *token, accepted ...string) error {
-	if t.typ != "" && !contains(accepted, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
-		return errorf("typ: expected %q, got %q", accepted, t.typ)
+	if t.typ == "" || contains(accepted, trimPrefix(toLower(t.typ), "application/")) {
+		return nil
 	}
-	return nil
+	return errorf("typ: expected %q, got %q", accepted, t.typ)
 }
 
 // checkProvenance checks what ID and logout tokens have in common: who issued it, for whom, and when (OIDC Core 3.1.3.7).
@@ -399,7 +408,7 @@ func checkClient(r *tokenRules, t *token) error {
 // empty list, for an issuer that is not known yet, accepts nothing; only nil switches the check off.
 func checkIssuer(r *tokenRules, t *token) error {
 	accepted := issuersOf(r)
-	if iss, _ := t.claims["iss"].(string); accepted == nil || iss != "" && contains(accepted, iss) {
+	if iss, _ := t.claims["iss"].(string); iss != "" && contains(accepted, iss) || accepted == nil {
 		return nil
 	}
 	return failIf(true, "issuer", "expected %s, got %s", accepted, t.claims["iss"])
@@ -449,10 +458,18 @@ func checkAudienceSlow(r *tokenRules, t *token) error {
 }
 
 // numericDate reads a NumericDate (RFC 7519 2): seconds since 1970, perhaps with a fraction, which is cut off. A missing date is 0, which some
-// providers also write ("nbf": 0), and so is null, as java-jwt writes one. The range is checked before the conversion, or 1e300 would become a
-// date long ago.
-func numericDate(claims map[string]any, name string) (int64, error) {
-	value := claims[name]
+// providers also write ("nbf": 0), and so is null, as java-jwt writes one.
+func numericDate(claims map[string]any, name string) (date int64, err error) {
+	number, _ := claims[name].(json.Number)
+	if date, _ = number.Int64(); date > 0 && date <= maxNumericDate { // out of range, it is the largest or the smallest number
+		return date, nil
+	}
+	return numericDateSlow(claims[name], name)
+}
+
+// numericDateSlow is numericDate for all but a positive integer. The range is checked before the conversion, or 1e300 would become a date long
+// ago.
+func numericDateSlow(value any, name string) (int64, error) {
 	number, _ := value.(json.Number)
 	seconds, err := number.Float64() // exact up to maxNumericDate
 	if err == nil && seconds >= 0 && seconds <= maxNumericDate {
@@ -469,7 +486,7 @@ func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	if err != nil || exp > 0 && late < r.skew {
 		return err
 	}
-	return dateError(t, "exp", exp, late, r.skew, r.skew)
+	return dateError(r, t, "exp", exp, late, r.skew)
 }
 
 // checkNotFuture demands that a date is not in the future, and at most maxAge seconds ago. Clocks differ, so the message says by how much, and
@@ -481,20 +498,20 @@ func checkNotFuture(r *tokenRules, t *token, name string, required bool, maxAge 
 		return err
 	}
 	if date == 0 || age < -r.skew || age > maxAge {
-		return dateError(t, name, date, age, r.skew, maxAge)
+		return dateError(r, t, name, date, age, maxAge)
 	}
 	return nil
 }
 
-func dateError(t *token, name string, date, age, skew, maxAge int64) error {
+func dateError(r *tokenRules, t *token, name string, date, age, maxAge int64) error {
 	if date == 0 {
 		return errorf("%s: required, got %s", name, quoteJSON(t.claims[name]))
 	}
 	if name == "exp" {
-		return errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", age, skew)
+		return errorf("exp: expired %d s ago, %d s are allowed; is this machine's clock right?", age, r.skew)
 	}
-	if age < -skew {
-		return errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, skew)
+	if age < -r.skew {
+		return errorf("%s: %d s in the future, %d s are allowed; is this machine's clock right?", name, -age, r.skew)
 	}
 	return errorf("%s: %d s ago, %d s are allowed; is this machine's clock right?", name, age, maxAge)
 }

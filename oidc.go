@@ -137,24 +137,23 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	isOpen := m.bypass != nil && bypasses(m.bypass, req) // before any header is stripped: the rule sees what the client sent
 	// Only a request that needs no sign-in may have no host at all, such as a load balancer's health check by HTTP/1.0.
-	if !hostName.MatchString(req.Host) && !(isOpen && req.Host == "") {
-		refuse(m, rw, req, http.StatusBadRequest, errBadHost) // without using the host for anything
+	if !isHostName(req.Host) && (!isOpen || req.Host != "") {
+		refuse(m, rw, req, 400, errBadHost) // without using the host for anything
 		return
 	}
-	if safe, isAll := checkSafeHeaders(m.cache, req.Header); !isAll || req.Trailer != nil {
-		if len(req.Header) > maxHeaders || len(req.Trailer) > maxHeaders {
-			refuse(m, rw, req, http.StatusRequestHeaderFieldsTooLarge, errTooManyHeaders)
+	safe, isAll := checkSafeHeaders(h.cache, req.Header)
+	if !isAll || req.Trailer != nil {
+		if !stripHeaders(m.headers, req, safe) { // a client never names itself
+			refuse(m, rw, req, 431, errTooManyHeaders)
 			return
 		}
-		stripHeaders(m.headers, req, safe) // a client never names itself
+		safe = nil
 	}
-	at := m.site.endpoints[req.URL.Path]
-	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
-		at = m.site.endpoints[forwardedPrefix(req)+req.URL.Path] // behind a StripPrefix, if the option was written as browsers see it
-	}
-	if at != nil && matchesHost(&at.location, req) {
-		serveEndpoint(m, at, rw, req)
-		return
+	if h.endpointPaths[req.URL.Path] || req.Header["X-Forwarded-Prefix"] != nil {
+		if at := findEndpoint(m.site, req); at != nil {
+			serveEndpoint(m, at, rw, req)
+			return
+		}
 	}
 	if isOpen && !m.config.BypassIdentity {
 		forwardAnonymously(h, rw, req)
@@ -166,7 +165,7 @@ func serve(h *handler, rw http.ResponseWriter, req *http.Request) {
 	}
 	switch {
 	case err == nil:
-		forward(h, who, rw, req)
+		forward(h, who, safe, rw, req)
 	case isOpen:
 		forwardAnonymously(h, rw, req)
 	default:
@@ -194,27 +193,39 @@ func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*pr
 	return authenticateClientCredentials(m, req)
 }
 
-// forward passes the request on with its principal's headers. rw is not wrapped, so streaming and websockets keep working.
-func forward(h *handler, who *principal, rw http.ResponseWriter, req *http.Request) {
-	m := h.middleware
-	line := req.Header[h.credentialHeader]
-	stripOwn(m.headers, req)
-	delete(req.Header, who.tokenHeader)
+// forward passes the request on with its principal's headers. rw is not wrapped, so streaming and websockets keep working. safe are the names
+// of headers that need no check, if the request has no others.
+func forward(h *handler, who *principal, safe map[string]bool, rw http.ResponseWriter, req *http.Request) {
+	pc, header := h.cache, req.Header
+	line := header[h.credentialHeader]
+	stripOwn(pc.headers, req)
+	delete(header, who.tokenHeader)
 	if who.mayHaveOtherTokens {
-		removeTokens(m.tokens, req)
+		removeTokens(h.middleware.tokens, req)
 	}
-	safe, isAll := checkSafeHeaders(m.cache, req.Header)
-	if !isAll {
-		safe = addSafeHeaders(m.cache, req.Header, safe)
+	if safe == nil {
+		safe = addSafeHeaders(pc, header)
 	}
 	for set := who.headers; set != nil; set = set.next {
-		req.Header[set.name] = set.values
+		header[set.name] = set.values
 	}
 	req.URL.User = who.user
-	if m.sessions == nil || who.sessionID != "" { // with sign-in, the cached header is Cookie; a bearer token came in another one
-		cacheAdmitted(m.cache, who, req.Host, line, req.Header[h.credentialHeader], safe)
+	if !pc.hasLogin || who.sessionID != "" { // with sign-in, the cached header is Cookie; a bearer token came in another one
+		cacheAdmitted(pc, who, req, line, safe)
 	}
 	h.next.ServeHTTP(rw, req)
+}
+
+// findEndpoint returns the endpoint that a request is for, or nil.
+func findEndpoint(st *site, req *http.Request) *endpoint {
+	at := st.endpoints[req.URL.Path]
+	if at == nil && req.Header["X-Forwarded-Prefix"] != nil {
+		at = st.endpoints[forwardedPrefix(req)+req.URL.Path] // behind a StripPrefix, if the option was written as browsers see it
+	}
+	if at == nil || !matchesHost(&at.location, req) {
+		return nil
+	}
+	return at
 }
 
 // endpoint is one of our own addresses.

@@ -52,6 +52,7 @@ var (
 
 	// What each request calls: a package variable spares it the selector (an allocation).
 	lockForReading, unlockForReading, timeUntil, cut, hash = principalsLock.RLock, principalsLock.RUnlock, time.Until, strings.Cut, sha256.Sum256
+	lockForWriting, unlockForWriting                       = principalsLock.Lock, principalsLock.Unlock
 
 	expiredPrincipal = &principal{} // returned instead of nil when none was found: validUntil is zero
 )
@@ -210,20 +211,22 @@ func withHeaderLine(pc *principalCache, p *principal, rest []string) *principal 
 	return &made
 }
 
-// findPrincipal returns the cached principal of a credential, which may have expired, or nil. One in the former half moves to the recent
-// half.
-func findPrincipal(pc *principalCache, credential string) *principal {
+// findPrincipal returns the cached principal of a credential, or nil. One in the former half moves to the recent half.
+func findPrincipal(pc *principalCache, credential string) (p *principal) {
 	key := hash([]byte(pc.salt + credential))
-	principalsLock.RLock()
-	p := recentPrincipals.byKey[key]
-	before := formerPrincipals.byKey[key]
-	principalsLock.RUnlock()
-	if before != nil {
-		principalsLock.Lock()
+	lockForReading()
+	p = recentPrincipals.byKey[key]
+	isFormer := formerPrincipals.byKey[key] != nil
+	unlockForReading()
+	if isFormer {
+		lockForWriting()
 		p = promotePrincipal(key)
-		principalsLock.Unlock()
+		unlockForWriting()
 	}
-	return p
+	if p == nil || timeUntil(p.validUntil) > 0 {
+		return p
+	}
+	return nil
 }
 
 // promotePrincipal returns the principal of a key, after moving it from the former half to the recent half. The caller holds the lock.
@@ -238,13 +241,14 @@ func promotePrincipal(key [sha256.Size]byte) *principal {
 func cachePrincipal(pc *principalCache, p *principal, credential string) {
 	p.cacheKey = hash([]byte(pc.salt + credential))
 	p.clientState = pc.state
-	if !pc.hasLogin && pc.header != "" && (pc.isReplaced || p.tokenHeader == pc.header) {
+	lockForWriting()
+	if pc.hasLogin {
+		p.hasCookiePrefix = hasPrefix("; "+credential, pc.cookiePrefix)
+	} else if pc.header != "" && (pc.isReplaced || p.tokenHeader == pc.header) {
 		p.headers = &upstreamHeader{pc.header, nil, p.headers}
 	}
-	principalsLock.Lock()
-	p.hasCookiePrefix = pc.hasLogin && strings.HasPrefix("; "+credential, pc.cookiePrefix)
 	insertPrincipal(p)
-	principalsLock.Unlock()
+	unlockForWriting()
 }
 
 // insertPrincipal stores a principal in place of one with the same key. The caller holds the lock.
@@ -339,33 +343,36 @@ func cacheLine(lines map[string]*principal, line string, rest []string, made *pr
 
 // cacheAdmitted records which headers are safe beside a principal that serve let in, and caches the line that carried its credential. A
 // token's line is cached only when it comes a second time, since most do not.
-func cacheAdmitted(pc *principalCache, who *principal, host string, line, rest []string, safe map[string]bool) {
+func cacheAdmitted(pc *principalCache, who *principal, req *http.Request, line []string, safe map[string]bool) {
 	whole := *who
 	whole.safeHeaders = safe
-	principalsLock.Lock()
+	lockForWriting()
 	isThere := recentPrincipals.byKey[who.cacheKey] == who // otherwise it has just been signed out
 	if isThere {
 		recentPrincipals.byKey[who.cacheKey] = &whole
 	}
-	if pc.hosts[host] == nil {
-		cacheHost(pc, host)
+	if pc.hosts[req.Host] == nil {
+		cacheHost(pc, req.Host)
 	}
-	principalsLock.Unlock()
-	if isThere && len(line) == 1 && (pc.hasLogin || who.safeHeaders != nil) {
-		cacheAdmittedLine(pc, &whole, line[0], rest)
+	unlockForWriting()
+	if isThere && (pc.hasLogin || who.safeHeaders != nil) {
+		cacheAdmittedLine(pc, &whole, line, req.Header[pc.header])
 	}
 }
 
 // cacheAdmittedLine caches the line by which serve let a principal in, unless it spells a token differently from the cache key, or carries
 // the session in a cookie of another name than cookiePrefix.
-func cacheAdmittedLine(pc *principalCache, who *principal, line string, rest []string) {
-	isKey := who.hasCookiePrefix || !pc.hasLogin && (len(pc.headers.credentials) == 0 || hash([]byte(pc.keyPrefix+line)) == who.cacheKey)
-	principalsLock.Lock()
+func cacheAdmittedLine(pc *principalCache, who *principal, line, rest []string) {
+	if len(line) != 1 {
+		return
+	}
+	isKey := who.hasCookiePrefix || !pc.hasLogin && (len(pc.headers.credentials) == 0 || hash([]byte(pc.keyPrefix+line[0])) == who.cacheKey)
+	lockForWriting()
 	removeLines(who.cacheKey) // their safe headers are out of date
 	if isKey && recentPrincipals.byKey[who.cacheKey] == who {
-		cacheLine(pc.byHeaderLine, line, rest, withHeaderLine(pc, who, rest))
+		cacheLine(pc.byHeaderLine, line[0], rest, withHeaderLine(pc, who, rest))
 	}
-	principalsLock.Unlock()
+	unlockForWriting()
 }
 
 // cacheHost records a valid host. The caller holds the lock.
@@ -381,17 +388,21 @@ func cacheHost(pc *principalCache, host string) {
 // checkSafeHeaders returns the header names that no backend can take for one of ours, and whether the request has only such headers: the
 // library skips the known names, and fails to write any other.
 func checkSafeHeaders(pc *principalCache, header http.Header) (known map[string]bool, isAll bool) {
-	principalsLock.RLock()
+	lockForReading()
 	known = pc.safeHeaders
-	principalsLock.RUnlock()
+	unlockForReading()
 	return known, header.WriteSubset(failingWriter, known) == nil
 }
 
 // neverSafe are headers whose values must be checked each time.
 var neverSafe = map[string]bool{"Connection": true, "Trailer": true, "Upgrade": true}
 
-// addSafeHeaders adds the header names of a request that was stripped already, except those whose values matter.
-func addSafeHeaders(pc *principalCache, header http.Header, known map[string]bool) map[string]bool {
+// addSafeHeaders returns the safe names, after it has added those of a request that was stripped already, except those whose values matter.
+func addSafeHeaders(pc *principalCache, header http.Header) map[string]bool {
+	known, isAll := checkSafeHeaders(pc, header)
+	if isAll {
+		return known
+	}
 	learnt := map[string]bool{} // a new map: requests are reading the old one
 	for name := range header {
 		if !known[name] && !pc.headers.credentials[name] && !neverSafe[name] && len(name) <= maxSafeHeaderLength {

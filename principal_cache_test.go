@@ -592,7 +592,7 @@ func TestPrincipalCacheKeepsFewLines(t *testing.T) {
 		return p
 	}
 	noteOf := func(p *principal, line ...string) *principal {
-		cacheAdmitted(m.cache, p, "", line, nil, map[string]bool{"Cookie": true})
+		cacheAdmitted(m.cache, p, &http.Request{}, line, map[string]bool{"Cookie": true})
 		return recentPrincipals.byKey[p.cacheKey]
 	}
 	p := keep("s=1", "one")

@@ -145,7 +145,7 @@ func returnURL(st *site, req *http.Request, address string) string {
 
 // sharesStateCookie reports whether a host is one of those that share a state cookie.
 func sharesStateCookie(st *site, host string) bool {
-	return st.stateDomain != "" && hostName.MatchString(host) && domainMatches(host, st.stateDomain)
+	return st.stateDomain != "" && isHostName(host) && domainMatches(host, st.stateDomain)
 }
 
 // defaultPage is where a sign-in ends that has no page to return to. It is never one of our own addresses: that would be a loop.

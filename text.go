@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -109,4 +110,6 @@ var (
 	isUTF8, newReader              = utf8.Valid, bytes.NewReader
 	newDecoder, isJSON, toJSON     = json.NewDecoder, json.Valid, json.Marshal
 	containsText, newUser          = strings.Contains, url.User
+	equalFold, fields, timeNow     = strings.EqualFold, strings.Fields, time.Now
+	trimPrefix, toLower            = strings.TrimPrefix, strings.ToLower
 )
