@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -61,7 +60,7 @@ func checkMatcher(c *condition, last string) error {
 			text = c.args[0]
 		}
 		if contains(strings.Fields(mistake.names), c.name) && mistake.pattern.MatchString(text) {
-			return fmt.Errorf("%q would never match: it %s", text, mistake.words)
+			return errorf("%q would never match: it %s", text, mistake.words)
 		}
 	}
 	return nil
@@ -72,7 +71,7 @@ func checkMatcher(c *condition, last string) error {
 func prepareBypass(c *condition) error {
 	var err error
 	if contains(c.args, "") {
-		return errors.New("an empty argument")
+		return newError("an empty argument")
 	}
 	last := c.args[len(c.args)-1]
 	if len(c.args) == 1 && strings.HasPrefix(c.name, "Query") {
@@ -91,11 +90,11 @@ func prepareBypass(c *condition) error {
 		if utf8.RuneCountInString(last) != len(last) {
 			err = errForeignHost
 		} else if strings.ContainsAny(last, ":/, @") && net.ParseIP(last) == nil {
-			err = errors.New(`expected one host, without scheme and port; several conditions are joined with "||"`)
+			err = newError(`expected one host, without scheme and port; several conditions are joined with "||"`)
 		}
 	case "Path", "PathPrefix":
 		if last[0] != '/' || strings.ContainsAny(last, `?#%;\`) || strings.Contains(last, "//") {
-			err = fmt.Errorf(`expected a decoded path that begins with "/", without query, "%%", ";", "\" or "//", got %q`, last)
+			err = errorf(`expected a decoded path that begins with "/", without query, "%%", ";", "\" or "//", got %q`, last)
 		}
 		if c.name == "PathPrefix" {
 			pattern = strings.TrimSuffix(pattern, "$")
@@ -103,12 +102,12 @@ func prepareBypass(c *condition) error {
 	case "Method":
 		pattern = strings.ToUpper(pattern)
 		if strings.ContainsAny(last, ", ") {
-			err = errors.New(`expected one method; several conditions are joined with "||"`)
+			err = newError(`expected one method; several conditions are joined with "||"`)
 		}
 	case "ClientIP":
 		pattern = "" // the value is there or not
 		if c.network, err = parseNetwork(last); err != nil {
-			err = fmt.Errorf("%w; write an address, or a range such as 10.0.0.0/8", err)
+			err = errorf("%w; write an address, or a range such as 10.0.0.0/8", err)
 		}
 	case "Header", "HeaderRegexp":
 		c.args[0] = http.CanonicalHeaderKey(c.args[0])

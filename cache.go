@@ -2,8 +2,6 @@ package oidc
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -135,7 +133,7 @@ type inFlightCall struct {
 func doOnce(ctx context.Context, f *inFlight, key string, work func(ctx context.Context) (any, error)) (any, error) {
 	landed, land := context.WithCancel(context.Background())
 	defer land()
-	mine := &inFlightCall{done: landed, err: errors.New("the work ended in a panic")}
+	mine := &inFlightCall{done: landed, err: newError("the work ended in a panic")}
 	f.mu.Lock()
 	under := f.calls[key]
 	if under == nil {
@@ -168,7 +166,7 @@ func waitFor(ctx context.Context, under *inFlightCall) (any, error) {
 	}
 	<-either.Done()
 	if under.done.Err() == nil {
-		return nil, fmt.Errorf("%w: somebody else is at it for longer than one waits", errInProgress)
+		return nil, errorf("%w: somebody else is at it for longer than one waits", errInProgress)
 	}
 	return under.value, under.err
 }

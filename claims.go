@@ -2,8 +2,6 @@ package oidc
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
@@ -54,17 +52,17 @@ var keyMistakes = []struct {
 func parseClaimKey(text string) (claimKey, error) {
 	path := keyName.FindAllString(text, -1)
 	if text == "" || strings.Join(path, ".") != text {
-		return nil, fmt.Errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
+		return nil, errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
 	}
 	for _, mistake := range keyMistakes {
 		if mistake.pattern.MatchString(text) {
-			return nil, fmt.Errorf("claim key %q: would never be there; %s", text, mistake.words)
+			return nil, errorf("claim key %q: would never be there; %s", text, mistake.words)
 		}
 	}
 	for i, name := range path {
 		// The one mistake with namespaced claims that would otherwise go unnoticed: the rule would just never be true.
 		if i > 0 && strings.Contains(path[i-1], "://") && strings.Contains(name, "/") {
-			return nil, fmt.Errorf("claim key %q: a dot walks into an object; write the dot of a name as `\\.`", text)
+			return nil, errorf("claim key %q: a dot walks into an object; write the dot of a name as `\\.`", text)
 		}
 		path[i] = keyEscapes.Replace(name)
 	}
@@ -121,7 +119,7 @@ func prepareClaim(c *condition) (err error) {
 	c.isFolded = name != c.name
 	c.name = name
 	if contains(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
-		return errors.New("an empty argument; Exists asks whether a claim is there")
+		return newError("an empty argument; Exists asks whether a claim is there")
 	}
 	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is a list from a file
 		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
@@ -154,19 +152,19 @@ func checkValue(c *condition, value string) error {
 	claim := c.key[len(c.key)-1]
 	switch {
 	case c.name == "Matches" && slashDelimited.MatchString(value):
-		return fmt.Errorf("%q: a regular expression has no slashes around it here", value)
+		return errorf("%q: a regular expression has no slashes around it here", value)
 	case c.name == "Matches" && strings.HasPrefix(value, "@"):
-		return fmt.Errorf("%q: must match the whole value, and none begins so; write `.*%s`, or Suffix for the end", value, value)
+		return errorf("%q: must match the whole value, and none begins so; write `.*%s`, or Suffix for the end", value, value)
 	case c.name != "Matches" && valueMistakes.MatchString(value) || c.name == "Prefix" && strings.HasSuffix(value, "*") || c.name == "Suffix" && wildcardEnds.MatchString(value):
-		return fmt.Errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
+		return errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
 	case !contains(strings.Fields("Equals OneOf AllOf"), c.name):
 		return nil
 	case value != strings.TrimSpace(value):
-		return fmt.Errorf("%q: has spaces at its ends; take them away", value)
+		return errorf("%q: has spaces at its ends; take them away", value)
 	case strings.HasSuffix(claim, "_verified") && value != "true" && value != "false" && !c.isFolded:
-		return fmt.Errorf("%q: this claim is true or false; write `true`", value)
+		return errorf("%q: this claim is true or false; write `true`", value)
 	case strings.EqualFold(claim, "email") && addressMistakes.MatchString(value):
-		return fmt.Errorf("%q is no address; each is an argument of its own, and SuffixFold(`email`, `@example.com`) asks for its end", value)
+		return errorf("%q is no address; each is an argument of its own, and SuffixFold(`email`, `@example.com`) asks for its end", value)
 	}
 	return nil
 }
@@ -302,32 +300,32 @@ var bracedKey = regexp.MustCompile(`\{[^{}]*\}`)
 // escape for a brace, since no header needs one.
 func parseHeaderFormat(text string) (*headerFormat, error) {
 	if text == "" || unsafeInHeader.MatchString(text) {
-		return nil, fmt.Errorf("expected a claim or a format, without control characters or spaces around it, got %q", text)
+		return nil, errorf("expected a claim or a format, without control characters or spaces around it, got %q", text)
 	}
 	if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
-		return nil, fmt.Errorf("%q has double braces, which Traefik's file provider would replace itself; write {claim}", text)
+		return nil, errorf("%q has double braces, which Traefik's file provider would replace itself; write {claim}", text)
 	}
 	if last := len(text) - 1; last > 0 && strings.ContainsAny(text[:1], "'\"\x60") && text[last] == text[0] {
 		return &headerFormat{texts: []string{text[1:last]}}, nil // the same for everybody
 	}
 	if !strings.ContainsAny(text, "{}") {
 		if isRawToken(text) || strings.Contains(text, " ") {
-			return nil, fmt.Errorf(`%q would be the name of a claim; a format has braces, such as "Bearer {access_token}"`, text)
+			return nil, errorf(`%q would be the name of a claim; a format has braces, such as "Bearer {access_token}"`, text)
 		}
 		text = "{" + text + "}"
 	}
 	f := &headerFormat{texts: bracedKey.Split(text, -1)}
 	if strings.ContainsAny(strings.Join(f.texts, ""), "{}") {
-		return nil, fmt.Errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
+		return nil, errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
 	}
 	for _, name := range bracedKey.FindAllString(text, -1) {
 		name = strings.Trim(name, "{}")
 		way := headerEncoding.FindString(name)
 		if way != "" && !contains(headerEncodings, way[1:]) {
-			return nil, fmt.Errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerEncodings, ", "))
+			return nil, errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerEncodings, ", "))
 		}
 		if way == "|lines" && strings.TrimSpace(text) != "{"+name+"}" {
-			return nil, fmt.Errorf("%q makes several lines of one claim, so nothing may stand beside it; write {%s} alone", text, name)
+			return nil, errorf("%q makes several lines of one claim, so nothing may stand beside it; write {%s} alone", text, name)
 		}
 		name = strings.TrimSuffix(name, way)
 		f.encodings = append(f.encodings, way)

@@ -99,9 +99,9 @@ func getObject(ctx context.Context, c *client, what, endpoint string) (map[strin
 // statusError is the error of a response that has this status, and says nothing more about it.
 func statusError(status int) error {
 	if status/100 == 3 {
-		return fmt.Errorf("%s; redirects are not followed: write the address it leads to", http.StatusText(status))
+		return errorf("%s; redirects are not followed: write the address it leads to", http.StatusText(status))
 	}
-	return errors.New(http.StatusText(status))
+	return newError(http.StatusText(status))
 }
 
 // readObject reads a response, which must be a success with a JSON object.
@@ -111,7 +111,7 @@ func readObject(c *client, what, at string, status int, body []byte) (map[string
 		err = statusError(status)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %d %s", errUnavailable, at, status, err)
+		return nil, errorf("%w: %s: %d %s", errUnavailable, at, status, err)
 	}
 	warnDuplicates(c, what, body, object)
 	return object, nil
@@ -136,7 +136,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 			return 0, nil, "", err
 		}
 		if address = m.endpoints[endpoint]; address == "" {
-			return 0, nil, "", fmt.Errorf("%w: %s: the provider names no %s; see endpoints", errMisconfigured, what, endpoint)
+			return 0, nil, "", errorf("%w: %s: the provider names no %s; see endpoints", errMisconfigured, what, endpoint)
 		}
 	}
 	method := http.MethodGet
@@ -159,7 +159,7 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 		time.Sleep(retryPause * time.Duration(attempt))
 	}
 	if errors.Is(err, errDelayed) {
-		return 0, nil, at, fmt.Errorf("%w: %s: %w", errInProgress, at, err)
+		return 0, nil, at, errorf("%w: %s: %w", errInProgress, at, err)
 	}
 	body = bytes.TrimPrefix(body, []byte("\ufeff")) // a byte order mark, which a reader may ignore (RFC 8259 8.1)
 	limit := maxResponse
@@ -167,14 +167,14 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 		limit = maxJSONSize
 	}
 	if len(body) > limit {
-		err = fmt.Errorf("the answer is larger than %d MiB", limit>>20)
+		err = errorf("the answer is larger than %d MiB", limit>>20)
 	} else if os.IsTimeout(err) {
-		err = errors.New("no answer in time; clientConfig.timeoutSeconds is the limit (exchangeTimeoutSeconds for a refresh)")
+		err = newError("no answer in time; clientConfig.timeoutSeconds is the limit (exchangeTimeoutSeconds for a refresh)")
 	} else if wrapped, ok := err.(*url.Error); ok {
 		err = wrapped.Err // without the URL: our error has it already, and a code must never get into the log
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // the library's error may quote whole headers
+		err = errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // the library's error may quote whole headers
 		if form != nil {
 			logf(c.log, levelError, "%s", err)
 		}
@@ -245,13 +245,13 @@ func newTLSConfig(tc *TLSConfig) (*tls.Config, error) {
 	if tc.CA != "" {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM([]byte(tc.CA)) {
-			return nil, errors.New("tls.ca: no certificate found; write PEM text, or ${file:/path/ca.pem}")
+			return nil, newError("tls.ca: no certificate found; write PEM text, or ${file:/path/ca.pem}")
 		}
 	}
 	if tc.Cert != "" || tc.Key != "" {
 		pair, err := tls.X509KeyPair([]byte(tc.Cert), []byte(tc.Key))
 		if err != nil {
-			return nil, fmt.Errorf("tls.cert, tls.key: %s; write a PEM certificate and its key", err)
+			return nil, errorf("tls.cert, tls.key: %s; write a PEM certificate and its key", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

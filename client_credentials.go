@@ -44,11 +44,11 @@ func countGuess(c *client, caller string, by int) error {
 	defer c.outageLock.Unlock()
 	all := guessesOf(c, "all", now)
 	if all.count+by > maxGuesses {
-		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of all", errTooManyGuesses, maxGuesses)
+		return errorf("%w: client credentials: %d were wrong within a minute, of all", errTooManyGuesses, maxGuesses)
 	}
 	one := guessesOf(c, caller, now)
 	if one.count+by > maxGuessesPerCaller {
-		return fmt.Errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooManyGuesses, maxGuessesPerCaller, caller)
+		return errorf("%w: client credentials: %d were wrong within a minute, of %s", errTooManyGuesses, maxGuessesPerCaller, caller)
 	}
 	all.count += by
 	one.count += by
@@ -149,7 +149,7 @@ func authenticateClientCredentials(m *middleware, req *http.Request) (*principal
 	if !m.clientCredentials.hasOwnClient {
 		lines := req.Header["Authorization"]
 		if len(lines) > 1 {
-			return nil, fmt.Errorf("%w: more than one Authorization header", errInvalidRequest)
+			return nil, errorf("%w: more than one Authorization header", errInvalidRequest)
 		}
 		var ok bool
 		if id, secret, ok = req.BasicAuth(); !ok || id == "" { // a client has an ID (RFC 6749 2.3.1)
@@ -181,7 +181,7 @@ func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, 
 	t, _ := known.value.(*upstreamToken)
 	made, err := evaluatePolicy(cc.policy, identity{"": t.claims, "access_token": t.claims, "raw": map[string]any{"access_token": t.Raw}})
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
+		return time.Time{}, errorf("%w: oAuthClientCredentials.claims says no to the token for the upstream", errNotAllowed)
 	}
 	for i, name := range made.names {
 		if name == "Authorization" || !contains(p.names, name) {
@@ -284,7 +284,7 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 	isAway := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || isOneOf(temporaryErrors, code)
 	outage := err
 	if isAway && status != http.StatusInternalServerError { // 500 may be about these credentials alone, which a caller made up
-		outage = firstError(err, fmt.Errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status)))
+		outage = firstError(err, errorf("%w: client credentials: POST %s: %d %s", errUnavailable, forLog(c.endpoints.Token), status, http.StatusText(status)))
 	}
 	recordOutage(c, outage)
 	if err != nil {
@@ -321,8 +321,8 @@ func requestUpstreamToken(ctx context.Context, cc *clientCredentials, id, secret
 func refusedClient(cc *clientCredentials, status int, code, description string) error {
 	reason := fmt.Sprintf("client credentials: POST %s: %d %s %q", cc.client.endpoints.Token, status, forLog(code), forLog(description))
 	if !cc.hasOwnClient && (status == http.StatusUnauthorized || isOneOf(clientErrors+" "+userErrors+" invalid_grant", code)) {
-		return fmt.Errorf("%w: %s: the caller's credentials are wrong", errInvalidToken, reason)
+		return errorf("%w: %s: the caller's credentials are wrong", errInvalidToken, reason)
 	}
 	logf(cc.client.log, levelError, "%s; check clientId, clientSecret, scopes and audience of oAuthClientCredentials", reason)
-	return fmt.Errorf("%w: %s", errRefused, reason)
+	return errorf("%w: %s", errRefused, reason)
 }

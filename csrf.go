@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -112,7 +111,7 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 	if sent := req.Header.Get(sm.csrf.header); contains(tokens, sent) && isCSRFToken(sm, sent, session) {
 		return nil
 	}
-	return fmt.Errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, sm.csrf.header, sm.csrf.cookie.baseName)
+	return errorf("%w: csrf: the header %s must repeat the cookie %s of this session", errCSRF, sm.csrf.header, sm.csrf.cookie.baseName)
 }
 
 // lacksCSRFToken reports whether a request may need a new token: it has none, or the cookie must be looked at first. A page load is always

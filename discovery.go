@@ -3,7 +3,6 @@ package oidc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand"
 	"net/url"
 	"strings"
@@ -30,7 +29,7 @@ func refetchDocument(ctx context.Context, d *cachedDocument, version int, t *tok
 		value, err := d.fetch(ctx)
 		if err != nil {
 			if !errors.Is(err, errUnavailable) {
-				err = fmt.Errorf("%w: %w", errUnavailable, err)
+				err = errorf("%w: %w", errUnavailable, err)
 			}
 			logf(d.log, levelError, "%s", err)
 			backOff(&made.backoff, err, time.Now())
@@ -84,7 +83,7 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 		if err == nil {
 			err = checkMetadataIssuer(c, stringOf(found["issuer"]))
 		} else if !strings.Contains(err.Error(), ": 5") { // if something answers 5xx, the address is right
-			err = fmt.Errorf("%w; is the issuer right?", err)
+			err = errorf("%w; is the issuer right?", err)
 		}
 	}
 	if err != nil {
@@ -109,7 +108,7 @@ func checkMetadataIssuer(c *client, issuer string) error {
 	isOther := !acceptsIssuer(c, issuer)
 	if isOther {
 		if strings.TrimSuffix(issuer, "/") != strings.TrimSuffix(c.issuer, "/") {
-			return fmt.Errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, forLog(issuer))
+			return errorf("%w: discovery: issuer: expected %q, got %q; set issuer to exactly what the provider calls itself", errMisconfigured, c.issuer, forLog(issuer))
 		}
 		warnOnce(c, "discovery: issuer: the provider calls itself %q, which counts from now on; write it so, instead of %q", issuer, c.issuer)
 	}
@@ -147,7 +146,7 @@ func checkEndpoints(c *client, found map[string]any) (map[string]string, error) 
 		} else if isEndpoint(c, stringOf(given)) {
 			endpoints[e.name] = stringOf(given)
 		} else if e.isRequired && c.hasLogin {
-			return nil, fmt.Errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, e.name, quoteJSON(given))
+			return nil, errorf("%w: discovery: %s: must be an absolute https URL, got %s; is this provider for sign-in? else set it in endpoints", errMisconfigured, e.name, quoteJSON(given))
 		} else if given != nil {
 			warnOnce(c, "discovery: %s is left out, as it must be an absolute https URL: got %s; see endpoints", e.name, quoteJSON(given))
 		}
@@ -223,7 +222,7 @@ func fetchKeys(ctx context.Context, c *client) (any, error) {
 	keys, err := readKeySet(set)
 	if err != nil {
 		m, _ := discover(ctx, c) // with the keys' address
-		err = fmt.Errorf("%w, at %s", err, forLog(m.endpoints["jwks_uri"]))
+		err = errorf("%w, at %s", err, forLog(m.endpoints["jwks_uri"]))
 	}
 	return keys, err
 }

@@ -172,16 +172,16 @@ func unpaired(words []wordOf, page string) []string {
 	return problems
 }
 
-// pluginWords are the texts of the plugin in this folder.
-func pluginWords(t *testing.T) []wordOf {
+// pluginSyntax are the files of the plugin in this folder.
+func pluginSyntax(t *testing.T) (*syntax.FileSet, []*ast.File) {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
+	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	set := syntax.NewFileSet()
-	var words []wordOf
-	for _, name := range files {
+	var files []*ast.File
+	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
@@ -189,6 +189,17 @@ func pluginWords(t *testing.T) []wordOf {
 		if err != nil {
 			t.Fatal(err)
 		}
+		files = append(files, file)
+	}
+	return set, files
+}
+
+// pluginWords are the texts of the plugin in this folder.
+func pluginWords(t *testing.T) []wordOf {
+	t.Helper()
+	set, files := pluginSyntax(t)
+	var words []wordOf
+	for _, file := range files {
 		words = append(words, logWords(set, file)...)
 	}
 	return words
@@ -325,4 +336,32 @@ func hasAnchor(page, anchor string) bool {
 		}
 	}
 	return false
+}
+
+// TestDocsErrorFormats: each error has as many arguments as its format wants. go vet checks fmt.Errorf alone, not the variable that stands
+// for it.
+func TestDocsErrorFormats(t *testing.T) {
+	verb := regexp.MustCompile(`%[-+# 0]*[\d.]*[a-zA-Z]`)
+	seen := 0
+	set, files := pluginSyntax(t)
+	for _, file := range files {
+		ast.Inspect(file, func(node ast.Node) bool {
+			call, isCall := node.(*ast.CallExpr)
+			if !isCall {
+				return true
+			}
+			if function, isName := call.Fun.(*ast.Ident); !isName || function.Name != "errorf" {
+				return true
+			}
+			seen++
+			format, ok := literal(call.Args[0])
+			if wanted := len(verb.FindAllString(strings.ReplaceAll(format, "%%", ""), -1)); !ok || wanted != len(call.Args)-1 {
+				t.Errorf("%s: %q wants %d arguments, got %d", set.Position(call.Pos()), format, wanted, len(call.Args)-1)
+			}
+			return true
+		})
+	}
+	if seen < 100 {
+		t.Fatalf("only %d errors were found in the source: this test has gone blind", seen)
+	}
 }

@@ -74,7 +74,7 @@ func parseExpression(text, functions string, prepare func(c *condition) error) (
 		return nil, nil
 	}
 	if len(text) > maxExpression {
-		return nil, fmt.Errorf("a rule has at most %d bytes, got %d", maxExpression, len(text))
+		return nil, errorf("a rule has at most %d bytes, got %d", maxExpression, len(text))
 	}
 	p := &expressionParser{text: text, functions: functions, prepare: prepare, goal: exitTrue}
 	nextWord(p)
@@ -211,7 +211,7 @@ func complain(p *expressionParser, at int, format string, args ...any) {
 			before = "…" + strings.ToValidUTF8(before[at-30:], "")
 		}
 		around := fmt.Sprintf("%s --> %.30s", before, p.text[at:])
-		p.err = fmt.Errorf("position %d: %s; at the arrow in %q", position, fmt.Sprintf(format, args...), around)
+		p.err = errorf("position %d: %s; at the arrow in %q", position, fmt.Sprintf(format, args...), around)
 	}
 	p.at = len(p.text)
 	p.word = ""

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -61,10 +60,10 @@ var plainBasic = regexp.MustCompile(`(?i)^basic [^{]*:`)
 // old for this verifier.
 func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map[string]string) (*tokenInfo, error) {
 	if raw == "" || len(raw) > maxTokenSize {
-		return nil, fmt.Errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
+		return nil, errorf("token: must have 1 to %d bytes, got %d", maxTokenSize, len(raw))
 	}
 	if !printableASCII.MatchString(raw) {
-		return nil, errors.New("token: must be printable ASCII")
+		return nil, newError("token: must be printable ASCII")
 	}
 	// The key holds everything that can change the answer (RFC 7662 4). Endpoint and client are the same for this cache; the audience is compared
 	// each time.
@@ -87,7 +86,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 		answer, _ = newer.value.(*tokenInfo)
 	}
 	if !answer.isActive {
-		return nil, fmt.Errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
+		return nil, errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
 	}
 	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
 }
@@ -118,7 +117,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 		return nil
 	}
 	if status != http.StatusOK || code != "" {
-		err = fmt.Errorf("%d %s %q", status, http.StatusText(status), code)
+		err = errorf("%d %s %q", status, http.StatusText(status), code)
 	}
 	outcome, row := fmt.Sprint(status, " ", code), 0
 	for !compiledPattern(introspectionFaults[row][0]).MatchString(outcome) {
@@ -129,7 +128,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 		made.value = &tokenInfo{claims: map[string]any{"active": outcome}, checkedAt: now}
 		return nil
 	}
-	err = fmt.Errorf("%w: %s: %s; %s", errUnavailable, at, err, fault[2])
+	err = errorf("%w: %s: %s; %s", errUnavailable, at, err, fault[2])
 	if fault[1] == "question" {
 		made.backoff = backoff{until: now.Add(outageLifetime), err: err}
 		return nil
@@ -197,7 +196,7 @@ func introspectionHeaders(job *tokenVerifier, req *http.Request, credential stri
 		var value bytes.Buffer
 		err := made.Execute(&value, map[string]any{"Request": req})
 		if err != nil || controlCharacter.MatchString(value.String()) { // a value that no header can carry is the caller's fault, not the provider's
-			return nil, "", fmt.Errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
+			return nil, "", errorf("%w: oAuthIntrospection.clientConfig.headers.%s: the template does not fit this request", errInvalidRequest, name)
 		}
 		headers[name] = value.String()
 	}

@@ -3,7 +3,6 @@ package oidc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -33,7 +32,7 @@ func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, r
 	} else if m.sessions != nil && isSpeculative(req) {
 		sendNoContent(rw)
 	} else if signsIn && isRecentState(c, req.URL.Query().Get("state")) { // to send the browser there again would be a loop
-		refuseLogin(m, rw, req, http.StatusInternalServerError, fmt.Errorf("%w: callback: came to %q, not to redirectUrl, %q; does something in front of this middleware change the path or host?",
+		refuseLogin(m, rw, req, http.StatusInternalServerError, errorf("%w: callback: came to %q, not to redirectUrl, %q; does something in front of this middleware change the path or host?",
 			errMisconfigured, forLog(req.Host+req.URL.Path), c.RedirectURL), defaultPage(m.site, req))
 	} else if signsIn {
 		login(m, rw, req, requestedPage(req), "", "")
@@ -120,7 +119,7 @@ func pushAuthorization(ctx context.Context, c *client, form url.Values) (url.Val
 	fields, _ := parseObject(body) // what cannot be read has no request_uri
 	uri, code := stringOf(fields["request_uri"]), stringOf(fields["error"])
 	if err == nil && (status/100 != 2 || uri == "") {
-		err = fmt.Errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(fields["error_description"])))
+		err = errorf("%w: par: %d %s %q", errorOfCode(code, errUnavailable), status, forLog(code), forLog(stringOf(fields["error_description"])))
 	}
 	return url.Values{"client_id": {c.id}, "request_uri": {uri}}, err
 }
@@ -158,7 +157,7 @@ func completeOnce(sm *sessionManager, pl *pendingLogins, req *http.Request, pend
 func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	params, err := readParameters(req)
 	if err != nil {
-		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("callback: %w", err))
+		refuse(m, rw, req, http.StatusBadRequest, errorf("callback: %w", err))
 		return
 	}
 	state := params.Get("state")
@@ -230,7 +229,7 @@ func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state
 		}
 		redirect(rw, req, back)
 	} else if errors.Is(reason, errNoPending) && used == nil && isRecentState(m.config, state) {
-		refuseLostCookie(m, rw, req, fmt.Errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
+		refuseLostCookie(m, rw, req, errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
 	} else {
 		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)
 	}
@@ -261,13 +260,13 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 	}
 	// RFC 9207 2.4: a response from another provider (mix-up attack) is refused here, even if it is an error.
 	if issuer := params.Get("iss"); issuer != md.issuer && (params.Has("iss") || md.namesIssuerInResponse) {
-		return nil, fmt.Errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
+		return nil, errorf("%w: callback: iss: expected %q, got %q", errBadResponse, md.issuer, forLog(issuer))
 	}
 	if problem := params.Get("error"); problem != "" { // RFC 6749 4.1.2.1
-		return nil, fmt.Errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(params.Get("error_description")))
+		return nil, errorf("%w: callback: the provider answered %s %q", errorOfCode(problem, errBadResponse), forLog(problem), forLog(params.Get("error_description")))
 	}
 	if params.Get("code") == "" {
-		return nil, fmt.Errorf("%w: callback: no code", errBadResponse)
+		return nil, errorf("%w: callback: no code", errBadResponse)
 	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": params["code"], "redirect_uri": {pending.RedirectURI}, "resource": sm.config.Resource}
 	addParam(form, "code_verifier", pending.Verifier)
@@ -277,21 +276,21 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 		return nil, err
 	}
 	if t.idToken == "" {
-		return nil, fmt.Errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
+		return nil, errorf("%w: token endpoint: the answer has no id_token; is %q an OpenID Connect provider?", errBadResponse, sm.config.Issuer)
 	}
 	verified, err := verifyIDToken(ctx, c, t.idToken)
 	if err == nil { // steps 1 to 13 of OIDC Core 3.1.3.7
 		err = checkIDToken(c.rules, verified, pending, t.accessToken, now)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: id token: %w", errBadResponse, err)
+		return nil, errorf("%w: id token: %w", errBadResponse, err)
 	}
 	var info map[string]any
 	if sm.config.Userinfo {
 		info, err = fetchUserinfo(ctx, c, t.accessToken, stringOf(verified.claims["sub"]))
 	}
 	if err != nil && !errors.Is(err, errUnavailable) {
-		err = fmt.Errorf("%w: %w", errBadResponse, err)
+		err = errorf("%w: %w", errBadResponse, err)
 	}
 	s := newSession(t, verified.claims, info, now)
 	s.Start += clockSkewOf(sm.state)
@@ -303,7 +302,7 @@ func completeLogin(ctx context.Context, sm *sessionManager, pending *pendingLogi
 func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 	params, err := readParameters(req)
 	if issuer := params.Get("iss"); issuer != "" && !isIssuer(req.Context(), m.sessions.client, issuer) {
-		err = fmt.Errorf("iss: expected %q, got %q", issuerOf(m.sessions.client), forLog(issuer))
+		err = errorf("iss: expected %q, got %q", issuerOf(m.sessions.client), forLog(issuer))
 	}
 	ours := origin(m.site, req)
 	back := defaultPage(m.site, req)
@@ -314,11 +313,11 @@ func startLogin(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		if bad == nil && to.User == nil && strings.HasPrefix(ours, to.Scheme+"://") && (isRequestHost(to.Host, req) || sharesStateCookie(m.site, to.Host)) {
 			back = returnURL(m.site, req, target)
 		} else if bad != nil || to.Scheme+to.Host != "" { // OIDC Core 4: otherwise we would be an open redirector
-			err = fmt.Errorf("target_link_uri: must be on %q, got %q", ours, forLog(target))
+			err = errorf("target_link_uri: must be on %q, got %q", ours, forLog(target))
 		}
 	}
 	if err != nil {
-		refuse(m, rw, req, http.StatusBadRequest, fmt.Errorf("login: %w", err))
+		refuse(m, rw, req, http.StatusBadRequest, errorf("login: %w", err))
 		return
 	}
 	login(m, rw, req, back, "", params.Get("login_hint"))

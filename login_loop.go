@@ -62,7 +62,7 @@ func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo
 	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {
 		why = "the cookie came, and could not be used: " + trouble
 	}
-	refuseLostCookie(m, rw, req, fmt.Errorf("login: stopped: %d sign-ins one after the other, and after each the browser came back without a session", rounds), why, returnTo)
+	refuseLostCookie(m, rw, req, errorf("login: stopped: %d sign-ins one after the other, and after each the browser came back without a session", rounds), why, returnTo)
 	return true
 }
 
@@ -71,7 +71,7 @@ func refuseLostCookie(m *middleware, rw http.ResponseWriter, req *http.Request, 
 	res := newResponse("400 cookie", action{text: "Try again", href: back})
 	res.detail = "Probably " + why + ". " + res.detail
 	res.isForOperator = true
-	refuseWith(m, rw, req, res, fmt.Errorf("%w; probably %s", reason, why))
+	refuseWith(m, rw, req, res, errorf("%w; probably %s", reason, why))
 }
 
 // cookieLossCauses says why the browser may not have sent one of our cookies, as far as a request can tell.

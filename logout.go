@@ -1,8 +1,6 @@
 package oidc
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -97,7 +95,7 @@ func deleteUnread(sm *sessionManager, req *http.Request) error {
 		isUnread = isUnread || !isStored && strings.HasPrefix(value, "A") // from the version byte, which all of ours begin with
 	}
 	if isUnread {
-		return fmt.Errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
+		return errorf("sign-out: the session's cookie is %w; have all replicas the same session.secret? see previousSecrets", errOtherSecret)
 	}
 	return nil
 }
@@ -118,7 +116,7 @@ func backchannelLogout(sm *sessionManager, rw http.ResponseWriter, req *http.Req
 func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	form, err := readParameters(req)
 	if err == nil && form.Get("logout_token") == "" {
-		err = errors.New("expected exactly one logout_token")
+		err = newError("expected exactly one logout_token")
 	}
 	if err != nil {
 		return err
@@ -133,7 +131,7 @@ func processLogoutToken(sm *sessionManager, req *http.Request) error {
 	jti := stringOf(t.claims["jti"])
 	used, err := logoutTokenUse(req.Context(), sm, jti, 0)
 	if used {
-		err = errors.New("jti: this logout token was used before")
+		err = newError("jti: this logout token was used before")
 	}
 	if err == nil {
 		err = logoutByProvider(req.Context(), sm, sm.state.revoked, stringOf(t.claims["sid"]), stringOf(t.claims["sub"]))
@@ -159,7 +157,7 @@ func frontchannelLogout(m *middleware, rw http.ResponseWriter, req *http.Request
 	isOurs := isIssuer(req.Context(), m.sessions.client, query.Get("iss")) || !query.Has("iss") && len(m.sessions.client.rules.issuers) == 1
 	isKnown := false
 	if err != nil || !isOurs || sid == "" || len(sid) > maxName {
-		err = errors.New("front-channel logout: sid must be given, once, and iss, if it is, be the provider's; nobody was signed out: without sid there is no telling who is meant")
+		err = newError("front-channel logout: sid must be given, once, and iss, if it is, be the provider's; nobody was signed out: without sid there is no telling who is meant")
 	} else {
 		isKnown, err = hasSessionOf(req.Context(), m.sessions, sid)
 		err = firstError(err, logoutByProvider(req.Context(), m.sessions, m.sessions.state.frontchannelLogouts, sid, ""))

@@ -147,10 +147,10 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 	}
 	setCookie(rw, &pl.cookie, name, "", https, -1)
 	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.maxAge) {
-		return nil, fmt.Errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.maxAge)
+		return nil, errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.maxAge)
 	}
 	if here := absoluteURL(pl.site, &pl.site.redirect, req); here != pending.RedirectURI {
-		return nil, fmt.Errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)
+		return nil, errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)
 	}
 	return pending, nil
 }

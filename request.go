@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -86,11 +85,11 @@ var nonASCII = regexp.MustCompile("[^\x00-\x7f]") // also bytes that are not UTF
 func readForm(req *http.Request) (string, error) {
 	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	if kind != "application/x-www-form-urlencoded" {
-		return "", fmt.Errorf("form: expected application/x-www-form-urlencoded, got %q", forLog(kind))
+		return "", errorf("form: expected application/x-www-form-urlencoded, got %q", forLog(kind))
 	}
 	body, err := io.ReadAll(io.LimitReader(req.Body, maxForm+1))
 	if err == nil && len(body) > maxForm {
-		err = fmt.Errorf("form: larger than %d bytes", maxForm)
+		err = errorf("form: larger than %d bytes", maxForm)
 	}
 	return string(body), err
 }
@@ -161,11 +160,11 @@ func readParameters(req *http.Request) (url.Values, error) {
 	}
 	form, err := url.ParseQuery(sent)
 	if err != nil {
-		return nil, fmt.Errorf("the parameters cannot be read: %s", err)
+		return nil, errorf("the parameters cannot be read: %s", err)
 	}
 	for _, name := range strings.Fields("state code iss error sid logout_token target_link_uri rd") {
 		if len(form[name]) > 1 { // RFC 6749 3.1
-			return nil, fmt.Errorf("%s was given more than once", name)
+			return nil, errorf("%s was given more than once", name)
 		}
 	}
 	return form, nil

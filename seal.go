@@ -78,7 +78,7 @@ func sealingKey(s *sealer) int {
 func open(s *sealer, name, sealed string) (plain []byte, current bool, err error) {
 	box, err := base64url.DecodeString(sealed)
 	if err != nil || len(box) < 29 || box[0] != sealVersion { // version, nonce and the tag of GCM
-		return nil, false, errors.New("not one of our cookies, or cut short")
+		return nil, false, newError("not one of our cookies, or cut short")
 	}
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, box[1:13], box[13:], []byte(s.context+"\x00"+name))

@@ -207,30 +207,36 @@ func authorizeSession(m *middleware, rw http.ResponseWriter, req *http.Request, 
 
 // rememberPrincipal completes the principal of a credential that the rule allows, and caches it.
 func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principalCache, credential string, p *principal, until time.Time) (*principal, error) {
+	p.validUntil = until
 	if cc != nil && cc.hasOwnClient {
-		renewAt, err := addUpstreamToken(ctx, cc, p, "", "", "")
-		if err != nil {
+		if err := addOwnToken(ctx, cc, p); err != nil {
 			return nil, err
 		}
-		until = earlier(until, renewAt)
-		p.revalidatableUntil = earlier(p.revalidatableUntil, renewAt)
 	}
-	p.size = principalCost + len(p.validation) + len(p.sessionID) + len(p.sid) + len(p.sub)
+	p.size = principalCost + len(p.validation+p.sessionID+p.sid+p.sub)
 	if p.user != nil {
 		p.size += len(p.user.Username())
 	}
 	for i := len(p.names) - 1; i >= 0; i-- {
-		p.headers = &upstreamHeader{p.names[i], p.values[i], p.headers}
+		values := p.values[i]
+		p.headers = &upstreamHeader{p.names[i], values, p.headers}
 		p.size += upstreamHeaderCost
-		for _, line := range p.values[i] {
+		for _, line := range values {
 			p.size += len(line) + 16 // a string's header
 		}
 	}
 	p.names = nil
 	p.values = nil
-	p.validUntil = until
 	cachePrincipal(pc, p, credential)
 	return p, nil
+}
+
+// addOwnToken adds the token of the middleware's own client, which the principal must not outlive.
+func addOwnToken(ctx context.Context, cc *clientCredentials, p *principal) error {
+	renewAt, err := addUpstreamToken(ctx, cc, p, "", "", "")
+	p.validUntil = earlier(p.validUntil, renewAt)
+	p.revalidatableUntil = earlier(p.revalidatableUntil, renewAt)
+	return err
 }
 
 // checkSession returns why a session has ended, or nil.

@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -39,7 +38,7 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 		maxAge = 0 // it ends with the browser
 	}
 	if !setChunked(rw, req, &sm.cookie, name, sealed, https, maxAge) {
-		return fmt.Errorf("session: the tokens need %d bytes of cookies, more than a browser can be asked to keep in %d; use the Redis store (session.store.redis)", len(sealed), maxChunks)
+		return errorf("session: the tokens need %d bytes of cookies, more than a browser can be asked to keep in %d; use the Redis store (session.store.redis)", len(sealed), maxChunks)
 	}
 	if sm.csrf != nil {
 		issueCSRFToken(sm, rw, req, s.ID)

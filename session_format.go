@@ -6,8 +6,6 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -30,7 +28,7 @@ func packSession(s *session) ([]byte, error) {
 	}
 	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
 	if len(text) > maxUnpacked {
-		return nil, fmt.Errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
+		return nil, errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
 	}
 	return deflate(text), nil
 }
@@ -43,13 +41,13 @@ func unpackSession(packed []byte) (*session, error) {
 	}
 	var parts [][]byte
 	if rest, err := asn1.Unmarshal(text, &parts); err != nil || len(rest) > 0 || len(parts) != 1+3*3 {
-		return nil, errors.New("session: cut short")
+		return nil, newError("session: cut short")
 	}
 	s := &session{parts: parts[1:]}
 	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
 	numbers.UseNumber() // claims are compared as text
 	if err := numbers.Decode(&s.sessionRecord); err != nil {
-		return nil, fmt.Errorf("session: %w", err)
+		return nil, errorf("session: %w", err)
 	}
 	return s, nil
 }
@@ -91,7 +89,7 @@ func inflate(packed []byte) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
 	inflaters.Put(found)
 	if err != nil || len(text) > maxUnpacked {
-		return nil, errors.New("session: does not inflate")
+		return nil, newError("session: does not inflate")
 	}
 	return text, nil
 }

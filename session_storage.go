@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -23,7 +22,7 @@ func openSession(ctx context.Context, sm *sessionManager, name, value string) (s
 		s, err = unpackSession(content)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: session cookie: %w", errNoCredentials, err)
+		return nil, false, errorf("%w: session cookie: %w", errNoCredentials, err)
 	}
 	return s, isCurrent, nil
 }

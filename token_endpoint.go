@@ -3,8 +3,6 @@ package oidc
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -71,9 +69,9 @@ func tokenError(c *client, status int, code, description string) error {
 	if code == "" {
 		said = statusError(status).Error()
 	}
-	err := fmt.Errorf("%w: token endpoint: %d %s %q", outcome, status, said, forLog(description))
+	err := errorf("%w: token endpoint: %d %s %q", outcome, status, said, forLog(description))
 	if isOneOf(clientErrors, code) || code == "" && status == http.StatusUnauthorized {
-		err = fmt.Errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
+		err = errorf("%w; check clientId, clientSecret and clientAuthMethod", err)
 		logf(c.log, levelError, "%s", err)
 	}
 	return err
@@ -89,17 +87,17 @@ func readTokenResponse(c *client, status int, body []byte) (*tokenResponse, erro
 	}
 	t := &tokenResponse{accessToken: stringOf(fields["access_token"]), refreshToken: stringOf(fields["refresh_token"]), idToken: stringOf(fields["id_token"])}
 	if err == nil && t.accessToken == "" {
-		err = errors.New("the answer has no access_token")
+		err = newError("the answer has no access_token")
 	}
 	// RFC 6749 7.1: a token of an unknown type must not be used. Providers have more names for Bearer than we could list, and some give none.
 	if err == nil && proofOfPossession.MatchString(kind) {
-		err = fmt.Errorf("token_type: expected \"Bearer\", got %q", forLog(kind))
+		err = errorf("token_type: expected \"Bearer\", got %q", forLog(kind))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: token endpoint: %s", errUnavailable, err)
+		return nil, errorf("%w: token endpoint: %s", errUnavailable, err)
 	}
 	if !visibleASCII.MatchString(t.accessToken) { // no header can carry such a token
-		return nil, fmt.Errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
+		return nil, errorf("%w: token endpoint: access_token: must be printable ASCII without spaces", errBadResponse)
 	}
 	fields["expires_in"] = json.Number(valueText(fields["expires_in"])) // accept it as a string, too
 	if seconds, err := numericDate(fields, "expires_in"); err == nil && seconds < 1<<31 {
@@ -124,7 +122,7 @@ func parseGrant(body []byte) (map[string]any, error) {
 	fields = map[string]any{}
 	for name, values := range form {
 		if len(values) > 1 && contains(decisiveNames, name) {
-			return nil, fmt.Errorf("form: must not have %s twice", name)
+			return nil, errorf("form: must not have %s twice", name)
 		}
 		fields[name] = values[len(values)-1]
 	}

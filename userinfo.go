@@ -20,7 +20,7 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 	if raw := strings.TrimSpace(string(body)); status/100 == 2 && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
 		info, err = readSignedUserinfo(ctx, c, raw)
 	} else if isOneOf("400 401 403 404 405 406", fmt.Sprint(status)) { // although the provider has just issued this token
-		err = fmt.Errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
+		err = errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
 	} else {
 		info, err = readObject(c, "userinfo", at, status, body)
 	}
@@ -29,7 +29,7 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 	}
 	// OIDC Core 5.3.2: without this comparison, somebody else's claims could be substituted.
 	if stringOf(info["sub"]) != subject {
-		return nil, fmt.Errorf("userinfo: sub: expected the ID token's, %q, got %s", forLog(subject), quoteJSON(info["sub"]))
+		return nil, errorf("userinfo: sub: expected the ID token's, %q, got %s", forLog(subject), quoteJSON(info["sub"]))
 	}
 	return info, nil
 }
@@ -51,7 +51,7 @@ func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]
 		err = failIf(t.claims["events"] != nil, "events", "must not be in this kind of token")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("userinfo: %w", err)
+		return nil, errorf("userinfo: %w", err)
 	}
 	return t.claims, nil
 }
