@@ -181,7 +181,8 @@ func TestMemoryOfLines(t *testing.T) {
 				t.Fatal(err)
 			}
 			others := fmt.Sprint("other=", i, strings.Repeat("x", 12000))
-			cacheAdmitted(pc, p, "app", []string{credential + "; " + others}, []string{strings.Clone(others)}, pc.safeHeaders)
+			req := &http.Request{Host: "app", Header: http.Header{pc.header: {strings.Clone(others)}}}
+			cacheAdmitted(pc, p, req, []string{credential + "; " + others}, pc.safeHeaders)
 		}
 	})
 	if len(pc.byHeaderLine) > 0 || held > counted*4/3 {
