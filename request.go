@@ -20,9 +20,11 @@ import (
 //
 // X-Forwarded-Host is only compared with what is configured, and never part of an address: proxies pass on what a client made up.
 
-// isHostName matches a valid host: a name, or an IPv6 address in brackets, with an optional port (RFC 9110 4.2.3, without escapes and empty
+// hostName matches a valid host: a name, or an IPv6 address in brackets, with an optional port (RFC 9110 4.2.3, without escapes and empty
 // ports).
-var isHostName = regexp.MustCompile(`^([0-9A-Za-z._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`).MatchString
+var hostName = regexp.MustCompile(`^([0-9A-Za-z._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+
+var isHostName = hostName.MatchString
 
 // secureScheme matches X-Forwarded-Proto if the browser's scheme was secure. It comes first in what a chain of proxies writes ("https, http").
 var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
