@@ -185,6 +185,21 @@ func allows(r rule, id identity) bool {
 	return i == exitTrue
 }
 
+// notAllowed is the error of a rule that is false. It names the claims that the rule reads in vain: a misspelt name, a claim that the provider
+// does not send (or only a reference to it, OIDC Core 5.6.2), or an access token that is no JWT.
+func notAllowed(r rule, id identity) error {
+	var missing []string
+	for _, c := range r {
+		if !c.isNegated && findClaim(id, c.key) == nil && !contains(missing, c.args[0]) {
+			missing = append(missing, c.args[0])
+		}
+	}
+	if missing == nil {
+		return errNotAllowed
+	}
+	return errorf("%w: the rule reads %s, and no such claim came", errNotAllowed, strings.Join(missing, ", "))
+}
+
 // claimHolds evaluates one condition. Values are compared as text: the JSON value true is `true`, 1.50 is `1.50` and `1.5`.
 //
 // Equals, Prefix, Suffix and Matches are about a single value: a list or an object never satisfies them, however few items it has. OneOf,

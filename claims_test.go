@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -181,6 +182,26 @@ func TestClaimsRuleForNobody(t *testing.T) {
 	r, _ = parseRule("Exists(`access_token.sub`) || Exists(`userinfo.sub`) || Exists(`id_token.sub`)")
 	if allows(r, identity{"": claimsOf(t, `{"sub":"x"}`)}) {
 		t.Error("a token that is not there has no claims")
+	}
+}
+
+// A refusal names the claims that the rule reads in vain, and no values.
+func TestClaimsRefusalNamesWhatIsMissing(t *testing.T) {
+	who := identity{"": claimsOf(t, `{"sub":"x","groups":["a"],"_claim_names":{"roles":"src1"}}`)}
+	for text, want := range map[string]string{
+		"Contains(`groups`, `b`)": "not allowed",
+		"Contains(`groups`, `b`) && !Exists(`banned`) && Exists(`a.b`)":      "not allowed: the rule reads a.b, and no such claim came",
+		"OneOf(`roles`, `b`) || OneOf(`roles`, `c`) || Exists(`userinfo.x`)": "not allowed: the rule reads roles, userinfo.x, and no such claim came",
+		"Contains(`access_token.scope`, `b`)":                                "not allowed: the rule reads access_token.scope, and no such claim came",
+	} {
+		r, err := parseRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = evaluatePolicy(&policy{rule: r}, who)
+		if err == nil || err.Error() != want || !errors.Is(err, errNotAllowed) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
 	}
 }
 

@@ -174,12 +174,31 @@ func request(ctx context.Context, c *client, what, endpoint string, form url.Val
 		err = wrapped.Err // without the URL: our error has it already, and a code must never get into the log
 	}
 	if err != nil {
-		err = errorf("%w: %s: %s", errUnavailable, at, forLog(err.Error())) // the library's error may quote whole headers
+		err = errorf("%w: %s: %s%s", errUnavailable, at, forLog(err.Error()), connectionHint(err)) // the library's error may quote whole headers
 		if form != nil {
 			logf(c.log, levelError, "%s", err)
 		}
 	}
 	return status, body, at, err
+}
+
+// connectionHints say what to do about errors of connections that begin with a mistake in the set-up. The columns are a part of the error, and
+// the hint.
+const connectionHints = `signed by unknown authority|give its CA in tls.ca of clientConfig
+tcp 127.0.0.1:|in a container, this is the container itself
+tcp [::1]:|in a container, this is the container itself
+no such host|the name must be known where Traefik runs; see endpoints
+HTTP response to HTTPS client|this address speaks http
+`
+
+func connectionHint(err error) string {
+	for _, row := range strings.Split(connectionHints, "\n") {
+		trouble, hint, _ := strings.Cut(row, "|")
+		if hint != "" && strings.Contains(err.Error(), trouble) {
+			return "; " + hint
+		}
+	}
+	return ""
 }
 
 // roundTrip sends one request within the client's time limit.

@@ -457,7 +457,19 @@ func TestProviderCertificates(t *testing.T) {
 	trusting(start(t, p.options(tlsOptions("insecureSkipVerify", true))), p).signIn("/")
 	s := start(t, p.options(map[string]any{"clientConfig": map[string]any{"maxRetries": 0}}))
 	trusting(s, p).open("/").expect(http.StatusServiceUnavailable)
-	s.expectLog("certificate")
+	s.expectLog("signed by unknown authority; give its CA in tls.ca of clientConfig")
+	for issuer, hint := range map[string]string{
+		strings.Replace(newFakeProvider(t).issuer, "http:", "https:", 1): "HTTP response to HTTPS client; this address speaks http",
+		"https://127.0.0.1:1":       "in a container, this is the container itself",
+		"https://no-name.invalid/x": "the name must be known where Traefik runs; see endpoints",
+	} {
+		s := start(t, p.options(map[string]any{"issuer": issuer, "clientConfig": map[string]any{"maxRetries": 0}}))
+		newBrowser(t, s).open("/").expect(http.StatusServiceUnavailable)
+		s.expectLog(hint)
+		if strings.Contains(s.logs(), "is the issuer right") {
+			t.Errorf("%s: two hints", issuer)
+		}
+	}
 	if s, err := build(t, p.options(tlsOptions("ca", "not a certificate"))); err == nil {
 		t.Errorf("%s: a broken certificate was accepted", s.name)
 	} else if !strings.Contains(err.Error(), "tls.ca") {

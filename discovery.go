@@ -82,7 +82,7 @@ func fetchMetadata(ctx context.Context, c *client) (any, error) {
 		found, err = getObject(ctx, c, "discovery", c.discoveryURL)
 		if err == nil {
 			err = checkMetadataIssuer(c, stringOf(found["issuer"]))
-		} else if !strings.Contains(err.Error(), ": 5") { // if something answers 5xx, the address is right
+		} else if text := err.Error(); !strings.Contains(text, ": 5") && !strings.Contains(text, "; ") { // if something answers 5xx, the address is right
 			err = errorf("%w; is the issuer right?", err)
 		}
 	}

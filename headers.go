@@ -58,7 +58,7 @@ func evaluatePolicy(by *policy, id identity) (p *principal, err error) {
 		}
 	}
 	if !allows(by.rule, id) {
-		return p, errNotAllowed
+		return p, notAllowed(by.rule, id)
 	}
 	for _, h := range by.headers {
 		if lines := headerLines(h.format, id); lines != nil {

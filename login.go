@@ -31,7 +31,7 @@ func unauthenticated(m *middleware, next http.Handler, rw http.ResponseWriter, r
 		next.ServeHTTP(rw, req)
 	} else if m.sessions != nil && isSpeculative(req) {
 		sendNoContent(rw)
-	} else if signsIn && isRecentState(c, req.URL.Query().Get("state")) { // to send the browser there again would be a loop
+	} else if m.sessions != nil && (signsIn || wantsHTML(req)) && isAnswer(c, req) { // to send the browser there again would be a loop
 		refuseLogin(m, rw, req, http.StatusInternalServerError, errorf("%w: callback: came to %q, not to redirectUrl, %q; does something in front of this middleware change the path or host?",
 			errMisconfigured, forLog(req.Host+req.URL.Path), c.RedirectURL), defaultPage(m.site, req))
 	} else if signsIn {
@@ -166,6 +166,11 @@ func callback(m *middleware, rw http.ResponseWriter, req *http.Request) {
 			login(m, rw, req, localPath(back), "login", "")
 			return
 		}
+		// Where nobody is signed in although a sign-in has begun, it was probably the provider's answer, and the next would be no better: a loop.
+		if _, err = authenticateSession(m, rw, req); errors.Is(err, errNoCredentials) && pendingCookies(m.logins, req) != nil {
+			refuseLogin(m, rw, req, http.StatusInternalServerError, errorf("%w: callback: came without state and code, while a sign-in is under way; does something in front of this middleware drop the query?", errMisconfigured), defaultPage(m.site, req))
+			return
+		}
 		redirect(rw, req, defaultPage(m.site, req))
 		return
 	}
@@ -223,12 +228,23 @@ func returnToPage(p *pages, sameSite http.SameSite, rw http.ResponseWriter, req 
 func refuseStale(m *middleware, rw http.ResponseWriter, req *http.Request, state string, reason error) {
 	back := defaultPage(m.site, req)
 	used := cacheGet(m.sessions.state.usedStates, hashText(state))
+	isLost := errors.Is(reason, errNoPending) && used == nil && isRecentState(m.config, state)
+	came, own := "", ""
+	if isLost {
+		came, own = findPendingCookie(m.logins, req, state)
+	}
+	if came != own { // asked before the session, which is this middleware's: to lead on to a page of the other one would be a loop
+		refuseLogin(m, rw, req, http.StatusInternalServerError, errorf("%w: callback: the sign-in was begun with the cookie %s, and not %s; another middleware on this host needs a redirectUrl of its own, and https must stay https", errMisconfigured, forLog(came), own), back)
+		return
+	}
 	if _, err := authenticateSession(m, rw, req); err == nil {
 		if page := stringOf(used); page != "" {
 			back = returnURL(m.site, req, page)
 		}
 		redirect(rw, req, back)
-	} else if errors.Is(reason, errNoPending) && used == nil && isRecentState(m.config, state) {
+	} else if own != "" {
+		refuseLostCookie(m, rw, req, reason, "the cookie came, and could not be used: it is sealed with another secret, or for another client or issuer", back)
+	} else if isLost {
 		refuseLostCookie(m, rw, req, errorf("%w: the browser did not send the cookie %s", reason, m.logins.cookie.baseName), cookieLossCauses(m.sessions, &m.logins.cookie, req, 0), back)
 	} else {
 		refuseLogin(m, rw, req, http.StatusBadRequest, reason, back)

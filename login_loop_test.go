@@ -149,11 +149,81 @@ func TestLoginLoopOfAnAnswerElsewhere(t *testing.T) {
 			}
 		}
 	}
+	// Also as a form, and where page loads do not lead to the provider.
+	for _, options := range []map[string]any{{"responseMode": "form_post"}, {"loginUrl": "/login"}, {"loginUrl": "/login", "unauthenticated": "deny"}, nil} {
+		s := start(t, newFakeProvider(t).options(options))
+		b := newBrowser(t, s)
+		from := "/page"
+		if options["loginUrl"] != nil {
+			from = "/login"
+		}
+		state := b.begin(from).Query().Get("state")
+		answer := url.Values{"state": {state}, "code": {"x"}}
+		b.post("https://id.example.com/", "/other", answer).expect(http.StatusInternalServerError, "not set up correctly")
+		b.look("/other?"+answer.Encode()).expect(http.StatusInternalServerError, "not set up correctly")
+		s.expectLog("POST /other: 500", `configuration: callback: came to "app.example.com/other", not to redirectUrl, "/oidc/callback"`)
+		if options["responseMode"] == nil {
+			b.post("https://id.example.com/", "/oidc/callback", answer).expect(http.StatusInternalServerError, "not set up correctly")
+			s.expectLog("configuration: callback: the provider answered with a form; set responseMode to form_post")
+			b.post("https://id.example.com/", "/oidc/callback", url.Values{"state": {"x"}}).expect(http.StatusMethodNotAllowed)
+		}
+		b.post("https://id.example.com/", "/other", url.Values{"state": {"x"}}).expect(http.StatusUnauthorized)
+		b.fetch(http.MethodGet, "/other?"+answer.Encode(), "").expect(http.StatusUnauthorized)
+	}
 	b := newBrowser(t, start(t, newFakeProvider(t).options()))
 	for _, state := range []string{"x", strings.Repeat("A", 43), incompressible(43)} { // an application's own
 		if r := b.look("/page?code=x&state=" + state); r.status != http.StatusFound {
 			t.Errorf("%s: expected a sign-in, got %s", state, r.story())
 		}
+	}
+}
+
+// Something in front drops the query of the answer: the page to go to would lead to the provider again, and so on.
+func TestLoginLoopOfAnAnswerWithoutQuery(t *testing.T) {
+	p := newFakeProvider(t)
+	s := start(t, p.options())
+	b := newBrowser(t, s)
+	b.look("/oidc/callback").expect(http.StatusFound) // a bookmark
+	b.answered(b.begin("/page"))
+	b.look("/oidc/callback").expect(http.StatusInternalServerError, "not set up correctly", `href="/"`)
+	s.expectLog("configuration: callback: came without state and code")
+	b.signIn("/page")
+	b.begin("/oidc/callback?switch=/page") // a sign-in as somebody else is under way
+	if r := b.look("/oidc/callback"); r.status != http.StatusFound || r.header.Get("Location") != "/" {
+		t.Errorf("signed in: %s", r.story())
+	}
+}
+
+// Two middlewares on one host, with one path for the answers of both: whoever is signed in at the one that gets it would be led around.
+func TestLoginLoopOfTwoOnOneHost(t *testing.T) {
+	p := newFakeProvider(t)
+	first, second := start(t, p.options()), start(t, p.options(map[string]any{"session": map[string]any{"secret": "another secret of 16 bytes"}}))
+	b := newBrowser(t, second)
+	for _, path := range []string{"/first", "/oidc/callback"} {
+		b.routes[app+path] = first
+	}
+	for _, isSignedIn := range []bool{false, true} {
+		if isSignedIn {
+			b.signIn("/first")
+		}
+		before := p.count("token")
+		b.open("/page").expect(http.StatusInternalServerError, "not set up correctly")
+		first.expectLog("configuration: callback: the sign-in was begun with the cookie "+second.stateCookie()+".", ", and not "+first.stateCookie()+".", "redirectUrl of its own")
+		if p.count("token") != before {
+			t.Error("the code was redeemed")
+		}
+	}
+
+	// The same name, but another secret: replicas that were not set up alike.
+	one := start(t, p.options(map[string]any{"stateCookie": map[string]any{"name": "state"}, "session": map[string]any{"secret": "one secret of sixteen bytes"}}))
+	other := start(t, p.options(map[string]any{"stateCookie": map[string]any{"name": "state"}, "session": map[string]any{"secret": "two secret of sixteen bytes"}}))
+	b = newBrowser(t, one)
+	back := b.answered(b.begin("/page"))
+	b.routes[app] = other
+	b.look(back.String()).expect(http.StatusBadRequest, "Probably the cookie came, and could not be used")
+	other.expectLog("no pending login for this state", "probably the cookie came, and could not be used: it is sealed with another secret")
+	if strings.Contains(other.logs(), "did not send") {
+		t.Error("the browser is blamed")
 	}
 }
 

@@ -242,6 +242,10 @@ func serveEndpoint(m *middleware, e *endpoint, rw http.ResponseWriter, req *http
 	}
 	if !contains(e.methods, req.Method) {
 		rw.Header().Set("Allow", strings.Join(e.methods, ", "))
+		if e.name == "redirectUrl" && isAnswer(m.config, req) {
+			refuseLogin(m, rw, req, http.StatusInternalServerError, errorf("%w: callback: the provider answered with a form; set responseMode to form_post", errMisconfigured), defaultPage(m.site, req))
+			return
+		}
 		refuse(m, rw, req, http.StatusMethodNotAllowed, fmt.Errorf("%s: expected %s, got %s", e.location.path, strings.Join(e.methods, " or "), forLog(req.Method)))
 		return
 	}

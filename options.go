@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -275,6 +276,10 @@ func readText(o *option, raw any) string {
 	if !isText {
 		o.p.add(o.path, "must be one value, not a list or block")
 		return ""
+	}
+	if number, isNumber := raw.(json.Number); isNumber { // Traefik's Kubernetes provider reads it as a float64: 53 bits
+		value, _ := number.Float64()
+		o.p.failIf(math.Abs(value) >= 1<<53, o.path, "is a number that lost digits on its way here, got %s; write it in quotes", text)
 	}
 	if strings.Contains(text, "${") || strings.HasPrefix(text, "urn:") {
 		return expand(o, text)

@@ -83,6 +83,12 @@ func isRecentState(c *Config, state string) bool {
 	return age > -60 && age < int64(c.StateCookie.MaxAge) // a replica's clock may be ahead
 }
 
+// isAnswer reports whether a request has the state of a sign-in that is under way, in its query or in a form: it is the provider's answer.
+func isAnswer(c *Config, req *http.Request) bool {
+	params, _ := readParameters(req)
+	return isRecentState(c, params.Get("state"))
+}
+
 // setPending sets the cookie of this sign-in, and drops the oldest ones when they become too many: each tab has its own, and abandoned
 // sign-ins must not fill up the header. A page address that is too long for a cookie loses its query, and then its path.
 func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pending *pendingLogin, secret string) {
@@ -153,6 +159,25 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 		return nil, errorf("callback: came to %q, was sent to %q", forLog(here), pending.RedirectURI)
 	}
 	return pending, nil
+}
+
+// findPendingCookie returns the name of the cookie that came for a state, and what it should be; both are "" if none came. The names differ
+// if another middleware began the sign-in, or if only one of the two requests came by https.
+func findPendingCookie(pl *pendingLogins, req *http.Request, state string) (came, own string) {
+	own = cookieName(&pl.cookie, isHTTPS(pl.site, req)) + fmt.Sprintf(".%.6x", state)
+	other := ""
+	for _, c := range cookies(req) {
+		if c.Name == own {
+			return own, own
+		}
+		if strings.HasSuffix(c.Name, fmt.Sprintf(".%.6x", state)) {
+			other = c.Name
+		}
+	}
+	if other == "" {
+		return "", ""
+	}
+	return other, own
 }
 
 // readPending reads what setPending wrote. It returns nil for anything else.
