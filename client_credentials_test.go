@@ -251,7 +251,7 @@ func TestClientCredentialsStoreHangs(t *testing.T) {
 	p := newFakeProvider(t)
 	deaf := newFakeRedis(t, func([]string) string { return silence })
 	store := map[string]any{"secret": "Hj8sB4cYd6FgM1nQ", "redis": map[string]any{"endpoints": deaf.address}}
-	s := start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 1}}))
+	s := start(t, clientCredentialsOptions(p, map[string]any{"store": store, "clientConfig": map[string]any{"timeoutSeconds": 3}}))
 	apiCall(t, s, "GET", "/", "").tokenOf()
 	s.expectLog("client credentials: unavailable: redis", "GET")
 	deaf.mu.Lock()
