@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -187,5 +188,65 @@ func TestMemoryOfLines(t *testing.T) {
 	})
 	if len(pc.byHeaderLine) > 0 || held > counted*4/3 {
 		t.Errorf("%d bytes are held of each, %d are counted; %d lines are left", held/count, counted/count, len(pc.byHeaderLine))
+	}
+}
+
+// TestMemoryOfPatterns: options that change with every reload leave nothing compiled behind.
+func TestMemoryOfPatterns(t *testing.T) {
+	inThisProcess(t)
+	compiled := func() (n int) {
+		for _, known := range []*sync.Map{&compiledPatterns, &blocks} {
+			known.Range(func(any, any) bool {
+				n++
+				return true
+			})
+		}
+		return n
+	}
+	before := 0
+	for i := 0; i < 20; i++ {
+		if i == 10 {
+			before = compiled()
+		}
+		name := fmt.Sprint("cookie", i)
+		s := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"cookie": name},
+			"claims": fmt.Sprintf("Equals(`sub`, `ada`) || Matches(`sub`, `a%d`)", i), "forwardHeaders": map[string]any{fmt.Sprint("X-User-", i): "sub"}}))
+		withHeaders(s, "Cookie: "+name+"="+sharedToken(nil)).upstream()
+	}
+	if after := compiled(); after != before {
+		t.Errorf("%d patterns and blocks are known for ever, %d before ten other options", after, before)
+	}
+}
+
+// TestMemoryOfHeaderNames: each set of names that was ever learnt may be held by somebody who came while it was the latest. That counts, too.
+func TestMemoryOfHeaderNames(t *testing.T) {
+	inThisProcess(t)
+	pc := sessionCacheOf()
+	pc.initialSafeHeaders = pc.safeHeaders
+	held, counted := memoryOf(t, func() {
+		for i := 0; i < 2*maxSafeHeaders; i++ {
+			if i%400 == 0 {
+				pc.relearnedAt = time.Time{} // ten minutes later
+			}
+			p, err := rememberPrincipal(context.Background(), nil, pc, fmt.Sprint("s=", i), &principal{sessionID: fmt.Sprint(i)}, time.Now().Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			header := http.Header{fmt.Sprintf("X-Made-Up-%d-%s", i, strings.Repeat("x", 40)): {"1"}}
+			cacheAdmitted(pc, p, &http.Request{Host: "app"}, nil, addSafeHeaders(pc, header))
+		}
+	})
+	if held > counted*4/3 {
+		t.Errorf("%d bytes are held, %d are counted", held, counted)
+	}
+	p, err := rememberPrincipal(context.Background(), nil, pc, "s=1", &principal{sessionID: "1", safeHeaders: map[string]bool{"X-Old": true}}, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	principalsLock.Lock()
+	rotateHalves()
+	principalsLock.Unlock()
+	if again := findPrincipal(pc, "s=1"); again == nil || again.sessionID != p.sessionID || again.safeHeaders["X-Old"] || len(again.safeHeaders) != len(pc.safeHeaders) {
+		t.Errorf("whoever moves into the recent half keeps the old set: %v", again)
 	}
 }

@@ -29,6 +29,7 @@ const (
 	principalCost        = 700 // bytes of a principal and its map entries, without its strings
 	upstreamHeaderCost   = 120 // bytes of a header for the upstream
 	lineCost             = 600 // bytes of a header line, without its text
+	safeHeaderCost       = 50  // bytes of a name in a set of them
 	maxSafeHeaders       = 512 // names that one middleware learns
 	maxSafeHeaderLength  = 64
 	maxHosts             = 1024             // per middleware, each of at most 260 bytes
@@ -190,7 +191,7 @@ func findUnsettled(pc *principalCache, req *http.Request, value string, rest []s
 func findForLine(pc *principalCache, req *http.Request, key [sha256.Size]byte, rest []string) *principal {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
-	p := promotePrincipal(key)
+	p := promotePrincipal(pc, key)
 	if p == nil || p.safeHeaders == nil || pc.hosts[req.Host] == nil {
 		return expiredPrincipal // just signed out, or never passed through forward
 	}
@@ -220,7 +221,7 @@ func findPrincipal(pc *principalCache, credential string) (p *principal) {
 	unlockForReading()
 	if isFormer {
 		lockForWriting()
-		p = promotePrincipal(key)
+		p = promotePrincipal(pc, key)
 		unlockForWriting()
 	}
 	if p == nil || timeUntil(p.validUntil) > 0 {
@@ -229,10 +230,15 @@ func findPrincipal(pc *principalCache, credential string) (p *principal) {
 	return nil
 }
 
-// promotePrincipal returns the principal of a key, after moving it from the former half to the recent half. The caller holds the lock.
-func promotePrincipal(key [sha256.Size]byte) *principal {
+// promotePrincipal returns the principal of a key, after moving it from the former half to the recent half, with the latest safe headers. The
+// caller holds the lock.
+func promotePrincipal(pc *principalCache, key [sha256.Size]byte) *principal {
 	if p := formerPrincipals.byKey[key]; p != nil {
-		insertPrincipal(p)
+		promoted := *p
+		if p.safeHeaders != nil {
+			promoted.safeHeaders = pc.safeHeaders
+		}
+		insertPrincipal(&promoted)
 	}
 	return recentPrincipals.byKey[key]
 }
@@ -254,11 +260,10 @@ func cachePrincipal(pc *principalCache, p *principal, credential string) {
 // insertPrincipal stores a principal in place of one with the same key. The caller holds the lock.
 func insertPrincipal(p *principal) {
 	before := recentPrincipals.byKey[p.cacheKey]
-	if before != nil {
-		recentPrincipals.bytes -= before.size
-		removePrincipal(p.cacheKey)
+	removePrincipal(p.cacheKey)
+	if p.size > principalsCapacity/32 { // judged anew each time, or a few of these would evict everybody
+		return
 	}
-	delete(formerPrincipals.byKey, p.cacheKey)
 	if recentPrincipals.bytes+p.size > principalsCapacity/8*3 {
 		rotateHalves()
 		before = nil
@@ -293,6 +298,17 @@ func rotateHalves() {
 	}
 }
 
+// resizePrincipals sets the size of the cache to what the middlewares that are left ask for. Those of others are forgotten, like all that are
+// not in use.
+func resizePrincipals(capacity int) {
+	principalsLock.Lock()
+	principalsCapacity = capacity
+	if time.Since(linesSince) > lineLifetime { // or people would be forgotten all the time when the options change often
+		rotateHalves()
+	}
+	principalsLock.Unlock()
+}
+
 // dropLines removes all lines. The caller holds the lock.
 func dropLines() {
 	for key := range linesByKey {
@@ -305,8 +321,12 @@ func dropLines() {
 // removePrincipal removes a key's principal and its lines. The caller holds the lock.
 func removePrincipal(key [sha256.Size]byte) {
 	removeLines(key)
-	delete(recentPrincipals.byKey, key)
-	delete(formerPrincipals.byKey, key)
+	for _, half := range []*principalHalf{recentPrincipals, formerPrincipals} {
+		if p := half.byKey[key]; p != nil {
+			half.bytes -= p.size
+			delete(half.byKey, key)
+		}
+	}
 }
 
 // removeLines removes the lines of a key's principal, which is no longer settled then. The caller holds the lock.
@@ -423,6 +443,7 @@ func addSafeHeaders(pc *principalCache, header http.Header) map[string]bool {
 		learnt[name] = true
 	}
 	pc.safeHeaders = learnt
+	recentPrincipals.bytes += safeHeaderCost * len(learnt) // whoever comes now may keep this set for as long as they are in this half
 	return learnt
 }
 

@@ -756,6 +756,53 @@ func TestPrincipalCacheReplaces(t *testing.T) {
 	removePrincipal(other.cacheKey)
 }
 
+// TestPrincipalCacheOfOneTooLarge: whoever is as large as a good part of the cache is let in, and evicts nobody.
+func TestPrincipalCacheOfOneTooLarge(t *testing.T) {
+	inThisProcess(t)
+	principalsLock.Lock()
+	whole := principalsCapacity
+	principalsCapacity = 1 << 20
+	rotateHalves()
+	rotateHalves()
+	principalsLock.Unlock()
+	defer func() {
+		principalsLock.Lock()
+		principalsCapacity = whole
+		principalsLock.Unlock()
+	}()
+	pc := sessionCacheOf()
+	remember := func(credential string, size int) {
+		p := &principal{sessionID: credential, names: []string{"X-Groups"}, values: [][]string{{strings.Repeat("x", size)}}}
+		if got, err := rememberPrincipal(context.Background(), nil, pc, credential, p, time.Now().Add(time.Hour)); err != nil || got.headers == nil {
+			t.Fatal(got, err)
+		}
+	}
+	for i := 0; i < 100; i++ {
+		remember(fmt.Sprint("s=", i), 100)
+	}
+	for i := 0; i < 20; i++ {
+		remember(fmt.Sprint("s=large", i), 300<<10)
+		remember("s=larger", i*50<<10)
+	}
+	for i := 0; i < 100; i++ {
+		if findPrincipal(pc, fmt.Sprint("s=", i)) == nil {
+			t.Fatalf("the %dth of a hundred small ones is forgotten", i)
+		}
+	}
+	if findPrincipal(pc, "s=larger") != nil {
+		t.Error("what it was before it grew is still there")
+	}
+	principalsLock.RLock()
+	bytes := recentPrincipals.bytes
+	principalsLock.RUnlock()
+	for i := 0; i < 100; i++ {
+		removeByName(pc.state, "id", fmt.Sprint("s=", i))
+	}
+	if bytes < 100*principalCost || recentPrincipals.bytes != 0 {
+		t.Errorf("%d bytes of a hundred, %d when they are gone", bytes, recentPrincipals.bytes)
+	}
+}
+
 // TestPrincipalCacheOverHTTP: a session of http is found by its cookie, too, where the other cookies change all the time.
 func TestPrincipalCacheOverHTTP(t *testing.T) {
 	inThisProcess(t)

@@ -13,13 +13,13 @@ import (
 // are looked up by name and configuration, and clients by issuer, client and connection, in registries that belong to the process: package
 // variables, which all routers share because one interpreter runs them.
 
-// registry holds what is shared. An entry is dropped some time after the last configuration that used it has ended. That time is longer
-// than a reload, in which the old contexts end before the new ones begin.
+// registry holds what is shared. In a reload, the old contexts end before the new ones begin. So an entry is dropped when one whole reload has
+// passed in which nobody asked for it, and idleLimit since then.
 type registry struct {
 	mu        sync.Mutex
 	entries   map[string]*registryEntry
 	idleLimit time.Duration
-	lastSweep time.Time // when all entries were last checked
+	latest    context.Context // of who asked last; when it has ended, a reload has begun
 }
 
 type registryEntry struct {
@@ -29,26 +29,32 @@ type registryEntry struct {
 }
 
 var (
-	middlewares = registry{entries: map[string]*registryEntry{}, idleLimit: 10 * time.Minute}
-	sharedParts = registry{entries: map[string]*registryEntry{}, idleLimit: 24 * time.Hour} // clients, stores and clientStates, which hold the lists of sign-outs
+	middlewares = registry{entries: map[string]*registryEntry{}, latest: context.Background()}
+	sharedParts = registry{entries: map[string]*registryEntry{}, latest: context.Background(), idleLimit: 24 * time.Hour} // clients, stores and clientStates, which hold the lists of sign-outs
 )
 
-const sweepInterval = time.Minute // not at every look-up, whose cost would then grow with the number of entries
-
-// sweep drops the entries whose last configuration ended more than idleLimit ago. The caller holds the lock.
+// sweep drops the entries that nobody has asked for since the last sweep, and for idleLimit. It is called once in each reload. The caller holds
+// the lock.
 func sweep(r *registry, now time.Time) {
+	isDropped, memory := false, 0
 	for key, entry := range r.entries {
-		if m, isOne := entry.value.(*middleware); isOne {
-			keepParts(m.parts)
-		}
-		if entry.ctx.Err() == nil {
+		if entry.ctx.Err() != nil && !entry.idleSince.IsZero() && now.Sub(entry.idleSince) >= r.idleLimit {
+			delete(r.entries, key)
+			isDropped = true
 			continue
 		}
-		if entry.idleSince.IsZero() {
+		if entry.ctx.Err() != nil && entry.idleSince.IsZero() {
 			entry.idleSince = now
-		} else if now.Sub(entry.idleSince) > r.idleLimit {
-			delete(r.entries, key)
 		}
+		if m, isOne := entry.value.(*middleware); isOne {
+			keepParts(m.parts)
+			if m.config.Memory > memory {
+				memory = m.config.Memory
+			}
+		}
+	}
+	if isDropped && memory > 0 {
+		resizePrincipals(memory << 20)
 	}
 }
 
@@ -57,10 +63,10 @@ func sweep(r *registry, now time.Time) {
 func loadOrStore(ctx context.Context, r *registry, key string, made any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if time.Since(r.lastSweep) > sweepInterval {
-		r.lastSweep = time.Now()
-		sweep(r, r.lastSweep)
+	if r.latest.Err() != nil {
+		sweep(r, time.Now())
 	}
+	r.latest = ctx
 	entry := r.entries[key]
 	if entry == nil {
 		if made == nil {

@@ -12,7 +12,7 @@ import (
 
 // What is shared stays while a configuration has it, and for a while after: contexts end before their successors come.
 func TestRegistryKeepsWhatIsShared(t *testing.T) {
-	r := &registry{entries: map[string]*registryEntry{}, idleLimit: time.Hour}
+	r := &registry{entries: map[string]*registryEntry{}, idleLimit: time.Hour, latest: context.Background()}
 	first, end := context.WithCancel(context.Background())
 	one, other := &store{prefix: "one"}, &store{prefix: "other"}
 	if loadOrStore(first, r, "a", nil) != nil {
@@ -24,25 +24,34 @@ func TestRegistryKeepsWhatIsShared(t *testing.T) {
 	if got, _ := loadOrStore(first, r, "a", other).(*store); got != one {
 		t.Error("replaced by a later one")
 	}
-	end()
-	r.lastSweep = time.Time{}
-	loadOrStore(context.Background(), r, "b", other)
+	reload := func() { // the old contexts end, and b is asked for
+		end()
+		first, end = context.WithCancel(context.Background())
+		loadOrStore(first, r, "b", other)
+	}
+	reload()
 	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
 		t.Error("gone with its context, or not known to be idle")
 	}
-	if got, _ := loadOrStore(context.Background(), r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
+	if got, _ := loadOrStore(first, r, "a", nil).(*store); got != one || !r.entries["a"].idleSince.IsZero() {
 		t.Error("not found by a successor")
 	}
-	r.entries["a"].ctx = first
-	r.lastSweep = time.Time{}
-	loadOrStore(context.Background(), r, "b", nil)
-	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
-	loadOrStore(context.Background(), r, "b", nil)
-	if r.entries["a"] == nil {
-		t.Error("all were looked at once more within a moment")
+	reload()
+	loadOrStore(first, r, "b", nil)
+	if r.entries["a"] == nil || r.entries["a"].idleSince.IsZero() {
+		t.Error("gone, or not known to be idle once more")
 	}
-	r.lastSweep = time.Now().Add(-2 * sweepInterval)
-	loadOrStore(context.Background(), r, "b", nil)
+	reload()
+	if r.entries["a"] == nil {
+		t.Error("gone before its time")
+	}
+	r.entries["a"].idleSince = time.Now().Add(-2 * time.Hour)
+	loadOrStore(first, r, "b", nil)
+	if r.entries["a"] == nil {
+		t.Error("all were looked at once more within one reload")
+	}
+	reload()
+	end()
 	if r.entries["a"] != nil || r.entries["b"] == nil {
 		t.Error("expected only what is in use after a while")
 	}
@@ -180,16 +189,13 @@ func TestRegistryKeepsWhatMiddlewaresUse(t *testing.T) {
 	for day := 0; day < 4; day++ {
 		end()
 		first, end = context.WithCancel(context.Background())
-		for _, r := range []*registry{&middlewares, &sharedParts} { // a day has passed, and more
-			r.mu.Lock()
-			r.lastSweep = time.Time{}
-			for _, entry := range r.entries {
-				if !entry.idleSince.IsZero() {
-					entry.idleSince = entry.idleSince.Add(-25 * time.Hour)
-				}
+		sharedParts.mu.Lock()
+		for _, entry := range sharedParts.entries { // a day has passed, and more
+			if !entry.idleSince.IsZero() {
+				entry.idleSince = entry.idleSince.Add(-25 * time.Hour)
 			}
-			r.mu.Unlock()
 		}
+		sharedParts.mu.Unlock()
 		reload(first, "other@file", mergeClaims(another, map[string]any{"usernameClaim": fmt.Sprint("day", day)})) // something changes each day
 		if reload(first, "one@file", options(nil)) != built {
 			t.Fatalf("day %d: it is another one, with the same options", day)
@@ -202,5 +208,64 @@ func TestRegistryKeepsWhatMiddlewaresUse(t *testing.T) {
 	}
 	if changed.sessions.client != built.sessions.client {
 		t.Error("with another option, the provider is asked again")
+	}
+}
+
+// TestRegistryForgetsOldConfigurations: of a hundred middlewares whose options change with every reload, only those of the last two are held,
+// and nothing of the others but what happened to sessions. The cache of principals is as large as those ask for that are left.
+func TestRegistryForgetsOldConfigurations(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	const count, reloads = 100, 50
+	ctx, end := context.WithCancel(context.Background())
+	registered := func() int {
+		middlewares.mu.Lock()
+		defer middlewares.mu.Unlock()
+		return len(middlewares.entries)
+	}
+	reload := func(i, memory int) {
+		end()
+		ctx, end = context.WithCancel(context.Background())
+		for j := 0; j < count; j++ {
+			options := p.options(headersFor("X-User", fmt.Sprint("claim", i)), map[string]any{"logLevel": "error", "memory": memory})
+			m, err := findMiddleware(ctx, options, fmt.Sprint("login", j, "@file"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := rememberPrincipal(ctx, nil, m.cache, fmt.Sprint("s=", j), &principal{sessionID: fmt.Sprint(j)}, time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := 0; i < 3; i++ { // what other tests have left goes first
+		reload(-1-i, 300)
+	}
+	others := registered() - 2*count
+	principalsLock.RLock()
+	if principalsCapacity != 300<<20 {
+		t.Errorf("%d bytes for principals, 300 MB were asked for", principalsCapacity)
+	}
+	principalsLock.RUnlock()
+	before := heapNow()
+	for i := 0; i < reloads; i++ {
+		principalsLock.Lock()
+		linesSince = time.Now().Add(-2 * lineLifetime) // a while later
+		principalsLock.Unlock()
+		reload(i, 100)
+	}
+	defer end()
+	if n := registered() - others; n != 2*count {
+		t.Errorf("%d middlewares are registered, expected those of two reloads", n)
+	}
+	principalsLock.RLock()
+	if principalsCapacity != 100<<20 {
+		t.Errorf("%d bytes for principals, 100 MB are asked for now", principalsCapacity)
+	}
+	if n := len(recentPrincipals.byKey) + len(formerPrincipals.byKey); n > 4*count {
+		t.Errorf("%d principals of %d reloads are still there", n, reloads)
+	}
+	principalsLock.RUnlock()
+	if held := heapNow() - before; held > 2<<20 {
+		t.Errorf("after %d reloads %d bytes more are held", reloads, held)
 	}
 }
