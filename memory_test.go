@@ -117,6 +117,7 @@ func TestMemoryOfPrincipals(t *testing.T) {
 		}
 		return made
 	}
+	inRedis := &middleware{cache: &principalCache{}, store: &store{prefix: strings.Repeat("k", 60), redis: &redisClient{config: &RedisConfig{}}}}
 	for name, made := range map[string]func(i int) *principal{
 		"usual": func(i int) *principal {
 			return &principal{names: []string{"X-User", "X-Email"}, values: [][]string{{long(i, 20)}, {long(i, 30)}}}
@@ -137,7 +138,10 @@ func TestMemoryOfPrincipals(t *testing.T) {
 			return &principal{names: []string{"X-Group"}, values: [][]string{lines(1000, 20)}}
 		},
 		"in Redis": func(i int) *principal {
-			return &principal{validation: redisRequest([]string{"GETRANGE", long(i, 100), "0", "31"}), validator: redisBulk(long(i, 32))}
+			p := &principal{}
+			s := &session{ticket: []byte(long(i, ticketIDSize+ticketKeySize)), validator: redisBulk(long(i, 32))}
+			allowRevalidation(inRedis, p, s, time.Now().Add(time.Hour), time.Now())
+			return p
 		},
 	} {
 		pc := sessionCacheOf()

@@ -91,19 +91,17 @@ func (h *handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		p := h.hosts[req.Host][line[0]]
 		unlockForReading()
 		if p == nil {
-			if h.hasLogin {
-				p = findBySessionCookie(h, req)
-			} else {
-				p = findByToken(h, req)
-			}
+			p = findUncached(h, req)
 		}
 		switch {
 		case req.Trailer != nil:
 		case h.endpointPaths[req.URL.Path]:
 		case req.Header.WriteSubset(failingWriter, p.safeHeaders) != nil: // a header whose name a backend might take for one of ours
 		case timeUntil(p.validUntil) <= 0:
-			revalidate(h, rw, req, p)
-			return
+			if serveExpired(h, rw, req, p) {
+				return
+			}
+			fallthrough
 		default:
 			for set := p.headers; set != nil; set = set.next {
 				req.Header[set.name] = set.values

@@ -52,8 +52,9 @@ var (
 	settledPrincipals map[[sha256.Size]byte]*principal // those whose further lines are not kept
 
 	// What each request calls: a package variable spares it the selector (an allocation).
-	lockForReading, unlockForReading, timeUntil, cut, hash = principalsLock.RLock, principalsLock.RUnlock, time.Until, strings.Cut, sha256.Sum256
-	lockForWriting, unlockForWriting                       = principalsLock.Lock, principalsLock.Unlock
+	lockForReading, unlockForReading = principalsLock.RLock, principalsLock.RUnlock
+	lockForWriting, unlockForWriting = principalsLock.Lock, principalsLock.Unlock
+	timeUntil, cut, trim, hash       = time.Until, strings.Cut, strings.Trim, sha256.Sum256
 
 	expiredPrincipal = &principal{} // returned instead of nil when none was found: validUntil is zero
 )
@@ -99,9 +100,9 @@ type principal struct {
 	size            int // bytes
 
 	// With a store: the command that reads the beginning of the session's entry, and the reply that proves it unchanged.
-	validation, validator string
-	redisSlot             int
-	revalidatableUntil    time.Time
+	validation         *redisCall
+	validator          string
+	revalidatableUntil time.Time
 }
 
 // principalCache is one middleware's part of the cache. principalsLock guards what changes in it.
@@ -132,22 +133,28 @@ type upstreamHeader struct {
 	next   *upstreamHeader
 }
 
+// findUncached finds the principal of a header line that is not cached.
+func findUncached(h *handler, req *http.Request) *principal {
+	if h.hasLogin {
+		return findBySessionCookie(h, req)
+	}
+	return findByToken(h, req)
+}
+
 // findBySessionCookie finds the principal of a cookie line that is not cached, by the session cookie in it. The upstream gets the other
 // cookies of that line.
-func findBySessionCookie(h *handler, req *http.Request) *principal {
+func findBySessionCookie(h *handler, req *http.Request) (p *principal) {
 	pc := h.cache
-	var others string
 	var rest []string
 	lockForReading()
 	before, found, _ := cut("; "+req.Header["Cookie"][0], pc.cookiePrefix)
 	value, after, _ := cut(found, "; ")
-	p := settledPrincipals[hash([]byte(pc.keyPrefix+value))]
-	if pc.hosts[req.Host] == nil {
-		p = nil
+	if pc.hosts[req.Host] != nil {
+		p = settledPrincipals[hash([]byte(pc.keyPrefix+value))]
 	}
 	unlockForReading()
-	if others = strings.Trim(before+"; "+after, "; "); others != "" {
-		if strings.Contains(others, pc.cookieNameStem) {
+	if others := trim(before+"; "+after, "; "); others != "" {
+		if containsText(others, pc.cookieNameStem) {
 			return expiredPrincipal
 		}
 		rest = []string{others}
@@ -161,12 +168,11 @@ func findBySessionCookie(h *handler, req *http.Request) *principal {
 }
 
 // findByToken finds the principal of a header line that is not cached and holds nothing but the credential.
-func findByToken(h *handler, req *http.Request) *principal {
+func findByToken(h *handler, req *http.Request) (p *principal) {
 	line := req.Header[h.credentialHeader][0]
 	lockForReading()
-	p := settledPrincipals[hash([]byte(h.cache.keyPrefix+line))]
-	if h.hosts[req.Host] == nil {
-		p = nil
+	if h.hosts[req.Host] != nil {
+		p = settledPrincipals[hash([]byte(h.cache.keyPrefix+line))]
 	}
 	unlockForReading()
 	if p == nil {

@@ -704,7 +704,7 @@ func TestPrincipalCacheFirstHTTPSRequestsAtOnce(t *testing.T) {
 				&http.Request{Host: "app", Header: http.Header{"Cookie": {"a=1; __Host-app-session=x"}}}); p != expiredPrincipal {
 				t.Error("found a pass")
 			}
-			if i == 3 && extendPrincipal(pc, &principal{}, "__Host-app-session=x", time.Now()) {
+			if i == 3 && extendCopy(pc, &principal{}, &http.Request{Header: http.Header{"Cookie": {"__Host-app-session=x"}}}) {
 				t.Error("went on with no pass")
 			}
 		})

@@ -48,6 +48,15 @@ const (
 	redisRepeatable = " GET GETRANGE SET DEL EVAL ZRANGE "
 )
 
+// What each request calls: a package variable spares it a selector or two, each an allocation in the interpreter.
+var (
+	redisLock              sync.Mutex // guards what changes in all clients; held only to look and to note
+	lockRedis, unlockRedis = redisLock.Lock, redisLock.Unlock
+
+	redisEpoch        = time.Now().Add(-time.Hour) // times below are durations since then: comparing numbers needs no call
+	timeSince, timeAt = time.Since, redisEpoch.Add
+)
+
 // redisClient is one Redis installation. Its servers are looked up as they are needed. There is nothing to close: the sockets of an
 // unreachable client are closed by the garbage collector.
 type redisClient struct {
@@ -61,41 +70,46 @@ type redisClient struct {
 	maintain     func(isLost bool) error // called now and then, and at once if writes may be lost; may be nil
 	lastAnswered string                  // who answered the last lookup; only lookups use it
 
-	mu      sync.Mutex
+	// redisLock guards the rest.
 	nodes   map[string]*redisNode // by address; never removed, so that each server has only one pool, whatever happens to it
 	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
-	recheck time.Time             // when they must be looked up again; zero: at once, after a failure
+	recheck time.Duration         // when they must be looked up again; zero: at once, after a failure
 
-	directUntil       time.Time // until then, redisSend needs no checks first
-	mayHaveLostWrites bool      // a connection was lost, or there is a new master: the last writes may be lost as well
-	replayedAt        time.Time // when they were last replayed
-	maintainAt        time.Time // when maintain is due in any case
+	directUntil       time.Duration // until then, redisSend needs no checks first
+	mayHaveLostWrites bool          // a connection was lost, or there is a new master: the last writes may be lost as well
+	replayedAt        time.Duration // when they were last replayed
+	maintainAt        time.Duration // when maintain is due in any case
 }
 
 // redisNode is one server and our connections to it.
 type redisNode struct {
 	address    string
 	isSentinel bool
-	busy       int        // connections in use or being dialled; guarded by redisClient.mu
-	idle       *redisConn // list of idle connections, the freshest first; guarded by redisClient.mu
+	open       int        // connections, idle ones and those being dialled included; guarded by redisLock
+	idle       *redisConn // list of idle connections, the freshest first; guarded by redisLock
 }
 
 type redisConn struct {
 	raw    net.Conn
 	buffer []byte
-	used   time.Time
-	next   *redisConn // in the list of idle ones
+	used   time.Duration // when a command last began or ended on it
+	next   *redisConn    // in the list of idle ones
 }
 
-// redisCall is a command in progress.
+// redisCall is a command, and what became of it. It does not name the client: a principal has a call, and the interpreter takes the two
+// linked lists of one type, connections and headers, for the same.
 type redisCall struct {
 	name          string
-	request       string // encoded
-	expectedReply string // the likely reply, encoded
+	request       []byte // encoded
+	expectedReply string // encoded; if it is set, any other reply is errRedisAnswer, and the call is never changed
+	reply         any    // if it is not
 	slot          int
-	now, deadline time.Time
-	isAsking      bool // ASKING must be sent first: we were redirected for this command only
-	wasLost       bool
+	timeout       time.Duration
+
+	// For redisRetry, which has its own copy.
+	deadline time.Time
+	isAsking bool // ASKING must be sent first: we were redirected for this command only
+	wasLost  bool
 }
 
 // How an attempt can fail once the command has been sent. All other errors are from before.
@@ -160,7 +174,7 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 		c.slots = make([]*redisNode, redisSlots)
 	} else if len(c.endpoints) == 1 && rc.Sentinel == nil {
 		c.isFixed = true
-		c.recheck = time.Now().Add(1<<63 - 1) // in 292 years
+		c.recheck = 1<<63 - 1 // in 292 years
 		c.slots[0] = redisNodeAt(c, c.lastAnswered, false)
 	}
 	return c, nil
@@ -172,27 +186,32 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 // Nearly always the server is known and has an idle connection. The interpreter charges for every call and variable, so redisSend handles
 // only that case; redisRetry does the rest.
 func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (any, error) {
-	now := time.Now()
-	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), now: now, deadline: now.Add(c.timeout)}
+	now := timeSince(redisEpoch)
+	left := c.timeout
+	budget, _ := ctx.Value(redisBudgetKey).(*time.Duration)
+	if budget == nil {
+		budget = &left
+	}
+	call := &redisCall{name: args[0], request: redisRequest(args), slot: redisSlot(c, key), timeout: shorter(c.timeout, *budget)}
 	if end, ok := ctx.Deadline(); ok {
-		call.deadline = earlier(end, call.deadline)
+		call.timeout = shorter(call.timeout, timeUntil(end))
 	}
-	of, _ := ctx.Value(redisBudgetKey).(*redisBudget)
-	if of == nil {
-		of = &redisBudget{c.timeout}
-	}
-	call.deadline = earlier(now.Add(of.remaining), call.deadline)
-	if !now.Before(call.deadline) {
+	if call.timeout <= 0 {
 		return nil, fmt.Errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
 	}
-	value, err := redisSend(c, call)
-	of.remaining -= time.Since(now)
-	return value, err
+	err := redisSend(c, call, now)
+	*budget -= timeSince(redisEpoch) - now
+	return call.reply, err
 }
 
-// redisBudget is the time that a request may still spend on Redis, in all its commands together.
-type redisBudget struct{ remaining time.Duration }
+func shorter(a, b time.Duration) time.Duration {
+	if b < a {
+		return b
+	}
+	return a
+}
 
+// redisBudgetKey is the key of the time that a request may still spend on Redis, in all its commands together.
 const redisBudgetKey = "github.com/traefik-oidc/oidc: the dealings of a request with Redis" // a string: the interpreter cannot tell our own types apart as keys
 
 // withRedisBudget gives a request its budget for Redis, less what it has spent already. Work that several requests wait for keeps the budget
@@ -202,32 +221,59 @@ func withRedisBudget(req *http.Request, c *redisClient, spent time.Duration) *ht
 	if ctx.Value(redisBudgetKey) != nil {
 		return req
 	}
+	budget := 2*c.timeout - spent
 	//lint:ignore SA1029 the interpreter cannot tell our own types apart as keys
-	return req.WithContext(context.WithValue(ctx, redisBudgetKey, &redisBudget{2*c.timeout - spent}))
+	return req.WithContext(context.WithValue(ctx, redisBudgetKey, &budget))
 }
 
-// redisSend is redisDo for a command that is already encoded.
-func redisSend(c *redisClient, call *redisCall) (any, error) {
-	c.mu.Lock()
+// redisSend is redisDo for a command that is already encoded. It handles the usual case in one function: the server is known and has an
+// idle connection, and the expected reply comes.
+func redisSend(c *redisClient, call *redisCall, now time.Duration) (err error) {
+	lockRedis()
 	node := c.slots[call.slot]
-	var conn *redisConn
-	if node != nil && call.now.Before(c.directUntil) {
-		conn = redisTakeIdle(node, call.now)
+	if now >= c.directUntil || node == nil || node.idle == nil || now-node.idle.used > redisMaxIdle {
+		unlockRedis()
+		return redisSendSlow(c, call, now, node, nil, 0, nil)
 	}
-	c.mu.Unlock()
-	if conn == nil {
-		return redisRetry(c, call, node, nil)
+	conn := node.idle
+	conn.used = now
+	node.idle = conn.next
+	unlockRedis()
+	conn.raw.SetDeadline(timeAt(now + call.timeout))
+	n, err := conn.raw.Write(call.request)
+	if err == nil {
+		n, err = conn.raw.Read(conn.buffer)
 	}
-	value, err := redisExchange(conn, call)
-	if err != nil {
-		return redisRetry(c, call, node, redisRelease(c, node, conn, err))
+	if err != nil || string(conn.buffer[:n]) != call.expectedReply {
+		return redisSendSlow(c, call, now, node, conn, n, err)
 	}
-	c.mu.Lock() // redisRelease
-	node.busy--
+	lockRedis() // redisRelease
 	conn.next = node.idle
 	node.idle = conn
-	c.mu.Unlock()
-	return value, nil
+	unlockRedis()
+	return nil
+}
+
+// redisSendSlow completes a command. conn is nil, or a connection to node on which n bytes of a reply have come, unless it failed.
+func redisSendSlow(c *redisClient, call *redisCall, now time.Duration, node *redisNode, conn *redisConn, n int, err error) error {
+	var value any
+	if conn != nil {
+		if err == nil {
+			value, err = readRedisRest(conn, n)
+		}
+		err = redisRelease(c, node, conn, err)
+	}
+	if conn == nil || err != nil {
+		own := *call
+		own.deadline = timeAt(now + call.timeout)
+		value, err = redisRetry(c, &own, node, err)
+	}
+	if call.expectedReply == "" {
+		call.reply = value
+	} else if err == nil && value != redisBody(call.expectedReply) {
+		err = errRedisAnswer
+	}
+	return err
 }
 
 // redisRetry completes a command, after a first attempt that failed, or without one. It follows a cluster's redirections, waits if the
@@ -259,36 +305,36 @@ func redisRetry(c *redisClient, call *redisCall, node *redisNode, err error) (an
 		node = redisNodeAt(c, redisPeerAddress(words[len(words)-1], node.address), false)
 		err = nil
 		if !call.isAsking {
-			c.mu.Lock()
+			lockRedis()
 			c.slots[call.slot] = node
-			c.mu.Unlock()
+			unlockRedis()
 		}
 	}
 }
 
 // redisNoteLostWrites notes that Redis may have lost or refused writes.
 func redisNoteLostWrites(c *redisClient) {
-	c.mu.Lock()
+	lockRedis()
 	c.mayHaveLostWrites = true
-	c.directUntil = time.Time{}
-	c.mu.Unlock()
+	c.directUntil = 0
+	unlockRedis()
 }
 
 // redisMaintain calls maintain in the first request that reaches Redis after writes may have been lost, and in one request now and then.
 func redisMaintain(c *redisClient) {
-	now := time.Now()
-	c.mu.Lock()
-	isLost := c.mayHaveLostWrites && now.Sub(c.replayedAt) > redisMaintainInterval
-	isDue := c.maintain != nil && (isLost || now.After(c.maintainAt))
+	now := timeSince(redisEpoch)
+	lockRedis()
+	isLost := c.mayHaveLostWrites && now-c.replayedAt > redisMaintainInterval
+	isDue := c.maintain != nil && (isLost || now > c.maintainAt)
 	if isDue {
-		c.maintainAt = now.Add(redisMaintainInterval)
+		c.maintainAt = now + redisMaintainInterval
+		if isLost {
+			c.replayedAt = now
+			c.mayHaveLostWrites = false
+		}
 	}
-	if isDue && isLost {
-		c.replayedAt = now
-		c.mayHaveLostWrites = false
-	}
-	c.directUntil = earlier(c.recheck, now.Add(redisMaintainInterval))
-	c.mu.Unlock()
+	c.directUntil = shorter(c.recheck, now+redisMaintainInterval)
+	unlockRedis()
 	if isDue && c.maintain(isLost) != nil && isLost {
 		redisNoteLostWrites(c)
 	}
@@ -303,10 +349,10 @@ func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	}
 	isGone := !c.isFixed && (code == "" || code == "READONLY" || code == "MASTERDOWN" || code == "NOREPLICAS")
 	if isGone {
-		c.mu.Lock()
-		c.recheck = time.Time{}
-		c.directUntil = c.recheck
-		c.mu.Unlock()
+		lockRedis()
+		c.recheck = 0
+		c.directUntil = 0
+		unlockRedis()
 	}
 	if !errors.Is(err, errRedisLost) {
 		return isGone
@@ -318,7 +364,7 @@ func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 
 // redisSleep pauses and returns true. If the deadline leaves no time for it, it returns false at once.
 func redisSleep(call *redisCall, pause time.Duration) bool {
-	if time.Until(call.deadline) <= pause {
+	if timeUntil(call.deadline) <= pause {
 		return false
 	}
 	time.Sleep(pause)
@@ -329,22 +375,22 @@ func redisSleep(call *redisCall, pause time.Duration) bool {
 // wait for the result if nothing is known or it has failed. Only the nodes of a cluster say so when they are the wrong ones. Elsewhere the
 // master is looked up every redisRecheck: after a failover the former master may still answer, and accept writes that will be lost.
 func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
-	now := time.Now()
-	c.mu.Lock()
+	now := timeSince(redisEpoch)
+	lockRedis()
 	node := c.slots[call.slot]
-	if node != nil && now.Before(c.recheck) {
-		c.mu.Unlock()
+	if node != nil && now < c.recheck {
+		unlockRedis()
 		return node, nil
 	}
-	c.recheck = now.Add(redisRecheck)
+	c.recheck = now + redisRecheck
 	if c.config.Cluster != nil {
-		c.recheck = now.Add(time.Hour)
+		c.recheck = now + time.Hour
 	}
-	c.mu.Unlock()
+	unlockRedis()
 	_, err := doOnce(context.Background(), &c.lookups, "", func(_ context.Context) (any, error) { return nil, redisLookup(c) })
-	c.mu.Lock()
+	lockRedis()
 	node = c.slots[call.slot]
-	c.mu.Unlock()
+	unlockRedis()
 	if node != nil {
 		return node, nil // if the lookup failed, we go on with the server we know until it refuses
 	}
@@ -360,22 +406,22 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 func redisLookup(c *redisClient) error {
 	end := time.Now().Add(c.timeout / 2)
 	candidates := append([]string{c.lastAnswered}, c.endpoints...)
-	c.mu.Lock()
+	lockRedis()
 	for address := range c.nodes {
 		if c.config.Cluster != nil {
 			candidates = append(candidates, address)
 		}
 	}
-	c.mu.Unlock()
+	unlockRedis()
 	var err error
 	for i, address := range candidates {
-		slots, failed := redisDiscover(c, address, time.Now().Add(time.Until(end)/time.Duration(len(candidates)-i)))
+		slots, failed := redisDiscover(c, address, time.Now().Add(timeUntil(end)/time.Duration(len(candidates)-i)))
 		if failed == nil {
 			c.lastAnswered = address
-			c.mu.Lock()
+			lockRedis()
 			c.mayHaveLostWrites = c.mayHaveLostWrites || c.slots[0] != nil && c.slots[0] != slots[0]
 			c.slots = slots
-			c.mu.Unlock()
+			unlockRedis()
 			return nil
 		}
 		err = failed
@@ -417,7 +463,7 @@ func redisDiscover(c *redisClient, address string, deadline time.Time) ([]*redis
 }
 
 func redisQuery(c *redisClient, node *redisNode, deadline time.Time, words ...string) (any, error) {
-	value, err := redisTry(c, &redisCall{request: redisRequest(words), now: time.Now(), deadline: deadline}, node)
+	value, err := redisTry(c, &redisCall{request: redisRequest(words), deadline: deadline}, node)
 	return value, redisFailure(node, words[0], err)
 }
 
@@ -447,13 +493,13 @@ func readRedisSlots(c *redisClient, from *redisNode, ranges []any) ([]*redisNode
 
 // redisNodeAt returns the server at address, and adds it if it is new.
 func redisNodeAt(c *redisClient, address string, sentinel bool) *redisNode {
-	c.mu.Lock()
+	lockRedis()
 	node := c.nodes[address]
 	if node == nil {
 		node = &redisNode{address: address, isSentinel: sentinel}
 		c.nodes[address] = node
 	}
-	c.mu.Unlock()
+	unlockRedis()
 	return node
 }
 
@@ -478,78 +524,66 @@ func redisTry(c *redisClient, call *redisCall, node *redisNode) (any, error) {
 		return nil, err
 	}
 	if call.isAsking {
-		_, err = redisExchange(conn, &redisCall{request: redisRequest([]string{"ASKING"}), deadline: call.deadline})
+		_, err = redisExchange(conn, redisRequest([]string{"ASKING"}), call.deadline)
 	}
 	var value any
 	if err == nil {
-		value, err = redisExchange(conn, call)
+		value, err = redisExchange(conn, call.request, call.deadline)
 	}
-	err = redisRelease(c, node, conn, err)
-	return value, err
+	return value, redisRelease(c, node, conn, err)
 }
 
 // redisAcquire returns a connection for one attempt, idle or new.
 func redisAcquire(c *redisClient, call *redisCall, node *redisNode) (*redisConn, error) {
-	c.mu.Lock()
-	for node.busy >= c.poolSize {
-		c.mu.Unlock()
+	lockRedis()
+	if node.idle != nil && timeSince(redisEpoch)-node.idle.used > redisMaxIdle {
+		redisCloseIdle(node) // the freshest is too old, so all are
+	}
+	for node.idle == nil && node.open >= c.poolSize {
+		unlockRedis()
 		if !redisSleep(call, redisPoll) {
 			return nil, redisFailure(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
 		}
-		c.mu.Lock()
+		lockRedis()
 	}
-	conn := redisTakeIdle(node, call.now)
-	if conn == nil {
-		node.busy++
-	}
-	c.mu.Unlock()
+	conn := node.idle
 	if conn != nil {
+		node.idle = conn.next
+		unlockRedis()
 		return conn, nil
 	}
+	node.open++
+	unlockRedis()
 	conn, err := redisDial(c, call, node)
 	if err != nil {
-		c.mu.Lock()
-		node.busy--
-		c.mu.Unlock()
+		lockRedis()
+		node.open--
+		unlockRedis()
 	}
 	return conn, err
 }
 
-// redisTakeIdle returns the freshest idle connection, or nil. The caller holds redisClient.mu.
-func redisTakeIdle(node *redisNode, now time.Time) *redisConn {
-	conn := node.idle
-	if conn != nil && now.Sub(conn.used) > redisMaxIdle {
-		redisCloseIdle(node) // the freshest is too old, so all are
-		return nil
-	}
-	if conn != nil {
-		conn.used = now
-		node.idle = conn.next
-		node.busy++
-	}
-	return conn
-}
-
 // redisRelease returns a connection to the pool. If it failed, redisRelease closes it and makes the error errRedisLost.
 func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) error {
-	c.mu.Lock()
-	node.busy--
+	lockRedis()
+	conn.used = timeSince(redisEpoch)
 	conn.next = node.idle
 	node.idle = conn
 	if err != nil && !errors.Is(err, errRedisAnswer) {
 		redisCloseIdle(node) // if the server was restarted, all its connections are lost, and maybe the last writes
 		c.mayHaveLostWrites = true
-		c.directUntil = time.Time{}
+		c.directUntil = 0
 		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
 	}
-	c.mu.Unlock()
+	unlockRedis()
 	return err
 }
 
-// redisCloseIdle closes a server's idle connections. The caller holds redisClient.mu.
+// redisCloseIdle closes a server's idle connections. The caller holds redisLock.
 func redisCloseIdle(node *redisNode) {
 	for ; node.idle != nil; node.idle = node.idle.next {
 		node.idle.raw.Close()
+		node.open--
 	}
 }
 
@@ -567,9 +601,9 @@ func redisDial(c *redisClient, call *redisCall, node *redisNode) (*redisConn, er
 	if err != nil {
 		return nil, redisFailure(node, "connect", err)
 	}
-	conn := &redisConn{raw: raw, buffer: make([]byte, redisBuffer), used: call.now}
+	conn := &redisConn{raw: raw, buffer: make([]byte, redisBuffer)}
 	for _, command := range redisHandshake(c, node) {
-		if _, err := redisExchange(conn, &redisCall{request: redisRequest(command), deadline: call.deadline}); err != nil {
+		if _, err := redisExchange(conn, redisRequest(command), call.deadline); err != nil {
 			raw.Close()
 			return nil, redisFailure(node, command[0], err)
 		}
@@ -596,12 +630,12 @@ func redisHandshake(c *redisClient, node *redisNode) [][]string {
 }
 
 // redisRequest encodes a command as an array of bulk strings, so arguments may hold anything.
-func redisRequest(args []string) string {
+func redisRequest(args []string) []byte {
 	request := "*" + strconv.Itoa(len(args)) + "\r\n"
 	for _, arg := range args {
 		request += redisBulk(arg)
 	}
-	return request
+	return []byte(request)
 }
 
 // redisBulk encodes a text as a bulk string.
@@ -614,25 +648,21 @@ func redisBody(bulk string) string {
 }
 
 // redisExchange sends a command and reads its reply. After any error but errRedisAnswer the connection must be closed.
-func redisExchange(conn *redisConn, call *redisCall) (any, error) {
-	conn.raw.SetDeadline(call.deadline)
-	_, err := io.WriteString(conn.raw, call.request)
+func redisExchange(conn *redisConn, request []byte, deadline time.Time) (any, error) {
+	conn.raw.SetDeadline(deadline)
+	n, err := conn.raw.Write(request)
+	if err == nil {
+		n, err = conn.raw.Read(conn.buffer)
+	}
 	if err != nil {
 		return nil, err
 	}
-	n, err := conn.raw.Read(conn.buffer)
-	if err != nil {
-		return nil, err
-	}
-	come := string(conn.buffer[:n])
-	if come == call.expectedReply {
-		return come, nil
-	}
-	return readRedisRest(conn, come)
+	return readRedisRest(conn, n)
 }
 
-// readRedisRest reads the rest of a reply whose first bytes have arrived.
-func readRedisRest(conn *redisConn, come string) (any, error) {
+// readRedisRest reads the rest of a reply whose first n bytes are in the buffer.
+func readRedisRest(conn *redisConn, n int) (any, error) {
+	come := string(conn.buffer[:n])
 	head, body, _ := strings.Cut(come, "\r\n")
 	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
 		return body[:size], nil // the usual case: a string that arrived in one piece

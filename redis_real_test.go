@@ -978,12 +978,12 @@ func clusterMasters(t *testing.T, p *redisProcess) string {
 
 func idleConnections(c *redisClient) int {
 	idle := 0
-	c.mu.Lock()
+	lockRedis()
 	for _, node := range c.nodes {
 		for conn := node.idle; conn != nil; conn = conn.next {
 			idle++
 		}
 	}
-	c.mu.Unlock()
+	unlockRedis()
 	return idle
 }

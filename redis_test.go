@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -301,7 +302,7 @@ func TestRedisReplyCut(t *testing.T) {
 
 func TestRedisRequest(t *testing.T) {
 	args := []string{"SET", "key with blank", "value\r\nwith $1\r\nlines", "", "\x00ü"}
-	got, err := readFakeCommand(bufio.NewReader(strings.NewReader(redisRequest(args))))
+	got, err := readFakeCommand(bufio.NewReader(bytes.NewReader(redisRequest(args))))
 	if err != nil || strings.Join(got, "|") != strings.Join(args, "|") {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -463,9 +464,9 @@ func TestRedisIdle(t *testing.T) {
 	if _, total := f.counts(); total != 1 {
 		t.Errorf("%d connections, expected 1", total)
 	}
-	c.mu.Lock()
-	c.slots[0].idle.used = time.Now().Add(-2 * redisMaxIdle)
-	c.mu.Unlock()
+	lockRedis()
+	c.slots[0].idle.used -= 2 * redisMaxIdle
+	unlockRedis()
 	wantReply(t, c, "x", "GET", "k")
 	if _, total := f.counts(); total != 2 {
 		t.Errorf("%d connections, expected 2", total)
@@ -664,18 +665,18 @@ func TestRedisSentinel(t *testing.T) {
 
 	// Sentinel names a new master that is not one yet: what we had stays.
 	watch.say(master(promoted))
-	c.mu.Lock()
-	c.recheck = time.Now()
+	lockRedis()
+	c.recheck = timeSince(redisEpoch)
 	c.directUntil = c.recheck
-	c.mu.Unlock()
+	unlockRedis()
 	wantReply(t, c, "old", "GET", "k")
 
 	// The failover is done, and the old master does not know it: within redisRecheck nothing goes there any more.
 	promoted.say(answering(map[string]string{"AUTH": "+OK\r\n", "ROLE": roleMaster, "": bulk("new")}))
-	c.mu.Lock()
-	c.recheck = time.Now()
+	lockRedis()
+	c.recheck = timeSince(redisEpoch)
 	c.directUntil = c.recheck
-	c.mu.Unlock()
+	unlockRedis()
 	old.heard()
 	wantReply(t, c, "new", "SET", "k", "2")
 	wantReply(t, c, "new", "SET", "k", "3")
@@ -688,10 +689,10 @@ func TestRedisSentinel(t *testing.T) {
 	watch.say(master(old))
 	wantReply(t, c, "old", "SET", "k", "4")
 	watch.say(func(args []string) string { return hangUp })
-	c.mu.Lock()
-	c.recheck = time.Now()
+	lockRedis()
+	c.recheck = timeSince(redisEpoch)
 	c.directUntil = c.recheck
-	c.mu.Unlock()
+	unlockRedis()
 	wantReply(t, c, "old", "SET", "k", "5")
 
 	watch.say(answering(map[string]string{"AUTH": "+OK\r\n", "SENTINEL": "*-1\r\n"}))
@@ -1022,13 +1023,13 @@ func TestRedisMaintainsNowAndThen(t *testing.T) {
 		redisMaintain(c)
 	}
 	failure = errUnavailable
-	c.replayedAt = c.replayedAt.Add(-2 * redisMaintainInterval)
+	c.replayedAt -= 2 * redisMaintainInterval
 	redisMaintain(c)
 	isNoted := c.mayHaveLostWrites
 	failure = nil
-	c.replayedAt = c.replayedAt.Add(-2 * redisMaintainInterval)
+	c.replayedAt -= 2 * redisMaintainInterval
 	redisMaintain(c)
-	c.maintainAt = time.Now().Add(-time.Second)
+	c.maintainAt = timeSince(redisEpoch) - time.Second
 	redisMaintain(c)
 	if got := fmt.Sprint(asked); got != "[true true true false]" || !isNoted || c.mayHaveLostWrites {
 		t.Errorf("asked %s, noted %v, %v", got, isNoted, c.mayHaveLostWrites)
@@ -1073,12 +1074,12 @@ func TestRedisCanRetry(t *testing.T) {
 		{err: errRedisLost, name: "GET", wasLost: true, areServersLookedUpAnew: true},
 		{err: errRedisLost, name: "INCR", areServersLookedUpAnew: true},
 	} {
-		c := &redisClient{config: &RedisConfig{}, isFixed: row.isFixed, recheck: time.Now()}
+		c := &redisClient{config: &RedisConfig{}, isFixed: row.isFixed, recheck: time.Hour}
 		if row.isCluster {
 			c.config.Cluster = &ClusterConfig{}
 		}
-		if got := redisCanRetry(c, &redisCall{name: row.name, wasLost: row.wasLost}, row.err); got != row.want || c.recheck.IsZero() != row.areServersLookedUpAnew {
-			t.Errorf("%v of %s, cluster %v, fixed %v: again %v, looked up anew %v", row.err, row.name, row.isCluster, row.isFixed, got, c.recheck.IsZero())
+		if got := redisCanRetry(c, &redisCall{name: row.name, wasLost: row.wasLost}, row.err); got != row.want || (c.recheck == 0) != row.areServersLookedUpAnew {
+			t.Errorf("%v of %s, cluster %v, fixed %v: again %v, looked up anew %v", row.err, row.name, row.isCluster, row.isFixed, got, (c.recheck == 0))
 		}
 	}
 }

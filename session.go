@@ -213,7 +213,7 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 			return nil, err
 		}
 	}
-	p.size = principalCost + len(p.validation+p.sessionID+p.sid+p.sub)
+	p.size += principalCost + len(p.sessionID+p.sid+p.sub)
 	if p.user != nil {
 		p.size += len(p.user.Username())
 	}

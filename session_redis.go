@@ -66,73 +66,73 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 	return s, nil
 }
 
-// revalidate is ServeHTTP for a principal that is no longer valid. A session in the store may be good for longer than its local copy: if
-// its entry still begins as it did, it is unchanged, and need not be opened or authorized again. Every other request goes through serve.
-func revalidate(h *handler, rw http.ResponseWriter, req *http.Request, p *principal) {
-	now := time.Now()
-	if !now.Before(p.revalidatableUntil) {
+// serveExpired serves a request whose principal is no longer valid, and returns true. A session in the store may be good for longer than its
+// local copy: if its entry still begins as it did, it is unchanged, and need not be opened or authorized again. Then serveExpired returns
+// false, and ServeHTTP lets the request in.
+func serveExpired(h *handler, rw http.ResponseWriter, req *http.Request, p *principal) bool {
+	if timeUntil(p.revalidatableUntil) <= 0 {
 		serve(h, rw, req)
-		return
+		return true
 	}
-	c := h.middleware.store.redis
-	answer, err := redisSend(c, &redisCall{name: "GETRANGE", request: p.validation, expectedReply: p.validator, slot: p.redisSlot, now: now, deadline: now.Add(c.timeout)})
-	if answer != p.validator || !extendPrincipal(h.middleware.cache, p, req.Header["Cookie"][0], now) { // with an error, answer is nil
-		serveUnvalidated(h, rw, req, now, err)
-		return
+	now := timeSince(redisEpoch)
+	err := redisSend(h.middleware.store.redis, p.validation, now)
+	if err == nil && extendPrincipal(h.cache, p, req) {
+		return false
 	}
-	for set := p.headers; set != nil; set = set.next {
-		req.Header[set.name] = set.values
-	}
-	req.URL.User = p.user
-	h.next.ServeHTTP(rw, req)
+	serveUnvalidated(h, rw, req, now, err)
+	return true
 }
 
-// allowRevalidation gives a principal what revalidate needs, and returns until when it is used without being revalidated.
+// allowRevalidation gives a principal what serveExpired needs, and returns until when it is used without being revalidated.
 func allowRevalidation(m *middleware, p *principal, s *session, until, now time.Time) time.Time {
-	p.validation, p.redisSlot = storeValidation(m.store, ticketID(s.ticket))
+	p.validation = storeValidation(m.store, ticketID(s.ticket), s.validator)
 	p.validator = s.validator
+	p.size = 160 + len(p.validation.request) // bytes of the call
 	p.revalidatableUntil = until
 	return earlier(until, now.Add(m.cache.localCopyLifetime))
 }
 
 // serveUnvalidated is serve for a request that has already spent time on the store. If the store failed, the answer is 503.
-func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, began time.Time, failed error) {
-	if failed != nil {
+func serveUnvalidated(h *handler, rw http.ResponseWriter, req *http.Request, began time.Duration, failed error) {
+	if errors.Is(failed, errUnavailable) {
 		refuse(h.middleware, rw, req, http.StatusServiceUnavailable, failed)
 		return
 	}
-	serve(h, rw, withRedisBudget(req, h.middleware.store.redis, time.Since(began)))
+	serve(h, rw, withRedisBudget(req, h.middleware.store.redis, timeSince(redisEpoch)-began))
 }
 
-// extendPrincipal makes the cached copy p fresh for another while. It returns false if the copy is gone, because the user has logged out
-// meanwhile.
-func extendPrincipal(pc *principalCache, p *principal, line string, now time.Time) bool {
-	again := *p
-	if again.validUntil = now.Add(pc.localCopyLifetime); p.revalidatableUntil.Before(again.validUntil) {
-		again.validUntil = p.revalidatableUntil
+// extendPrincipal makes the cached copy p fresh for another while, if copies are used without asking at all. It returns false if the copy is
+// gone, because the user has logged out meanwhile.
+func extendPrincipal(pc *principalCache, p *principal, req *http.Request) bool {
+	if pc.localCopyLifetime > 0 {
+		return extendCopy(pc, p, req)
 	}
-	principalsLock.Lock()
-	isThere := pc.byHeaderLine[line] == p
-	if isThere {
-		pc.byHeaderLine[line] = &again
-	} else {
-		isThere = extendCached(&again)
-	}
-	principalsLock.Unlock()
-	return isThere
+	lockForReading()
+	known := recentPrincipals.byKey[p.cacheKey]
+	unlockForReading()
+	return known != nil && known.validator == p.validator
 }
 
-// extendCached is extendPrincipal for the principal itself, which was found without its line. The caller holds the lock.
-func extendCached(again *principal) bool {
-	known := recentPrincipals.byKey[again.cacheKey]
-	if known == nil || known.validator != again.validator {
+// extendCopy extends p itself and, if p was found by the line of req, what is cached by that line.
+func extendCopy(pc *principalCache, p *principal, req *http.Request) bool {
+	until := earlier(time.Now().Add(pc.localCopyLifetime), p.revalidatableUntil)
+	line := req.Header["Cookie"][0]
+	lockForWriting()
+	defer unlockForWriting()
+	known := recentPrincipals.byKey[p.cacheKey]
+	if known == nil || known.validator != p.validator {
 		return false
 	}
 	longer := *known
-	longer.validUntil = again.validUntil
-	recentPrincipals.byKey[again.cacheKey] = &longer
-	if settledPrincipals[again.cacheKey] != nil {
-		settledPrincipals[again.cacheKey] = &longer
+	longer.validUntil = until
+	recentPrincipals.byKey[p.cacheKey] = &longer
+	if settledPrincipals[p.cacheKey] != nil {
+		settledPrincipals[p.cacheKey] = &longer
+	}
+	if pc.byHeaderLine[line] == p {
+		again := *p
+		again.validUntil = until
+		pc.byHeaderLine[line] = &again
 	}
 	return true
 }

@@ -427,18 +427,46 @@ func TestReplicaTakesWhatAnotherRefreshed(t *testing.T) {
 	}
 }
 
-// TestReplicaGoesOn: a copy is good for another while under the line by which it was found, unless something else is there by now.
+// TestReplicaGoesOn: a copy is good for another while, under the line by which it was found as well, unless something else is there by now.
 func TestReplicaGoesOn(t *testing.T) {
+	inThisProcess(t)
 	now := time.Now()
-	p := &principal{cacheKey: sha256.Sum256([]byte("nobody")), revalidatableUntil: now.Add(time.Hour)}
-	other := &principal{cacheKey: sha256.Sum256([]byte("nobody else"))}
-	pc := &principalCache{localCopyLifetime: time.Minute, cookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "changed": other}}
-	if !extendPrincipal(pc, p, "known", now) || pc.byHeaderLine["known"] == p || !pc.byHeaderLine["known"].validUntil.Equal(now.Add(time.Minute)) {
-		t.Error("it does not go on")
+	made := func(credential, validator string) *principal {
+		return &principal{cacheKey: sha256.Sum256([]byte(t.Name() + credential)), validator: validator, revalidatableUntil: now.Add(time.Hour)}
 	}
-	if extendPrincipal(pc, p, "changed", now) || extendPrincipal(pc, p, "gone", now) || pc.byHeaderLine["changed"] != other ||
-		pc.byHeaderLine["gone"] != nil {
-		t.Error("it goes on in the place of another")
+	p, other, gone, changed := made("p", "v"), made("other", "v"), made("gone", "v"), made("changed", "v")
+	principalsLock.Lock()
+	for _, known := range []*principal{made("p", "v"), other, made("changed", "w")} {
+		insertPrincipal(known)
+	}
+	settledPrincipals[p.cacheKey] = p
+	principalsLock.Unlock()
+	t.Cleanup(func() {
+		principalsLock.Lock()
+		for _, known := range []*principal{p, other, changed} {
+			removePrincipal(known.cacheKey)
+		}
+		principalsLock.Unlock()
+	})
+	line := func(text string) *http.Request { return &http.Request{Header: http.Header{"Cookie": {text}}} }
+	for _, lifetime := range []time.Duration{0, time.Minute, 2 * time.Hour} {
+		pc := &principalCache{localCopyLifetime: lifetime, cookiePrefix: "; x=", byHeaderLine: map[string]*principal{"known": p, "taken": other, "gone": gone, "changed": changed}}
+		for text, who := range map[string]*principal{"known": p, "taken": p, "new": p, "gone": gone, "changed": changed} {
+			if got := extendPrincipal(pc, who, line(text)); got != (who == p) {
+				t.Errorf("%s, %s: goes on: %v", lifetime, text, got)
+			}
+		}
+		until := pc.byHeaderLine["known"].validUntil
+		if lifetime == 0 && !until.IsZero() || lifetime > 0 && (until.Before(now.Add(lifetime)) && until.Before(p.revalidatableUntil) || until.After(p.revalidatableUntil)) {
+			t.Errorf("%s: good until %s", lifetime, until)
+		}
+		known := recentPrincipals.byKey[p.cacheKey]
+		if lifetime > 0 && (known.validUntil.Before(until) || settledPrincipals[p.cacheKey] != known) {
+			t.Errorf("%s: others with that session do not go on", lifetime)
+		}
+		if pc.byHeaderLine["taken"] != other || pc.byHeaderLine["gone"] != gone || pc.byHeaderLine["changed"] != changed || pc.byHeaderLine["new"] != nil {
+			t.Error("it goes on in the place of another")
+		}
 	}
 }
 

@@ -80,12 +80,12 @@ func storeGet(ctx context.Context, s *store, id string) (string, error) {
 }
 
 // validatorLength is how many bytes identify a value: they contain the random nonce of its seal (seal.go).
-const validatorLength = 32
+const validatorLength = 32 // what is asked for ends with byte 31, here and in replayScript
 
-// storeValidation returns the encoded command that reads the beginning of a session's value, and the slot of its key.
-func storeValidation(s *store, id string) (request string, slot int) {
+// storeValidation is the command that reads the beginning of a session's value, and expects it to be as it was.
+func storeValidation(s *store, id, validator string) *redisCall {
 	key := s.prefix + "session:{" + id + "}"
-	return redisRequest([]string{"GETRANGE", key, "0", strconv.Itoa(validatorLength - 1)}), redisSlot(s.redis, key)
+	return &redisCall{name: "GETRANGE", request: redisRequest([]string{"GETRANGE", key, "0", "31"}), expectedReply: validator, slot: redisSlot(s.redis, key), timeout: s.redis.timeout}
 }
 
 // storeValidator is the reply to storeValidation for a value.

@@ -104,7 +104,7 @@ func TestStoreGone(t *testing.T) {
 	tellRedis(t, redisConfigAt(server.address), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	wantSession(t, ours, "one", "")
 	wantSession(t, ours, "one", "")
-	if ours.redis.mayHaveLostWrites || ours.redis.replayedAt.IsZero() {
+	if ours.redis.mayHaveLostWrites || ours.redis.replayedAt == 0 {
 		t.Error("nobody saw to what may have been lost")
 	}
 	if said := captured.of(ours.log.name); strings.Contains(strings.Join(said, "\n"), "written again") {
@@ -219,8 +219,8 @@ func TestStoreSentinelSwitch(t *testing.T) {
 		s.mu.Lock()
 		left := len(s.pendingChanges)
 		s.mu.Unlock()
-		s.redis.mu.Lock()
-		defer s.redis.mu.Unlock()
+		lockRedis()
+		defer unlockRedis()
 		return left == 0 && !s.redis.mayHaveLostWrites
 	})
 	fresh := realStore(t, direct(two), time.Second)
