@@ -149,8 +149,9 @@ func findBySessionCookie(h *handler, req *http.Request) (p *principal) {
 	lockForReading()
 	before, found, _ := cut("; "+req.Header["Cookie"][0], pc.cookiePrefix)
 	value, after, _ := cut(found, "; ")
-	if pc.hosts[req.Host] != nil {
-		p = settledPrincipals[hash([]byte(pc.keyPrefix+value))]
+	p = settledPrincipals[hash([]byte(pc.keyPrefix+value))]
+	if pc.hosts[req.Host] == nil {
+		p = nil
 	}
 	unlockForReading()
 	if others := trim(before+"; "+after, "; "); others != "" {
@@ -171,8 +172,9 @@ func findBySessionCookie(h *handler, req *http.Request) (p *principal) {
 func findByToken(h *handler, req *http.Request) (p *principal) {
 	line := req.Header[h.credentialHeader][0]
 	lockForReading()
-	if h.hosts[req.Host] != nil {
-		p = settledPrincipals[hash([]byte(h.cache.keyPrefix+line))]
+	p = settledPrincipals[hash([]byte(h.cache.keyPrefix+line))]
+	if h.hosts[req.Host] == nil {
+		p = nil
 	}
 	unlockForReading()
 	if p == nil {

@@ -117,8 +117,8 @@ func extendPrincipal(pc *principalCache, p *principal, req *http.Request) bool {
 func extendCopy(pc *principalCache, p *principal, req *http.Request) bool {
 	until := earlier(time.Now().Add(pc.localCopyLifetime), p.revalidatableUntil)
 	line := req.Header["Cookie"][0]
-	lockForWriting()
-	defer unlockForWriting()
+	principalsLock.Lock()
+	defer principalsLock.Unlock()
 	known := recentPrincipals.byKey[p.cacheKey]
 	if known == nil || known.validator != p.validator {
 		return false
