@@ -584,18 +584,19 @@ func (n *tenant) conditions() string {
 	return strings.Join(found, " ")
 }
 
-// TestKubernetesNull: Kubernetes' JSON is where a block arrives that is null, and it is an error there; so is an empty limit.
+// TestKubernetesNull: Kubernetes' JSON is where a block arrives that is null, and it is an error there; so are an empty limit, and a
+// number that a float64 cannot hold.
 func TestKubernetesNull(t *testing.T) {
 	t.Parallel()
 	n := startCluster(t).tenant(t, "nothing")
-	n.apply("login.yml", "      forwardHeaders:\n", "      csrf: null\n      claims: \"\"\n      forwardHeaders:\n")
+	n.apply("login.yml", "      forwardHeaders:\n", "      csrf: null\n      claims: \"\"\n      trustedAudiences: [253456789012345678]\n      forwardHeaders:\n")
 	for range 100 {
 		if strings.Contains(n.log(), "claims: is there and empty") {
 			break
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	for _, want := range []string{"claims: is there and empty", "csrf: is null, which sets nothing"} {
+	for _, want := range []string{"claims: is there and empty", "csrf: is null, which sets nothing", "trustedAudiences: is a number that lost digits"} {
 		if !strings.Contains(n.log(), want) {
 			t.Errorf("the log does not say %q", want)
 		}
