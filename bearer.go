@@ -321,12 +321,17 @@ type bearerTokens struct {
 
 // newBearerTokens makes the verifiers of the jwt and oAuthIntrospection blocks. login is the sign-in's client, nil without one.
 func newBearerTokens(l *logger, c *Config, login *client, p *problems) *bearerTokens {
-	bt := &bearerTokens{jwt: newJWTVerifier(l, c, login, p), introspection: newIntrospectionVerifier(l, c, login, p)}
-	for _, v := range []*tokenVerifier{bt.jwt, bt.introspection} {
-		if v != nil {
-			bt.all = append(bt.all, v)
-			bt.looksBeyondHeaders = bt.looksBeyondHeaders || v.looksBeyondHeaders
-		}
+	bt := &bearerTokens{}
+	if c.JWT != nil {
+		bt.jwt = newJWTVerifier(l, c, login, p)
+		bt.all = append(bt.all, bt.jwt)
+	}
+	if c.OAuthIntrospection != nil {
+		bt.introspection = newIntrospectionVerifier(l, c, login, p)
+		bt.all = append(bt.all, bt.introspection)
+	}
+	for _, v := range bt.all {
+		bt.looksBeyondHeaders = bt.looksBeyondHeaders || v.looksBeyondHeaders
 	}
 	return bt
 }
@@ -366,12 +371,9 @@ func newTokenVerifier(c *TokenConfig, tokenKey, at string, clockSkew int, p *pro
 // asymmetric are the algorithms whose verification key cannot sign. The key decides which of them a token may use.
 var asymmetric = strings.Fields("RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA")
 
-// newJWTVerifier makes the verifier of the jwt block; nil without one.
+// newJWTVerifier makes the verifier of the jwt block.
 func newJWTVerifier(l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	j := c.JWT
-	if j == nil {
-		return nil
-	}
 	v := newTokenVerifier(&j.TokenConfig, j.TokenKey, "jwt.", c.ClockSkewSeconds, p)
 	v.cacheLifetime = maxTokenRecheck
 	rules := v.rules

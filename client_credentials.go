@@ -92,12 +92,9 @@ type upstreamToken struct {
 	claims         map[string]any `json:"-"` // when it is a JWT; the interpreter exports every field
 }
 
-// newClientCredentials makes what the oAuthClientCredentials block configures; nil without one.
+// newClientCredentials makes what the oAuthClientCredentials block configures.
 func newClientCredentials(l *logger, config *Config, p *problems) *clientCredentials {
 	c := config.OAuthClientCredentials
-	if c == nil {
-		return nil
-	}
 	const block = "oAuthClientCredentials."
 	cc := &clientCredentials{hasOwnClient: c.ClientID != ""}
 	p.failIf(!cc.hasOwnClient && (config.Issuer != "" || config.JWT != nil || config.OAuthIntrospection != nil), block+"clientId", "required beside another job: a caller cannot bring two kinds of credentials")

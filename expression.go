@@ -147,12 +147,13 @@ func parseCondition(p *expressionParser) {
 		expect(p, "", `a condition, "!" or "("`)
 		return
 	}
-	function := regexp.MustCompile(`(?i)\b(` + word + `)\(([^)]*)`).FindStringSubmatch(p.functions)
-	if function == nil {
+	from := strings.Index(" "+strings.ToLower(p.functions), " "+strings.ToLower(word)+"(")
+	if from < 0 {
 		complain(p, start, "unknown function %.40q; did you mean %s?", word, nearest(word, functionName.FindAllString(p.functions, -1)))
 		return
 	}
-	name, parameters := function[1], function[2]
+	name, rest, _ := strings.Cut(p.functions[from:], "(")
+	parameters, _, _ := strings.Cut(rest, ")")
 	c := &condition{name: name, yes: p.goal, no: bothExits - p.goal, isNegated: p.goal == exitFalse}
 	nextWord(p)
 	parseArguments(p, c)

@@ -16,12 +16,9 @@ import (
 // Introspection (RFC 7662): the provider is asked whether a token is valid, once for all requests that carry it, and its answer is cached for a
 // while.
 
-// newIntrospectionVerifier makes the verifier of the oAuthIntrospection block; nil without one.
+// newIntrospectionVerifier makes the verifier of the oAuthIntrospection block.
 func newIntrospectionVerifier(l *logger, c *Config, login *client, p *problems) *tokenVerifier {
 	i := c.OAuthIntrospection
-	if i == nil {
-		return nil
-	}
 	const block = "oAuthIntrospection."
 	job := newTokenVerifier(&i.TokenConfig, "", block, c.ClockSkewSeconds, p)
 	job.cacheLifetime = time.Duration(i.CacheSeconds) * time.Second

@@ -55,7 +55,9 @@ func newMiddleware(ctx context.Context, options []byte, name string) (*middlewar
 		login = m.sessions.client
 	}
 	m.tokens = newBearerTokens(m.log, c, login, p)
-	m.clientCredentials = newClientCredentials(m.log, c, p)
+	if c.OAuthClientCredentials != nil {
+		m.clientCredentials = newClientCredentials(m.log, c, p)
+	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}

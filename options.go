@@ -77,7 +77,7 @@ func blockFields(o *option, kind reflect.Type, index []int) []*blockField {
 		at := append(index[:len(index):len(index)], i)
 		if name := field.Tag.Get("json"); name != "" {
 			spellings := strings.Fields(strings.ToLower(name + " " + field.Tag.Get("alias")))
-			fields = append(fields, &blockField{index: at, path: under(o, name).path, spellings: spellings, tag: field.Tag})
+			fields = append(fields, &blockField{index: at, path: under(o, name), spellings: spellings, tag: field.Tag})
 		} else {
 			fields = append(fields, blockFields(o, field.Type, at)...)
 		}
@@ -108,7 +108,7 @@ func readBlock(value reflect.Value, o *option, raw map[string]any) []string {
 	}
 	for _, name := range names {
 		if _, isLeft := given[strings.ToLower(name)]; isLeft {
-			o.p.add(under(o, name).path, "unknown option; %s", suggestion(o, name))
+			o.p.add(under(o, name), "unknown option; %s", suggestion(o, name))
 		}
 	}
 	checkRules(o.path[strings.LastIndex(o.path, ".")+1:], o, strings.TrimPrefix(o.path+".", "."), o.p.set)
@@ -166,12 +166,15 @@ func readField(field reflect.Value, o *option, raw any) {
 		return
 	}
 	text = checkText(o, text)
-	if field.Kind() == reflect.String {
+	switch field.Kind() {
+	case reflect.String:
 		field.SetString(text)
-	} else if field.Kind() == reflect.Bool {
+		o.p.set[o.path] = text
+		return
+	case reflect.Bool:
 		on, _ := strconv.ParseBool(text)
 		field.SetBool(on)
-	} else {
+	default:
 		number, _ := strconv.ParseFloat(text, 64) // Traefik's file provider writes "1.000000"
 		field.SetInt(int64(number))
 	}
@@ -253,7 +256,7 @@ func readMap(o *option, raw any) map[string]string {
 			name, value, found := strings.Cut(pair, "=")
 			name = strings.TrimSpace(name)
 			o.p.failIf(!found, o.path, "must be names with values; write a block, or text like %q", "name=value,name=value")
-			o.p.failIf(hasKey(pairs, name), under(o, name).path, "given twice; keep one")
+			o.p.failIf(hasKey(pairs, name), under(o, name), "given twice; keep one")
 			pairs[name] = value
 		}
 	}
@@ -262,7 +265,7 @@ func readMap(o *option, raw any) map[string]string {
 	}
 	values := map[string]string{}
 	for _, name := range sortedNames(o, pairs) {
-		at := under(o, name)
+		at := &option{path: under(o, name), tag: o.tag, p: o.p}
 		o.p.failIf(name == "<int Value>", at.path, "Traefik's file provider reads only text as names; write the number in quotes, as in \"401\"")
 		checkText(at, name)
 		values[name] = readText(at, pairs[name])
@@ -465,7 +468,7 @@ func sortedNames(o *option, block map[string]any) []string {
 	for _, name := range names {
 		folded := strings.ToLower(name)
 		if seen[folded] {
-			o.p.add(under(o, name).path, "given twice, with other capital letters; keep one")
+			o.p.add(under(o, name), "given twice, with other capital letters; keep one")
 		}
 		seen[folded] = true
 	}
@@ -484,7 +487,7 @@ func suggestion(o *option, name string) string {
 			if strings.HasPrefix(path, o.path+".") {
 				below = append(below, path)
 			}
-		} else if score > most && path == under(o, last).path {
+		} else if score > most && path == under(o, last) {
 			closest = last
 			most = score
 		}
@@ -492,7 +495,7 @@ func suggestion(o *option, name string) string {
 	if len(below) > 0 {
 		elsewhere = below
 	}
-	if here := optionFor(under(o, name).path); here != "" && len(below) == 0 {
+	if here := optionFor(under(o, name)); here != "" && len(below) == 0 {
 		return "here it is " + here
 	}
 	if len(elsewhere) > 0 {

@@ -250,7 +250,7 @@ func checkRules(name string, o *option, at string, set map[string]string) {
 			}
 		}
 		if applies {
-			o.p.add(under(o, r.option).path, "%s", ruleMessage(r, at, set))
+			o.p.add(under(o, r.option), "%s", ruleMessage(r, at, set))
 		}
 	}
 }
@@ -282,7 +282,7 @@ func compiledPattern(pattern string) *regexp.Regexp {
 	return known.(*regexp.Regexp)
 }
 
-// under returns an option below another one.
-func under(o *option, name string) *option {
-	return &option{path: strings.Trim(o.path+"."+name, "."), tag: o.tag, p: o.p}
+// under is the path of an option below another one.
+func under(o *option, name string) string {
+	return strings.Trim(o.path+"."+name, ".")
 }
