@@ -118,6 +118,7 @@ var clientClaims = strings.Fields("client_id azp cid appid")
 // tokenInfo is what we know about a token, from its own claims or from the provider.
 type tokenInfo struct {
 	claims    map[string]any
+	expiry    int64 // 0: none is known
 	checkedAt time.Time
 	isActive  bool
 }
@@ -137,7 +138,8 @@ func inspectToken(ctx context.Context, bt *bearerTokens, raw string, headers map
 		return nil, nil, err
 	}
 	now := timeNow()
-	return v, &tokenInfo{claims: t.claims, checkedAt: now, isActive: true}, checkAccessToken(v.rules, t, now)
+	err = checkAccessToken(v.rules, t, now)
+	return v, &tokenInfo{claims: t.claims, checkedAt: now, expiry: t.expiry, isActive: true}, err
 }
 
 // tokenInfoEnd is when to stop using a tokenInfo: after the time that the options say, but never after the token's expiry.
@@ -147,8 +149,8 @@ func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) (end time.Time) {
 		life = inactiveLifetime
 	}
 	end = info.checkedAt.Add(life)
-	if exp, _ := numericDate(info.claims, "exp"); exp > 0 && exp < end.Unix() && info.isActive {
-		return time.Unix(exp, 0)
+	if info.expiry > 0 && info.expiry < end.Unix() && info.isActive {
+		return fromUnix(info.expiry, 0)
 	}
 	return end
 }
@@ -167,7 +169,7 @@ func findToken(bt *bearerTokens, req *http.Request) (raw, credential string, err
 				return "", "", errorf("%w: more than one %s header", errInvalidRequest, name)
 			}
 			// White space is normalized, or the upstream might read a token that we did not, and every spelling would be cached.
-			line := joinTexts(fields(joinTexts(lines, "")), " ")
+			line := joinTexts(fieldsOf(joinTexts(lines, "")), " ")
 			if token, ok := afterScheme(line, scheme); ok {
 				raw = token
 				credential = name + ": " + line
@@ -243,7 +245,7 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 	tokens = nil
 	others = nil
 	isNext := false
-	for _, item := range strings.SplitN(strings.Join(req.Header["Sec-Websocket-Protocol"], ","), ",", maxMentions) {
+	for _, item := range splitN(joinTexts(req.Header["Sec-Websocket-Protocol"], ","), ",", maxMentions) {
 		item = strings.TrimSpace(item)
 		encoded, isEncoded := strings.CutPrefix(item, "base64url.bearer.authorization.k8s.io.")
 		if plain, err := base64url.DecodeString(encoded); isEncoded && err == nil {
@@ -253,7 +255,7 @@ func protocolTokens(req *http.Request) (tokens, others []string) {
 		} else {
 			others = append(others, item)
 		}
-		isNext = !isNext && strings.EqualFold(item, "bearer")
+		isNext = !isNext && equalFold(item, "bearer")
 	}
 	return tokens, others
 }
@@ -272,7 +274,7 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 			stripCookies(v.cookiePattern, req)
 		}
 		if _, others := protocolTokens(req); v.source.WebSocketProtocol {
-			setHeader(req, "Sec-Websocket-Protocol", strings.Join(others, ", "))
+			setHeader(req, "Sec-Websocket-Protocol", joinTexts(others, ", "))
 		}
 		u := req.URL
 		if query := withoutFields(u.RawQuery, v.source.Query, v.tokenKey); query != u.RawQuery {
@@ -292,12 +294,12 @@ func removeTokens(bt *bearerTokens, req *http.Request) {
 func withoutFields(text string, names ...string) string {
 	var kept []string
 	for _, pair := range strings.Split(text, "&") {
-		name, _, _ := strings.Cut(pair, "=")
+		name, _, _ := cut(pair, "=")
 		if plain, err := url.QueryUnescape(name); err != nil || plain == "" || !contains(names, plain) {
 			kept = append(kept, pair)
 		}
 	}
-	return strings.Join(kept, "&")
+	return joinTexts(kept, "&")
 }
 
 // afterScheme returns the token in a header's value. The case of the scheme is ignored (RFC 9110 11.1).
@@ -463,7 +465,7 @@ var base64Spellings = strings.NewReplacer("-", "+", "_", "/", "=", "")
 // fileKeys reads a key set from a file, or from the option itself.
 func fileKeys(jwksFile string, p *problems) ([]*key, error) {
 	data := []byte(jwksFile)
-	if !strings.HasPrefix(strings.TrimSpace(jwksFile), "{") {
+	if !hasPrefix(strings.TrimSpace(jwksFile), "{") {
 		var err error
 		if data, err = readNamedFile(jwksFile, p); err != nil {
 			return nil, err

@@ -43,12 +43,11 @@ func newBoundedCache(room int) *boundedCache {
 }
 
 // cacheGet returns the value of key, or nil.
-func cacheGet(m *boundedCache, key string) any {
+func cacheGet(m *boundedCache, key string) (value any) {
 	m.mu.RLock()
-	value := m.young[key].value
-	isOld := value == nil && m.old[key].value != nil
+	value = m.young[key].value
 	m.mu.RUnlock()
-	if isOld {
+	if value == nil {
 		value = cachePromote(m, key)
 	}
 	return value
@@ -65,13 +64,19 @@ func cacheHasAny(m *boundedCache, keys []string) bool {
 	return has
 }
 
-// cachePromote moves an entry into the young half, unless it has just been replaced there.
+// cachePromote moves an entry from the old half into the young one, unless it has just been replaced there, and returns its value, or nil.
 func cachePromote(m *boundedCache, key string) any {
+	m.mu.RLock()
+	isOld, value := m.old[key].value != nil, m.young[key].value
+	m.mu.RUnlock()
+	if !isOld {
+		return value // another call may have moved it meanwhile
+	}
 	m.mu.Lock()
 	if found := m.old[key]; found.value != nil {
 		cachePut(m, key, found)
 	}
-	value := m.young[key].value
+	value = m.young[key].value
 	m.mu.Unlock()
 	return value
 }
@@ -104,7 +109,7 @@ func cachePut(m *boundedCache, key string, made cacheEntry) {
 	delete(m.old, key)
 	if m.used+cost > m.capacity {
 		m.evictedUpTo = m.rotatedAt
-		m.rotatedAt = time.Now()
+		m.rotatedAt = timeNow()
 		m.old = m.young
 		m.young = map[string]cacheEntry{}
 		delete(m.old, key)
@@ -215,7 +220,7 @@ func cached(m *boundedCache, key string) (known *fetched, isOld bool) {
 func refetch(ctx context.Context, m *boundedCache, key string, version int, ask func(ctx context.Context, made *fetched) error) (*fetched, error) {
 	value, err := doOnce(ctx, &m.inFlight, key, func(ctx context.Context) (any, error) {
 		known, isOld := cached(m, key)
-		now := time.Now()
+		now := timeNow()
 		if known.version > version || now.Before(known.backoff.until) { // another call has ended meanwhile
 			return known, known.backoff.err
 		}

@@ -51,7 +51,7 @@ var keyMistakes = []struct {
 // parseClaimKey reads a key such as realm_access.roles, access_token.scope or https://example\.com/roles.
 func parseClaimKey(text string) (claimKey, error) {
 	path := keyName.FindAllString(text, -1)
-	if text == "" || strings.Join(path, ".") != text {
+	if text == "" || joinTexts(path, ".") != text {
 		return nil, errorf("claim key %q: expected names joined by dots; `\\.` is a dot in a name, `\\\\` a backslash", text)
 	}
 	for _, mistake := range keyMistakes {
@@ -61,7 +61,7 @@ func parseClaimKey(text string) (claimKey, error) {
 	}
 	for i, name := range path {
 		// The one mistake with namespaced claims that would otherwise go unnoticed: the rule would just never be true.
-		if i > 0 && strings.Contains(path[i-1], "://") && strings.Contains(name, "/") {
+		if i > 0 && containsText(path[i-1], "://") && containsText(name, "/") {
 			return nil, errorf("claim key %q: a dot walks into an object; write the dot of a name as `\\.`", text)
 		}
 		path[i] = keyEscapes.Replace(name)
@@ -118,11 +118,11 @@ func prepareClaim(c *condition) (err error) {
 	name := strings.TrimSuffix(c.name, "Fold")
 	c.isFolded = name != c.name
 	c.name = name
-	if contains(c.args, "") && !strings.Contains("Equals OneOf AllOf", c.name) {
+	if contains(c.args, "") && !containsText("Equals OneOf AllOf", c.name) {
 		return newError("an empty argument; Exists asks whether a claim is there")
 	}
 	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is a list from a file
-		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(strings.Join(c.args[1:], "\n")), -1)...)
+		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(joinTexts(c.args[1:], "\n")), -1)...)
 	}
 	c.key, err = parseClaimKey(c.args[0])
 	for i := 1; i < len(c.args) && err == nil; i++ {
@@ -153,7 +153,7 @@ func checkValue(c *condition, value string) error {
 	switch {
 	case c.name == "Matches" && slashDelimited.MatchString(value):
 		return errorf("%q: a regular expression has no slashes around it here", value)
-	case c.name == "Matches" && strings.HasPrefix(value, "@"):
+	case c.name == "Matches" && hasPrefix(value, "@"):
 		return errorf("%q: must match the whole value, and none begins so; write `.*%s`, or Suffix for the end", value, value)
 	case c.name != "Matches" && valueMistakes.MatchString(value) || c.name == "Prefix" && strings.HasSuffix(value, "*") || c.name == "Suffix" && wildcardEnds.MatchString(value):
 		return errorf("%q is compared as it is, without escapes and wildcards; write the text, or Matches with a regular expression, or Suffix for the end", value)
@@ -163,7 +163,7 @@ func checkValue(c *condition, value string) error {
 		return errorf("%q: has spaces at its ends; take them away", value)
 	case strings.HasSuffix(claim, "_verified") && value != "true" && value != "false" && !c.isFolded:
 		return errorf("%q: this claim is true or false; write `true`", value)
-	case strings.EqualFold(claim, "email") && addressMistakes.MatchString(value):
+	case equalFold(claim, "email") && addressMistakes.MatchString(value):
 		return errorf("%q is no address; each is an argument of its own, and SuffixFold(`email`, `@example.com`) asks for its end", value)
 	}
 	return nil
@@ -239,7 +239,7 @@ func foldTexts(texts []string) {
 func textHolds(c *condition, text string) bool {
 	switch c.name {
 	case "Prefix":
-		return strings.HasPrefix(text, c.args[1])
+		return hasPrefix(text, c.args[1])
 	case "Suffix":
 		return strings.HasSuffix(text, c.args[1])
 	}
@@ -288,7 +288,7 @@ func itemTextsSlow(item any) []string {
 		return nil
 	}
 	text := valueText(item)
-	if _, isNumber := item.(json.Number); isNumber && strings.Contains(text, ".") && !strings.ContainsAny(text, "eE") {
+	if _, isNumber := item.(json.Number); isNumber && containsText(text, ".") && !containsAny(text, "eE") {
 		return []string{text, strings.TrimSuffix(strings.TrimRight(text, "0"), ".")}
 	}
 	return []string{text}
@@ -299,7 +299,7 @@ type headerFormat struct {
 	texts     []string
 	keys      []claimKey
 	encodings []string // how each claim is written
-	claim     claimKey // of a format that is nothing but a claim as it is; nil for all others
+	claim     string   // of a format that is nothing but a claim as it is, without a prefix or a dot; "" for all others
 }
 
 // headerEncodings are the ways to write a claim, after a "|" in the braces: as JSON, only its first item, one header line for each item, and,
@@ -317,27 +317,27 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 	if text == "" || unsafeInHeader.MatchString(text) {
 		return nil, errorf("expected a claim or a format, without control characters or spaces around it, got %q", text)
 	}
-	if strings.Contains(text, "{{") || strings.Contains(text, "}}") {
+	if containsText(text, "{{") || containsText(text, "}}") {
 		return nil, errorf("%q has double braces, which Traefik's file provider would replace itself; write {claim}", text)
 	}
-	if last := len(text) - 1; last > 0 && strings.ContainsAny(text[:1], "'\"\x60") && text[last] == text[0] {
+	if last := len(text) - 1; last > 0 && containsAny(text[:1], "'\"\x60") && text[last] == text[0] {
 		return &headerFormat{texts: []string{text[1:last]}}, nil // the same for everybody
 	}
-	if !strings.ContainsAny(text, "{}") {
-		if isRawToken(text) || strings.Contains(text, " ") {
+	if !containsAny(text, "{}") {
+		if isRawToken(text) || containsText(text, " ") {
 			return nil, errorf(`%q would be the name of a claim; a format has braces, such as "Bearer {access_token}"`, text)
 		}
 		text = "{" + text + "}"
 	}
 	f := &headerFormat{texts: bracedKey.Split(text, -1)}
-	if strings.ContainsAny(strings.Join(f.texts, ""), "{}") {
+	if containsAny(joinTexts(f.texts, ""), "{}") {
 		return nil, errorf(`%q has braces that do not match; expected a format such as "{name} <{email}>"`, text)
 	}
 	for _, name := range bracedKey.FindAllString(text, -1) {
 		name = strings.Trim(name, "{}")
 		way := headerEncoding.FindString(name)
 		if way != "" && !contains(headerEncodings, way[1:]) {
-			return nil, errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], strings.Join(headerEncodings, ", "))
+			return nil, errorf("%q is no way to write a claim; write one of %s behind the |", way[1:], joinTexts(headerEncodings, ", "))
 		}
 		if way == "|lines" && strings.TrimSpace(text) != "{"+name+"}" {
 			return nil, errorf("%q makes several lines of one claim, so nothing may stand beside it; write {%s} alone", text, name)
@@ -353,10 +353,15 @@ func parseHeaderFormat(text string) (*headerFormat, error) {
 		}
 		f.keys = append(f.keys, key)
 	}
-	if len(f.keys) == 1 && f.texts[0]+f.texts[1]+f.encodings[0] == "" {
-		f.claim = f.keys[0]
+	return simplified(f), nil
+}
+
+// simplified completes a format.
+func simplified(f *headerFormat) *headerFormat {
+	if len(f.keys) == 1 && len(f.keys[0]) == 2 && f.texts[0]+f.texts[1]+f.encodings[0]+f.keys[0][0] == "" {
+		f.claim = f.keys[0][1]
 	}
-	return f, nil
+	return f
 }
 
 // isRawToken reports whether a name in braces stands for a token, not a claim.
@@ -392,13 +397,18 @@ func formatHeader(f *headerFormat, id identity) (string, bool) {
 
 // headerLines returns the lines of a header, none if its claim is missing.
 func headerLines(f *headerFormat, id identity) []string {
-	if f.claim == nil {
+	if f.claim == "" {
 		return headerLinesSlow(f, id)
 	}
-	if text := headerSafe(claimString(findClaim(id, f.claim))); text != "" {
-		return []string{text}
+	claims, _ := id[""].(map[string]any)
+	text, _ := claims[f.claim].(string)
+	if text == "" {
+		text = claimString(claims[f.claim])
 	}
-	return nil
+	if text == "" {
+		return nil
+	}
+	return []string{encodeUnsafe(text, pathEscape)}
 }
 
 // headerLinesSlow is headerLines for a format that is not just a claim.
@@ -431,7 +441,7 @@ func encodeClaim(way string, claim any) string {
 	text := claimString(claim)
 	switch {
 	case way == "|json" && text != "":
-		encoded, _ := json.Marshal(claim)
+		encoded, _ := toJSON(claim)
 		return string(encoded)
 	case way == "|percent" || way == "|rfc8187" && text != "":
 		text = strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
@@ -457,21 +467,21 @@ func listText(list []any) string {
 	var items []string
 	for _, item := range list {
 		text := valueText(item)
-		if strings.Contains(text, ",") {
+		if containsText(text, ",") {
 			text = commaEncoder.Replace(text) // otherwise a group with a comma in its name would become two groups
 		}
 		if text != "" {
 			items = append(items, headerSafe(text)) // otherwise a reader that trims the items would take " admins" for "admins"
 		}
 	}
-	return strings.Join(items, ",")
+	return joinTexts(items, ",")
 }
 
 // valueText returns a string as it is, "" for nil, and any other value as JSON.
 func valueText(claim any) string {
 	text, isText := claim.(string)
 	if !isText && claim != nil {
-		encoded, _ := json.Marshal(claim)
+		encoded, _ := toJSON(claim)
 		text = string(encoded)
 	}
 	return text
@@ -484,11 +494,11 @@ var commaEncoder = strings.NewReplacer(",", "%2C", "%", "%25")
 // trims. Many languages trim the other spaces of Unicode as well.
 var unsafeInHeader = regexp.MustCompile(`[\x00-\x1f\x7f]|^[\p{Z}\x{85}\x{feff}]+|[\p{Z}\x{85}\x{feff}]+$`)
 
-var encodeUnsafe = unsafeInHeader.ReplaceAllStringFunc
+var encodeUnsafe, pathEscape = unsafeInHeader.ReplaceAllStringFunc, url.PathEscape
 
 // headerSafe percent-encodes what a header value cannot carry. Dropping it would make two names the same: a user who calls himself
 // "ad\x00min" or "admin " would be "admin" to the upstream.
-func headerSafe(text string) string { return encodeUnsafe(text, url.PathEscape) }
+func headerSafe(text string) string { return encodeUnsafe(text, pathEscape) }
 
 // mergeClaims returns the claims of both; those of over win.
 func mergeClaims(under, over map[string]any) map[string]any {

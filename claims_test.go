@@ -481,11 +481,10 @@ func TestClaimsHeaderErrors(t *testing.T) {
 }
 
 func TestClaimsText(t *testing.T) {
-	key, err := parseClaimKey("groups")
+	f, err := parseHeaderFormat("groups")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &headerFormat{claim: key}
 	if lines := headerLines(f, alice(t)); len(lines) != 1 || lines[0] != "dev,ops%2Cnight,100%,on%2Coff%252C" {
 		t.Errorf("got %q", lines)
 	}

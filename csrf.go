@@ -54,7 +54,7 @@ const maxCSRFTokens = 5
 func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Request, sessionID string) {
 	value := newCSRFToken(sm.csrf.keys[sealingKey(sm.sealer)], sessionID, randomText()[:22])
 	beside := 1
-	for _, other := range strings.Split(strings.Join(cookieValues(req, sm.csrf.cookie.baseName), "~"), "~") {
+	for _, other := range strings.Split(joinTexts(cookieValues(req, sm.csrf.cookie.baseName), "~"), "~") {
 		if beside < maxCSRFTokens && csrfToken.MatchString(other) && !isCSRFToken(sm, other, sessionID) {
 			value += "~" + other
 			beside++
@@ -69,8 +69,8 @@ func issueCSRFToken(sm *sessionManager, rw http.ResponseWriter, req *http.Reques
 
 // isCSRFToken reports whether one of the tokens in a cookie's value is for this session.
 func isCSRFToken(sm *sessionManager, value, sessionID string) bool {
-	for _, token := range strings.SplitN(value, "~", maxCSRFTokens+1) {
-		salt, _, _ := strings.Cut(token, ".")
+	for _, token := range splitN(value, "~", maxCSRFTokens+1) {
+		salt, _, _ := cut(token, ".")
 		for _, key := range sm.csrf.keys {
 			if hmac.Equal([]byte(token), []byte(newCSRFToken(key, sessionID, salt))) {
 				return true
@@ -103,7 +103,7 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 	}
 	tokens := cookieValues(req, sm.csrf.cookie.baseName)
 	if isSafeMethod(req.Method) {
-		if !isCSRFToken(sm, strings.Join(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
+		if !isCSRFToken(sm, joinTexts(tokens, "~"), session) && rw.Header()["Set-Cookie"] == nil {
 			issueCSRFToken(sm, rw, req, session)
 		}
 		return nil
@@ -118,5 +118,5 @@ func checkCSRF(sm *sessionManager, bt *bearerTokens, rw http.ResponseWriter, req
 // looked at, and that does for all requests that the page will send.
 func lacksCSRFToken(protection *csrf, req *http.Request) bool {
 	lines := req.Header["Cookie"]
-	return len(lines) != 1 || isNavigation(req) || !strings.Contains(" "+lines[0], protection.linePrefix)
+	return len(lines) != 1 || isNavigation(req) || !containsText(" "+lines[0], protection.linePrefix)
 }

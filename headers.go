@@ -36,9 +36,9 @@ func newPolicy(c *PolicyConfig, at string, p *problems) *policy {
 	made.rule, err = parseRule(c.Claims)
 	p.addError(at+"claims", err)
 	if c.UsernameClaim != "" {
-		made.username = &headerFormat{}
-		made.username.claim, err = parseClaimKey(c.UsernameClaim)
+		key, err := parseClaimKey(c.UsernameClaim)
 		p.addError(at+"usernameClaim", err)
+		made.username = simplified(&headerFormat{texts: []string{"", ""}, keys: []claimKey{key}, encodings: []string{""}})
 	}
 	for name, text := range c.ForwardHeaders {
 		format, err := parseHeaderFormat(text)
@@ -73,7 +73,7 @@ var notLetterOrDigit = regexp.MustCompile("[^a-z0-9]")
 
 // foldName is a header name as the most lenient backend sees it.
 func foldName(name string) string {
-	return notLetterOrDigit.ReplaceAllString(strings.ToLower(name), "-")
+	return notLetterOrDigit.ReplaceAllString(toLower(name), "-")
 }
 
 // allowedUpgrades are the protocols that a request may upgrade to, by their names in lower case: websocket, and those of the option
@@ -81,7 +81,7 @@ func foldName(name string) string {
 func allowedUpgrades(names []string) map[string]string {
 	allowed := map[string]string{"websocket": "websocket"}
 	for _, name := range names {
-		allowed[strings.ToLower(name)] = name
+		allowed[toLower(name)] = name
 	}
 	return allowed
 }
@@ -92,8 +92,8 @@ func allowedUpgrades(names []string) map[string]string {
 func restrictUpgrade(hn *headerNames, header http.Header) {
 	if asked := header["Upgrade"]; asked != nil {
 		delete(header, "Upgrade")
-		text := strings.TrimSpace(strings.Join(asked, ","))
-		if protocol := hn.upgrades[strings.ToLower(text)]; protocol != "" && len(protocol) == len(text) { // ToLower makes a k of U+212A
+		text := strings.TrimSpace(joinTexts(asked, ","))
+		if protocol := hn.upgrades[toLower(text)]; protocol != "" && len(protocol) == len(text) { // ToLower makes a k of U+212A
 			header["Upgrade"] = []string{protocol}
 		}
 	}
@@ -125,14 +125,14 @@ func stripHeaders(hn *headerNames, req *http.Request, known map[string]bool) boo
 // stripMentions removes our headers' names from a header that lists header names, and cuts an overlong list.
 func stripMentions(hn *headerNames, header http.Header, list string) {
 	var kept []string
-	for i, name := range strings.SplitN(strings.Join(header[list], ","), ",", maxMentions+1) {
-		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !hn.managed[foldName(name)] && (header["Upgrade"] != nil || !strings.EqualFold(name, "Upgrade")) {
+	for i, name := range splitN(joinTexts(header[list], ","), ",", maxMentions+1) {
+		if name = strings.TrimSpace(name); name != "" && i < maxMentions && !hn.managed[foldName(name)] && (header["Upgrade"] != nil || !equalFold(name, "Upgrade")) {
 			kept = append(kept, name)
 		}
 	}
 	delete(header, list)
 	if kept != nil {
-		header[list] = []string{strings.Join(kept, ", ")}
+		header[list] = []string{joinTexts(kept, ", ")}
 	}
 }
 

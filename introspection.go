@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 	"text/template"
 	"time"
 )
@@ -31,7 +30,7 @@ func newIntrospectionVerifier(l *logger, c *Config, login *client, p *problems) 
 		p.failIf(controlCharacter.MatchString(written), block+"clientConfig.headers."+name, "must be one line")
 		p.failIf(plainBasic.MatchString(written), block+"clientConfig.headers."+name, "must be Basic and the base64 of id:secret; write that, or clientId and clientSecret at the top level")
 		job.headers[http.CanonicalHeaderKey(name)] = made
-		job.isTemplated = job.isTemplated || strings.Contains(written, "{{")
+		job.isTemplated = job.isTemplated || containsText(written, "{{")
 	}
 	at := *c // the client that authenticates here: the sign-in's, or a separate one
 	at.ClientConfig = asks.ClientConfig
@@ -68,7 +67,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	c := job.client
 	known, _ := cached(c.responses, key)
 	answer, _ := known.value.(*tokenInfo)
-	if answer == nil || time.Until(tokenInfoEnd(job, answer)) <= 0 {
+	if answer == nil || timeUntil(tokenInfoEnd(job, answer)) <= 0 {
 		newer, err := refetch(ctx, c.responses, key, known.version, func(ctx context.Context, made *fetched) error {
 			err := outageOf(c)
 			if err == nil {
@@ -85,7 +84,7 @@ func introspect(ctx context.Context, job *tokenVerifier, raw string, headers map
 	if !answer.isActive {
 		return nil, errorf("introspection: active: expected true, got %s", quoteJSON(answer.claims["active"]))
 	}
-	return answer, checkIntrospection(job.rules, answer.claims, time.Now())
+	return answer, checkIntrospection(job.rules, answer.claims, timeNow())
 }
 
 // askIntrospection sends the request of RFC 7662 2.1. A token is active only if the status is 200 and active is the JSON value true.
@@ -95,7 +94,7 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 	if job.tokenTypeHint != "" {
 		form.Set("token_type_hint", job.tokenTypeHint)
 	}
-	now := time.Now()
+	now := timeNow()
 	status, body, at, err := request(ctx, c, "introspection", "introspection_endpoint", form, headers, c.retries)
 	if err != nil {
 		return err
@@ -109,7 +108,8 @@ func askIntrospection(ctx context.Context, job *tokenVerifier, raw string, heade
 				claims[name] = json.Number(text)
 			}
 		}
-		made.value = &tokenInfo{claims: claims, checkedAt: now, isActive: claims["active"] == true}
+		expiry, _ := numericDate(claims, "exp")
+		made.value = &tokenInfo{claims: claims, expiry: expiry, checkedAt: now, isActive: claims["active"] == true}
 		made.size = parsedJSONFactor * len(body)
 		return nil
 	}
@@ -153,7 +153,7 @@ var wholeNumber = regexp.MustCompile(`^[0-9]+$`)
 func outageOf(c *client) error {
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
-	if time.Now().Before(c.outage.until) {
+	if timeNow().Before(c.outage.until) {
 		return c.outage.err
 	}
 	return nil
@@ -161,7 +161,7 @@ func outageOf(c *client) error {
 
 // recordOutage records how a call ended. Of many that were in progress when an outage began, only the first counts.
 func recordOutage(c *client, err error) {
-	now := time.Now()
+	now := timeNow()
 	c.outageLock.Lock()
 	defer c.outageLock.Unlock()
 	if err == nil {
@@ -198,7 +198,7 @@ func introspectionHeaders(job *tokenVerifier, req *http.Request, credential stri
 		headers[name] = value.String()
 	}
 	if job.isTemplated {
-		place, _, _ := strings.Cut(credential, ":")
+		place, _, _ := cut(credential, ":")
 		credential = place + ":" + hashText(fmt.Sprintf("%q %q", credential, headers))
 	}
 	return headers, credential, nil

@@ -16,7 +16,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"math"
 	"math/big"
@@ -83,7 +82,7 @@ func newKey(public any) (*key, error) {
 			failIf(curves[curve] == nil, "EC", "curve must be P-256, P-384 or P-521, got %s", curve),
 			failIf(err != nil, "EC", "not a point on the curve"))
 	case ed25519.PublicKey:
-		isUnfit := len(k) != ed25519.PublicKeySize || strings.Contains(smallOrders, hex.EncodeToString(k[:31])) // without the sign bit's byte
+		isUnfit := len(k) != ed25519.PublicKeySize || containsText(smallOrders, hex.EncodeToString(k[:31])) // without the sign bit's byte
 		return &key{kind: "OKP Ed25519", public: k}, failIf(isUnfit, "Ed25519", "must have 32 bytes, and not a small order")
 	}
 	return nil, newError("must be RSA, EC on P-256, P-384 or P-521, or Ed25519")
@@ -257,8 +256,8 @@ func coordinateSize(curve elliptic.Curve) int { return (curve.Params().BitSize +
 // signToken makes a signed JWT, for private_key_jwt. signer comes from parsePrivateKeyPEM with the same alg. names are the header members by
 // which the provider finds the key.
 func signToken(signer crypto.Signer, alg string, names, claims map[string]any) (string, error) {
-	head, _ := json.Marshal(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // only strings: cannot fail
-	payload, err := json.Marshal(claims)
+	head, _ := toJSON(mergeClaims(map[string]any{"alg": alg, "typ": "JWT"}, names)) // only strings: cannot fail
+	payload, err := toJSON(claims)
 	signed := base64url.EncodeToString(head) + "." + base64url.EncodeToString(payload)
 	hash, signature := hashes[alg[2:]], []byte(nil)
 	sum := digest(hash, signed)

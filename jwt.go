@@ -35,6 +35,7 @@ type token struct {
 	alg, kid, typ string
 	claims        map[string]any
 	signature     []byte
+	expiry        int64 // exp, once it has been checked
 }
 
 // tokenRules are what the tokens of one client must satisfy. They come from the configuration alone, never from a token or from what the
@@ -172,13 +173,13 @@ func jsonTextError(data []byte) error {
 
 // checkDroppedMembers refuses an object if decoding may have lost something decisive: a member, or part of what tells two users apart.
 func checkDroppedMembers(written, again string) error {
-	if strings.Contains(again, "\ufffd") { // half a surrogate pair is decoded as this, so two users could get the same sub
+	if containsText(again, "\ufffd") { // half a surrogate pair is decoded as this, so two users could get the same sub
 		return newError("JSON: must be Unicode, got half a surrogate pair")
 	}
 	again = unescaped.Replace(again)
 	isRepeated := escapedNameCharacter.MatchString(written)
 	for _, name := range decisiveNames {
-		isRepeated = isRepeated || strings.Count(written, `"`+name+`"`) != strings.Count(again, `"`+name+`"`)
+		isRepeated = isRepeated || count(written, `"`+name+`"`) != count(again, `"`+name+`"`)
 	}
 	if isRepeated {
 		return newError("JSON: must not have a name twice in one object")
@@ -482,6 +483,7 @@ func numericDateSlow(value any, name string) (int64, error) {
 // for ever.
 func checkExpiry(r *tokenRules, t *token, now time.Time) error {
 	exp, err := numericDate(t.claims, "exp")
+	t.expiry = exp
 	late := now.Unix() - exp
 	if err != nil || exp > 0 && late < r.skew {
 		return err

@@ -462,9 +462,9 @@ func TestLimitsOfAnswersAboutTokens(t *testing.T) {
 	}{
 		{true, 60, 0, 60}, {true, 60, 30, 30}, {true, 60, 90, 60}, {false, 60, 0, 5}, {false, 60, 30, 5}, {false, 3, 0, 3},
 	} {
-		info := &tokenInfo{isActive: row.isActive, checkedAt: limitsNow, claims: map[string]any{}}
+		info := &tokenInfo{isActive: row.isActive, checkedAt: limitsNow}
 		if row.exp > 0 {
-			info.claims = dated("exp", int(row.exp)).claims
+			info.expiry = limitsNow.Unix() + row.exp
 		}
 		v := &tokenVerifier{cacheLifetime: time.Duration(row.lifetime) * time.Second}
 		if got := tokenInfoEnd(v, info).Unix() - limitsNow.Unix(); got != row.want {

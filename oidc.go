@@ -179,9 +179,10 @@ func forwardAnonymously(h *handler, rw http.ResponseWriter, req *http.Request) {
 
 // authenticate finds out who sent the request. A bearer token decides alone; without one the session does. Without sign-in, the
 // middleware's own client credentials stand in for the caller.
-func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (*principal, error) {
+func authenticate(m *middleware, rw http.ResponseWriter, req *http.Request) (p *principal, err error) {
 	if m.tokens.all != nil {
-		if p, found, err := authenticateBearer(m, req); found {
+		var found bool
+		if p, found, err = authenticateBearer(m, req); found {
 			return p, err
 		}
 	}

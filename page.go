@@ -8,7 +8,6 @@ package oidc
 
 import (
 	"encoding/base32"
-	"encoding/json"
 	"html"
 	"io"
 	"net/http"
@@ -80,8 +79,8 @@ const pageTexts = `
 
 // newResponse makes a response from a row of pageTexts, which begins with its status. The caller may refine it.
 func newResponse(name string, actions ...action) *response {
-	_, words, _ := strings.Cut(pageTexts, "\n"+name+"|")
-	words, _, _ = strings.Cut(words, "\n")
+	_, words, _ := cut(pageTexts, "\n"+name+"|")
+	words, _, _ = cut(words, "\n")
 	cells := strings.Split(words+"||", "|")
 	status, _ := strconv.Atoi(name[:3])
 	return &response{status: status, title: cells[0], detail: cells[1], icon: cells[2], actions: actions}
@@ -162,7 +161,7 @@ func problemJSON(res *response) string {
 		object["id"] = res.id
 		object["instance"] = "#" + res.id // identifies this occurrence, relative to the requested URL (RFC 9457 3.1.5)
 	}
-	body, _ := json.Marshal(object) // only strings and a number: cannot fail
+	body, _ := toJSON(object) // only strings and a number: cannot fail
 	return string(body) + "\n"
 }
 

@@ -32,10 +32,10 @@ var secureScheme = regexp.MustCompile(`(?i)^(https|wss)( *,|$)`)
 // isRequestHost reports whether host may be the one in the browser's address bar. Many proxies drop the port from Host.
 func isRequestHost(host string, req *http.Request) bool {
 	host = defaultPort.ReplaceAllString(host, "")
-	told, _, _ := strings.Cut(req.Header.Get("X-Forwarded-Host"), ",") // in a chain of proxies, the first value is the browser's
+	told, _, _ := cut(req.Header.Get("X-Forwarded-Host"), ",") // in a chain of proxies, the first value is the browser's
 	for _, came := range []string{req.Host, told} {
 		came = defaultPort.ReplaceAllString(came, "")
-		if strings.EqualFold(came, host) || strings.EqualFold(came, hostOf(host)) {
+		if equalFold(came, host) || equalFold(came, hostOf(host)) {
 			return true
 		}
 	}
@@ -49,7 +49,7 @@ const maxPrefix = 256 // bytes
 // forwardedPrefix is the part of the path that was stripped on the way to us, or "". If several proxies stripped one, theirs come in order.
 func forwardedPrefix(req *http.Request) string {
 	whole := ""
-	for _, part := range strings.SplitN(strings.Join(req.Header["X-Forwarded-Prefix"], ","), ",", maxMentions) {
+	for _, part := range splitN(joinTexts(req.Header["X-Forwarded-Prefix"], ","), ",", maxMentions) {
 		whole += "/" + strings.TrimSpace(part)
 	}
 	u := url.URL{Path: path.Clean(whole)} // no dot segments, no double slashes
@@ -62,7 +62,7 @@ func forwardedPrefix(req *http.Request) string {
 // externalPath is one of our paths as browsers see it.
 func externalPath(req *http.Request, path string) string {
 	before := forwardedPrefix(req)
-	if before == "" || strings.HasPrefix(path, before+"/") { // the option was written as browsers see it
+	if before == "" || hasPrefix(path, before+"/") { // the option was written as browsers see it
 		return path
 	}
 	return before + path
@@ -76,7 +76,7 @@ func requestedPage(req *http.Request) string {
 // localPath makes an address stay on our own origin: it begins with exactly one slash, and has no characters that browsers read as a slash
 // or skip (WHATWG URL 4.4).
 func localPath(address string) string {
-	visible := strings.Join(strings.FieldsFunc(address, unicode.IsControl), "")
+	visible := joinTexts(strings.FieldsFunc(address, unicode.IsControl), "")
 	path := nonASCII.ReplaceAllStringFunc(strings.TrimLeft(strings.ReplaceAll(visible, "\\", "/"), "/"), url.QueryEscape)
 	return "/" + path
 }
@@ -114,7 +114,7 @@ func isCrossSite(req *http.Request) bool {
 // localhost). If nothing is said, an Accept header with HTML must do, unless a library says that it is a script.
 func wantsHTML(req *http.Request) bool {
 	mode := req.Header.Get("Sec-Fetch-Mode")
-	return mode == "navigate" || mode == "" && strings.Contains(strings.ToLower(strings.Join(req.Header["Accept"], ",")), "text/html") && !isOfScript(req)
+	return mode == "navigate" || mode == "" && containsText(toLower(joinTexts(req.Header["Accept"], ",")), "text/html") && !isOfScript(req)
 }
 
 // isOfScript reports whether a library says that its request is no page load: jQuery and others, htmx. It is a function of its own because
@@ -143,7 +143,7 @@ func isSpeculative(req *http.Request) bool {
 		return false
 	}
 	for name, values := range req.Header {
-		if len(name) <= maxSafeHeaderLength && speculative.MatchString(name+": "+strings.Join(values, ",")) {
+		if len(name) <= maxSafeHeaderLength && speculative.MatchString(name+": "+joinTexts(values, ",")) {
 			return true
 		}
 	}
@@ -175,7 +175,7 @@ func readParameters(req *http.Request) (url.Values, error) {
 // withQuery adds parameters to an address that may already have some (RFC 6749 3.1).
 func withQuery(address string, form url.Values) string {
 	separator := "?"
-	if strings.Contains(address, "?") {
+	if containsText(address, "?") {
 		separator = "&"
 	}
 	return address + separator + form.Encode()

@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
@@ -41,7 +40,7 @@ func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Reques
 		if scopes := addScopes(nil, job.policy.rule); scopes != nil {
 			document["scopes_supported"] = scopes
 		}
-		body, _ := json.Marshal(document) // only strings: cannot fail
+		body, _ := toJSON(document) // only strings: cannot fail
 		_, _ = rw.Write(body)
 		return
 	}
@@ -51,7 +50,7 @@ func describeResource(bt *bearerTokens, rw http.ResponseWriter, req *http.Reques
 // bearerMethods returns the methods of RFC 6750 2 that a verifier accepts. Other places have no name there.
 func bearerMethods(job *tokenVerifier) []string {
 	var methods []string
-	if strings.EqualFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
+	if equalFold(job.schemes["Authorization"], "Bearer") || job.schemes["Authorization"] == anyScheme {
 		methods = append(methods, "header")
 	}
 	if job.tokenKey == "access_token" {
@@ -67,15 +66,15 @@ func bearerMethods(job *tokenVerifier) []string {
 // we cannot know which of them a client may get.
 func addScopes(scopes []string, r rule) []string {
 	for _, c := range r {
-		if c.isNegated || c.isFolded || !contains(strings.Fields(".scope .scp access_token.scope access_token.scp"), strings.Join(c.key, ".")) ||
-			!strings.Contains("AllOf Contains Equals OneOf SplitContains", c.name) {
+		if c.isNegated || c.isFolded || !contains(strings.Fields(".scope .scp access_token.scope access_token.scp"), joinTexts(c.key, ".")) ||
+			!containsText("AllOf Contains Equals OneOf SplitContains", c.name) {
 			continue
 		}
 		values := c.args[1:]
 		if c.name == "SplitContains" {
 			values = c.args[2:]
 		}
-		for _, scope := range strings.Fields(strings.Join(values, " ")) {
+		for _, scope := range strings.Fields(joinTexts(values, " ")) {
 			if scopeToken.MatchString(scope) && !contains(scopes, scope) {
 				scopes = append(scopes, scope)
 			}

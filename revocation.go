@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -35,13 +34,13 @@ func isListed(c *clientState, keys []string, start int64) bool {
 // revoke adds a key to a list of logouts, and removes the principals of the sessions that it names. The entry is needed for session.expiry
 // seconds: a session that was logged out is not renewed, so its cookies are not valid for longer.
 func revoke(sm *sessionManager, list *boundedCache, key string, at int64) {
-	now := time.Now()
+	now := timeNow()
 	cacheSet(list, key, at, 0)
-	kind, name, _ := strings.Cut(key, ":")
+	kind, name, _ := cut(key, ":")
 	if kind == "both" { // principals are indexed by sid alone; isRevoked also compares the sub
 		kind = "sid"
 	}
-	name, _, _ = strings.Cut(name, "\x00")
+	name, _, _ = cut(name, "\x00")
 	removeByName(sm.state, kind, name)
 	sm.state.revoked.mu.RLock()
 	expiry := time.Duration(sm.state.maxExpiry) * time.Second
@@ -77,7 +76,7 @@ func syncLogouts(ctx context.Context, sm *sessionManager, logouts []string) (add
 	s.mu.Lock()
 	since := s.syncedUntil
 	s.mu.Unlock()
-	began := time.Now()
+	began := timeNow()
 	at, added, found, err := storeLogouts(ctx, s, since, logouts)
 	if err != nil {
 		return 0, err
@@ -95,7 +94,7 @@ func syncLogouts(ctx context.Context, sm *sessionManager, logouts []string) (add
 // applyLogout applies a sealed logout of another replica, unless it belongs to another middleware or is known.
 func applyLogout(sm *sessionManager, sealed string) {
 	plain, _, err := open(sm.sealer, "mark", sealed)
-	when, key, _ := strings.Cut(string(plain), " ")
+	when, key, _ := cut(string(plain), " ")
 	at, invalid := strconv.ParseInt(when, 10, 64)
 	known, _ := cacheGet(sm.state.revoked, key).(int64) // not in the caller's loop: there the interpreter would keep the value of another key
 	if err == nil && invalid == nil && at > known {
@@ -105,14 +104,14 @@ func applyLogout(sm *sessionManager, sealed string) {
 }
 
 // sharedClock is the time by the clock that all replicas share, in milliseconds.
-func sharedClock(c *clientState) int64 { return time.Now().UnixMilli() + clockSkewOf(c) }
+func sharedClock(c *clientState) int64 { return timeNow().UnixMilli() + clockSkewOf(c) }
 
 func clockSkewOf(c *clientState) int64 { return atomic.LoadInt64(&c.clockSkew) }
 
 // checkClock records how much the store's clock differs from ours, and warns if it is much. Replicas date sign-ins and sign-outs by the store's
 // clock. Otherwise a replica whose clock is fast would end the session of a user who signs in again after a sign-out.
 func checkClock(sm *sessionManager, owner string, theirs, began time.Time) {
-	now := time.Now()
+	now := timeNow()
 	skew := theirs.Sub(began.Add(now.Sub(began) / 2))
 	if now.Sub(began) > briefWait || theirs.Unix() == 0 {
 		return // the round trip took too long to compare the clocks, or there was no time

@@ -68,7 +68,7 @@ const keyHandover = 10 * time.Minute
 
 // sealingKey is the index of the key that seals.
 func sealingKey(s *sealer) int {
-	if len(s.aeads) > 1 && time.Now().Unix() < atomic.LoadInt64(s.newKeyFrom) {
+	if len(s.aeads) > 1 && timeNow().Unix() < atomic.LoadInt64(s.newKeyFrom) {
 		return 1
 	}
 	return 0

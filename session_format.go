@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"encoding/asn1"
 	"encoding/base64"
-	"encoding/json"
 	"io"
 	"strings"
 	"sync"
@@ -21,7 +20,7 @@ func packSession(s *session) ([]byte, error) {
 	if err := unpackTokens(s); err != nil {
 		return nil, err
 	}
-	head, _ := json.Marshal(&s.sessionRecord) // what was JSON before: cannot fail
+	head, _ := toJSON(&s.sessionRecord) // what was JSON before: cannot fail
 	parts := [][]byte{head}
 	for _, raw := range []string{s.idToken, s.accessToken, s.refreshToken} {
 		parts = append(parts, splitJWT(raw)...)
@@ -44,7 +43,7 @@ func unpackSession(packed []byte) (*session, error) {
 		return nil, newError("session: cut short")
 	}
 	s := &session{parts: parts[1:]}
-	numbers := json.NewDecoder(bytes.NewReader(parts[0]))
+	numbers := newDecoder(newReader(parts[0]))
 	numbers.UseNumber() // claims are compared as text
 	if err := numbers.Decode(&s.sessionRecord); err != nil {
 		return nil, errorf("session: %w", err)
@@ -84,7 +83,7 @@ func inflate(packed []byte) ([]byte, error) {
 		found = flate.NewReader(strings.NewReader(""))
 	}
 	again, _ := found.(flate.Resetter)
-	_ = again.Reset(bytes.NewReader(packed), nil) // cannot fail
+	_ = again.Reset(newReader(packed), nil) // cannot fail
 	reader, _ := found.(io.Reader)
 	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
 	inflaters.Put(found)

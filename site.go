@@ -24,7 +24,7 @@ func newSite(c *Config, p *problems) *site {
 		return st
 	}
 	for _, row := range strings.Fields("redirectUrl=GET,HEAD loginUrl=GET,POST logoutUrl=GET,POST backchannelLogoutUrl=POST frontchannelLogoutUrl=GET") {
-		name, methods, _ := strings.Cut(row, "=")
+		name, methods, _ := cut(row, "=")
 		if p.set[name] == "" {
 			continue
 		}
@@ -36,7 +36,7 @@ func newSite(c *Config, p *problems) *site {
 			p.add(name, "must not have the path of %s, got %q; write another path", other.name, at.path)
 		}
 		// RFC 6265 5.1.4: browsers do not send the session cookie to other paths, so a sign-out there would not end the session.
-		if path := c.Session.Path; name == "logoutUrl" && !strings.HasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") {
+		if path := c.Session.Path; name == "logoutUrl" && !hasPrefix(at.path+"/", strings.TrimSuffix(path, "/")+"/") {
 			p.add(name, "must be within session.path, %q, got %q; the browser does not send the session elsewhere", path, at.path)
 		}
 		if name == "redirectUrl" {
@@ -74,7 +74,7 @@ func parseLanding(st *site, name, text string, p *problems) location {
 
 // endpointAt is the endpoint at an address, ignoring its query.
 func endpointAt(st *site, at *location) *endpoint {
-	path, _, _ := strings.Cut(at.path, "?")
+	path, _, _ := cut(at.path, "?")
 	return st.endpoints[path]
 }
 
@@ -115,7 +115,7 @@ func absoluteURL(st *site, at *location, req *http.Request) string {
 	if at.host == "" {
 		return origin(st, req) + externalPath(req, at.path)
 	}
-	scheme, _, _ := strings.Cut(origin(st, req), "://")
+	scheme, _, _ := cut(origin(st, req), "://")
 	if at.scheme != "" {
 		scheme = at.scheme
 	}
@@ -126,7 +126,7 @@ func absoluteURL(st *site, at *location, req *http.Request) string {
 // address held. The exception are hosts that share a state cookie because one of them has the callback for all: it may lead to another
 // of these.
 func returnURL(st *site, req *http.Request, address string) string {
-	if strings.HasPrefix(address, "/") {
+	if hasPrefix(address, "/") {
 		return localPath(address)
 	}
 	u, err := url.Parse(address)

@@ -57,7 +57,7 @@ func hasKey(object map[string]any, name string) bool {
 
 // quoteJSON is a claim as it appears in a log line: as JSON, so on one line, and cut if it is long. A missing claim is null.
 func quoteJSON(value any) string {
-	written, _ := json.Marshal(value)
+	written, _ := toJSON(value)
 	return forLog(string(written))
 }
 
@@ -110,6 +110,6 @@ var (
 	isUTF8, newReader              = utf8.Valid, bytes.NewReader
 	newDecoder, isJSON, toJSON     = json.NewDecoder, json.Valid, json.Marshal
 	containsText, newUser          = strings.Contains, url.User
-	equalFold, fields, timeNow     = strings.EqualFold, strings.Fields, time.Now
-	trimPrefix, toLower            = strings.TrimPrefix, strings.ToLower
+	equalFold, fieldsOf, timeNow   = strings.EqualFold, strings.Fields, time.Now
+	trimPrefix, toLower, fromUnix  = strings.TrimPrefix, strings.ToLower, time.Unix
 )

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // UserInfo (OIDC Core 5.3): further claims about a user, as JSON or as a signed JWT.
@@ -17,7 +16,7 @@ func fetchUserinfo(ctx context.Context, c *client, accessToken, subject string) 
 		return nil, err
 	}
 	var info map[string]any
-	if raw := strings.TrimSpace(string(body)); status/100 == 2 && strings.Count(raw, ".") == 2 && !strings.HasPrefix(raw, "{") {
+	if raw := strings.TrimSpace(string(body)); status/100 == 2 && count(raw, ".") == 2 && !hasPrefix(raw, "{") {
 		info, err = readSignedUserinfo(ctx, c, raw)
 	} else if isOneOf("400 401 403 404 405 406", fmt.Sprint(status)) { // although the provider has just issued this token
 		err = errorf("%w: %s: %d %s; mind scopes and endpoints.userinfo", errMisconfigured, at, status, http.StatusText(status))
@@ -45,7 +44,7 @@ func readSignedUserinfo(ctx context.Context, c *client, raw string) (map[string]
 		err = checkAudience(c.rules, t)
 	}
 	if err == nil && t.claims["exp"] != nil {
-		err = checkExpiry(c.rules, t, time.Now())
+		err = checkExpiry(c.rules, t, timeNow())
 	}
 	if err == nil {
 		err = failIf(t.claims["events"] != nil, "events", "must not be in this kind of token")
