@@ -153,12 +153,12 @@ func newRedis(rc *RedisConfig, timeout time.Duration) (*redisClient, error) {
 	c := &redisClient{config: rc, timeout: timeout, poolSize: redisPoolSize, nodes: map[string]*redisNode{}, slots: make([]*redisNode, 1)}
 	endpoints := strings.Join(rc.Endpoints, " ")
 	options := rc.TLS
-	if options == nil && strings.Contains(endpoints, "rediss://") {
+	if options == nil && containsText(endpoints, "rediss://") {
 		options = &TLSConfig{}
 	}
 	if options != nil {
 		var err error
-		if c.tls, err = newTLSConfig(options); err == nil && strings.Contains(endpoints, "redis://") {
+		if c.tls, err = newTLSConfig(options); err == nil && containsText(endpoints, "redis://") {
 			err = errors.New("endpoints: redis:// is without TLS, but tls or another endpoint asks for it; write rediss://")
 		}
 		if err != nil {
@@ -197,7 +197,7 @@ func redisDo(ctx context.Context, c *redisClient, key string, args ...string) (a
 		call.timeout = shorter(call.timeout, timeUntil(end))
 	}
 	if call.timeout <= 0 {
-		return nil, fmt.Errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
+		return nil, errorf("%w: redis: %s: the time that one request may spend with Redis is over, twice clientConfig.timeoutSeconds; is it overloaded, or far away?", errUnavailable, call.name)
 	}
 	err := redisSend(c, call, now)
 	*budget -= timeSince(redisEpoch) - now
@@ -344,7 +344,7 @@ func redisMaintain(c *redisClient) {
 // codes below mean that the server did not run the command, so any command may be sent again.
 func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	code := redisCode(err)
-	if c.config.Cluster != nil && strings.Contains(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
+	if c.config.Cluster != nil && containsText(" MOVED ASK TRYAGAIN CLUSTERDOWN ", " "+code+" ") {
 		return true
 	}
 	isGone := !c.isFixed && (code == "" || code == "READONLY" || code == "MASTERDOWN" || code == "NOREPLICAS")
@@ -359,7 +359,7 @@ func redisCanRetry(c *redisClient, call *redisCall, err error) bool {
 	}
 	isFirst := !call.wasLost
 	call.wasLost = true
-	return isFirst && strings.Contains(redisRepeatable, " "+call.name+" ")
+	return isFirst && containsText(redisRepeatable, " "+call.name+" ")
 }
 
 // redisSleep pauses and returns true. If the deadline leaves no time for it, it returns false at once.
@@ -395,7 +395,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 		return node, nil // if the lookup failed, we go on with the server we know until it refuses
 	}
 	if err == nil {
-		err = fmt.Errorf("%w: redis: no server has this part of the cluster; see CLUSTER INFO", errUnavailable)
+		err = errorf("%w: redis: no server has this part of the cluster; see CLUSTER INFO", errUnavailable)
 	}
 	return nil, err
 }
@@ -404,7 +404,7 @@ func redisRoute(c *redisClient, call *redisCall) (*redisNode, error) {
 // then other nodes of a cluster. The remaining candidates share the remaining time, which is half of the timeout: the other half is left for
 // the command itself.
 func redisLookup(c *redisClient) error {
-	end := time.Now().Add(c.timeout / 2)
+	end := timeNow().Add(c.timeout / 2)
 	candidates := append([]string{c.lastAnswered}, c.endpoints...)
 	lockRedis()
 	for address := range c.nodes {
@@ -415,7 +415,7 @@ func redisLookup(c *redisClient) error {
 	unlockRedis()
 	var err error
 	for i, address := range candidates {
-		slots, failed := redisDiscover(c, address, time.Now().Add(timeUntil(end)/time.Duration(len(candidates)-i)))
+		slots, failed := redisDiscover(c, address, timeNow().Add(timeUntil(end)/time.Duration(len(candidates)-i)))
 		if failed == nil {
 			c.lastAnswered = address
 			lockRedis()
@@ -542,7 +542,7 @@ func redisAcquire(c *redisClient, call *redisCall, node *redisNode) (*redisConn,
 	for node.idle == nil && node.open >= c.poolSize {
 		unlockRedis()
 		if !redisSleep(call, redisPoll) {
-			return nil, redisFailure(node, "connect", fmt.Errorf("all %d connections were busy until the timeout", c.poolSize))
+			return nil, redisFailure(node, "connect", errorf("all %d connections were busy until the timeout", c.poolSize))
 		}
 		lockRedis()
 	}
@@ -573,7 +573,7 @@ func redisRelease(c *redisClient, node *redisNode, conn *redisConn, err error) e
 		redisCloseIdle(node) // if the server was restarted, all its connections are lost, and maybe the last writes
 		c.mayHaveLostWrites = true
 		c.directUntil = 0
-		err = fmt.Errorf("%w: %s", errRedisLost, err.Error())
+		err = errorf("%w: %s", errRedisLost, err.Error())
 	}
 	unlockRedis()
 	return err
@@ -643,7 +643,7 @@ func redisBulk(text string) string { return "$" + strconv.Itoa(len(text)) + "\r\
 
 // redisBody returns the text of a bulk string.
 func redisBody(bulk string) string {
-	_, body, _ := strings.Cut(bulk, "\r\n")
+	_, body, _ := cut(bulk, "\r\n")
 	return strings.TrimSuffix(body, "\r\n")
 }
 
@@ -663,7 +663,7 @@ func redisExchange(conn *redisConn, request []byte, deadline time.Time) (any, er
 // readRedisRest reads the rest of a reply whose first n bytes are in the buffer.
 func readRedisRest(conn *redisConn, n int) (any, error) {
 	come := string(conn.buffer[:n])
-	head, body, _ := strings.Cut(come, "\r\n")
+	head, body, _ := cut(come, "\r\n")
 	if size := len(body) - 2; size >= 0 && body[size:] == "\r\n" && head == "$"+strconv.Itoa(size) {
 		return body[:size], nil // the usual case: a string that arrived in one piece
 	}
@@ -694,7 +694,7 @@ func readRedisReply(r *bufio.Reader, budget *int, depth int) (any, error) {
 		return rest, nil
 	}
 	if kind == '-' && depth == 1 { // no command that we send is answered with an error inside an array
-		return nil, fmt.Errorf("%w %s", errRedisAnswer, rest)
+		return nil, errorf("%w %s", errRedisAnswer, rest)
 	}
 	number, err := strconv.Atoi(rest)
 	if err == nil && kind == ':' {
@@ -743,8 +743,8 @@ func redisFailure(node *redisNode, command string, err error) error {
 	}
 	what, todo := err.Error(), ""
 	for _, hint := range strings.Split(redisHints, "\n") {
-		words, advice, _ := strings.Cut(hint, "|")
-		if strings.Contains(what, words) {
+		words, advice, _ := cut(hint, "|")
+		if containsText(what, words) {
 			todo = "; " + advice
 			break
 		}
@@ -752,7 +752,7 @@ func redisFailure(node *redisNode, command string, err error) error {
 	if code := redisCode(err); code != "" {
 		what = fmt.Sprintf("answered %.20q", code) // only the code: the rest may quote arguments
 	}
-	return fmt.Errorf("%w: redis %s: %s: %s%s", errUnavailable, node.address, command, what, todo)
+	return errorf("%w: redis %s: %s: %s%s", errUnavailable, node.address, command, what, todo)
 }
 
 // redisSlot is the slot of a key in a cluster: the CRC-16/XMODEM of the key, or of what is in its first braces (Redis Cluster Specification,

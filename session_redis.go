@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -34,7 +33,7 @@ func ticketSealer(sm *sessionManager, ticket []byte) *sealer {
 // fetchStored reads the session of a ticket from the store.
 func fetchStored(ctx context.Context, sm *sessionManager, ticket []byte) (*session, error) {
 	if len(ticket) != ticketIDSize+ticketKeySize {
-		return nil, fmt.Errorf("%w: session cookie: not a ticket", errNoCredentials)
+		return nil, errorf("%w: session cookie: not a ticket", errNoCredentials)
 	}
 	sealed, err := storeGet(ctx, sm.store, ticketID(ticket))
 	if err != nil {
@@ -48,7 +47,7 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 	id := ticketID(ticket)
 	if sealed == "" {
 		countEndedSession(sm, "were not in Redis; was it emptied, does it evict, or did it restart without its data?", id)
-		return nil, fmt.Errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
+		return nil, errorf("%w: the session is not in the store: it has ended or was logged out", errNoCredentials)
 	}
 	var s *session
 	packed, _, err := open(ticketSealer(sm, ticket), id, sealed)
@@ -59,7 +58,7 @@ func openStored(sm *sessionManager, ticket []byte, sealed string) (*session, err
 		err = unpackTokens(s)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: stored session: %s", errNoCredentials, err)
+		return nil, errorf("%w: stored session: %s", errNoCredentials, err)
 	}
 	s.ticket = ticket
 	s.validator = storeValidator(sealed)
@@ -115,7 +114,7 @@ func extendPrincipal(pc *principalCache, p *principal, req *http.Request) bool {
 
 // extendCopy extends p itself and, if p was found by the line of req, what is cached by that line.
 func extendCopy(pc *principalCache, p *principal, req *http.Request) bool {
-	until := earlier(time.Now().Add(pc.localCopyLifetime), p.revalidatableUntil)
+	until := earlier(timeNow().Add(pc.localCopyLifetime), p.revalidatableUntil)
 	line := req.Header["Cookie"][0]
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
@@ -157,7 +156,7 @@ func writeStored(ctx context.Context, sm *sessionManager, s *session) error {
 	s.validator = storeValidator(sealed)
 	there, err := storeSet(ctx, sm.store, id, sealed, before, life, stringOf(s.claims["sid"]), stringOf(s.claims["sub"]))
 	if err == nil && !there {
-		err = fmt.Errorf("%w: session %s was logged out", errNoCredentials, s.ID)
+		err = errorf("%w: session %s was logged out", errNoCredentials, s.ID)
 	}
 	return err
 }
@@ -231,7 +230,7 @@ func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session,
 		return nil, err // discovery may take time, so it comes before the lease
 	}
 	mine := replicaID + key
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := timeNow().Add(patience); time.Now().Before(deadline); {
 		held, known, err := acquireLease(ctx, sm, s, mine)
 		if err != nil {
 			return fresh, err
@@ -247,7 +246,7 @@ func redeemWithLease(ctx context.Context, sm *sessionManager, s, fresh *session,
 		}
 		time.Sleep(leasePause)
 	}
-	return nil, fmt.Errorf("%w: another replica is refreshing session %s", errInProgress, s.ID)
+	return nil, errorf("%w: another replica is refreshing session %s", errInProgress, s.ID)
 }
 
 // redeemHoldingLease refreshes while it holds the lease. If the result cannot be written, the lease is kept, so that no other replica sends

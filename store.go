@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -75,7 +74,7 @@ func newStore(rc *RedisConfig, keyPrefix string, scopes []string, timeoutSeconds
 // storeGet returns a session's value, "" if it has ended or never existed. An error means that Redis itself failed.
 func storeGet(ctx context.Context, s *store, id string) (string, error) {
 	reply, err := storeDo(ctx, s, "session:{"+id+"}", "GET")
-	value, _, _ := strings.Cut(stringOf(reply), "|") // the lease follows
+	value, _, _ := cut(stringOf(reply), "|") // the lease follows
 	return value, err
 }
 
@@ -96,7 +95,7 @@ func storeValidator(sealed string) string { return redisBulk(sealed[:validatorLe
 // meanwhile. The indexes are written first, because a session that is not in them cannot be logged out, while an index entry without a
 // session is harmless.
 func storeSet(ctx context.Context, s *store, id, sealed, before string, ttl time.Duration, sid, sub string) (bool, error) {
-	w := &change{id: id, value: sealed, before: before, end: time.Now().Add(ttl)}
+	w := &change{id: id, value: sealed, before: before, end: timeNow().Add(ttl)}
 	for _, index := range [][2]string{{"sid", sid}, {"sub", sub}} {
 		if index[1] != "" {
 			w.indexes = append(w.indexes, hashedKey(s.scopes[0], index[0], index[1]))
@@ -161,7 +160,7 @@ return 1`
 // recordChange records a change that was made, or is to be made once Redis is back. While Redis accepts nothing, no change is dropped for its
 // age.
 func recordChange(s *store, w *change, isDone bool) {
-	w.doneAt = time.Now()
+	w.doneAt = timeNow()
 	s.mu.Lock()
 	s.recentChanges = append(s.recentChanges, w)
 	s.changeBytes += changeCost + len(w.value)
@@ -231,13 +230,13 @@ func checkRedisSettings(ctx context.Context, s *store) {
 	if err != nil {
 		return
 	}
-	_, rest, _ := strings.Cut(stringOf(reply), "\nmaxmemory_policy:")
-	policy, _, _ := strings.Cut(rest, "\r\n")
+	_, rest, _ := cut(stringOf(reply), "\nmaxmemory_policy:")
+	policy, _, _ := cut(rest, "\r\n")
 	judgment := ""
 	if policy != "" && policy != "noeviction" {
 		judgment = fmt.Sprintf("; maxmemory-policy is %q: when it is full it throws out sessions, and the index by which a logout finds them; set noeviction", forLog(policy))
 	}
-	if strings.Contains(stringOf(reply), "\naof_enabled:0") {
+	if containsText(stringOf(reply), "\naof_enabled:0") {
 		judgment += "; appendonly is off: a restart forgets the last sign-ins, or brings back who had signed out; set appendonly yes"
 	}
 	s.mu.Lock()
