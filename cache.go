@@ -207,6 +207,7 @@ type fetched struct {
 
 // cached returns what is cached of a fetch, which may be nothing. isOld asks the caller to refetch it.
 func cached(m *boundedCache, key string) (known *fetched, isOld bool) {
+	known = nil // the interpreter leaves it as it was if the assertion fails
 	known, _ = cacheGet(m, key).(*fetched)
 	if known == nil {
 		known = &fetched{}

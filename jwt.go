@@ -67,6 +67,7 @@ func parseToken(raw string) (t *token, err error) {
 	if len(parts) != 3 {
 		return nil, errorf("token: must have three parts, got %d; encrypted tokens (five parts) and opaque ones cannot be read", len(parts))
 	}
+	t = nil // the interpreter leaves it as it was if the assertion fails
 	if t, _ = cacheGet(parsedHeaders, parts[0]).(*token); t == nil {
 		if t, err = readHeader(parts[0]); err != nil {
 			return nil, err
@@ -139,6 +140,7 @@ func parseObject(data []byte) (object map[string]any, err error) {
 	if err = decoder.Decode(&value); err != nil {
 		return nil, errorf("JSON: must be an object: %w", err)
 	}
+	object = nil // the interpreter leaves it as it was if the assertion fails
 	if object, _ = value.(map[string]any); object == nil {
 		return nil, errorf("JSON: must be an object: got %.4s", quoteJSON(value)) // no more: it may hold tokens
 	}
