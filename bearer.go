@@ -149,7 +149,7 @@ func tokenInfoEnd(v *tokenVerifier, info *tokenInfo) (end time.Time) {
 		life = inactiveLifetime
 	}
 	end = info.checkedAt.Add(life)
-	if info.expiry > 0 && info.expiry < end.Unix() && info.isActive {
+	if info.expiry > 0 && info.expiry <= end.Unix() && info.isActive {
 		return fromUnix(info.expiry, 0)
 	}
 	return end
@@ -227,9 +227,10 @@ func tokensBeyondHeaders(v *tokenVerifier, req *http.Request) []string {
 	return found
 }
 
-// readTokenForm reads the form of a request, if it may hold a token, and puts it back for the upstream. Any other body is left alone.
+// readTokenForm reads the form of a request, if it may hold a token, and puts it back for the upstream. Any other body is left alone. An unknown
+// length is -1, a very large one without its sign.
 func readTokenForm(v *tokenVerifier, req *http.Request) (text string, isRead bool) {
-	if v.tokenKey == "" || req.Method != http.MethodPost || req.ContentLength < 0 || req.ContentLength > maxForm {
+	if v.tokenKey == "" || req.Method != http.MethodPost || uint64(req.ContentLength) > maxForm {
 		return "", false
 	}
 	text, err := readForm(req)

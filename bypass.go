@@ -88,7 +88,7 @@ func prepareBypass(c *condition) error {
 		if last == "*" {
 			pattern = ""
 		} else if strings.HasPrefix(last, "*.") {
-			pattern = strings.Replace(pattern, `\*`, `[^.]*`, 1)
+			pattern = strings.ReplaceAll(pattern, `\*`, `[^.]*`)
 		}
 		if utf8.RuneCountInString(last) != len(last) {
 			err = errForeignHost

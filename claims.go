@@ -122,7 +122,7 @@ func prepareClaim(c *condition) (err error) {
 		return newError("an empty argument; Exists asks whether a claim is there")
 	}
 	if c.name == "OneOf" || c.name == "AllOf" { // an argument with line breaks is a list from a file
-		c.args = append(c.args[:1:1], lineBreaks.Split(strings.TrimSpace(joinTexts(c.args[1:], "\n")), -1)...)
+		c.args = append(c.args[:1], lineBreaks.Split(strings.TrimSpace(joinTexts(c.args[1:], "\n")), -1)...)
 	}
 	c.key, err = parseClaimKey(c.args[0])
 	for i := 1; i < len(c.args) && err == nil; i++ {

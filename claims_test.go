@@ -469,6 +469,7 @@ func TestClaimsHeaderErrors(t *testing.T) {
 		{"nothing in braces", "Bearer {}", `claim key "": expected names joined by dots`},
 		{"a bad key in braces", "{a..b}", `claim key "a..b"`},
 		{"a bad key", "a.", `claim key "a."`},
+		{"a quote alone", "'", `names have no quotes`},
 		{"a line break", "a\nb", `without control characters`},
 		{"a space at the end", "email ", `or spaces around it`},
 	}

@@ -200,6 +200,15 @@ func TestProviderFinalSlash(t *testing.T) {
 		if described := b.fetch(http.MethodGet, "/.well-known/oauth-protected-resource/api", ""); !strings.Contains(described.body, `["`+p.issuer+`"]`) {
 			t.Errorf("the resource is described as %s", described.body)
 		}
+		asking := start(t, p.options(map[string]any{"issuer": written, "oAuthIntrospection": map[string]any{"resource": app + "/api"}}))
+		for _, issuer := range []string{p.issuer, written} {
+			p.edit("introspection", func(answer map[string]any) { answer["iss"], answer["aud"] = issuer, app+"/api" })
+			want := http.StatusOK
+			if issuer == written {
+				want = http.StatusUnauthorized
+			}
+			withHeaders(asking, "Authorization: Bearer "+p.opaque("ada")).expect(want)
+		}
 		b.open("/login?iss=" + url.QueryEscape(written)).expect(http.StatusBadRequest)
 		sendLogoutToken(s, logoutForm(p.logoutToken(map[string]any{"iss": written, "sub": "ada"}))).expect(http.StatusBadRequest)
 		newBrowser(t, s).look("/frontchannel?iss=" + url.QueryEscape(written) + "&sid=" + sidOf(p)).expect(http.StatusBadRequest)

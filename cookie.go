@@ -14,8 +14,10 @@ const (
 	chunkSize     = 3800 // bytes of one cookie's value; browsers drop a cookie of more than 4,096 with its name (RFC 6265bis)
 	maxNameBeside = 200  // bytes of a cookie's name that fit beside chunkSize; a longer name shortens the value
 	maxChunks     = 8
-	maxCookies    = 3000 // in a request; no browser sends more, and then the library reads none
-	maxCandidates = 4    // cookies of one name that are tried: a sibling domain may have planted some in front of ours
+	maxCookies    = 3000        // in a request; no browser sends more, and then the library reads none
+	maxCookieAge  = 400 * 86400 // seconds; browsers keep no cookie longer
+	removed       = -1          // the maxAge that removes a cookie
+	maxCandidates = 4           // cookies of one name that are tried: a sibling domain may have planted some in front of ours
 )
 
 // cookie says how one of our cookies is written.
@@ -66,8 +68,8 @@ func isSecureCookie(c *cookie, https bool) bool {
 
 // setCookie writes one cookie. A negative maxAge removes it; the attributes must be those it was set with.
 func setCookie(rw http.ResponseWriter, c *cookie, name, value string, https bool, maxAge int) {
-	if maxAge > 400*86400 {
-		maxAge = 400 * 86400 // browsers keep none longer
+	if maxAge > maxCookieAge {
+		maxAge = maxCookieAge
 	}
 	// When a session is renewed, the response is the upstream's, which adds its own Cache-Control after this one. Then both are sent, and a
 	// shared cache must obey private (RFC 9111 5.2.2.7). Our own responses replace the header.
@@ -110,7 +112,7 @@ func setChunked(rw http.ResponseWriter, req *http.Request, c *cookie, name, valu
 		if value != "" {
 			setCookie(rw, c, chunkName(name, i), before+chunk, https, maxAge)
 		} else if len(cookieValues(req, chunkName(name, i))) > 0 {
-			setCookie(rw, c, chunkName(name, i), "", https, -1)
+			setCookie(rw, c, chunkName(name, i), "", https, removed)
 		}
 		value = rest
 		before = mark

@@ -289,8 +289,9 @@ func TestCookieChunks(t *testing.T) {
 	}
 	// A smaller session takes the place: no chunk of the old one stays.
 	delete(p.user, "filler")
+	b.setCookie(s.sessionCookie()+".8", "not a chunk")
 	b.open("/oidc/callback?switch=/")
-	if names := b.cookieNames(s.sessionCookie()); len(names) != 1 {
+	if names := b.cookieNames(s.sessionCookie()); len(names) != 2 || !strings.HasSuffix(names[1], ".8") {
 		t.Errorf("chunks of the old session stayed: %q", names)
 	}
 	p.user["filler"] = incompressible(40000)

@@ -84,7 +84,7 @@ func TestLimits(t *testing.T) {
 		{"bytes of a prefix", maxPrefix, func(n int) bool {
 			return forwardedPrefix(withHeader("X-Forwarded-Prefix", padded("/", "x", "", n))) != ""
 		}},
-		{"bytes of a session", maxUnpacked, func(n int) bool {
+		{"bytes of a session", maxUnpacked - 1, func(n int) bool {
 			content, err := packSession(&session{accessToken: padded("", "x", "", n-sessionFrame(t, n))})
 			text, bad := inflate(content)
 			return err == nil && bad == nil && len(text) == n
@@ -319,14 +319,68 @@ var limitsOfTime = []limitRow{
 		cacheSet(c.revoked, "sub:ada", limitsNow.UnixMilli(), 0)
 		return isRevoked(c, "id", "sid", "ada", limitsNow.UnixMilli()+int64(n))
 	}},
+	{"a session before its renewal is due", 99, func(n int) bool {
+		sm := limitsSession(100 * renewFraction)
+		sm.config.Session.Sliding = true
+		s := &session{sessionRecord: sessionRecord{Start: limitsNow.UnixMilli(), Renewed: limitsNow.Unix()}}
+		return recheckTime(sm, s, limitsNow.Add(time.Duration(n)*time.Second)).Equal(limitsNow.Add(100 * time.Second))
+	}},
+	{"the user's proof before the sign-in of a session", 300 + 60, func(n int) bool {
+		maxAge := 300
+		sm := limitsSession(100)
+		sm.config.MaxAge = &maxAge
+		sm.client.rules.skew = 60
+		s := &session{sessionRecord: sessionRecord{Start: limitsNow.UnixMilli()}, claims: dated("auth_time", -n).claims}
+		return checkSession(sm, s, limitsNow) == nil
+	}},
+	{"an ID token's end that is none for its session", 0, func(n int) bool {
+		_, end := refreshTime(&tokenResponse{}, dated("exp", n).claims, limitsNow)
+		return end == limitsNow.Unix()+defaultTokenLifetime
+	}},
+	{"a lease", 10 + 2*(20+5*2) + 2*20 + 2, func(n int) bool { // each of 5 repetitions takes 2 s
+		return leaseDuration(&client{retries: 5, http: &http.Client{Timeout: 20 * time.Second}, exchangeTimeout: 10 * time.Second}) >= time.Duration(n)*time.Second
+	}},
+	{"keys of which no other need be asked", 1, func(n int) bool {
+		s := newSealer([]string{"one", "two"}[:n], "", "", "")
+		*s.newKeyFrom = 5
+		_, current, err := open(s, "name", seal(s, "name", nil))
+		return err == nil && current && *s.newKeyFrom == 5
+	}},
+	{"a key before it seals", 0, func(n int) bool {
+		s := newSealer([]string{"one", "two"}, "", "", "")
+		return inOneSecond(func(now int64) bool { *s.newKeyFrom = now + int64(n); return sealingKey(s) == 0 })
+	}},
+	{"a state of the future", 59, func(n int) bool { return isStateOf(100, n) }},
+	{"a state of the past", 99, func(n int) bool { return isStateOf(100, -n) }},
 	{"a refresh before the end of a token of ten minutes", 60, func(n int) bool {
-		at, end := refreshTime(&tokenResponse{expiresIn: 600}, nil, limitsNow)
+		at, end := refreshTime(&tokenResponse{expiresIn: 610}, nil, limitsNow)
 		return end-at >= int64(n)
 	}},
 	{"a refresh before the end of a token of two minutes", 12, func(n int) bool {
 		at, end := refreshTime(&tokenResponse{expiresIn: 120}, nil, limitsNow)
 		return end-at >= int64(n)
 	}},
+}
+
+// inOneSecond is what passes says of a second in which it both begins and ends.
+func inOneSecond(passes func(now int64) bool) bool {
+	for {
+		now := time.Now().Unix()
+		if passed := passes(now); time.Now().Unix() == now {
+			return passed
+		}
+	}
+}
+
+// isStateOf reports whether a state that was made so many seconds from now is a recent one.
+func isStateOf(maxAge, seconds int) bool {
+	c := &Config{}
+	c.StateCookie.MaxAge = maxAge
+	return inOneSecond(func(now int64) bool {
+		pending := &pendingLogin{CreatedAt: now + int64(seconds)}
+		deriveValues(pending, "secret")
+		return isRecentState(c, pending.State)
+	})
 }
 
 // limitsNow is the moment.
@@ -460,15 +514,20 @@ func TestLimitsOfAnswersAboutTokens(t *testing.T) {
 		lifetime, exp int64
 		want          int64
 	}{
-		{true, 60, 0, 60}, {true, 60, 30, 30}, {true, 60, 90, 60}, {false, 60, 0, 5}, {false, 60, 30, 5}, {false, 3, 0, 3},
+		{true, 60, 0, 60}, {true, 60, 30, 30}, {true, 60, 60, 60}, {true, 60, 90, 60}, {false, 60, 0, 5}, {false, 60, 30, 5}, {false, 3, 0, 3},
+		{true, 60, -limitsNow.Unix(), 60}, {true, 60, 1 - limitsNow.Unix(), 1 - limitsNow.Unix()}, // 0: it does not expire
 	} {
-		info := &tokenInfo{isActive: row.isActive, checkedAt: limitsNow}
-		if row.exp > 0 {
+		info := &tokenInfo{isActive: row.isActive, checkedAt: limitsNow.Add(time.Second / 2)}
+		if row.exp != 0 {
 			info.expiry = limitsNow.Unix() + row.exp
 		}
 		v := &tokenVerifier{cacheLifetime: time.Duration(row.lifetime) * time.Second}
-		if got := tokenInfoEnd(v, info).Unix() - limitsNow.Unix(); got != row.want {
-			t.Errorf("%+v: %d s", row, got)
+		want := limitsNow.Add(time.Duration(row.want) * time.Second)
+		if row.want != row.exp {
+			want = want.Add(time.Second / 2)
+		}
+		if got := tokenInfoEnd(v, info); !got.Equal(want) {
+			t.Errorf("%+v: %s", row, got)
 		}
 	}
 }

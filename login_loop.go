@@ -54,9 +54,9 @@ func stopLoop(m *middleware, rw http.ResponseWriter, req *http.Request, returnTo
 	if !errors.Is(reason, errNoCredentials) {
 		return false
 	}
-	setAttempts(m.logins, rw, req, "", -1) // the next try starts counting from zero
+	setAttempts(m.logins, rw, req, "", removed) // the next try starts counting from zero
 	for _, c := range pendingCookies(m.logins, req) {
-		setCookie(rw, &m.logins.cookie, c.Name, "", isHTTPS(m.site, req), -1)
+		setCookie(rw, &m.logins.cookie, c.Name, "", isHTTPS(m.site, req), removed)
 	}
 	why := cookieLossCauses(m.sessions, &m.sessions.cookie, req, size)
 	if trouble, hasCome := strings.CutPrefix(reason.Error(), errNoCredentials.Error()+": "); hasCome {

@@ -35,7 +35,7 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		refuse(m, rw, req, http.StatusServiceUnavailable, err)
 		return
 	}
-	setAttempts(m.logins, rw, req, "", -1) // the next sign-in is no loop
+	setAttempts(m.logins, rw, req, "", removed) // the next sign-in is no loop
 	s := &session{}
 	if len(sessions) > 0 {
 		s = sessions[0]
@@ -58,11 +58,12 @@ func logout(m *middleware, rw http.ResponseWriter, req *http.Request) {
 		form := url.Values{"client_id": {m.sessions.client.id}}
 		addParam(form, "id_token_hint", s.idToken)
 		addParam(form, "post_logout_redirect_uri", landing)
-		if len(s.idToken) > maxHintInURL && wantsHTML(req) {
+		isLong := len(s.idToken) > maxHintInURL
+		if isLong && wantsHTML(req) {
 			writeResponse(m.pages, rw, req, newResponse("200 leaving", action{text: "Continue", href: endSession, method: http.MethodPost, fields: form}))
 			return
 		}
-		if len(s.idToken) > maxHintInURL { // a script is shown no page with a form, so a URL without the hint must do
+		if isLong { // a script is shown no page with a form, so a URL without the hint must do
 			form.Del("id_token_hint")
 			for _, name := range strings.Fields("login_hint preferred_username email") {
 				addParam(form, "logout_hint", stringOf(s.claims[name]))

@@ -744,7 +744,8 @@ func TestLogoutByTheProvidersPageIsBounded(t *testing.T) {
 	p := newFakeProvider(t)
 	s, b := signedIn(t, p, map[string]any{"frontchannelLogoutUrl": "/frontchannel", "logoutUrl": "/logout"})
 	frame := newBrowser(t, s)
-	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", 300)).expect(http.StatusBadRequest)
+	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", maxName+1)).expect(http.StatusBadRequest)
+	frame.look("/frontchannel?iss=" + url.QueryEscape(p.issuer) + "&sid=" + strings.Repeat("s", maxName)).expect(http.StatusOK)
 	copied := b.copyOf()
 	b.open("/logout")
 	if s.server != nil { // the memory can be filled in this process alone

@@ -109,7 +109,7 @@ func setPending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, pe
 	for i := len(begun) - 1; i >= 0; i-- {
 		left -= len(begun[i].Name) + len(begun[i].Value) + 3 // with "=" and "; "
 		if left < 0 {
-			setCookie(rw, &pl.cookie, begun[i].Name, "", https, -1)
+			setCookie(rw, &pl.cookie, begun[i].Name, "", https, removed)
 		}
 	}
 	setCookie(rw, &pl.cookie, name, sealed, https, pl.maxAge)
@@ -151,7 +151,7 @@ func takePending(pl *pendingLogins, rw http.ResponseWriter, req *http.Request, s
 		// Fails closed: without the cookie it may be the response to somebody else's request (login CSRF, RFC 9700 4.7).
 		return nil, errNoPending
 	}
-	setCookie(rw, &pl.cookie, name, "", https, -1)
+	setCookie(rw, &pl.cookie, name, "", https, removed)
 	if age := time.Now().Unix() - pending.CreatedAt; age > int64(pl.maxAge) {
 		return nil, errorf("callback: the login was begun %d s ago, stateCookie.maxAge is %d", age, pl.maxAge)
 	}

@@ -28,6 +28,7 @@ const (
 	lineLifetime         = time.Minute
 	principalCost        = 700 // bytes of a principal and its map entries, without its strings
 	upstreamHeaderCost   = 120 // bytes of a header for the upstream
+	stringCost           = 16  // bytes of one of its values, without the text
 	lineCost             = 600 // bytes of a header line, without its text
 	safeHeaderCost       = 50  // bytes of a name in a set of them
 	maxSafeHeaders       = 512 // names that one middleware learns
@@ -513,8 +514,8 @@ func newPrincipalCache(m *middleware) *principalCache {
 		safeHeaders: map[string]bool{}, endpointPaths: map[string]bool{}}
 	for path := range m.site.endpoints {
 		pc.endpointPaths[path] = true
-		for i := 1; i < len(path); i++ { // what a StripPrefix may leave of it; not "/", or the front page would never be served from the cache
-			if path[i] == '/' && i+1 < len(path) {
+		for i := range []byte(path) { // what a StripPrefix may leave of it; not "/", or the front page would never be served from the cache
+			if path[i] == '/' && path[i:] != "/" {
 				pc.endpointPaths[path[i:]] = true
 			}
 		}

@@ -222,7 +222,7 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 		p.headers = &upstreamHeader{p.names[i], values, p.headers}
 		p.size += upstreamHeaderCost
 		for _, line := range values {
-			p.size += len(line) + 16 // a string's header
+			p.size += len(line) + stringCost
 		}
 	}
 	p.names = nil
@@ -491,7 +491,7 @@ func endReplaced(sm *sessionManager, req *http.Request, by *session) {
 		if old.ID == by.ID {
 			continue // the browser repeated the callback
 		}
-		cacheSet(sm.state.revoked, "replaced:"+old.ID, true, 0)
+		cacheAdd(sm.state.revoked, "replaced:"+old.ID, "")
 		old.End = time.Now().Add(replacedSessionGrace).Unix()
 		_, failed := writeSession(req.Context(), sm, old)
 		err = firstError(err, failed)

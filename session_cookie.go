@@ -50,8 +50,8 @@ func setSessionCookie(sm *sessionManager, rw http.ResponseWriter, req *http.Requ
 // clearCookies removes the session's cookies from the browser.
 func clearCookies(sm *sessionManager, rw http.ResponseWriter, req *http.Request) {
 	https := isHTTPS(sm.site, req)
-	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, -1)
+	setChunked(rw, req, &sm.cookie, cookieName(&sm.cookie, https), "", https, removed)
 	if sm.csrf != nil {
-		setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, "", https, -1)
+		setCookie(rw, &sm.csrf.cookie, sm.csrf.cookie.baseName, "", https, removed)
 	}
 }

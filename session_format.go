@@ -13,7 +13,7 @@ import (
 // A packed session is a deflated ASN.1 sequence of byte strings: the record, and the header, payload and signature of each token. The parts
 // are stored decoded, so that deflate finds the JSON that a user's three tokens have in common. A token that is not a JWT is only a payload.
 
-const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to more is a bomb
+const maxUnpacked = 256 << 10 // bytes; a cookie that inflates to as many is a bomb
 
 // packSession encodes a session's record and tokens.
 func packSession(s *session) ([]byte, error) {
@@ -26,7 +26,7 @@ func packSession(s *session) ([]byte, error) {
 		parts = append(parts, splitJWT(raw)...)
 	}
 	text, _ := asn1.Marshal(parts) // byte strings do not fail, nor do writes to memory
-	if len(text) > maxUnpacked {
+	if len(text) >= maxUnpacked {
 		return nil, errorf("session: the tokens and the UserInfo have %d bytes, more than the %d that a session may have", len(text), maxUnpacked)
 	}
 	return deflate(text), nil
@@ -85,9 +85,9 @@ func inflate(packed []byte) ([]byte, error) {
 	again, _ := found.(flate.Resetter)
 	_ = again.Reset(newReader(packed), nil) // cannot fail
 	reader, _ := found.(io.Reader)
-	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
+	text, err := io.ReadAll(io.LimitReader(reader, maxUnpacked))
 	inflaters.Put(found)
-	if err != nil || len(text) > maxUnpacked {
+	if err != nil || len(text) == maxUnpacked {
 		return nil, newError("session: does not inflate")
 	}
 	return text, nil

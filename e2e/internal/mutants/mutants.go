@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -137,7 +138,7 @@ func (f *finder) isClock(n ast.Expr) bool {
 // isError reports whether an expression is an error that is always there.
 func (f *finder) isError(n ast.Expr) bool {
 	call, ok := n.(*ast.CallExpr)
-	return ok && (f.source(call.Fun) == "errors.New" || f.source(call.Fun) == "fmt.Errorf")
+	return ok && slices.Contains([]string{"errors.New", "fmt.Errorf", "newError", "errorf"}, f.source(call.Fun)) // or the plugin's short names
 }
 
 func (f *finder) add(from, to token.Pos, replacement string) {

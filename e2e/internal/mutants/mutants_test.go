@@ -52,6 +52,7 @@ func TestFindLeavesOut(t *testing.T) {
 		"if a == b { a = b }":                                    "`==` → `!=`, `a == b` → `!(a == b)`, `a` → `_`",
 		"return 0, false, errors.New(text)":                      "",
 		"return 0, false, fmt.Errorf(text, 5)":                   "`5` → `6`",
+		"return 0, false, newError(text)":                        "",
 		"return 0, false, nil":                                   "`0` → `1`, `false` → `true`",
 		"return 0, false, err":                                   "`0` → `1`, `err` → `nil`, `false` → `true`",
 		"if err != nil { return 0, false, err }":                 "`!=` → `==`, `err != nil` → `!(err != nil)`, `err` → `nil`",
