@@ -71,7 +71,7 @@ type redisClient struct {
 	lastAnswered string                  // who answered the last lookup; only lookups use it
 
 	// redisLock guards the rest.
-	nodes   map[string]*redisNode // by address; never removed, so that each server has only one pool, whatever happens to it
+	nodes   map[string]*redisNode // by address; each server has only one pool, whatever happens to it
 	slots   []*redisNode          // the server of each slot; without cluster there is one slot, the master's
 	recheck time.Duration         // when they must be looked up again; zero: at once, after a failure
 
@@ -85,6 +85,7 @@ type redisClient struct {
 type redisNode struct {
 	address    string
 	isSentinel bool
+	namedAt    time.Time  // when somebody last named it; guarded by redisLock
 	open       int        // connections, idle ones and those being dialled included; guarded by redisLock
 	idle       *redisConn // list of idle connections, the freshest first; guarded by redisLock
 }
@@ -421,12 +422,26 @@ func redisLookup(c *redisClient) error {
 			lockRedis()
 			c.mayHaveLostWrites = c.mayHaveLostWrites || c.slots[0] != nil && c.slots[0] != slots[0]
 			c.slots = slots
+			redisForgetNodes(c)
 			unlockRedis()
 			return nil
 		}
 		err = failed
 	}
 	return err
+}
+
+// redisForgetNodes removes the nodes that a cluster no longer names. In Kubernetes, each restart brings new addresses, and every candidate takes
+// a part of the time for a lookup. The caller holds redisClient.mu.
+func redisForgetNodes(c *redisClient) {
+	for address, node := range c.nodes {
+		if c.config.Cluster != nil && time.Since(node.namedAt) > redisMaxIdle {
+			redisCloseIdle(node)
+			if node.open == 0 {
+				delete(c.nodes, address)
+			}
+		}
+	}
 }
 
 // redisDiscover asks one candidate for the server of each slot. ROLE tells a master from a replica, and from a former master that was
@@ -499,6 +514,7 @@ func redisNodeAt(c *redisClient, address string, sentinel bool) *redisNode {
 		node = &redisNode{address: address, isSentinel: sentinel}
 		c.nodes[address] = node
 	}
+	node.namedAt = time.Now()
 	unlockRedis()
 	return node
 }

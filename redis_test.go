@@ -1109,3 +1109,35 @@ func TestRedisClosesWhatIsIdle(t *testing.T) {
 		}
 	}
 }
+
+// TestRedisClusterForgetsNodes: nodes that the cluster no longer names are forgotten, with their connections, unless they are at work.
+func TestRedisClusterForgetsNodes(t *testing.T) {
+	inThisProcess(t)
+	r := newFakeRedis(t, answering(map[string]string{"CLUSTER": "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:1\r\n"}))
+	c, err := newRedis(&RedisConfig{Endpoints: []string{r.address}, Cluster: &ClusterConfig{}}, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var idle net.Conn
+	for i := 0; i < 300; i++ {
+		node := redisNodeAt(c, fmt.Sprint("10.0.0.", i, ":6379"), false)
+		node.namedAt = time.Now().Add(-time.Hour)
+		near, far := net.Pipe()
+		node.idle = &redisConn{raw: near}
+		node.open = 1
+		idle = far
+		if i == 7 { // it is at work as well
+			node.open = 2
+		}
+	}
+	if err := redisLookup(c); err != nil {
+		t.Fatal(err)
+	}
+	if c.nodes["10.0.0.7:6379"] == nil || c.nodes[r.address] == nil || c.slots[5] == nil || c.nodes[c.slots[5].address] != c.slots[5] || len(c.nodes) != 3 {
+		t.Errorf("%d nodes are known", len(c.nodes))
+	}
+	idle.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection to one of them is open: %v", err)
+	}
+}
