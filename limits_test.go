@@ -438,6 +438,46 @@ func TestLimitsOfMemories(t *testing.T) {
 	}
 }
 
+// TestLimitsOfTheTable: the other rows of that table say what the constants say, and each of them is a bound.
+func TestLimitsOfTheTable(t *testing.T) {
+	inThisProcess(t)
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	longest := strings.Repeat("x", 253) + ":65535"
+	if len(longest) > 260 || !hostName.MatchString(longest) || hostName.MatchString("x"+longest) || hostName.MatchString(longest+"0") {
+		t.Error("a host may be longer than the table says, or not as long")
+	}
+	m := testMiddlewareOf(start(t, newFakeProvider(t).options()))
+	transport, _ := m.sessions.client.http.Transport.(*http.Transport)
+	thousands := func(n int) string {
+		if n < 1000 {
+			return fmt.Sprint(n)
+		}
+		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	}
+	for _, row := range []string{
+		fmt.Sprintf("names of hosts that they came to | %s of 260 bytes |", thousands(maxHosts)),
+		fmt.Sprintf("names of harmless headers | %s of %d bytes |", thousands(maxSafeHeaders), maxSafeHeaderLength),
+		fmt.Sprintf("sessions that ended in this minute, for one log line | %s of 22 bytes |", thousands(maxCountedSessions)),
+		fmt.Sprintf("the provider's metadata and keys | %d MB of text each |", maxResponse>>20),
+		fmt.Sprintf("the last sign-outs | %d MB; %s, sealed |", replayBytes>>20, thousands(maxRecentLogouts)),
+		fmt.Sprintf("connections on which the answer to a refresh is awaited | %d |", maxDelayedConns),
+		fmt.Sprintf("connections to the provider, to Redis | %d idle, %d |", transport.MaxIdleConnsPerHost, redisPoolSize),
+	} {
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/security.md does not have the row %q", row)
+		}
+	}
+	for i := 0; i < maxCountedSessions+10; i++ {
+		countEndedSession(m.sessions, "end in this test", fmt.Sprintf("%022d", i))
+	}
+	if n := len(m.sessions.ended["end in this test"].sessions); n != maxCountedSessions {
+		t.Errorf("%d sessions that ended are counted", n)
+	}
+}
+
 // TestLimitsOfCookies: a value of any length comes back whole, in as few cookies as can hold it, none larger than a browser takes, or is not
 // written at all; and a name of any length leaves room for it.
 func TestLimitsOfCookies(t *testing.T) {

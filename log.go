@@ -87,7 +87,7 @@ func summarize(l *logger, format, line string) (sum string, isDue bool) {
 	}
 	r.count++
 	if words := strings.Fields(line); words[0] == "session" && len(r.sessions) < maxCountedSessions {
-		r.sessions[words[1]] = true
+		r.sessions[strings.Clone(words[1])] = true
 	}
 	passed := now.Sub(r.since)
 	if passed < repeatInterval {

@@ -237,11 +237,20 @@ func TestMemoryOfHeaderNames(t *testing.T) {
 				t.Fatal(err)
 			}
 			header := http.Header{fmt.Sprintf("X-Made-Up-%d-%s", i, strings.Repeat("x", 40)): {"1"}}
+			header["X-"+strings.Repeat("y", maxSafeHeaderLength-1)] = []string{"1"} // is never learnt
 			cacheAdmitted(pc, p, &http.Request{Host: "app"}, nil, addSafeHeaders(pc, header))
+			if len(pc.safeHeaders) > maxSafeHeaders || len(addSafeHeaders(pc, header)) > maxSafeHeaders+1 {
+				t.Fatalf("%d names are learnt", len(pc.safeHeaders))
+			}
 		}
 	})
 	if held > counted*4/3 {
 		t.Errorf("%d bytes are held, %d are counted", held, counted)
+	}
+	for name := range pc.safeHeaders {
+		if len(name) > maxSafeHeaderLength {
+			t.Errorf("%q is learnt", name)
+		}
 	}
 	p, err := rememberPrincipal(context.Background(), nil, pc, "s=1", &principal{sessionID: "1", safeHeaders: map[string]bool{"X-Old": true}}, time.Now().Add(time.Hour))
 	if err != nil {
@@ -252,5 +261,25 @@ func TestMemoryOfHeaderNames(t *testing.T) {
 	principalsLock.Unlock()
 	if again := findPrincipal(pc, "s=1"); again == nil || again.sessionID != p.sessionID || again.safeHeaders["X-Old"] || len(again.safeHeaders) != len(pc.safeHeaders) {
 		t.Errorf("whoever moves into the recent half keeps the old set: %v", again)
+	}
+}
+
+// TestMemoryOfLogLines: of lines that are counted, a hundred kinds are kept, and of their sessions the names alone.
+func TestMemoryOfLogLines(t *testing.T) {
+	inThisProcess(t)
+	l := newLogger("memory@file", "error")
+	before := heapNow()
+	for i := 0; i < maxCountedSessions+10; i++ {
+		summarize(l, "session %s: refresh: %s", fmt.Sprintf("session %022d: refresh: %s", i, strings.Repeat("x", 400)))
+	}
+	held, counted := heapNow()-before, len(l.lines["session %s: refresh: %s"].sessions)
+	if held > 2<<20 || counted != maxCountedSessions {
+		t.Errorf("%d bytes are held of %d sessions", held, counted)
+	}
+	for i := 0; i < 3*maxLineKinds; i++ {
+		summarize(l, fmt.Sprint("a line of its own ", i), "a line")
+		if len(l.lines) > maxLineKinds {
+			t.Fatalf("%d kinds of lines are kept", len(l.lines))
+		}
 	}
 }
