@@ -104,6 +104,7 @@ var traps = []trap{
 			`func f(list []int) (n int, err error) { for range list { n, err = number() }; return n, err }`,
 			`func f() (v plain) { v.Name = "x"; return v }`,
 			`func f() { use(func() (n int) { n++; return n }) }`,
+			`func f(v any) (p *pointed) { if p, _ = v.(*pointed); p == nil { return nil }; return p }`,
 		},
 	},
 	{

@@ -115,15 +115,19 @@ func findReceivedChanged(s *source, n ast.Node, path []ast.Node) bool {
 
 func findUnasked(_ *source, n ast.Node, path []ast.Node) bool {
 	a, ok := n.(*ast.AssignStmt)
-	if !ok || len(a.Lhs) != 2 || len(a.Rhs) != 1 {
+	return ok && isUnasked(a) && isInLoop(path)
+}
+
+// isUnasked says whether an assignment is of an assertion or a look-up that may fail, and nobody asks whether it did.
+func isUnasked(a *ast.AssignStmt) bool {
+	if len(a.Lhs) != 2 || len(a.Rhs) != 1 {
 		return false
 	}
 	value, isValue := a.Lhs[0].(*ast.Ident)
 	asked, isAsked := a.Lhs[1].(*ast.Ident)
 	_, isAssertion := a.Rhs[0].(*ast.TypeAssertExpr)
 	_, isLookUp := a.Rhs[0].(*ast.IndexExpr)
-	isUnasked := isValue && value.Name != "_" && isAsked && asked.Name == "_" && (isAssertion || isLookUp)
-	return isUnasked && isInLoop(path)
+	return isValue && value.Name != "_" && isAsked && asked.Name == "_" && (isAssertion || isLookUp)
 }
 
 // findNamedResult finds the first node on a way through a function that reads a named result before anything is assigned to it.
@@ -175,7 +179,7 @@ func isReadUnset(s *source, result types.Object, block *cfg.Block, seen map[*cfg
 }
 
 // usesOf says whether a node reads a variable before it is assigned there, and whether it assigns to the whole of it. What a closure
-// assigns is not assigned yet.
+// assigns is not assigned yet, nor is what an assertion gives that may have failed.
 func usesOf(s *source, variable types.Object, n ast.Node) (reads, writes bool) {
 	ast.PreorderStack(n, nil, func(n ast.Node, path []ast.Node) bool {
 		id, ok := n.(*ast.Ident)
@@ -186,7 +190,7 @@ func usesOf(s *source, variable types.Object, n ast.Node) (reads, writes bool) {
 		switch {
 		case assignment == nil || !isTarget(assignment, id):
 			reads = true
-		case functionAround(path) == nil:
+		case functionAround(path) == nil && !isUnasked(assignment):
 			writes = true
 		}
 		return true
