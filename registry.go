@@ -37,6 +37,7 @@ var (
 // the lock.
 func sweep(r *registry, now time.Time) {
 	isDropped, memory := false, 0
+	var parts []string
 	for key, entry := range r.entries {
 		if entry.ctx.Err() != nil && !entry.idleSince.IsZero() && now.Sub(entry.idleSince) >= r.idleLimit {
 			delete(r.entries, key)
@@ -47,11 +48,14 @@ func sweep(r *registry, now time.Time) {
 			entry.idleSince = now
 		}
 		if m, isOne := entry.value.(*middleware); isOne {
-			keepParts(m.parts)
+			parts = append(parts, m.parts...)
 			if m.config.Memory > memory {
 				memory = m.config.Memory
 			}
 		}
+	}
+	if parts != nil {
+		keepParts(parts)
 	}
 	if isDropped && memory > 0 {
 		resizePrincipals(memory << 20)
@@ -86,7 +90,7 @@ func sharePart(key string, made any, p *problems) any {
 	return loadOrStore(p.ctx, &sharedParts, key, made)
 }
 
-// keepParts keeps what a middleware shares for as long as the middleware is there: a reload finds the middleware without asking for its parts.
+// keepParts keeps what middlewares share for as long as these are there: a reload finds a middleware without asking for its parts.
 func keepParts(keys []string) {
 	sharedParts.mu.Lock()
 	for _, key := range keys {

@@ -28,7 +28,8 @@ const (
 	ceiling         = 68  // 14 of them are the interpreter's for a plugin that only calls next; the line of cookies was seen before
 	changingCeiling = 163 // it was not: other cookies change with each request
 
-	newMiddlewareCeiling = 9200 // to make one, from options that are decoded to what waits for requests
+	newMiddlewareCeiling   = 9200 // to make one, from options that are decoded to what waits for requests
+	foundMiddlewareCeiling = 335  // to find it again at a reload in which something else has changed
 )
 
 func load(t testing.TB) *Plugin {
@@ -280,7 +281,7 @@ func TestThousandRouters(t *testing.T) {
 	const routers = 1000
 	var handlers []http.Handler
 	reload := func(ctx context.Context) time.Duration {
-		begin := time.Now()
+		begin := processorTime()
 		handlers = make([]http.Handler, routers)
 		for i := range handlers {
 			var err error
@@ -288,7 +289,7 @@ func TestThousandRouters(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return time.Since(begin)
+		return processorTime() - begin
 	}
 	heap := func() uint64 {
 		runtime.GC()
@@ -363,6 +364,15 @@ func TestManyMiddlewares(t *testing.T) {
 	build(again, 0, 100)
 	found := build(again, 100, 400)
 	t.Logf("each: %s of the first hundred, %s of the last; found again %s", early, late, found)
+	reload := testing.AllocsPerRun(3, func() {
+		next, end := context.WithCancel(context.Background())
+		build(next, 0, 400)
+		end()
+	}) / 400
+	t.Logf("%.0f allocations to find one again at a reload", reload)
+	if reload > foundMiddlewareCeiling {
+		t.Errorf("%.0f allocations to find one again at a reload, at most %d", reload, foundMiddlewareCeiling)
+	}
 	at := 400
 	count := testing.AllocsPerRun(20, func() {
 		build(again, at, at+1)
