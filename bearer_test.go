@@ -492,6 +492,10 @@ func TestBearerSeveralHeaders(t *testing.T) {
 			}
 		}
 	}
+	two := start(t, jwtOptions(map[string]any{"signingSecret": tokenSecret, "tokenSource": map[string]any{"header": "X-A", "headers": "X-B"}}))
+	if seen := apiCall(t, two, "GET", "/", "", "X-A: "+good, "X-B: "+good).accepted("ada"); seen.Headers.Get("X-A")+seen.Headers.Get("X-B") != "" {
+		t.Errorf("of two headers the upstream got one: %q", seen.Headers)
+	}
 	apiCall(t, s, "GET", "/", "", "Authorization: Bearer "+good, "Cf-Access-Jwt-Assertion: "+other).challenged(400, badRequest,
 		"more than one token was sent")
 	apiCall(t, s, "GET", "/", "", "Cf-Access-Jwt-Assertion: "+good, "Cf-Access-Jwt-Assertion: "+good).challenged(400, badRequest,

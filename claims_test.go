@@ -305,6 +305,8 @@ func TestClaimsHeaders(t *testing.T) {
 		{"letters beyond ASCII", "name", "Alice Ó Briain"},
 		{"the raw access token", "Bearer {access_token}", "Bearer raw.access.token"},
 		{"the raw ID token", "{id_token}", "raw.id.token"},
+		{"the same for everybody", "'{email}'", "{email}"},
+		{"nothing for everybody", "''", ""},
 		{"two claims", "{name} <{email}>", "Alice Ó Briain <alice@example.com>"},
 		{"two claims side by side", "{sub}{level};", "alice3;"},
 		{"control characters stay visible", "bad", "ad%00min"},

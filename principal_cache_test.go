@@ -671,6 +671,8 @@ func TestPrincipalCacheForgetsMadeUpHeaders(t *testing.T) {
 	}
 	if m := testMiddlewareOf(s); !m.cache.safeHeaders["Sec-Ch-Ua-Arch"] {
 		t.Errorf("%d names are known, Sec-Ch-Ua-Arch is not among them", len(m.cache.safeHeaders))
+	} else if time.Since(m.cache.relearnedAt) > relearnInterval {
+		t.Error("the names may be dropped again at once")
 	}
 }
 
@@ -734,6 +736,9 @@ func TestPrincipalCacheEndpoints(t *testing.T) {
 		if pc.endpointPaths[path] != want {
 			t.Errorf("%s: expected %v", path, want)
 		}
+	}
+	if !pc.safeHeaders["Accept"] || pc.safeHeaders["X-User"] {
+		t.Errorf("safe from the start: %v", pc.safeHeaders)
 	}
 }
 
