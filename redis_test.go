@@ -817,7 +817,7 @@ func TestRedisClusterChange(t *testing.T) {
 		"slots twice":       "*2\r\n" + strings.Repeat("*3\r\n:0\r\n:16383\r\n*2\r\n"+bulk("127.0.0.1")+":"+strings.Split(two.address, ":")[1]+"\r\n", 2),
 	} {
 		two.say(answering(map[string]string{"CLUSTER": reply}))
-		c := redisAt(t, &RedisConfig{Endpoints: []string{two.address}, Cluster: &ClusterConfig{}}, 200*time.Millisecond)
+		c := redisAt(t, &RedisConfig{Endpoints: []string{two.address}, Cluster: &ClusterConfig{}}, 2*time.Second)
 		if got, err := redisDo(context.Background(), c, "bar", "GET", "bar"); err == nil {
 			t.Errorf("%s: got %v", name, got)
 		} else {
