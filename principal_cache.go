@@ -520,10 +520,11 @@ func newPrincipalCache(m *middleware) *principalCache {
 			}
 		}
 	}
-	for _, name := range strings.Fields(commonHeaders) { // with only letters and hyphens, folding them just makes them lower case
-		if !pc.headers.managed[strings.ToLower(name)] {
-			pc.safeHeaders[name] = true
-		}
+	for _, name := range strings.Fields(commonHeaders) {
+		pc.safeHeaders[name] = true
+	}
+	for name := range pc.headers.managed { // folded names; folding the common ones just makes them lower case
+		delete(pc.safeHeaders, http.CanonicalHeaderKey(name))
 	}
 	if pc.hasLogin {
 		pc.state = m.sessions.state

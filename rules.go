@@ -233,10 +233,11 @@ var rulesLock sync.Mutex
 func checkRules(name string, o *option, at string, set map[string]string) {
 	rulesLock.Lock()
 	defer rulesLock.Unlock()
+	text, applies := "", false // here, because the interpreter makes a variable anew each time it is declared
 	for _, r := range ruleBook[name] {
-		applies := true
+		applies = true
 		for _, c := range r.conditions {
-			text := set[at+c.name]
+			text = set[at+c.name]
 			if c.pattern != "" && c.compiled == nil {
 				c.compiled = compiledPattern(c.pattern)
 			}
