@@ -54,11 +54,15 @@ func cacheGet(m *boundedCache, key string) (value any) {
 }
 
 // cacheHasAny reports whether one of these keys has a value.
-func cacheHasAny(m *boundedCache, keys []string) bool {
-	has := false
+func cacheHasAny(m *boundedCache, keys []string) (has bool) {
+	has = false
 	m.mu.RLock()
 	for _, key := range keys {
-		has = has || m.young[key].value != nil || m.old[key].value != nil
+		if m.young[key].value != nil {
+			has = true
+		} else if m.old[key].value != nil {
+			has = true
+		}
 	}
 	m.mu.RUnlock()
 	return has
