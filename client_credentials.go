@@ -188,6 +188,7 @@ func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, 
 	}
 	if p.user == nil {
 		p.user = made.user
+		p.size += made.size
 	}
 	return known.until, nil
 }
