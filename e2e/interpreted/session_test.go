@@ -10,7 +10,7 @@ import (
 // What the first request of a session costs in the interpreter: that of everybody after a restart.
 
 const (
-	newSessionCeiling = 1665     // allocations of such a request; less than half of what it costs when the tokens must be read and judged
+	newSessionCeiling = 1645     // allocations of such a request; less than half of what it costs when the tokens must be read and judged
 	newSessionBytes   = 80 << 10 // which the collector has to clear away: with a heap as small as Traefik's that is half of the price
 )
 
