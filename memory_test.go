@@ -229,8 +229,8 @@ func TestMemoryOfHeaderNames(t *testing.T) {
 	pc.initialSafeHeaders = pc.safeHeaders
 	held, counted := memoryOf(t, func() {
 		for i := 0; i < 2*maxSafeHeaders; i++ {
-			if i%400 == 0 {
-				pc.relearnedAt = time.Time{} // ten minutes later
+			if i == 0 || i == maxSafeHeaders+100 {
+				pc.relearnedAt = time.Now().Add(-time.Duration(i) * relearnInterval) // then ten minutes have passed
 			}
 			p, err := rememberPrincipal(context.Background(), nil, pc, fmt.Sprint("s=", i), &principal{sessionID: fmt.Sprint(i)}, time.Now().Add(time.Hour))
 			if err != nil {

@@ -947,3 +947,69 @@ func TestPrincipalCacheOfMorePeopleThanLines(t *testing.T) {
 		t.Errorf("%d old lines are left, and %d settled", kept, settled)
 	}
 }
+
+// TestPrincipalCacheLogoutAtEachLock: a sign-out comes just before each lock that a request takes, whatever is known of the session by then.
+// The session is over afterwards, with any line.
+func TestPrincipalCacheLogoutAtEachLock(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub"), map[string]any{"logLevel": "error"}))
+	m := testMiddlewareOf(s)
+	h := s.handler.Load().(*testHandler).handler
+	reading, writing := lockForReading, lockForWriting
+	defer func() { lockForReading, lockForWriting = reading, writing }()
+	locks := 0
+	var before func()
+	hooked := func(lock func()) func() {
+		return func() {
+			locks++
+			if before != nil {
+				before()
+			}
+			lock()
+		}
+	}
+	lockForReading, lockForWriting = hooked(reading), hooked(writing)
+	visit(h, app+"/", "")
+	const states, most = 5, 40
+	lines := sessionsOf(t, p, m, states*most)
+	for state := 0; state < states; state++ {
+		taken := 0
+		for n := 1; n <= most && (n == 1 || n <= taken+1); n++ {
+			line := lines[state*most+n-1]
+			known, _, err := openSession(context.Background(), m.sessions, cookieName(&m.sessions.cookie, true), strings.SplitN(line, "=", 2)[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < state; i++ { // it is new, or known by a line, by its cookie, or settled
+				visit(h, app+"/", fmt.Sprint(line, "; a=", i*3))
+			}
+			if state == states-1 { // or in the half that was not used for long
+				principalsLock.Lock()
+				rotateHalves()
+				principalsLock.Unlock()
+			}
+			locks = 0
+			before = func() {
+				if locks == n {
+					before = nil
+					revoke(m.sessions, m.sessions.state.revoked, "id:"+known.ID, time.Now().UnixMilli()+1000)
+				}
+			}
+			visit(h, app+"/", line+"; b=1")
+			taken = locks
+			if before != nil {
+				before = nil
+				if n <= taken {
+					t.Fatalf("state %d: no sign-out before lock %d of %d", state, n, taken)
+				}
+				break // all of them were tried
+			}
+			for _, others := range []string{"", "; b=1", "; a=0", "; c=1"} {
+				if rw := visit(h, app+"/", line+others); rw.Code == http.StatusOK {
+					t.Errorf("state %d: let in with %q after a sign-out before lock %d", state, others, n)
+				}
+			}
+		}
+	}
+}
