@@ -188,7 +188,6 @@ func addUpstreamToken(ctx context.Context, cc *clientCredentials, p *principal, 
 	}
 	if p.user == nil {
 		p.user = made.user
-		p.size += made.size
 	}
 	return known.until, nil
 }

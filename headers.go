@@ -55,7 +55,6 @@ func evaluatePolicy(by *policy, id identity) (p *principal, err error) {
 	if by.username != nil {
 		if lines := headerLines(by.username, id); lines != nil {
 			p.user = newUser(lines[0])
-			p.size = len(lines[0])
 		}
 	}
 	if !allows(by.rule, id) {

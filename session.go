@@ -213,7 +213,10 @@ func rememberPrincipal(ctx context.Context, cc *clientCredentials, pc *principal
 			return nil, err
 		}
 	}
-	p.size += principalCost + len(p.sessionID+p.sid+p.sub) // the user name was counted when it was set
+	p.size += principalCost + len(p.sessionID+p.sid+p.sub)
+	if p.user != nil {
+		p.size += len(p.user.Username())
+	}
 	for i := len(p.names) - 1; i >= 0; i-- {
 		values := p.values[i]
 		p.headers = &upstreamHeader{p.names[i], values, p.headers}

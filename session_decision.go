@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -29,8 +30,7 @@ func acceptDecision(ctx context.Context, m *middleware, s *session, credential s
 	}
 	p := &principal{sessionID: s.ID, sid: d.SID, sub: d.Subject, names: d.Names, values: d.Values}
 	if d.Username != "" {
-		p.user = newUser(d.Username)
-		p.size = len(d.Username)
+		p.user = url.User(d.Username)
 	}
 	if m.sessions.tokenPolicy.headers != nil {
 		addTokenHeaders(m.sessions.tokenPolicy, p, s)
