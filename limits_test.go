@@ -235,10 +235,62 @@ var limitsOfRequests = []limitRow{
 		req.Header.Set("Cookie", strings.Repeat("a.0123456789ab=b; ", n))
 		return len(pendingCookies(&pendingLogins{site: &site{}, cookie: cookie{baseName: "a"}}, req)) == n
 	}},
+	{"bytes of all pending logins", maxPendingBytes, func(n int) bool {
+		pl, req := limitsPending(), httptest.NewRequest(http.MethodGet, "/", nil)
+		pending := &pendingLogin{}
+		deriveValues(pending, padded("", "x", "", 32))
+		ours := len("a.0123456789ab") + len(sealPending(pl, "", pending, padded("", "x", "", 32)))
+		req.Header.Set("Cookie", padded("a.0123456789ab=", "x", "", n-ours-len("; ")))
+		rw := httptest.NewRecorder()
+		setPending(pl, rw, req, pending, padded("", "x", "", 32))
+		return len(rw.Result().Cookies()) == 1 // else the other one is removed
+	}},
+	{"bytes of a pending login with the address of its page", chunkSize + 1, func(n int) bool { // base64 has no length of 4n+1
+		pending := limitsPage(n, "")
+		setPending(limitsPending(), httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), pending, padded("", "x", "", 32))
+		return !pending.IsTruncated
+	}},
+	{"bytes of a pending login with the path of its page", chunkSize + 1, func(n int) bool {
+		pending := limitsPage(n, "?"+incompressible(1000))
+		setPending(limitsPending(), httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil), pending, padded("", "x", "", 32))
+		return pending.IsTruncated && pending.ReturnTo != "/"
+	}},
+	{"seconds of a pending login", 100, func(n int) bool {
+		pl, req := limitsPending(), httptest.NewRequest(http.MethodGet, "/", nil)
+		return inOneSecond(func(now int64) bool {
+			pending := &pendingLogin{CreatedAt: now - int64(n), RedirectURI: absoluteURL(pl.site, &pl.site.redirect, req)}
+			deriveValues(pending, padded("", "x", "", 32))
+			name := fmt.Sprintf("a.%.6x", pending.State)
+			req.Header.Set("Cookie", name+"="+sealPending(pl, name, pending, padded("", "x", "", 32)))
+			_, err := takePending(pl, httptest.NewRecorder(), req, pending.State)
+			return err == nil
+		})
+	}},
 	{"CSRF tokens of a cookie that are looked at", maxCSRFTokens + 1, func(n int) bool {
 		sm := &sessionManager{csrf: &csrf{keys: [][]byte{[]byte("key")}}}
 		return isCSRFToken(sm, strings.Repeat("other.token~", n-1)+newCSRFToken([]byte("key"), "id", "salt"), "id")
 	}},
+}
+
+// limitsPending has cookies called a.….
+func limitsPending() *pendingLogins {
+	return &pendingLogins{site: &site{}, sealer: newSealer([]string{"secret"}, "", "", ""), cookie: cookie{baseName: "a", path: "/"}, maxAge: 100}
+}
+
+// limitsPage is a sign-in from a page with such a path that its cookie has n bytes, or one less. A query is cut off before, and that is noted.
+func limitsPage(n int, query string) *pendingLogin {
+	pl := limitsPending()
+	for size := n * 2 / 3; ; size++ {
+		if size > n {
+			size = n * 2 / 3 // of these texts none had such a length
+		}
+		pending := &pendingLogin{ReturnTo: "/" + incompressible(size), IsTruncated: query != ""}
+		if length := len(sealPending(pl, "", pending, padded("", "x", "", 32))); length == n || length == n-1 && n%4 == 1 {
+			pending.IsTruncated = false
+			pending.ReturnTo += query
+			return pending
+		}
+	}
 }
 
 // limitsOfAnswers are those of what providers, Redis and files answer, and of what is logged.
