@@ -444,14 +444,15 @@ func TestLoginPushedRequest(t *testing.T) {
 		"without request_uri":            {answerJSON(201, map[string]any{"expires_in": 60}), 503},
 		"not accepted, with request_uri": {answerJSON(400, map[string]any{"request_uri": "urn:x", "expires_in": 60}), 503},
 		"HTML":                           {answerText(201, "text/html", "<p>"), 503},
+		"away":                           {answerText(503, "text/plain", ""), 503},
 	} {
 		p := newFakeProvider(t)
 		p.answer("par", c.answer)
 		s := start(t, p.options(map[string]any{"par": true}))
 		newBrowser(t, s).open("/page").expect(c.status)
 		s.expectLog("par: ")
-		if p.count("authorize") > 0 {
-			t.Errorf("%s: the browser was sent on", name)
+		if p.count("authorize") > 0 || p.count("par") != 1 {
+			t.Errorf("%s: the browser was sent on %d times, after %d requests", name, p.count("authorize"), p.count("par"))
 		}
 	}
 	p := newFakeProvider(t) // RFC 9126 2.2 says 201; some say 200

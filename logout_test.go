@@ -122,6 +122,9 @@ func TestLogoutWithoutTheProvider(t *testing.T) {
 			b.fetch(http.MethodGet, "/", "").expect(http.StatusUnauthorized)
 			if c.told != "" {
 				s.expectLog(c.told)
+				if n := p.count("revocation"); n != 1 {
+					t.Errorf("%d requests, while the browser waits", n)
+				}
 			} else if logs := s.logs(); strings.Contains(logs, "stays good there") {
 				t.Errorf("got %s", logs)
 			}
