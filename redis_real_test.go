@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -114,8 +115,15 @@ func (p *redisProcess) start(t *testing.T) {
 	p.process = process
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", p.address)
-		if err == nil {
-			conn.Close()
+		if err != nil {
+			continue
+		}
+		conn.SetDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(conn, "PING\r\n")
+		answer := make([]byte, len("-LOADING"))
+		n, _ := conn.Read(answer) // one that wants TLS or a password answers something else
+		conn.Close()
+		if string(answer[:n]) != "-LOADING" {
 			return
 		}
 	}
