@@ -1013,3 +1013,88 @@ func TestPrincipalCacheLogoutAtEachLock(t *testing.T) {
 		}
 	}
 }
+
+// TestPrincipalCacheIsNotForStrangers: whatever is sent by who is not signed in, nobody is remembered, and who is signed in stays so.
+func TestPrincipalCacheIsNotForStrangers(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s, b := signedIn(t, p, map[string]any{"logLevel": "error", "logoutUrl": "/logout", "frontchannelLogoutUrl": "/frontchannel", "backchannelLogoutUrl": "/backchannel"})
+	m, h := testMiddlewareOf(s), s.handler.Load().(*testHandler).handler
+	name := s.sessionCookie()
+	line := name + "=" + b.cookie(name).Value
+	for i := 0; i < 3; i++ {
+		visit(h, app+"/", line)
+	}
+	state := func() string {
+		principalsLock.RLock()
+		defer principalsLock.RUnlock()
+		return fmt.Sprint(len(recentPrincipals.byKey), len(formerPrincipals.byKey), recentPrincipals.bytes, len(linesByKey), lineBytes, len(settledPrincipals), len(m.cache.hosts),
+			len(m.cache.safeHeaders), len(m.cache.byHeaderLine), m.sessions.state.revoked.used, m.sessions.state.refreshed.used)
+	}
+	before := state()
+	for i := 0; i < 500; i++ {
+		made := fmt.Sprint(i, strings.Repeat("x", 500))
+		visit(h, app+"/"+made, name+"=A"+made, "X-Made-Up-"+fmt.Sprint(i), made)
+		visit(h, "https://h"+fmt.Sprint(i)+".example.com/", line[:len(line)-1]+"!"+fmt.Sprint(i))
+		visit(h, app+"/", name+"=2~"+made+"; "+name+".1="+made)
+		visit(h, app+"/logout", name+"="+made)
+		visit(h, app+"/frontchannel?sid="+fmt.Sprint(i)+"&iss="+url.QueryEscape(p.issuer), "")
+		visit(h, app+"/oidc/callback?code=x&state="+made, "")
+		rw := httptest.NewRecorder()
+		req := httptest.NewRequest(http.MethodPost, app+"/backchannel", strings.NewReader("logout_token="+made))
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		h.ServeHTTP(rw, req)
+	}
+	if after := state(); after != before {
+		t.Errorf("strangers have changed what is remembered: %s before, %s after", before, after)
+	}
+	m.sessions.sealer = newSealer([]string{"another secret"}, "", "", "") // nobody is let in but who is remembered
+	if rw := visit(h, app+"/", line); rw.Code != http.StatusOK {
+		t.Errorf("who was signed in is forgotten: %d", rw.Code)
+	}
+}
+
+// TestPrincipalCacheAtOnce: requests of many people, while halves rotate, names are learnt, people sign out, and configurations come and go.
+// Everybody is let in as themselves. For the race detector.
+func TestPrincipalCacheAtOnce(t *testing.T) {
+	inThisProcess(t)
+	p := newFakeProvider(t)
+	s := start(t, p.options(headersFor("X-User", "sub"), map[string]any{"logLevel": "error"}))
+	m := testMiddlewareOf(s)
+	h := &handler{middleware: m, cache: m.cache, credentialHeader: "Cookie", hasLogin: true, hosts: m.cache.hosts, endpointPaths: m.cache.endpointPaths,
+		next: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) { rw.Header()["X-Is"] = req.Header["X-User"] })}
+	const count, rounds = 20, 60
+	lines := sessionsOf(t, p, m, count+1)
+	visit(h, app+"/", "")
+	capacity := principalsCapacity
+	inParallel(6, func(worker int) {
+		for i := 0; i < rounds; i++ {
+			who := (i*7 + worker) % count
+			rw := visit(h, app+"/", fmt.Sprint(lines[who], "; a=", i), fmt.Sprint("X-Name-", i), "1")
+			if got := rw.Header()["X-Is"]; rw.Code != http.StatusOK || len(got) != 1 || got[0] != fmt.Sprintf("user-%d-of-the-company", who) {
+				t.Errorf("%d is %d, %v", who, rw.Code, got)
+			}
+			switch (i + worker) % 10 {
+			case 0:
+				principalsLock.Lock()
+				linesSince = time.Time{}
+				principalsLock.Unlock()
+				resizePrincipals(capacity)
+			case 3:
+				removeByName(m.sessions.state, "sub", fmt.Sprintf("user-%d-of-the-company", who))
+			case 6:
+				ctx, end := context.WithCancel(context.Background())
+				if _, err := findMiddleware(ctx, p.options(map[string]any{"logLevel": "error", "usernameClaim": fmt.Sprint("w", worker, "-", i)}), "other@file"); err != nil {
+					t.Error(err)
+				}
+				end()
+			}
+		}
+	})
+	revoke(m.sessions, m.sessions.state.revoked, "sub:user-3-of-the-company", time.Now().UnixMilli()+1000)
+	inParallel(4, func(int) {
+		if rw := visit(h, app+"/", lines[3]+"; a=1"); rw.Code == http.StatusOK {
+			t.Error("let in after a sign-out")
+		}
+	})
+}
