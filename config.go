@@ -173,7 +173,7 @@ type Config struct {
 	ChallengeRealm string `json:"challengeRealm" shown:"true" format:"realm"`
 	// Memory is the size in megabytes of the cache of authenticated sessions and tokens, which makes their next request cheap. 64 MB hold
 	// twenty thousand sessions or tokens that are all in use, and forty thousand at most. All middlewares of a Traefik share the cache,
-	// and the largest value applies.
+	// and the largest value applies; a lower one counts from the second reload on.
 	Memory int `json:"memory" format:"number" default:"64" min:"1" max:"99999"`
 	// LogLevel is the least severe level that is logged. At `debug`, every decision has a line. Tokens and secrets are never logged.
 	LogLevel string `json:"logLevel" default:"info" enum:"debug|info|warn|error"`

@@ -512,6 +512,7 @@ func TestLimitsOfTheTable(t *testing.T) {
 	for _, row := range []string{
 		fmt.Sprintf("names of hosts that they came to | %s of 260 bytes |", thousands(maxHosts)),
 		fmt.Sprintf("names of harmless headers | %s of %d bytes |", thousands(maxSafeHeaders), maxSafeHeaderLength),
+		fmt.Sprintf("kinds of warnings and errors, to sum them up | %d, each with %s names of sessions |", maxLineKinds, thousands(maxCountedSessions)),
 		fmt.Sprintf("sessions that ended in this minute, for one log line | %s of 22 bytes |", thousands(maxCountedSessions)),
 		fmt.Sprintf("the provider's metadata and keys | %d MB of text each |", maxResponse>>20),
 		fmt.Sprintf("the last sign-outs | %d MB; %s, sealed |", replayBytes>>20, thousands(maxRecentLogouts)),
