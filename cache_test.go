@@ -416,3 +416,32 @@ func TestCacheRefetchTakesLong(t *testing.T) {
 		t.Errorf("%v is kept", known.value)
 	}
 }
+
+// TestCacheCountsValues: what a provider makes long counts as much in the caches that keep it, or it would fill the memory.
+func TestCacheCountsValues(t *testing.T) {
+	inThisProcess(t)
+	t.Parallel()
+	p := newFakeProvider(t)
+	p.expiresIn = 1
+	long := incompressible(3000)
+	p.user["filler"] = long // in the ID token
+	p.edit("introspection", func(answer map[string]any) { answer["filler"], answer["aud"] = long, app })
+	s, b := signedIn(t, p, map[string]any{"oAuthIntrospection": map[string]any{"resource": app}})
+	withHeaders(s, "Authorization: Bearer "+p.opaque("ada")).upstream()
+	eventually(t, "the tokens are refreshed", func() bool {
+		b.open("/").upstream()
+		return p.count("token") > 1
+	})
+	m := testMiddlewareOf(s)
+	p.edit("token", func(answer map[string]any) { answer["access_token"] = long })
+	upstream := start(t, clientCredentialsOptions(p, nil))
+	newBrowser(t, upstream).open("/").upstream()
+	for what, cache := range map[string]*boundedCache{"a sign-in": m.logins.completed, "a refresh": m.sessions.state.refreshed,
+		"introspection": m.tokens.introspection.client.responses, "client credentials": testMiddlewareOf(upstream).clientCredentials.client.responses} {
+		cache.mu.RLock()
+		if cache.used < parsedJSONFactor*len(long) {
+			t.Errorf("%s: %d bytes are counted", what, cache.used)
+		}
+		cache.mu.RUnlock()
+	}
+}
