@@ -28,7 +28,7 @@ const (
 	ceiling         = 68  // 14 of them are the interpreter's for a plugin that only calls next; the line of cookies was seen before
 	changingCeiling = 163 // it was not: other cookies change with each request
 
-	newMiddlewareCeiling   = 9200 // to make one, from options that are decoded to what waits for requests
+	newMiddlewareCeiling   = 9000 // to make one, from options that are decoded to what waits for requests
 	foundMiddlewareCeiling = 335  // to find it again at a reload in which something else has changed
 )
 
