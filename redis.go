@@ -432,7 +432,7 @@ func redisLookup(c *redisClient) error {
 }
 
 // redisForgetNodes removes the nodes that a cluster no longer names. In Kubernetes, each restart brings new addresses, and every candidate takes
-// a part of the time for a lookup. The caller holds redisClient.mu.
+// a part of the time for a lookup. The caller holds redisLock.
 func redisForgetNodes(c *redisClient) {
 	for address, node := range c.nodes {
 		if c.config.Cluster != nil && time.Since(node.namedAt) > redisMaxIdle {
