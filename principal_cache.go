@@ -25,7 +25,7 @@ import (
 const (
 	maxLinesPerPrincipal = 4 // more are not worth keeping: the cookies must change with every request
 	maxLineLength        = 16 << 10
-	lineLifetime         = time.Minute
+	lineLifetime         = 10 * time.Minute
 	principalCost        = 700 // bytes of a principal and its map entries, without its strings
 	upstreamHeaderCost   = 120 // bytes of a header for the upstream
 	stringCost           = 16  // bytes of one of its values, without the text
