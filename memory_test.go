@@ -283,3 +283,39 @@ func TestMemoryOfLogLines(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryOfSignOuts: the index keeps nothing of who has signed out, however many come and go while the cache has room.
+func TestMemoryOfSignOuts(t *testing.T) {
+	inThisProcess(t)
+	setCapacity(t, 1<<20)
+	pc := sessionCacheOf()
+	for i := 0; i < 20000; i++ {
+		name := fmt.Sprint("session-", i)
+		p := &principal{sessionID: name, sid: "sid-" + name, sub: "sub-" + name}
+		if _, err := rememberPrincipal(context.Background(), nil, pc, name, p, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		removeByName(pc.state, "id", name)
+	}
+	for _, kind := range []string{"id", "sid", "sub"} {
+		if names := len(recentPrincipals.byName[kind]) + len(formerPrincipals.byName[kind]); names > 0 {
+			t.Errorf("%d names of sessions that are gone are held by %s", names, kind)
+		}
+	}
+}
+
+// setCapacity has a smaller cache for one test.
+func setCapacity(t *testing.T, capacity int) {
+	t.Helper()
+	principalsLock.Lock()
+	whole := principalsCapacity
+	principalsCapacity = capacity
+	rotateHalves()
+	rotateHalves()
+	principalsLock.Unlock()
+	t.Cleanup(func() {
+		principalsLock.Lock()
+		principalsCapacity = whole
+		principalsLock.Unlock()
+	})
+}

@@ -289,11 +289,38 @@ func indexPrincipal(p, before *principal) {
 	if before != nil && before.sid == p.sid && before.sub == p.sub {
 		return
 	}
-	for kind, name := range map[string]string{"id": p.sessionID, "sid": p.sid, "sub": p.sub} {
+	for kind, name := range namesOf(p) {
 		if name != "" {
 			named := recentPrincipals.byName[kind]
 			named[name] = append(named[name], p.cacheKey)
 		}
+	}
+}
+
+// namesOf are the names of a session's principal, by kind.
+func namesOf(p *principal) map[string]string {
+	return map[string]string{"id": p.sessionID, "sid": p.sid, "sub": p.sub}
+}
+
+// unindexPrincipal removes a principal from an index, or the index would grow with each sign-in that is followed by a sign-out. The caller
+// holds the lock.
+func unindexPrincipal(half *principalHalf, p *principal) {
+	for kind, name := range namesOf(p) {
+		var others [][sha256.Size]byte
+		for _, key := range half.byName[kind][name] {
+			if key != p.cacheKey {
+				others = append(others, key)
+			}
+		}
+		setIndexed(half, kind, name, others)
+	}
+}
+
+// setIndexed sets the keys of a name. The caller holds the lock.
+func setIndexed(half *principalHalf, kind, name string, keys [][sha256.Size]byte) {
+	delete(half.byName[kind], name)
+	if keys != nil {
+		half.byName[kind][name] = keys
 	}
 }
 
@@ -488,18 +515,18 @@ func removeByName(of *clientState, kind, name string) {
 	principalsLock.Lock()
 	defer principalsLock.Unlock()
 	for _, half := range []*principalHalf{recentPrincipals, formerPrincipals} {
+		keys := half.byName[kind][name]
+		delete(half.byName[kind], name) // first, so that it need not be gone through for each of them
 		var others [][sha256.Size]byte
-		for _, key := range half.byName[kind][name] {
+		for _, key := range keys {
 			if p := half.byKey[key]; p != nil && p.clientState == of {
 				removePrincipal(key)
+				unindexPrincipal(half, p)
 			} else if p != nil {
 				others = append(others, key)
 			}
 		}
-		delete(half.byName[kind], name)
-		if others != nil {
-			half.byName[kind][name] = others
-		}
+		setIndexed(half, kind, name, others)
 	}
 }
 

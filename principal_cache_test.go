@@ -764,17 +764,7 @@ func TestPrincipalCacheReplaces(t *testing.T) {
 // TestPrincipalCacheOfOneTooLarge: whoever is as large as a good part of the cache is let in, and evicts nobody.
 func TestPrincipalCacheOfOneTooLarge(t *testing.T) {
 	inThisProcess(t)
-	principalsLock.Lock()
-	whole := principalsCapacity
-	principalsCapacity = 1 << 20
-	rotateHalves()
-	rotateHalves()
-	principalsLock.Unlock()
-	defer func() {
-		principalsLock.Lock()
-		principalsCapacity = whole
-		principalsLock.Unlock()
-	}()
+	setCapacity(t, 1<<20)
 	pc := sessionCacheOf()
 	remember := func(credential string, size int) {
 		p := &principal{sessionID: credential, names: []string{"X-Groups"}, values: [][]string{{strings.Repeat("x", size)}}}
