@@ -319,3 +319,24 @@ func setCapacity(t *testing.T, capacity int) {
 		principalsLock.Unlock()
 	})
 }
+
+// TestMemoryOfSignOutsOfOneUser: a sign-out of one session leaves the others of the user in the index.
+func TestMemoryOfSignOutsOfOneUser(t *testing.T) {
+	inThisProcess(t)
+	setCapacity(t, 1<<20)
+	pc := sessionCacheOf()
+	for _, name := range []string{"a", "b", "c"} {
+		p := &principal{sessionID: name, sid: "sid-" + name, sub: "one"}
+		if _, err := rememberPrincipal(context.Background(), nil, pc, name, p, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removeByName(pc.state, "id", "b")
+	if n := len(recentPrincipals.byName["sub"]["one"]); n != 2 || findPrincipal(pc, "a") == nil || findPrincipal(pc, "b") != nil || findPrincipal(pc, "c") == nil {
+		t.Error("after b:", n)
+	}
+	removeByName(pc.state, "sub", "one")
+	if findPrincipal(pc, "a") != nil || findPrincipal(pc, "c") != nil || len(recentPrincipals.byName["sid"]["sid-a"]) != 0 {
+		t.Error("after sub")
+	}
+}
